@@ -1,0 +1,206 @@
+"""A real one-node Apache Kafka as a child process. `python -m infra.kafka.local` runs one until it is stopped."""
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from infra.kafka.jars import KafkaUnavailableError, fetch_jars, missing_tools
+from infra.kafka.settings import broker_settings
+
+HEAP = "768m"
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 15.0
+
+_HOST = "127.0.0.1"
+_CLUSTER_ID = "c3BlbmRmdXNlLWxvY2FsLQ"
+"""22 characters of base64: the form Kafka wants. Constant, because each log folder is a cluster of its own."""
+
+
+class LocalKafka:
+    """A broker in KRaft mode on a free loopback port, with its log in a temporary folder that `stop` removes.
+
+    `kill` and `restart` keep port and log, as a machine that comes back does.
+
+    Args:
+        settings: Kafka settings that replace or add to those of `broker_settings`.
+        log_folder: where to keep the log instead, for instance a small file system that is meant to fill up.
+
+    Raises:
+        KafkaUnavailableError: Java or the jars are missing, or the broker does not start.
+    """
+
+    def __init__(self, settings: Mapping[str, str] | None = None, log_folder: Path | None = None) -> None:
+        obstacle = missing_tools()
+        if obstacle is not None:
+            raise KafkaUnavailableError(obstacle)
+        self._jars = fetch_jars()
+        self._folder = Path(tempfile.mkdtemp(prefix="spendfuse-kafka-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        port, controller_port = free_ports(2)
+        self.bootstrap = f"{_HOST}:{port}"
+        try:
+            self._configure(f"{_HOST}:{controller_port}", settings or {}, log_folder or self._folder / "log")
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process id while it runs."""
+        return None if self._process is None or self._process.poll() is not None else self._process.pid
+
+    def start(self) -> None:
+        """Start the process and wait until it answers. Does nothing while it runs."""
+        if self.pid is not None:
+            return
+        with self._output.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603 - a fixed program, no shell
+                self._java("kafka.Kafka", str(self._properties), heap=HEAP),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # an interrupt in the terminal must reach the tests first, not their broker
+            )
+        wait_until_it_answers(self.bootstrap, self._fault)
+
+    def kill(self) -> None:
+        """End the process as a power cut would (SIGKILL), keeping its log and port."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def restart(self) -> None:
+        """Stop in order if running, then start again on the same port with the same log."""
+        self._end()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze the process (SIGSTOP): connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        """Let a frozen process go on."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End the process and remove its temporary folder."""
+        self._end()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def _properties(self) -> Path:
+        return self._folder / "server.properties"
+
+    @property
+    def _output(self) -> Path:
+        return self._folder / "output.txt"
+
+    def _configure(self, controller: str, extra: Mapping[str, str], log_folder: Path) -> None:
+        settings = broker_settings(self.bootstrap, self.bootstrap, controller, {"log.dirs": str(log_folder), **extra})
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
+        arguments = ("format", "-t", _CLUSTER_ID, "-c", str(self._properties))
+        formatted = subprocess.run(  # noqa: S603 - a fixed program, no shell
+            self._java("kafka.tools.StorageTool", *arguments, heap="128m"),
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
+        if formatted.returncode != 0:
+            raise KafkaUnavailableError(f"the log folder could not be prepared:\n{formatted.stdout}{formatted.stderr}")
+
+    def _java(self, main: str, *arguments: str, heap: str) -> list[str]:
+        java = shutil.which("java") or "java"
+        return [java, f"-Xmx{heap}", "-cp", f"{self._jars}/*", main, *arguments]
+
+    def _fault(self) -> str | None:
+        """Why this broker will never answer, or None."""
+        if self.pid is not None:
+            return None
+        return f"the broker ended while starting:\n{self._output.read_text(encoding='utf-8')[-2000:]}"
+
+    def _end(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._signal(signal.SIGCONT)  # a frozen process would not see the next signal
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            os.kill(self.pid, number)
+
+
+def wait_until_it_answers(bootstrap: str, fault: Callable[[], str | None]) -> None:
+    """Return when the broker takes part in its cluster.
+
+    Raises:
+        KafkaUnavailableError: `fault` named a reason why it never will, or `START_TIMEOUT_S` passed.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200})
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        reason = fault()
+        if reason is not None:
+            raise KafkaUnavailableError(reason)
+        try:
+            if admin.list_topics(timeout=0.5).brokers:
+                return
+        except KafkaException:
+            continue
+        time.sleep(0.05)
+    raise KafkaUnavailableError(f"the broker on {bootstrap} did not answer within {START_TIMEOUT_S:.0f} s")
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports nobody listens on now; held together, so that they differ."""
+    sockets = [socket.create_server((_HOST, 0)) for _ in range(count)]
+    ports = [int(each.getsockname()[1]) for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def main() -> int:
+    """Run a broker in the foreground, its address on standard output, until standard input closes or SIGTERM."""
+    argparse.ArgumentParser(prog="python -m infra.kafka.local", description=main.__doc__).parse_args()
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+    try:
+        with LocalKafka() as kafka:
+            print(kafka.bootstrap, flush=True)
+            sys.stdin.read()
+    except KafkaUnavailableError as error:
+        print(error, file=sys.stderr)
+        return 4
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

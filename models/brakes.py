@@ -1,0 +1,224 @@
+"""Giving commands, hearing answers, and noticing when a command is not obeyed."""
+
+from typing import Any
+
+from models.brake import STRENGTH, Brake
+from models.detectors.base import Detector
+from models.effects import Effect
+from models.finding import Finding
+from models.identity import derived_id
+from models.incident import Incident, Subject
+from models.incidents import Incidents
+from models.partition import PartitionState
+from models.runs import Run, Unit
+from models.tenant import Tenant
+from schemas.control import Command, Target, TargetType
+from schemas.policy import Action
+from schemas.signing import KeyId, control_key
+from schemas.usage import CommandAck, LlmCall, ToolCall
+
+MINUTE_MS = 60_000
+KILL_STANDS_MS = 7 * 24 * 3_600_000
+"""How long a kill is worth repeating: its run is long gone by then, and its id with it."""
+
+
+class Brakes:
+    """The brakes of a partition's targets."""
+
+    def __init__(self, state: PartitionState, incidents: Incidents) -> None:
+        self._state = state
+        self._incidents = incidents
+
+    def order(
+        self,
+        tenant: Tenant,
+        target: Target,
+        action: Action,
+        incident: Incident,
+        at_ms: int,
+        *,
+        spent_nanousd: int,
+        expires_ms: int = 0,
+    ) -> bool:
+        """Command a target, unless something as strong already stands. False if the blast-radius limit held it."""
+        brake = tenant.brakes.get((target.type, target.id))
+        if brake is not None and brake.stands(at_ms) and STRENGTH[brake.action] >= STRENGTH[action]:
+            return True
+        if action == "kill" and not self._within_blast_radius(tenant, at_ms):
+            return False
+        if brake is None:
+            brake = tenant.brakes[target.type, target.id] = Brake(tenant.tenant_id, target.type, target.id)
+        brake.move("order")
+        brake.action = action
+        brake.incident_id = incident.incident_id
+        brake.rule = incident.alert.rule
+        brake.reason = incident.alert.summary
+        brake.owner = incident.alert.owner
+        brake.issued_ms = brake.cause_ms = at_ms
+        brake.expires_ms = expires_ms or at_ms + KILL_STANDS_MS
+        brake.deadline_ms = at_ms + self._state.policy.header.ack_deadline_seconds * 1000
+        brake.cost_nanousd = spent_nanousd
+        brake.acked_ms = 0
+        self._send(tenant, brake, "engine")
+        self._wait(tenant, brake)
+        return True
+
+    def release(self, tenant: Tenant, target_type: TargetType, target_id: str, why: str, at_ms: int) -> None:
+        """An operator lets a target go on. Without a standing command there is nothing to lift."""
+        brake = tenant.brakes.get((target_type, target_id))
+        if brake is None or not brake.move("release"):
+            return
+        brake.action = "resume"
+        brake.reason = why
+        brake.issued_ms = brake.cause_ms = at_ms
+        brake.expires_ms = at_ms + KILL_STANDS_MS
+        self._send(tenant, brake, "operator")
+        self._wait(tenant, brake)
+        self._incidents.resolve_unit(tenant, _after_kill(brake), at_ms, {"released": why})
+
+    def acknowledge(self, tenant: Tenant, ack: CommandAck, at_ms: int) -> None:
+        """A guard has answered."""
+        brake = tenant.commands.get(ack.command_id)
+        if brake is None or ack.acted == "ignored" or not brake.move("ack"):
+            return
+        brake.acked_ms = at_ms
+        self._state.touch(brake)
+        self._incidents.resolve_unit(tenant, _after_kill(brake), at_ms, self.stop_evidence(tenant, brake))
+
+    def target_ended(self, tenant: Tenant, brake: Brake, at_ms: int) -> None:
+        """A commanded run is over, whatever its guard did: it spends no more."""
+        if brake.target_type == "run":
+            self._incidents.resolve_unit(tenant, _after_kill(brake), at_ms, self.stop_evidence(tenant, brake))
+
+    def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, at_ms: int) -> None:
+        """A run has made a call while commands stand: was it one that should have been dead?"""
+        for brake in self.brakes_of(tenant, run):
+            if brake.action == "kill" and brake.stands(at_ms):
+                for rule in self._state.policy.brake_rules:
+                    finding = rule.call_after(brake, call, self._overshoot(tenant, brake))
+                    self._tell(tenant, rule, finding, brake, run.unit_id, at_ms)
+
+    def due(self, tenant: Tenant, target_type: TargetType, target_id: str, now_ms: int) -> None:
+        """A brake's time has come: its answer is late, or its command has run out."""
+        brake = tenant.brakes.get((target_type, target_id))
+        if brake is None or brake.due_ms != now_ms:
+            return
+        if now_ms >= brake.expires_ms:
+            brake.move("expire")
+            del tenant.brakes[target_type, target_id]
+            tenant.commands.pop(brake.command_id, None)
+            self._state.forget(brake)
+            return
+        if brake.state == "ordered" and now_ms >= brake.deadline_ms:
+            brake.move("deadline")
+            self._unanswered(tenant, brake, now_ms)
+        self._wait(tenant, brake)
+
+    def brakes_of(self, tenant: Tenant, run: Run) -> list[Brake]:
+        """Every brake that concerns a run: its own, its session's, its tree's."""
+        found = [tenant.brakes.get(("run", run.unit_id)), tenant.brakes.get(("run_tree", run.root_run_id))]
+        if run.session_id is not None:
+            found.append(tenant.brakes.get(("session", run.session_id)))
+        return [brake for brake in found if brake is not None]
+
+    def stop_evidence(self, tenant: Tenant, brake: Brake) -> dict[str, Any]:
+        """What a stop has cost and how long it took."""
+        evidence: dict[str, Any] = {
+            "command_id": brake.command_id,
+            "overshoot_nanousd": self._overshoot(tenant, brake),
+        }
+        if brake.acked_ms:
+            evidence["cause_to_stop_ms"] = brake.acked_ms - brake.cause_ms
+        return evidence
+
+    def _send(self, tenant: Tenant, brake: Brake, signer: KeyId) -> None:
+        tenant.commands.pop(brake.command_id, None)
+        brake.seq += 1
+        brake.command_id = derived_id(
+            tenant.tenant_id, brake.target_type, brake.target_id, brake.action, brake.incident_id, brake.seq
+        )
+        tenant.commands[brake.command_id] = brake
+        command = Command(
+            command_id=brake.command_id,
+            action=brake.action,
+            tenant_id=tenant.tenant_id,
+            target=Target(brake.target_type, brake.target_id),
+            reason=brake.reason,
+            rule=brake.rule,
+            incident_id=brake.incident_id,
+            issued_ms=brake.issued_ms,
+            expires_ms=brake.expires_ms,
+            seq=brake.seq,
+            cause_event_id=self._state.cause_event_id,
+            cause_ts_ms=brake.cause_ms,
+        )
+        key = control_key(tenant.tenant_id, brake.target_type, brake.target_id)
+        self._state.publish(Effect("control.v1", key, command, signer))
+
+    def _wait(self, tenant: Tenant, brake: Brake) -> None:
+        brake.due_ms = brake.next_due_ms()
+        tenant.wake_at(brake.due_ms, "brake", (brake.target_type, brake.target_id))
+        self._state.touch(brake)
+
+    def _unanswered(self, tenant: Tenant, brake: Brake, now_ms: int) -> None:
+        if brake.action != "kill" or not self._may_still_run(tenant, brake):
+            return
+        run_id = brake.target_id if brake.target_type == "run" else None
+        for rule in self._state.policy.brake_rules:
+            finding = rule.unanswered(brake, self._overshoot(tenant, brake))
+            self._tell(tenant, rule, finding, brake, run_id, now_ms)
+
+    def _may_still_run(self, tenant: Tenant, brake: Brake) -> bool:
+        """A run that has finished by itself owes no answer."""
+        if brake.target_type != "run":
+            return True
+        run = _unit(tenant, brake)
+        return isinstance(run, Run) and run.state == "live"
+
+    def _tell(
+        self, tenant: Tenant, rule: Detector[Any], finding: Finding | None, brake: Brake, run_id: str | None, at_ms: int
+    ) -> None:
+        if finding is None:
+            return
+        subject = Subject(
+            key=(brake.target_type, brake.target_id, brake.seq),
+            scope={"tenant_id": tenant.tenant_id, brake.target_type: brake.target_id},
+            owner=brake.owner,
+            run_id=run_id,
+            unit_id=_after_kill(brake),
+        )
+        self._incidents.tell(tenant, rule, finding, subject, at_ms)
+
+    def _overshoot(self, tenant: Tenant, brake: Brake) -> int:
+        unit = _unit(tenant, brake)
+        return 0 if unit is None else max(0, unit.cost_nanousd - brake.cost_nanousd)
+
+    def _within_blast_radius(self, tenant: Tenant, at_ms: int) -> bool:
+        """Whether one more kill stays within the policy's limits, and if so count it."""
+        limit = self._state.policy.header.blast_radius
+        recent = [killed_ms for killed_ms in tenant.kill_times_ms if killed_ms > at_ms - MINUTE_MS]
+        share = (len(recent) + 1) / max(1, len(tenant.runs))
+        if len(recent) >= limit.always_allowed and (
+            len(recent) >= limit.max_kills_per_minute or share > limit.max_share_of_live_runs
+        ):
+            return False
+        tenant.kill_times_ms = [*recent, at_ms]
+        self._state.touch(tenant)
+        return True
+
+
+def _after_kill(brake: Brake) -> str:
+    """What incidents about a disobeyed command are bound to: they end with the answer, not with the run."""
+    return f"brake/{brake.target_type}/{brake.target_id}"
+
+
+def _unit(tenant: Tenant, brake: Brake) -> Unit | None:
+    match brake.target_type:
+        case "run":
+            return tenant.run(brake.target_id)
+        case "session":
+            return tenant.sessions.get(brake.target_id)
+        case "run_tree":
+            return tenant.trees.get(brake.target_id)
+        case _:
+            return None

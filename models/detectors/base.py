@@ -1,0 +1,157 @@
+"""How a detector plugs in: it says at which total it wants to be woken, and is left alone until then.
+
+A detector is one file in this folder. Its class is registered by `@register`, which makes it known to the policy
+file, the generic checks and the README's table. The kinds differ in what they watch:
+
+ScopeDetector     spend of a scope (`models.scopes.Scope`); woken when the scope's total reaches `next_trip`
+UnitDetector      counters of one run, session or run tree (`models.runs.Unit`); woken at the `trips` it names
+SequenceDetector  the recent calls of one run (`models.trail.Trail`); asked at every call, so it answers in one compare
+BrakeDetector     commands that were given (`models.brake.Brake`)
+UnpricedDetector  calls without a price
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from models.brake import Brake
+from models.cohort import Cohort
+from models.finding import Finding
+from models.runs import Counter, Unit, UnitKind
+from models.scopes import Scope
+from models.trail import Trail
+from schemas.policy import Action, Limit, Period, RuleSettings, Severity
+from schemas.usage import LlmCall, ToolCall
+
+S = TypeVar("S", bound=RuleSettings)
+D = TypeVar("D", bound="type[Detector[Any]]")
+
+NEVER = 1 << 62
+"""A trip that is never reached: more nano-dollars than the world has."""
+
+REGISTRY: dict[str, "type[Detector[Any]]"] = {}
+"""Policy table -> detector. Filled by `register` when `models.detectors` is imported."""
+
+
+class Detector(ABC, Generic[S]):
+    """One rule of the policy at work: immutable, and without a state of its own."""
+
+    name: ClassVar[str]
+    tables: ClassVar[tuple[str, ...]] = ()
+    """Names of its table in the policy file, where they differ from `name`."""
+    settings_class: ClassVar[type[RuleSettings]]
+    defaults: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    """The rules in force when the policy file is empty."""
+    always_on: ClassVar[bool] = False
+    """In force by its defaults even when the policy file names other rules: it guards the service's own promises."""
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+        self.rule = settings.name
+
+    @property
+    def limit_action(self) -> Action | None:
+        """What `enforce` orders when the finding is sure."""
+        return None
+
+    def boundaries_ms(self) -> Iterable[int]:
+        """Moments at which its limits change by themselves."""
+        return ()
+
+    def severity_at(self, level: float) -> Severity:
+        """`info` below 0.8, `warning` below 1, and from there what the rule says."""
+        if level >= 1:
+            return self.settings.severity
+        return "warning" if level >= 0.8 else "info"
+
+
+class ScopeDetector(Detector[S]):
+    """Watches what a scope spends."""
+
+    group_by: tuple[str, ...]
+    periods: tuple[Period, ...] = ()
+    """Calendar periods whose spend it needs."""
+    keeps_history: bool = False
+    """Whether it needs the scope's last 168 hours."""
+
+    @abstractmethod
+    def next_trip(self, scope: Scope) -> int:
+        """The `scope.total_nanousd` at which to wake it, `NEVER` for not in this period."""
+
+    @abstractmethod
+    def woken(self, scope: Scope) -> Iterable[Finding]:
+        """What is wrong now that the trip is reached, and again whenever the scope is judged anew."""
+
+    def late(self, scope: Scope, at_ms: int) -> Iterable[tuple[int, int, Finding]]:
+        """Findings about the closed period around `at_ms`, to which spend was added: (start, end, finding)."""
+        return ()
+
+    def hour_closed(self, scope: Scope) -> Iterable[Finding]:
+        """Called when an hour in which the scope spent is over."""
+        return ()
+
+    def standing(self, scope: Scope) -> bool:
+        """Whether the limit is reached, so that a run which spends here now is to be stopped as well."""
+        return False
+
+    def period(self) -> Period:
+        """The calendar period its incidents belong to."""
+        return "hour"
+
+
+class UnitDetector(Detector[S]):
+    """Watches the counters of one run, session or run tree."""
+
+    per: UnitKind = "run"
+
+    @abstractmethod
+    def trips(self, unit: Unit, cohort: Cohort | None) -> Mapping[Counter, int]:
+        """Counter -> the value at which to wake it next. Counters it leaves out do not wake it."""
+
+    @abstractmethod
+    def woken(self, unit: Unit, cohort: Cohort | None) -> Iterable[Finding]:
+        """What is wrong with the unit now."""
+
+
+class SequenceDetector(Detector[S]):
+    """Watches the order of a run's calls."""
+
+    calls: ClassVar[tuple[Literal["tool", "model"], ...]]
+
+    @abstractmethod
+    def step(self, trail: Trail, call: Any) -> Finding | None:
+        """Asked at every call, after `trail` has taken it in: bounded work, one compare in the normal case."""
+
+
+class BrakeDetector(Detector[S]):
+    """Watches whether commands are obeyed."""
+
+    @abstractmethod
+    def call_after(self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int) -> Finding | None:
+        """A call that a killed target made all the same."""
+
+    @abstractmethod
+    def unanswered(self, brake: Brake, overshoot_nanousd: int) -> Finding | None:
+        """No answer by the deadline."""
+
+
+class UnpricedDetector(Detector[S]):
+    """Watches spend that nobody can put a price on."""
+
+    @abstractmethod
+    def counted(self, model: str, calls: int, tokens: int) -> Finding | None:
+        """What a tenant's unpriced calls to `model` have come to today."""
+
+
+def register(detector: D) -> D:
+    """Make a detector known under its policy tables."""
+    for table in detector.tables or (detector.name,):
+        if table in REGISTRY:
+            raise ValueError(f"two detectors claim the policy table {table!r}")
+        REGISTRY[table] = detector
+    return detector
+
+
+def commanded(limit: Limit) -> Action | None:
+    """The command a rule's `at_limit` or `action` stands for; `alert` is none."""
+    return None if limit == "alert" else limit

@@ -1,0 +1,126 @@
+"""`budget`: what a scope spends in a calendar period, against a limit."""
+
+from collections.abc import Iterable
+
+from models.detectors.base import NEVER, ScopeDetector, commanded, register
+from models.finding import Finding
+from models.levels import Level, levels_of, next_amount, reached
+from models.scopes import Scope
+from schemas.money import format_usd, usd_to_nanousd
+from schemas.policy import Action, BudgetException, GroupBy, Limit, Period, RuleSettings, Thresholds, Usd
+
+PERIOD_WORDS: dict[Period, str] = {"hour": "this hour", "day": "today", "week": "this week", "month": "this month"}
+
+
+class BudgetSettings(RuleSettings):
+    """One budget per distinct value of `group_by`, for every calendar period in the policy's time zone."""
+
+    group_by: GroupBy = ["tenant_id"]
+    period: Period
+    limit_usd: Usd
+    thresholds: Thresholds = [0.5, 0.8, 1.0]
+    at_limit: Limit = "alert"
+    overrides: dict[str, Usd] = {}
+    """Scope (its values joined by `/`) -> limit."""
+    exceptions: list[BudgetException] = []
+
+
+@register
+class Budget(ScopeDetector[BudgetSettings]):
+    """Fires when a scope's spend in its calendar period reaches a share of its limit, each level once a period."""
+
+    name = "budget"
+    settings_class = BudgetSettings
+
+    def __init__(self, settings: BudgetSettings) -> None:
+        super().__init__(settings)
+        self.group_by = tuple(settings.group_by)
+        self.periods = (settings.period,)
+        self.thresholds = tuple(settings.thresholds)
+
+    @property
+    def limit_action(self) -> Action | None:
+        return commanded(self.settings.at_limit)
+
+    def period(self) -> Period:
+        return self.settings.period
+
+    def boundaries_ms(self) -> Iterable[int]:
+        return (exception.until_ms for exception in self.settings.exceptions)
+
+    def limit_nanousd(self, scope: Scope, at_ms: int) -> int:
+        """The limit of this scope at that time: an exception before an override before the rule's own."""
+        raised = scope.raised.get(self.rule)
+        if raised and at_ms < raised[1]:
+            return raised[0]
+        key = scope.override_key
+        for exception in self.settings.exceptions:
+            if exception.scope == key and at_ms < exception.until_ms:
+                return usd_to_nanousd(exception.limit_usd)
+        return usd_to_nanousd(self.settings.overrides.get(key, self.settings.limit_usd))
+
+    def _levels(self, scope: Scope) -> tuple[Level, ...]:
+        return levels_of(self.limit_nanousd(scope, scope.at_ms), self.thresholds)
+
+    def next_trip(self, scope: Scope) -> int:
+        start_ms = scope.window(self.settings.period).start_ms
+        amount = next_amount(self._levels(scope), scope.told_level(self.rule, start_ms))
+        if self.standing(scope):
+            return 0  # wake at every event, so that whoever spends here now is stopped too
+        return NEVER if amount is None else scope.base(self.settings.period) + amount
+
+    def standing(self, scope: Scope) -> bool:
+        if self.limit_action is None or self.settings.mode != "enforce":
+            return False
+        return scope.spend(self.settings.period) >= max(1, self.limit_nanousd(scope, scope.at_ms))
+
+    def woken(self, scope: Scope) -> Iterable[Finding]:
+        window = scope.window(self.settings.period)
+        spent = scope.spend(self.settings.period)
+        level = reached(self._levels(scope), spent)
+        if level > scope.told_level(self.rule, window.start_ms):
+            scope.tell(self.rule, window.start_ms, level)
+            forecast_ms = _forecast_ms(spent, self.limit_nanousd(scope, scope.at_ms), window.start_ms, scope.at_ms)
+            within = forecast_ms is not None and forecast_ms < window.end_ms
+            yield self._finding(scope, level, spent, scope.at_ms, forecast_ms if within else None)
+
+    def late(self, scope: Scope, at_ms: int) -> Iterable[tuple[int, int, Finding]]:
+        current = scope.periods[self.settings.period]
+        if not current.previous_start_ms <= at_ms < current.start_ms:
+            return
+        spent = current.previous_nanousd
+        level = reached(levels_of(self.limit_nanousd(scope, at_ms), self.thresholds), spent)
+        if level > scope.told_level(self.rule, current.previous_start_ms):
+            scope.tell(self.rule, current.previous_start_ms, level)
+            yield current.previous_start_ms, current.start_ms, self._finding(scope, level, spent, at_ms, None)
+
+    def _finding(self, scope: Scope, level: float, spent: int, at_ms: int, forecast_ms: int | None) -> Finding:
+        limit = self.limit_nanousd(scope, at_ms)
+        ratio = round(spent / limit, 4) if limit else None
+        who = "/".join(scope.values)
+        share = f"{spent * 100 // limit} %" if limit else "all"
+        words = PERIOD_WORDS[self.settings.period]
+        over = level >= 1
+        return Finding(
+            level=level,
+            severity=self.severity_at(level),
+            value=spent,
+            limit=limit,
+            ratio=ratio,
+            unit="nanousd",
+            action=self.limit_action if over else None,
+            evidence={"period": self.settings.period, "forecast_limit_reached_ms": forecast_ms},
+            summary=f"{who} has spent {format_usd(spent)} {words}: {share} of its {format_usd(limit)} budget",
+            next_action=(
+                "Find out what is spending (top runs below); raise the limit with an exception if it is wanted."
+                if over
+                else "Look at the top runs if this is early; raise the limit in time if the spend is wanted."
+            ),
+        )
+
+
+def _forecast_ms(spent: int, limit: int, start_ms: int, at_ms: int) -> int | None:
+    """When the limit is reached if spending goes on as it has since the period began; None once it is reached."""
+    if spent >= limit or spent <= 0 or at_ms <= start_ms:
+        return None
+    return at_ms + (limit - spent) * (at_ms - start_ms) // spent

@@ -1,0 +1,76 @@
+"""A run that makes one and the same tool call again and again."""
+
+from models.detectors.base import SequenceDetector, register
+from models.detectors.in_a_row import RowSettings, ToolPatterns, notice, page
+from models.finding import Finding
+from models.trail import Trail
+from schemas.usage import ToolCall
+
+
+class RepeatSettings(RowSettings, ToolPatterns):
+    """`notice_at` and `page_at` count identical calls in a row, the first one included."""
+
+
+@register
+class Repeat(SequenceDetector[RepeatSettings]):
+    """Fires when a run makes the same tool call with the same result `notice_at` (3) times in a row, and pages at
+    `page_at` (5).
+
+    A result that is known to have changed is progress and starts the count anew. Where results have no hash it warns
+    and does not page, unless the policy trusts the tool in `trust_without_result`; for `pollers` it never pages.
+    """
+
+    name = "repeat"
+    settings_class = RepeatSettings
+    defaults = ({"name": "repeat"},)
+    calls = ("tool",)
+
+    def step(self, trail: Trail, call: ToolCall) -> Finding | None:
+        """The finding this call completes: the notice once, the page at every further call."""
+        count = trail.alike
+        if count < self.settings.notice_at:
+            return None
+        sure = count if self.settings.trusts(call.tool) else trail.verified
+        if 0 < self.settings.page_at <= sure and not self.settings.polls(call.tool):
+            return self._page(trail, call, sure)
+        return self._notice(trail, call) if count == self.settings.notice_at else None
+
+    def _page(self, trail: Trail, call: ToolCall, count: int) -> Finding:
+        verified = trail.verified >= count
+        outcome = ", each time with the same result" if verified else "; its results are not reported"
+        return page(
+            self.settings,
+            count,
+            self.settings.page_at,
+            f"Tool {call.tool} was called {count} times in a row with the same arguments{outcome}.",
+            "Stop the run. If this tool only waits for something, list it under `pollers` of this rule.",
+            _evidence(trail, call, verified=verified),
+        )
+
+    def _notice(self, trail: Trail, call: ToolCall) -> Finding:
+        verified = trail.verified >= trail.alike
+        outcome = "and got the same result each time" if verified else "and its results cannot be compared"
+        advice = "Look at the run's last steps; it pages if this goes on."
+        if self.settings.polls(call.tool):
+            advice = "Nothing, if it is waiting for something; this tool is listed as a poller and never pages."
+        elif not verified:
+            advice = "Report `result_hash` for this tool; without it a loop cannot be told from progress."
+        return notice(
+            trail.alike,
+            self.settings.page_at,
+            f"Tool {call.tool} was called {trail.alike} times in a row with the same arguments {outcome}.",
+            advice,
+            _evidence(trail, call, verified=verified),
+        )
+
+
+def _evidence(trail: Trail, call: ToolCall, *, verified: bool) -> dict[str, object]:
+    return {
+        "tool": call.tool,
+        "calls_in_a_row": trail.alike,
+        "period": 1,
+        "results_verified": verified,
+        "status": call.status,
+        "args_hash": (call.args_hash or "")[:12],
+        "result_hash": (call.result_hash or "")[:12],
+    }

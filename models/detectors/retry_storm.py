@@ -1,0 +1,54 @@
+"""A run that sends the same model call again and again."""
+
+from models.detectors.base import SequenceDetector, register
+from models.detectors.in_a_row import RowSettings, notice, page
+from models.finding import Finding
+from models.trail import Trail
+from schemas.usage import LlmCall
+
+
+class RetryStormSettings(RowSettings):
+    """`notice_at` and `page_at` count attempts at one model call, the first one included."""
+
+
+@register
+class RetryStorm(SequenceDetector[RetryStormSettings]):
+    """Fires when a run sends the same model call `notice_at` (3) times in a row, and pages at `page_at` (5): every
+    attempt is charged, whatever became of it.
+
+    The same call is the same prompt hash with the same input tokens, or a rising `attempt`: attempt 5 means five
+    attempts even if it is the first event seen. Without a prompt hash, model and input tokens stand in for it; answers
+    of different length or a tool call in between then show different prompts, as in a batch of classifications, and
+    only attempts around a failure page. Samples drawn in parallel and answers from a semantic cache do not count.
+    """
+
+    name = "retry_storm"
+    settings_class = RetryStormSettings
+    defaults = ({"name": "retry_storm"},)
+    calls = ("model",)
+
+    def step(self, trail: Trail, call: LlmCall) -> Finding | None:
+        """The finding this call completes, and again at every further attempt: `attempt` may skip numbers."""
+        count = trail.resends
+        if count < self.settings.notice_at or call.cache_hit:
+            return None
+        sure = trail.sure_resends
+        evidence: dict[str, object] = {
+            "model": call.model,
+            "sent_in_a_row": count,
+            "surely_the_same": sure,
+            "attempt": call.attempt,
+            "input_tokens": call.input_tokens,
+            "status": call.status,
+            "error_type": call.error_type,
+            "prompt_hash": (call.prompt_hash or "")[:12],
+        }
+        if 0 < self.settings.page_at <= sure:
+            summary = f"The same call to {call.model} was sent {sure} times in a row, and every attempt is charged."
+            advice = "Stop the run, and look at why its answers are not accepted: errors, time-outs or a failing check."
+            return page(self.settings, sure, self.settings.page_at, summary, advice, evidence)
+        summary = f"What looks like the same call to {call.model} was sent {count} times in a row."
+        advice = "Look at the run's retry settings; it pages if attempts go on."
+        if sure < count:
+            advice = "Report `prompt_hash`; without it a retry cannot be told from another prompt of the same length."
+        return notice(count, self.settings.page_at, summary, advice, evidence)

@@ -1,0 +1,92 @@
+"""`session_outlier`: a run or session against what the workflow's finished runs have cost."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from models.cohort import Cohort
+from models.detectors.base import UnitDetector, commanded, register
+from models.finding import Finding
+from models.runs import Counter, Unit
+from schemas.money import format_usd, usd_to_nanousd
+from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
+
+
+class SessionOutlierSettings(RuleSettings):
+    """What is statistical tells and, unless asked to, does not stop."""
+
+    per: Literal["run", "session"] = "run"
+    multiplier: Annotated[float, Field(gt=1, le=1000)] = 5.0
+    min_runs: Annotated[int, Field(ge=5, le=256)] = 20
+    min_usd: Usd = Decimal(1)
+    severity: Severity = "warning"
+    at_limit: Limit = "alert"
+
+
+@register
+class SessionOutlier(UnitDetector[SessionOutlierSettings]):
+    """Fires while a run has cost more than 5 x the median of its workflow's last 256 finished runs, or more where
+    healthy costs spread wider.
+    """
+
+    name = "session_outlier"
+    settings_class = SessionOutlierSettings
+    defaults = ({"name": "session-5x"},)
+
+    def __init__(self, settings: SessionOutlierSettings) -> None:
+        super().__init__(settings)
+        self.per = settings.per
+        self.floor_nanousd = usd_to_nanousd(settings.min_usd)
+
+    @property
+    def limit_action(self) -> Action | None:
+        return commanded(self.settings.at_limit)
+
+    def _limit(self, cohort: Cohort | None) -> int | None:
+        """The smallest cost that stands out, None while too few runs have finished."""
+        if cohort is None or len(cohort.recent) < self.settings.min_runs:
+            return None
+        # To the ten-thousandth: `multiple` is rounded there, so that this stays integer arithmetic.
+        multiple = round(cohort.recent.multiple(self.settings.multiplier) * 10_000)
+        return max(self.floor_nanousd, multiple * cohort.recent.median_x2() // 20_000 + 1)
+
+    def trips(self, unit: Unit, cohort: Cohort | None) -> Mapping[Counter, int]:
+        if unit.told(self.rule) >= 1:
+            return {}
+        limit = self._limit(cohort)
+        if limit is None or unit.cost_nanousd >= limit:
+            # Not known yet: look again at the floor, then at each doubling.
+            limit = max(self.floor_nanousd, 2 * unit.cost_nanousd)
+        return {"cost_nanousd": limit}
+
+    def woken(self, unit: Unit, cohort: Cohort | None) -> Iterable[Finding]:
+        limit = self._limit(cohort)
+        if cohort is None or limit is None or unit.cost_nanousd < limit or unit.told(self.rule) >= 1:
+            return
+        unit.tell(self.rule, 1.0)
+        median = cohort.recent.median_x2() // 2
+        ratio = round(unit.cost_nanousd / median, 2) if median else None
+        yield Finding(
+            level=1.0,
+            severity=self.settings.severity,
+            value=unit.cost_nanousd,
+            limit=limit,
+            baseline=median,
+            ratio=ratio,
+            unit="nanousd",
+            action=self.limit_action,
+            evidence={
+                "finished_runs": len(cohort.recent),
+                "median_nanousd": median,
+                "multiple": cohort.recent.multiple(self.settings.multiplier),
+                "log_mad": round(cohort.recent.log_mad(), 4),
+                "calls": unit.calls,
+            },
+            summary=(
+                f"{self.per} {unit.unit_id} has cost {format_usd(unit.cost_nanousd)}, {ratio} x the "
+                f"{format_usd(median)} that {cohort.workflow} usually costs"
+            ),
+            next_action="Look at what it is doing that others do not; stop it if it is stuck.",
+        )

@@ -1,0 +1,72 @@
+"""`spending_after_kill`: the brake did not bite."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from models.brake import Brake
+from models.detectors.base import BrakeDetector, register
+from models.finding import Finding
+from schemas.money import format_usd
+from schemas.policy import RuleSettings
+from schemas.usage import LlmCall, ToolCall
+
+
+class SpendingAfterKillSettings(RuleSettings):
+    """A call that was under way when the kill went out is overshoot, not disobedience."""
+
+    grace_seconds: Annotated[int, Field(ge=0, le=3600)] = 30
+    """Calls that begin within so many seconds after the kill are still forgiven."""
+
+
+@register
+class SpendingAfterKill(BrakeDetector[SpendingAfterKillSettings]):
+    """Fires when a killed run goes on making calls, or when nobody acknowledges a kill by the deadline."""
+
+    name = "spending_after_kill"
+    settings_class = SpendingAfterKillSettings
+    defaults = ({"name": "spending-after-kill"},)
+    always_on = True
+
+    def call_after(self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int) -> Finding | None:
+        began_ms = _began_ms(call)
+        if began_ms <= brake.issued_ms + self.settings.grace_seconds * 1000:
+            return None
+        since_s = (began_ms - brake.issued_ms) // 1000
+        return self._finding(
+            brake,
+            overshoot_nanousd,
+            f"{brake.target_type} {brake.target_id} was killed {since_s} s ago and still makes calls: "
+            f"{format_usd(overshoot_nanousd)} spent since",
+        )
+
+    def unanswered(self, brake: Brake, overshoot_nanousd: int) -> Finding | None:
+        waited_s = (brake.deadline_ms - brake.issued_ms) // 1000
+        return self._finding(
+            brake,
+            overshoot_nanousd,
+            f"nobody acknowledged the kill of {brake.target_type} {brake.target_id} within {waited_s} s: "
+            f"{format_usd(overshoot_nanousd)} spent since",
+        )
+
+    def _finding(self, brake: Brake, overshoot_nanousd: int, summary: str) -> Finding:
+        return Finding(
+            level=1.0,
+            severity=self.settings.severity,
+            value=overshoot_nanousd,
+            unit="nanousd",
+            evidence={
+                "command_id": brake.command_id,
+                "killed_by": brake.rule,
+                "issued_ms": brake.issued_ms,
+                "overshoot_nanousd": overshoot_nanousd,
+            },
+            summary=summary,
+            next_action="Stop it by hand, or revoke its model key; then find out why its guard did not act.",
+        )
+
+
+def _began_ms(call: LlmCall | ToolCall) -> int:
+    if isinstance(call, LlmCall) and call.started_ms is not None:
+        return call.started_ms
+    return call.ts_ms - (call.latency_ms or 0)

@@ -1,0 +1,20 @@
+"""All that the engine can ask of the world: a message on a topic, in the order in which it was decided."""
+
+from typing import Literal, NamedTuple
+
+from schemas.alert import Alert
+from schemas.control import Command
+from schemas.dead_letter import DeadLetter
+from schemas.rollup import Rollup
+from schemas.signing import KeyId
+
+Topic = Literal["alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1"]
+
+
+class Effect(NamedTuple):
+    """Publish `value` under `key`. `signer` names the key that a command must be signed with."""
+
+    topic: Topic
+    key: str
+    value: Alert | Command | Rollup | DeadLetter
+    signer: KeyId | None = None

@@ -1,0 +1,29 @@
+"""A finding: what a detector believes is wrong, and the numbers behind it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.policy import Action, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. The engine adds rule, scope, run, owner, time and cause, and makes it an alert.
+
+    `level` orders findings of one incident: for limits the share reached (0.5, 0.8, 1.0), elsewhere 0.5 is a notice
+    and 1.0 is sure enough to page. `action` is what the rule would have done; the verdict decides whether it is.
+    """
+
+    level: float
+    severity: Severity
+    value: float
+    unit: str
+    summary: str
+    next_action: str
+    limit: float | None = None
+    baseline: float | None = None
+    ratio: float | None = None
+    action: Action | None = None
+    aspect: str = ""
+    """What tells findings of one rule about one subject apart, such as the counter that a cap limits."""
+    evidence: dict[str, Any] = field(default_factory=dict)

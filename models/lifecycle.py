@@ -1,0 +1,309 @@
+"""A run from its first message to its tombstone, and the sessions and trees it belongs to."""
+
+from typing import Any, TypeVar
+
+from models.brakes import Brakes
+from models.finding import Finding
+from models.incident import Subject
+from models.incidents import Incidents
+from models.ledger import Ledger, Route
+from models.partition import PartitionState
+from models.runs import NO_ROUTE_KEY, Group, RouteKey, Run, RunTree, Session, StopRule
+from models.service_rules import LIVE_RUNS
+from models.tenant import Tenant
+from models.watch import Watch
+from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, UsageMessage
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+G = TypeVar("G", bound=Group)
+
+
+class Lifecycle:
+    """The runs of a partition."""
+
+    def __init__(
+        self, state: PartitionState, incidents: Incidents, brakes: Brakes, ledger: Ledger, watch: Watch
+    ) -> None:
+        self._state = state
+        self._incidents = incidents
+        self._brakes = brakes
+        self._ledger = ledger
+        self._watch = watch
+
+    def policy_changed(self) -> None:
+        """Other rules apply: every run's route and trips are worked out anew at its next message."""
+        self._watch.policy_changed()
+        for tenant in self._state.tenants.values():
+            for run in tenant.runs.values():
+                if isinstance(run, Run):
+                    run.route = None
+            if "run_tree" in self._state.policy.tracks:
+                for run_id in list(tenant.runs):
+                    self._plant_tree(tenant, run_id)
+
+    def run(self, tenant: Tenant, message: UsageMessage, at_ms: int) -> Run:
+        """The run of a message. The first message of an unknown run opens it."""
+        run = tenant.runs.get(message.run_id)
+        if not isinstance(run, Run):
+            run = tenant.run(message.run_id) or self._open(tenant, message, at_ms)
+        run.clock_ms = tenant.clock_ms
+        if message.session_id is not None and run.session_id is None:
+            self._join_session(tenant, run, message.session_id, at_ms)
+        if not run.declared_root and (message.root_run_id is not None or message.parent_run_id is not None):
+            self._join_tree(tenant, run, message, at_ms)
+        return run
+
+    def route(self, tenant: Tenant, run: Run, message: UsageMessage) -> Route:
+        """The route of a message; a run's rules and trips follow that of its latest model call."""
+        key = self._route_key(message)
+        if run.route is not None and key == run.route_key:
+            known: Route = run.route
+            return known
+        route = self._ledger.route(tenant, run.attributes, key)
+        if run.route is None or isinstance(message, LlmCall | RunStarted):
+            previous, run.route, run.route_key = run.route, route, key
+            if previous is None or previous.run_rules != route.run_rules or previous.cohort is not route.cohort:
+                self._set_trips(tenant, run, route)
+        return route
+
+    def started(self, tenant: Tenant, run: Run, message: RunStarted, at_ms: int) -> None:
+        """A run introduces itself: what it says of itself holds for its later messages."""
+        route = self.route(tenant, run, message)
+        if not run.unit_id:
+            return
+        tags = tuple(sorted(message.tags.items())) if message.tags else None
+        run.attributes = (*_attribution(message), tags)
+        run.route_key = NO_ROUTE_KEY
+        own = StopRule(message.cap_nanousd, message.max_retries, message.max_tool_calls, message.max_duration_s)
+        if own.limits():
+            run.stop_rule = own if run.stop_rule is None else run.stop_rule.stricter(own)
+        route = run.route = self._ledger.route(tenant, run.attributes, run.route_key)
+        self._set_trips(tenant, run, route)
+        self._watch.wake(tenant, run, run, route, at_ms)
+        self._state.touch(run)
+        self._ledger.greet(tenant, run, route, at_ms)
+
+    def finished(self, tenant: Tenant, run: Run, status: str, at_ms: int) -> None:
+        """A run has ended: its cost becomes part of what is usual, and its incidents are over."""
+        if run.state == "finished":
+            return
+        route = self._ledger.route_of(tenant, run)
+        totals = self._ledger.totals(tenant, route, at_ms)
+        totals.runs_finished += 1
+        if not run.unit_id:
+            return
+        run.state = "finished"
+        stopped = [brake for brake in self._brakes.brakes_of(tenant, run) if brake.stands(at_ms)]
+        if run.cost_nanousd and status != "killed" and not stopped:
+            route.cohort.recent.add(run.cost_nanousd)
+            self._state.touch(route.cohort)
+        evidence: dict[str, Any] = {"run_status": status, "cost_nanousd": run.cost_nanousd}
+        for brake in stopped:
+            evidence |= self._brakes.stop_evidence(tenant, brake)
+            self._brakes.target_ended(tenant, brake, at_ms)
+        self._incidents.resolve_unit(tenant, f"run/{run.unit_id}", at_ms, evidence)
+        for group in self._groups(tenant, run):
+            group.members.discard(run.unit_id)
+            self._state.touch(group)
+        self._arm(tenant, run)
+
+    def outcome(self, tenant: Tenant, run: Run, message: Outcome, at_ms: int) -> None:
+        """What became of a run's output."""
+        totals = self._ledger.totals(tenant, self.route(tenant, run, message), at_ms)
+        setattr(totals, message.outcome, getattr(totals, message.outcome) + 1)
+        if run.unit_id:
+            run.outcome = message.outcome
+            self._state.touch(run)
+
+    def due(self, tenant: Tenant, kind: str, unit_id: str, now_ms: int) -> None:
+        """A run's, session's or tree's time has come: a deadline, or too long without a message."""
+        match kind:
+            case "run":
+                self._run_due(tenant, unit_id, now_ms)
+            case "session":
+                self._group_due(tenant, tenant.sessions, unit_id, now_ms)
+            case "tree":
+                self._group_due(tenant, tenant.trees, unit_id, now_ms)
+            case _:
+                raise AssertionError(f"a timer of an unknown kind: {kind}")
+
+    def _route_key(self, message: UsageMessage) -> RouteKey:
+        tags = tuple(sorted(message.tags.items())) if message.tags else None
+        if self._state.policy.by_call and isinstance(message, LlmCall):
+            return (*_attribution(message), tags, message.model, message.provider, message.route)
+        return (*_attribution(message), tags, None, None, None)
+
+    def _set_trips(self, tenant: Tenant, run: Run, route: Route) -> None:
+        self._watch.set_trips(tenant, run, route)
+        for group in self._groups(tenant, run):
+            self._watch.set_trips(tenant, group, route)
+
+    def _open(self, tenant: Tenant, message: UsageMessage, at_ms: int) -> Run:
+        if isinstance(message, RunFinished | Outcome | CommandAck):
+            return Run(tenant.tenant_id, "", at_ms)  # about a run long gone: counted, not remembered
+        if len(tenant.runs) >= self._state.policy.header.max_live_runs_per_tenant:
+            return self._overflow(tenant, at_ms)
+        run = Run(tenant.tenant_id, message.run_id, at_ms)
+        run.clock_ms = tenant.clock_ms
+        tenant.runs[message.run_id] = run
+        self._arm(tenant, run)
+        if "run_tree" in self._state.policy.tracks:
+            self._plant_tree(tenant, message.run_id)
+        self._ledger.totals(tenant, self.route(tenant, run, message), at_ms).runs_started += 1
+        return run
+
+    def _overflow(self, tenant: Tenant, at_ms: int) -> Run:
+        """Beyond the limit of live runs: spend still counts in every scope, single runs are no longer watched."""
+        if tenant.overflow is None:
+            tenant.overflow = Run(tenant.tenant_id, "", at_ms)
+        tenant.overflow.route = None
+        hour_ms = at_ms - at_ms % HOUR_MS
+        limit = self._state.policy.header.max_live_runs_per_tenant
+        finding = Finding(
+            level=1.0,
+            severity=LIVE_RUNS.settings.severity,
+            value=len(tenant.runs),
+            limit=limit,
+            unit="runs",
+            summary=f"{tenant.tenant_id} has more than {limit:,} live runs: further ones are charged, not watched",
+            next_action="Look for made-up run ids; raise max_live_runs_per_tenant if the runs are real.",
+        )
+        subject = Subject(
+            key=(hour_ms,),
+            scope={"tenant_id": tenant.tenant_id},
+            owner=None,
+            window_start_ms=hour_ms,
+            window_end_ms=hour_ms + HOUR_MS,
+        )
+        self._incidents.tell(tenant, LIVE_RUNS, finding, subject, at_ms)
+        return tenant.overflow
+
+    def _arm(self, tenant: Tenant, run: Run) -> None:
+        header = self._state.policy.header
+        minutes = header.idle_run_minutes if run.state == "live" else header.finished_run_minutes
+        run.due_ms = run.clock_ms + minutes * MINUTE_MS
+        if run.state == "live":
+            run.due_ms = min(run.due_ms, run.deadline_ms)
+        tenant.wake_at(run.due_ms, "run", (run.unit_id,))
+        self._state.touch(run)
+
+    def _run_due(self, tenant: Tenant, run_id: str, now_ms: int) -> None:
+        run = tenant.run(run_id)
+        if run is None or run.due_ms != now_ms:
+            return
+        header = self._state.policy.header
+        if run.state == "live":
+            route = self._ledger.route_of(tenant, run)
+            if run.deadline_ms <= now_ms:
+                self._watch.wake(tenant, run, run, route, now_ms)
+            if run.clock_ms + header.idle_run_minutes * MINUTE_MS > now_ms:
+                self._arm(tenant, run)
+                return
+            self.finished(tenant, run, "idle", now_ms)
+        elif run.clock_ms + header.finished_run_minutes * MINUTE_MS > now_ms:
+            self._arm(tenant, run)
+            return
+        self._delete(tenant, run)
+
+    def _delete(self, tenant: Tenant, run: Run) -> None:
+        del tenant.runs[run.unit_id]
+        self._state.forget(run)
+        self._state.touch(tenant)  # the clock stood in the run's row
+
+    def _group_due(self, tenant: Tenant, groups: dict[str, G], unit_id: str, now_ms: int) -> None:
+        group = groups.get(unit_id)
+        if group is None or group.due_ms != now_ms:
+            return
+        member = next((run for run in map(tenant.run, sorted(group.members)) if run is not None), None)
+        if group.deadline_ms <= now_ms and member is not None:
+            self._watch.wake(tenant, group, member, self._ledger.route_of(tenant, member), now_ms)
+        idle_ms = group.last_ms + self._state.policy.header.idle_run_minutes * MINUTE_MS
+        if group.members or idle_ms > now_ms:
+            wait_ms = self._state.policy.header.idle_run_minutes * MINUTE_MS
+            group.due_ms = min(max(idle_ms, now_ms + wait_ms if idle_ms <= now_ms else 0), group.deadline_ms)
+            tenant.wake_at(group.due_ms, group.kind, (group.unit_id,))
+            self._state.touch(group)
+            return
+        evidence = {"cost_nanousd": group.cost_nanousd}
+        self._incidents.resolve_unit(tenant, f"{group.unit_kind}/{unit_id}", now_ms, evidence)
+        del groups[unit_id]
+        self._state.forget(group)
+
+    def _groups(self, tenant: Tenant, run: Run) -> list[Group]:
+        found = [tenant.sessions.get(run.session_id or ""), tenant.trees.get(run.root_run_id)]
+        return [group for group in found if group is not None and run.unit_id]
+
+    def _join_session(self, tenant: Tenant, run: Run, session_id: str, at_ms: int) -> None:
+        if not run.unit_id:
+            return
+        run.session_id = session_id
+        self._state.touch(run)
+        if "session" in self._state.policy.tracks:
+            self._join(tenant, tenant.sessions, Session, session_id, run, at_ms)
+
+    def _join_tree(self, tenant: Tenant, run: Run, message: UsageMessage, at_ms: int) -> None:
+        """Learn a run's root: named by itself, else its parent's. Children may come before their parent does."""
+        if not run.unit_id:
+            return
+        parent_id = message.parent_run_id or run.parent_run_id
+        parent = tenant.run(parent_id) if parent_id is not None else None
+        root_id = message.root_run_id or (parent.root_run_id if parent is not None else parent_id) or run.root_run_id
+        run.parent_run_id = parent_id
+        run.declared_root = message.root_run_id is not None
+        self._state.touch(run)
+        if root_id == run.root_run_id:
+            return
+        former = tenant.trees.get(run.root_run_id)
+        was_root = run.root_run_id == run.unit_id
+        run.root_run_id = root_id
+        if former is None:
+            return
+        tree = self._group(tenant, tenant.trees, RunTree, root_id, at_ms)
+        if was_root:
+            self._absorb(tenant, tree, former)
+        else:
+            former.move_to(tree, run)
+            self._state.touch(former)
+
+    def _absorb(self, tenant: Tenant, tree: RunTree, former: RunTree) -> None:
+        """What looked like a root has a root of its own: its whole tree moves over."""
+        tree.add(former)
+        for run_id in sorted(former.members):
+            member = tenant.run(run_id)
+            if member is not None:
+                member.root_run_id = tree.unit_id
+                self._state.touch(member)
+        tree.members |= former.members
+        tenant.trees.pop(former.unit_id, None)
+        self._state.forget(former)
+        self._state.touch(tree)
+
+    def _plant_tree(self, tenant: Tenant, run_id: str) -> None:
+        run = tenant.run(run_id)
+        if run is not None and run.root_run_id not in tenant.trees:
+            self._join(tenant, tenant.trees, RunTree, run.root_run_id, run, run.started_ms)
+
+    def _join(self, tenant: Tenant, groups: dict[str, G], kind: type[G], group_id: str, run: Run, at_ms: int) -> None:
+        group = self._group(tenant, groups, kind, group_id, at_ms)
+        group.add(run)
+        group.members.add(run.unit_id)
+        run.route = None  # its trips are set with the run's, at the message that follows
+        self._state.touch(group)
+
+    def _group(self, tenant: Tenant, groups: dict[str, G], kind: type[G], group_id: str, at_ms: int) -> G:
+        group = groups.get(group_id)
+        if group is None:
+            group = groups[group_id] = kind(tenant.tenant_id, group_id, at_ms)
+            group.due_ms = at_ms + self._state.policy.header.idle_run_minutes * MINUTE_MS
+            tenant.wake_at(group.due_ms, group.kind, (group_id,))
+            self._state.touch(group)
+        return group
+
+
+def _attribution(message: UsageMessage) -> tuple[str | None, ...]:
+    """In the order of `schemas.usage.ATTRIBUTION`; written out because it runs at every message."""
+    return (
+        message.workflow, message.owner, message.project, message.environment, message.agent, message.user,
+        message.feature, message.tier, message.task_category, message.feature_flag, message.prompt_version,
+    )  # fmt: skip

@@ -1,0 +1,194 @@
+"""What a scope spends: one running total, one trip, and where each calendar period began.
+
+The hot path is one add and one compare. Everything else happens when the hour changes or the trip is reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from models.calendar import Calendar, Window
+from models.median import HourlyHistory
+from models.rows import Row
+from schemas.policy import Period
+
+if TYPE_CHECKING:
+    from models.detectors.base import ScopeDetector
+
+NO_TRIP = 1 << 62
+TOLD_PERIODS = 32
+"""Periods per rule whose told levels are remembered: more than the 24 hours in which a late event can return."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Meter:
+    """A way to cut a tenant's spend into scopes: by these dimensions, of what matches."""
+
+    meter_id: str
+    group_by: tuple[str, ...]
+    match: tuple[tuple[str, tuple[str, ...]], ...]
+    periods: tuple[Period, ...]
+    keeps_history: bool
+    detectors: tuple[ScopeDetector[Any], ...]
+    parent: Meter | None = field(default=None)
+
+
+class PeriodSpend:
+    """The current period of one kind and the one before it."""
+
+    __slots__ = ("base_nanousd", "end_ms", "previous_nanousd", "previous_start_ms", "start_ms")
+
+    def __init__(self, start_ms: int, end_ms: int, base_nanousd: int, previous_start_ms: int, previous_nanousd: int):
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+        self.base_nanousd = base_nanousd
+        """The scope's total when this period began, plus what arrived since for earlier ones."""
+        self.previous_start_ms = previous_start_ms
+        self.previous_nanousd = previous_nanousd
+
+    def fields(self) -> tuple[int, ...]:
+        """In the constructor's order."""
+        return (self.start_ms, self.end_ms, self.base_nanousd, self.previous_start_ms, self.previous_nanousd)
+
+
+class ScopeHistory(Row):
+    """A scope's last 168 active hours; a row of its own, written when an hour closes."""
+
+    __slots__ = ("hours", "scope_key", "tenant_id")
+    kind = "history"
+
+    def __init__(self, tenant_id: str, scope_key: tuple[str, ...]) -> None:
+        super().__init__()
+        self.tenant_id = tenant_id
+        self.scope_key = scope_key
+        self.hours = HourlyHistory()
+
+    def key_parts(self) -> tuple[str, ...]:
+        return (self.tenant_id, *self.scope_key)
+
+    def fields(self) -> tuple[Any, ...]:
+        return (self.hours.to_bytes(),)
+
+    def read(self, fields: tuple[Any, ...]) -> None:
+        """Take over what the history's row holds."""
+        self.hours = HourlyHistory.from_bytes(fields[0])
+
+
+class Scope(Row):
+    """One distinct value of a meter's dimensions. `total_nanousd` only ever grows; periods are differences of it."""
+
+    __slots__ = (
+        "at_ms", "breached", "history", "meter", "parent", "periods", "raised", "segment_ms", "tenant_id", "told",
+        "total_nanousd", "trip", "values",
+    )  # fmt: skip
+    kind = "scope"
+
+    def __init__(self, tenant_id: str, meter: Meter, values: tuple[str, ...]) -> None:
+        super().__init__()
+        self.tenant_id = tenant_id
+        self.meter = meter
+        self.values = values
+        self.total_nanousd = 0
+        self.trip = NO_TRIP
+        self.segment_ms = -1
+        """Start of the stretch of time for which `trip` holds; another one means: look again."""
+        self.at_ms = 0
+        self.breached = False
+        """Whether the running hour was found too expensive, so that it stays out of the baseline."""
+        self.periods: dict[Period, PeriodSpend] = {}
+        self.told: dict[str, dict[int, float]] = {}
+        self.raised: dict[str, tuple[int, int]] = {}
+        """Rule -> (limit in nano-dollars, until): exceptions that an operator ordered."""
+        self.history = ScopeHistory(tenant_id, self.key) if meter.keeps_history else None
+        self.parent: Scope | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The meter and the values: what tells it from the tenant's other scopes."""
+        return (self.meter.meter_id, *self.values)
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """Dimension -> value, as alerts show it."""
+        return dict(zip(self.meter.group_by, self.values, strict=True))
+
+    @property
+    def override_key(self) -> str:
+        """What the policy's `overrides` and `exceptions` call it: the values in order, joined by `/`."""
+        return "/".join(self.values)
+
+    def window(self, period: Period) -> Window:
+        """The current period."""
+        spend = self.periods[period]
+        return Window(spend.start_ms, spend.end_ms)
+
+    def base(self, period: Period) -> int:
+        """The total at which the current period began."""
+        return self.periods[period].base_nanousd
+
+    def spend(self, period: Period) -> int:
+        """Nano-dollars spent in the current period."""
+        return self.total_nanousd - self.periods[period].base_nanousd
+
+    def told_level(self, rule: str, start_ms: int) -> float:
+        """The highest level of `rule` already told for the period that began then, 0 for none."""
+        return self.told.get(rule, {}).get(start_ms, 0.0)
+
+    def tell(self, rule: str, start_ms: int, level: float) -> None:
+        """Remember that `level` has been told for that period."""
+        periods = self.told.setdefault(rule, {})
+        periods[start_ms] = level
+        while len(periods) > TOLD_PERIODS:
+            del periods[min(periods)]
+
+    def enter(self, calendar: Calendar, at_ms: int) -> int | None:
+        """Move on to the periods around `at_ms`. Returns the spend of the hour that closed, None if none did."""
+        self.at_ms = at_ms
+        closed: int | None = None
+        for period in self.meter.periods:
+            window = calendar.window(period, at_ms)
+            current = self.periods.get(period)
+            if current is None:
+                self.periods[period] = PeriodSpend(window.start_ms, window.end_ms, self.total_nanousd, 0, 0)
+            elif window.start_ms > current.start_ms:
+                spent = self.total_nanousd - current.base_nanousd
+                if period == "hour":
+                    closed = spent
+                    self._close_hour(current.start_ms, spent, window.start_ms)
+                self.periods[period] = PeriodSpend(
+                    window.start_ms, window.end_ms, self.total_nanousd, current.start_ms, spent
+                )
+        return closed
+
+    def _close_hour(self, start_ms: int, spent_nanousd: int, now_ms: int) -> None:
+        if self.history is not None:
+            if spent_nanousd:
+                self.history.hours.close(start_ms, spent_nanousd, self.breached)
+            self.history.hours.prune(now_ms)
+        self.breached = False
+
+    def add_late(self, at_ms: int, hour_start_ms: int, nanousd: int) -> None:
+        """Book spend into the closed periods around `at_ms`, and into those running ones that still hold it."""
+        self.total_nanousd += nanousd
+        for period, spend in self.periods.items():
+            if at_ms >= spend.start_ms:
+                continue
+            spend.base_nanousd += nanousd
+            if at_ms >= spend.previous_start_ms:
+                spend.previous_nanousd += nanousd
+            if period == "hour" and self.history is not None:
+                self.history.hours.add_late(hour_start_ms, nanousd)
+
+    def key_parts(self) -> tuple[str, ...]:
+        return (self.tenant_id, *self.key)
+
+    def fields(self) -> tuple[Any, ...]:
+        periods = {period: spend.fields() for period, spend in self.periods.items()}
+        return (self.total_nanousd, self.breached, self.at_ms, periods, self.told, self.raised)
+
+    def read(self, fields: tuple[Any, ...]) -> None:
+        """Take over what the scope's row holds."""
+        self.total_nanousd, self.breached, self.at_ms, periods, self.told, raised = fields
+        self.raised = {rule: (limit, until_ms) for rule, (limit, until_ms) in raised.items()}
+        self.periods = {period: PeriodSpend(*spend) for period, spend in periods.items()}

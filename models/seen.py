@@ -1,0 +1,192 @@
+"""Which events have been counted already: 64-bit hashes of their ids, remembered for one to two hours.
+
+Hashes live in two generations, the running one and the one before. A generation keeps its newest hashes in a set and
+seals them, a few thousand at a time, into sorted arrays behind a bit filter: 12 to 16 bytes an id against 75 in a set.
+Two different ids share a hash once in 2**64 pairs: with 10 million remembered, one event in 2 * 10**12 is dropped.
+"""
+
+from array import array
+from bisect import bisect_left
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from xxhash import xxh3_64_intdigest
+
+GENERATION_MS = 3_600_000
+SEAL_AT = 4096
+"""How many of the newest hashes stay in a set."""
+
+_Hashes = npt.NDArray[np.uint64]
+_HASH: Final = np.dtype("<u8")
+_SMALLEST_FILTER = 4 * SEAL_AT
+_NEVER = -(1 << 63)
+
+# Three bits of a byte, chosen by a hash's low six bits; 56 such triples exist, so 8 of them are used twice.
+_TRIPLES = [1 << a | 1 << b | 1 << c for a in range(8) for b in range(a) for c in range(b)]
+_MASKS: Final = bytes(_TRIPLES + _TRIPLES[: 64 - len(_TRIPLES)])
+_MASKS_ARRAY: Final = np.frombuffer(_MASKS, dtype=np.uint8)
+
+
+class NewIds(NamedTuple):
+    """Hashes to write down: to be handed to `SeenIds.restore`, in any order, once or more often."""
+
+    generation: int
+    started_ms: int
+    hashes: bytes
+    """8 bytes each, little endian. Empty if a generation started with no new id in it yet."""
+
+
+class _Generation:
+    """The hashes of one stretch of time."""
+
+    __slots__ = ("filter", "number", "recent", "sealed", "sealed_count", "shift", "started_ms")
+
+    def __init__(self, number: int, started_ms: int, filter_bytes: int = _SMALLEST_FILTER) -> None:
+        self.number = number
+        self.started_ms = started_ms
+        self.recent: set[int] = set()
+        self.sealed: list[memoryview[int]] = []
+        self.sealed_count = 0
+        self.filter = bytearray(filter_bytes)
+        self.shift = 65 - filter_bytes.bit_length()
+
+    def holds_sealed(self, digest: int) -> bool:
+        """Whether a hash that passed the filter is really there."""
+        for hashes in self.sealed:
+            place = bisect_left(hashes, digest)
+            if place < len(hashes) and hashes[place] == digest:
+                return True
+        return False
+
+    def seal_recent(self) -> None:
+        """Moves the set into the arrays."""
+        self.seal(np.fromiter(self.recent, dtype=np.uint64, count=len(self.recent)))
+        self.recent = set()
+
+    def seal(self, hashes: _Hashes) -> None:
+        """Adds an array of hashes. Arrays of like size are merged, so there are few and each hash moves seldom."""
+        if not len(hashes):
+            return
+        self.sealed_count += len(hashes)
+        if self.sealed_count * 4 > len(self.filter):
+            self._widen_filter()
+        self._mark(hashes)
+        while self.sealed and len(self.sealed[-1]) < 2 * len(hashes):
+            hashes = np.concatenate((np.asarray(self.sealed.pop()), hashes))
+        self.sealed.append(memoryview(np.sort(hashes).data))
+
+    def _widen_filter(self) -> None:
+        filter_bytes = 1 << (4 * self.sealed_count).bit_length()
+        self.filter = bytearray(filter_bytes)
+        self.shift = 65 - filter_bytes.bit_length()
+        for hashes in self.sealed:
+            self._mark(np.asarray(hashes))
+
+    def _mark(self, hashes: _Hashes) -> None:
+        cells = np.frombuffer(self.filter, dtype=np.uint8)
+        np.bitwise_or.at(cells, hashes >> np.uint64(self.shift), _MASKS_ARRAY[hashes & np.uint64(63)])
+
+
+class SeenIds:
+    """Remembers each event id for at least an hour of the time it is given, and for less than two while events flow.
+
+    `seed` keys the hashes, so that nobody outside can craft an id that hides somebody else's event. What was written
+    down under one seed means nothing under another.
+    """
+
+    __slots__ = ("_dropped", "_new", "_now", "_past", "_rotate_at_ms", "_rows", "_seed")
+
+    def __init__(self, seed: int = 0) -> None:
+        self._seed = seed
+        self._now = _Generation(0, _NEVER)
+        self._past = _Generation(-1, _NEVER)
+        self._rotate_at_ms = _NEVER
+        self._new = array("Q")
+        self._rows: list[NewIds] = []
+        self._dropped: set[int] = set()
+
+    def add(self, tenant_id: str, event_id: str, now_ms: int) -> bool:
+        """Whether this id is new; from now on it is not. A `now_ms` that goes back moves nothing back."""
+        digest = xxh3_64_intdigest(f"{tenant_id}\0{event_id}".encode(), self._seed)
+        if now_ms >= self._rotate_at_ms:
+            self._rotate(now_ms)
+        now, past = self._now, self._past
+        if digest in now.recent:
+            return False
+        mask = _MASKS[digest & 63]
+        if now.filter[digest >> now.shift] & mask == mask and now.holds_sealed(digest):
+            return False
+        if past.filter[digest >> past.shift] & mask == mask and past.holds_sealed(digest):
+            return False
+        now.recent.add(digest)
+        self._new.append(digest)
+        if len(now.recent) >= SEAL_AT:
+            now.seal_recent()
+        return True
+
+    def __len__(self) -> int:
+        """How many ids are remembered."""
+        return sum(len(generation.recent) + generation.sealed_count for generation in (self._now, self._past))
+
+    def size_bytes(self) -> int:
+        """Memory held by sealed hashes and filters, to be watched."""
+        return sum(8 * generation.sealed_count + len(generation.filter) for generation in (self._now, self._past))
+
+    def take_new(self) -> list[NewIds]:
+        """What was added since the last call, oldest generation first. A generation's start is told even if empty."""
+        self._close_row()
+        rows, self._rows = self._rows, []
+        return rows
+
+    def dropped_generations(self) -> list[int]:
+        """Generations forgotten since the last call: their rows can be deleted."""
+        dropped, self._dropped = sorted(self._dropped), set()
+        return dropped
+
+    def restore(self, generation: int, started_ms: int, hashes: bytes) -> None:
+        """Takes back a row of `take_new`. Rows may come in any order and more than once, all of them before any `add`.
+
+        Raises:
+            ValueError: `hashes` is not a whole number of hashes.
+        """
+        if generation > self._now.number:
+            self._retire(self._past)
+            self._past = self._now
+            if generation > self._now.number + 1:
+                self._retire(self._past)
+                self._past = _Generation(generation - 1, _NEVER)
+            self._now = _Generation(generation, started_ms)
+            self._rotate_at_ms = started_ms + GENERATION_MS
+        self._restore_into(generation, np.frombuffer(hashes, dtype=_HASH).astype(np.uint64))
+
+    def _restore_into(self, number: int, hashes: _Hashes) -> None:
+        for generation in (self._now, self._past):
+            if generation.number == number:
+                generation.seal(hashes)
+                return
+        self._dropped.add(number)
+
+    def _rotate(self, now_ms: int) -> None:
+        self._close_row()
+        self._retire(self._past)
+        self._past = self._now
+        self._past.seal_recent()
+        # As wide as the last one became: at a steady rate no filter is ever built twice.
+        self._now = _Generation(self._past.number + 1, now_ms, len(self._past.filter))
+        self._rotate_at_ms = now_ms + GENERATION_MS
+        self._rows.append(NewIds(self._now.number, now_ms, b""))
+
+    def _close_row(self) -> None:
+        """Turns the hashes added since the last row into one, in place of the same generation's empty row."""
+        if not self._new:
+            return
+        if self._rows and self._rows[-1].generation == self._now.number:
+            self._rows.pop()
+        hashes = np.asarray(self._new, dtype=_HASH).tobytes()
+        self._rows.append(NewIds(self._now.number, self._now.started_ms, hashes))
+        self._new = array("Q")
+
+    def _retire(self, generation: _Generation) -> None:
+        if generation.number > 0:
+            self._dropped.add(generation.number)

@@ -1,0 +1,28 @@
+"""Rules that nobody writes into a policy: what the service says of itself."""
+
+from typing import ClassVar
+
+from models.detectors.base import Detector
+from schemas.policy import RuleSettings
+
+
+class ServiceRule(Detector[RuleSettings]):
+    """A fixed rule; the engine finds, this names."""
+
+    settings_class: ClassVar[type[RuleSettings]] = RuleSettings
+
+
+class BlastRadiusRule(ServiceRule):
+    """Too many runs of a tenant would be killed at once."""
+
+    name = "blast_radius"
+
+
+class LiveRunsRule(ServiceRule):
+    """A tenant has more live runs than are watched one by one."""
+
+    name = "live_runs"
+
+
+BLAST_RADIUS = BlastRadiusRule(RuleSettings(name="blast-radius", severity="critical"))
+LIVE_RUNS = LiveRunsRule(RuleSettings(name="live-runs", severity="error"))

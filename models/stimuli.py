@@ -1,0 +1,43 @@
+"""Everything that can happen to the engine. Each carries its own time; the engine has no clock."""
+
+from typing import NamedTuple
+
+from models.policy import Policy
+from schemas.dead_letter import DeadLetter
+from schemas.operator import OperatorMessage
+from schemas.usage import UsageMessage
+
+
+class UsageSeen(NamedTuple):
+    """A usage message, and when it was appended to the log."""
+
+    message: UsageMessage
+    append_ms: int
+
+
+class OperatorSeen(NamedTuple):
+    """An operator's message whose signature has been checked."""
+
+    message: OperatorMessage
+    append_ms: int
+
+
+class RecordRefused(NamedTuple):
+    """A record that could not be read."""
+
+    letter: DeadLetter
+
+
+class PolicyChanged(NamedTuple):
+    """Another policy is in force from here on."""
+
+    policy: Policy
+
+
+class Ticked(NamedTuple):
+    """Time has passed without messages."""
+
+    now_ms: int
+
+
+Stimulus = UsageSeen | OperatorSeen | RecordRefused | PolicyChanged | Ticked

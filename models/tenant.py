@@ -1,0 +1,93 @@
+"""Everything that is known of one tenant: its clock, its runs, its scopes, and what is due when."""
+
+from heapq import heappop, heappush
+from typing import Any
+
+from models.brake import Brake
+from models.cohort import Cohort
+from models.incident import Incident
+from models.rows import Row, read_fields, read_header, row_digest, row_key_of
+from models.runs import Run, RunTree, Session
+from models.scopes import Scope
+from models.totals import HourTotals
+from schemas.control import TargetType
+
+Timer = tuple[int, str, tuple[str, ...]]
+"""due_ms, kind of row, its key within the tenant. Ties fall in the order of the names: never by chance."""
+
+
+class Tenant(Row):
+    """A tenant's time is its own: it moves with the tenant's messages, so that partitioning changes nothing."""
+
+    __slots__ = (
+        "brakes", "clock_ms", "cohorts", "commands", "incidents", "kill_times_ms", "overflow", "overflowing",
+        "routes", "runs", "scopes", "sessions", "stale_events", "stale_nanousd", "tenant_id", "timers", "totals",
+        "trees", "unit_incidents", "unpriced",
+    )  # fmt: skip
+    kind = "tenant"
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__()
+        self.tenant_id = tenant_id
+        self.clock_ms = 0
+        """The latest append time among its messages."""
+        self.runs: dict[str, Run | bytes] = {}
+        """Restored runs stay bytes until they are touched."""
+        self.sessions: dict[str, Session] = {}
+        self.trees: dict[str, RunTree] = {}
+        self.scopes: dict[tuple[str, ...], Scope] = {}
+        self.totals: dict[tuple[str, int], HourTotals] = {}
+        self.cohorts: dict[str, Cohort] = {}
+        self.incidents: dict[str, Incident] = {}
+        self.unit_incidents: dict[str, set[str]] = {}
+        """Run, session or tree id -> ids of its open incidents."""
+        self.brakes: dict[tuple[TargetType, str], Brake] = {}
+        self.commands: dict[str, Brake] = {}
+        """Id of a brake's last command -> the brake."""
+        self.kill_times_ms: list[int] = []
+        """Of the last minute, for the blast-radius limit."""
+        self.unpriced: dict[str, list[int]] = {}
+        """Model -> [start of the day, calls, tokens] without a price."""
+        self.stale_events = 0
+        self.stale_nanousd = 0
+        """What arrived more than a day late: counted, not alerted."""
+        self.overflowing = False
+        self.overflow: Run | None = None
+        """Stands for all runs beyond the limit of live runs."""
+        self.timers: list[Timer] = []
+        self.routes: dict[Any, Any] = {}
+
+    def wake_at(self, due_ms: int, kind: str, key: tuple[str, ...]) -> None:
+        """Have `kind` and `key` looked at once the tenant's time reaches `due_ms`."""
+        heappush(self.timers, (due_ms, kind, key))
+
+    def next_timer(self, now_ms: int) -> Timer | None:
+        """Take the earliest timer that is due."""
+        if self.timers and self.timers[0][0] <= now_ms:
+            return heappop(self.timers)
+        return None
+
+    def run(self, run_id: str) -> Run | None:
+        """A live run, decoded if this is its first touch since a restore."""
+        run = self.runs.get(run_id)
+        if isinstance(run, bytes):
+            key = row_key_of("run", self.tenant_id, run_id)
+            digest = row_digest(key, run)
+            run = self.runs[run_id] = Run.read(self.tenant_id, run_id, read_header(run), read_fields(run))
+            run.row_hash = digest
+        return run
+
+    def key_parts(self) -> tuple[str, ...]:
+        return (self.tenant_id,)
+
+    def fields(self) -> tuple[Any, ...]:
+        return (
+            self.clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, self.overflowing,
+        )  # fmt: skip
+
+    def read(self, fields: tuple[Any, ...]) -> None:
+        """Take over what the tenant's row holds. Its clock may be behind: live runs carry a later one."""
+        (
+            clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, self.overflowing,
+        ) = fields  # fmt: skip
+        self.clock_ms = max(self.clock_ms, clock_ms)

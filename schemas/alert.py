@@ -1,0 +1,41 @@
+"""alerts.v1: one message about one incident."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from schemas.policy import Mode, Severity
+
+AlertState = Literal["open", "escalated", "resolved", "reminder"]
+PAGING: frozenset[Severity] = frozenset({"critical", "error"})
+"""Severities that wake somebody."""
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """What a tired person needs to know of one incident. Money is in nano-dollars where `unit` is `nanousd`."""
+
+    alert_id: str
+    incident_id: str
+    state: AlertState
+    severity: Severity
+    mode: Mode
+    rule: str
+    detector: str
+    tenant_id: str
+    scope: dict[str, str]
+    run_id: str | None
+    owner: str | None
+    level: float
+    window_start_ms: int | None
+    window_end_ms: int | None
+    value: int | float
+    limit: int | float | None
+    baseline: int | float | None
+    ratio: float | None
+    unit: str
+    evidence: dict[str, Any]
+    summary: str
+    next_action: str
+    ts_ms: int
+    cause_event_id: str | None
+    policy_version: str

@@ -1,0 +1,26 @@
+"""usage.dlq.v1: what could not be read, with the coordinates to find it again."""
+
+from typing import Literal
+
+import msgspec
+
+Reason = Literal[
+    "empty", "too_large", "not_json", "not_utf8", "too_deep", "unknown_type", "missing_field", "wrong_value",
+    "wrong_tenant", "bad_signature",
+]  # fmt: skip
+"""Why a record was refused; doubles as the metric's label."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A refused record: where it stands, why, its hash, and its first 256 bytes (base64)."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    reason: Reason
+    detail: str
+    sha256: str
+    size_bytes: int
+    head_base64: str
+    ts_ms: int

@@ -1,0 +1,54 @@
+"""operator.v1: what people order. Every message is signed and says who, why and until when."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.control import Target
+from schemas.usage import EpochMs, Id, Name
+
+
+class _OperatorMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    message_id: Id
+    ts_ms: EpochMs
+    tenant_id: Id
+    who: Annotated[str, Meta(min_length=1, max_length=256)]
+    why: Annotated[str, Meta(min_length=1, max_length=1024)]
+
+
+class Resume(_OperatorMessage, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="resume"):
+    """Lift the command that stands on a target, a kill included."""
+
+    target: Target
+
+
+class Silence(
+    _OperatorMessage, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="silence"
+):
+    """Tell nobody of what matches until then. Mutes people, never brakes."""
+
+    match: dict[Name, Name]
+    until_ms: EpochMs
+
+
+class LimitException(
+    _OperatorMessage, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="exception"
+):
+    """A budget raised for a reason until a date. `scope` is the scope's value as in the policy's overrides."""
+
+    rule: Name
+    scope: Name
+    limit_nanousd: Annotated[int, Meta(ge=0, le=10**18)]
+    until_ms: EpochMs
+
+
+class Acknowledge(
+    _OperatorMessage, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="acknowledge"
+):
+    """Somebody has seen the incident and acts on it: no more reminders."""
+
+    incident_id: Id
+
+
+OperatorMessage = Resume | Silence | LimitException | Acknowledge

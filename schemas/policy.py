@@ -1,0 +1,146 @@
+"""The policy: what is watched, how strictly, and what is done about it. Written as TOML, sent as JSON on policy.v1.
+
+The rule tables are open: each detector brings its own settings class, derived from `RuleSettings`, so that a new
+detector needs no edit here. `models.policy` joins the two and validates a policy whole.
+"""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+
+from schemas.usage import ATTRIBUTION
+
+Mode = Literal["shadow", "alert", "enforce"]
+Severity = Literal["critical", "error", "warning", "info"]
+Action = Literal["kill", "pause", "resume", "downgrade"]
+Limit = Literal["alert", "pause", "kill", "downgrade"]
+"""What a rule asks for when its limit is reached; `alert` is to tell and nothing more."""
+Period = Literal["hour", "day", "week", "month"]
+
+CALL_DIMENSIONS = ("model", "provider", "route")
+"""Dimensions that belong to a single model call rather than to its run."""
+
+MAX_LIMIT_USD = Decimal(10**9)
+
+
+def _dimension(name: str) -> str:
+    known = ("tenant_id", *ATTRIBUTION, *CALL_DIMENSIONS)
+    if name in known or (name.startswith("tags.") and len(name) > len("tags.")):
+        return name
+    raise ValueError(f"there is no dimension {name!r}; use one of {', '.join(known)} or tags.<name>")
+
+
+Dimension = Annotated[str, AfterValidator(_dimension)]
+Matcher = dict[Dimension, str | list[str]]
+RuleName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
+Usd = Annotated[Decimal, Field(ge=0, le=MAX_LIMIT_USD, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+
+
+def _within_tenant(group_by: list[str]) -> list[str]:
+    if "tenant_id" not in group_by:
+        raise ValueError(
+            f'a scope lies within one tenant: write ["tenant_id", {", ".join(repr(name) for name in group_by)}]'
+        )
+    if len(set(group_by)) != len(group_by):
+        raise ValueError("a dimension is named twice")
+    return group_by
+
+
+GroupBy = Annotated[list[Dimension], AfterValidator(_within_tenant)]
+
+
+def _rising(thresholds: list[float]) -> list[float]:
+    if sorted(set(thresholds)) != thresholds:
+        raise ValueError("thresholds must rise, each named once, as in [0.5, 0.8, 1.0]")
+    return thresholds
+
+
+Thresholds = Annotated[list[Share], Field(min_length=1, max_length=16), AfterValidator(_rising)]
+
+
+class Settings(BaseModel):
+    """A table of the policy file. Unknown names are refused, because a misspelt limit is no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RuleSettings(Settings):
+    """What every rule has. A detector's settings class derives from it and adds its own."""
+
+    name: RuleName
+    match: Matcher = {}
+    """Dimension -> the value or values it must have; empty matches everything."""
+    mode: Mode = "alert"
+    severity: Severity = "critical"
+    """Of the highest level; lower levels are `warning` and `info`."""
+
+
+class RunRuleSettings(RuleSettings):
+    """A rule about a single run, which in `enforce` can stop that run."""
+
+    action: Literal["kill", "pause", "alert"] = "kill"
+    """What `enforce` does once the finding is sure."""
+
+
+class BudgetException(Settings):
+    """A budget raised for a reason until a date: written down, and gone by itself."""
+
+    scope: str
+    limit_usd: Usd
+    until: AwareDatetime
+    why: str
+    who: str
+
+    @property
+    def until_ms(self) -> int:
+        """The first instant at which the exception no longer holds."""
+        return epoch_ms(self.until)
+
+
+class BlastRadius(Settings):
+    """Holds kills and pages instead once too many runs of one tenant would die: a bad price table looks like that."""
+
+    max_kills_per_minute: Annotated[int, Field(ge=1)] = 60
+    max_share_of_live_runs: Annotated[float, Field(gt=0, le=1)] = 0.5
+    always_allowed: Annotated[int, Field(ge=0)] = 10
+    """Kills within a minute that neither limit holds back."""
+
+
+class PolicyHeader(Settings):
+    """What stands above the rule tables."""
+
+    version: str = "defaults"
+    timezone: str = "UTC"
+    include_defaults: bool = False
+    """Keep the default rules beside the file's own."""
+    premium_models: list[str] = []
+    """Patterns (`gpt-5*`) of models whose calls `max_premium_calls` counts."""
+    unpriced_usd_per_million_tokens: Usd | None = None
+    """A pessimistic price for calls nobody can price; unset, they are counted apart and alerted."""
+    idle_run_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
+    finished_run_minutes: Annotated[int, Field(ge=0, le=24 * 60)] = 10
+    """How long a finished run is remembered, for calls that arrive after its end."""
+    ack_deadline_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    remind_every_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
+    max_live_runs_per_tenant: Annotated[int, Field(ge=1)] = 100_000
+    max_scopes_per_tenant: Annotated[int, Field(ge=1)] = 100_000
+    blast_radius: BlastRadius = BlastRadius()
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"there is no time zone {name!r}; use a name such as Europe/Berlin") from None
+        return name
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Epoch milliseconds of an aware moment, exactly."""
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000

@@ -1,0 +1,127 @@
+"""usage.v1: what a run did, one message a fact. Bytes become these values at one edge, `schemas.codec`."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Name = Annotated[str, Meta(max_length=256)]
+Hash = Annotated[str, Meta(max_length=128)]
+Count = Annotated[int, Meta(ge=0, le=10**12)]
+Nanousd = Annotated[int, Meta(ge=0, le=10**15)]
+"""Money of one event: at most a million dollars, so that a sum of a billion events still is an exact integer."""
+EpochMs = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Tags = Annotated[dict[Name, Name], Meta(max_length=16)]
+
+CallStatus = Literal["ok", "error", "cancelled"]
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+    """What every message carries. Attribution left out means: as given on the run's `run_started`."""
+
+    event_id: Id
+    ts_ms: EpochMs
+    tenant_id: Id
+    run_id: Id
+    seq: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+    session_id: Id | None = None
+    root_run_id: Id | None = None
+    parent_run_id: Id | None = None
+    workflow: Name | None = None
+    owner: Name | None = None
+    project: Name | None = None
+    environment: Name | None = None
+    agent: Name | None = None
+    user: Name | None = None
+    feature: Name | None = None
+    tier: Name | None = None
+    task_category: Name | None = None
+    feature_flag: Name | None = None
+    prompt_version: Name | None = None
+    tags: Tags | None = None
+
+
+class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="llm_call"):
+    """One attempt at one model call, charged whatever became of it.
+
+    `input_tokens` is the total, cached tokens included. `cost_nanousd` is None when the source gave no price.
+    """
+
+    model: Name
+    provider: Name | None = None
+    route: Name | None = None
+    input_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    output_tokens: Count = 0
+    reasoning_tokens: Count = 0
+    cost_nanousd: Nanousd | None = None
+    price_source: Name | None = None
+    attempt: Annotated[int, Meta(ge=1, le=10**6)] = 1
+    status: CallStatus = "ok"
+    error_type: Name | None = None
+    latency_ms: Count | None = None
+    started_ms: EpochMs | None = None
+    prompt_hash: Hash | None = None
+    images: Count = 0
+    cache_hit: bool = False
+
+
+class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_call"):
+    """One use of a tool: hashes of what went in and what came out, never the text."""
+
+    tool: Name
+    args_hash: Hash | None = None
+    result_hash: Hash | None = None
+    status: CallStatus = "ok"
+    latency_ms: Count | None = None
+    cost_nanousd: Nanousd | None = None
+
+
+class RunStarted(
+    _Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="run_started"
+):
+    """A run introduces itself, with a stop rule of its own that can only be stricter than policy."""
+
+    expected_route: Name | None = None
+    expected_outcome: Name | None = None
+    cap_nanousd: Annotated[int, Meta(ge=0, le=10**18)] | None = None
+    max_retries: Count | None = None
+    max_tool_calls: Count | None = None
+    max_duration_s: Count | None = None
+
+
+class RunFinished(
+    _Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="run_finished"
+):
+    """A run has ended."""
+
+    status: Literal["completed", "failed", "cancelled", "killed"]
+
+
+class Outcome(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="outcome"):
+    """What became of a run's output."""
+
+    outcome: Literal["accepted", "edited", "rejected", "escalated"]
+
+
+class CommandAck(
+    _Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="command_ack"
+):
+    """A guard's answer to a command."""
+
+    command_id: Id
+    acted: Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored"]
+
+
+UsageMessage = LlmCall | ToolCall | RunStarted | RunFinished | Outcome | CommandAck
+
+ATTRIBUTION = (
+    "workflow", "owner", "project", "environment", "agent", "user", "feature", "tier", "task_category",
+    "feature_flag", "prompt_version",
+)  # fmt: skip
+"""Fields that say whose spend it is; a run inherits them from its `run_started`."""
+
+UNATTRIBUTED = "unattributed"
+"""The explicit scope value of missing attribution."""

@@ -1,0 +1,106 @@
+"""The messages of `control.v1`, as this side reads them: bytes in, a checked command or a reason out."""
+
+import json
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import quote
+
+ACTIONS = frozenset(("kill", "pause", "resume", "downgrade"))
+TARGET_TYPES = frozenset(("run", "session", "run_tree", "workflow", "tenant"))
+MAX_COMMAND_BYTES = 64 * 1024
+_MAX_INT = 2**63 - 1
+
+Target = tuple[str, str]
+"""Type and id."""
+
+
+class Malformed(Exception):
+    """The record is no command; the text says why without quoting it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRecord:
+    """One record of the control topic. A `value` of None is a tombstone."""
+
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What an agent must do, for as long as `expires_ms` lies ahead. `seq` rises per target."""
+
+    command_id: str
+    action: str
+    tenant_id: str
+    target: Target
+    seq: int
+    issued_ms: int
+    expires_ms: int
+    reason: str
+    rule: str | None
+    incident_id: str | None
+
+
+def record_key(tenant_id: str, target: Target) -> bytes:
+    """Return the key under which the last command for a target stands: its parts percent-encoded, joined by `/`."""
+    return f"{quote(tenant_id, safe='')}/{quote(target[0], safe='')}/{quote(target[1], safe='')}".encode()
+
+
+def parse(value: bytes) -> Command:
+    """Return the command in a record's value. Raises Malformed; unknown fields are ignored."""
+    if len(value) > MAX_COMMAND_BYTES:
+        raise Malformed("larger than 64 KiB")
+    try:
+        body = json.loads(value.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise Malformed("not JSON in UTF-8") from None
+    if not isinstance(body, dict):
+        raise Malformed("not a JSON object")
+    target = body.get("target")
+    if not isinstance(target, dict):
+        raise Malformed("target is not an object")
+    return Command(
+        command_id=_text(body, "command_id"),
+        action=_one_of(body, "action", ACTIONS),
+        tenant_id=_text(body, "tenant_id"),
+        target=(_one_of(target, "type", TARGET_TYPES), _text(target, "id")),
+        seq=_whole(body, "seq"),
+        issued_ms=_whole(body, "issued_ms"),
+        expires_ms=_whole(body, "expires_ms"),
+        reason=_maybe_text(body, "reason") or "no reason given",
+        rule=_maybe_text(body, "rule"),
+        incident_id=_maybe_text(body, "incident_id"),
+    )
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError
+
+
+def _text(body: dict[str, object], name: str) -> str:
+    value = _maybe_text(body, name)
+    if not value:
+        raise Malformed(f"{name} is missing")
+    return value
+
+
+def _maybe_text(body: dict[str, object], name: str) -> str | None:
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Malformed(f"{name} is not text")
+    return value
+
+
+def _one_of(body: dict[str, object], name: str, words: frozenset[str]) -> str:
+    word = _text(body, name)
+    if word not in words:
+        raise Malformed(f"{name} is none of {', '.join(sorted(words))}")
+    return word
+
+
+def _whole(body: dict[str, object], name: str) -> int:
+    value = body.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_INT:
+        raise Malformed(f"{name} is not a whole number in range")
+    return value

@@ -1,0 +1,65 @@
+"""From a record of the control topic to a command that may be believed, or a counted reason why not."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from spendfuse._command import Command, ControlRecord, Malformed, parse
+from spendfuse._signing import KeyId, claimed_kid, is_authentic
+
+Keys = Mapping[KeyId, bytes]
+"""One tenant's keys; an id left out means that nobody with that id is believed."""
+KeysByTenant = Callable[[str], Keys]
+
+Ignored = Literal["tombstone", "malformed", "forged", "replayed", "expired", "not_entitled"]
+"""Why a record was not acted on. `forged` covers a missing, wrong or doubled signature."""
+
+
+@dataclass(slots=True)
+class GuardStats:
+    """Counts since the start; each name but the first two is a reason of `Ignored`."""
+
+    applied: int = 0
+    other_tenant: int = 0
+    tombstone: int = 0
+    malformed: int = 0
+    forged: int = 0
+    replayed: int = 0
+    expired: int = 0
+    not_entitled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """A command whose origin is established, as far as keys were given to establish it."""
+
+    command: Command
+    by_operator: bool
+
+
+class Intake:
+    """Decides what a record is. Only what is for the served tenant and properly signed gets through."""
+
+    def __init__(self, tenant_id: str | None, keys: Keys | KeysByTenant | None) -> None:
+        if isinstance(keys, Mapping) and tenant_id is None:
+            raise ValueError("keys belong to one tenant: name it with tenant_id, or give keys as a function of it")
+        self._tenant_id = tenant_id
+        self._keys = keys
+
+    def read(self, record: ControlRecord) -> Believed | Ignored | None:
+        """Return the command, the reason to ignore the record, or None when it is another tenant's."""
+        if record.value is None:
+            return "tombstone"
+        try:
+            command = parse(record.value)
+        except Malformed:
+            return "malformed"
+        if self._tenant_id is not None and command.tenant_id != self._tenant_id:
+            return None
+        kid = claimed_kid(record)
+        if self._keys is not None:
+            keys = self._keys if isinstance(self._keys, Mapping) else self._keys(command.tenant_id)
+            key = keys.get(kid) if kid is not None else None
+            if kid is None or key is None or not is_authentic(record, kid, key, command, record.value):
+                return "forged"
+        return Believed(command, by_operator=kid == "operator")

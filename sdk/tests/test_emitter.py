@@ -1,0 +1,136 @@
+"""An emitter never makes an agent wait or fail because of the broker, and never gives an event a second id."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from spendfuse import Emitter
+from spendfuse import _outbox as outbox
+from spendfuse._transport import Done, Record, Undelivered
+from spendfuse.testing import MemoryTransport
+
+CALL = {"type": "llm_call", "tenant_id": "acme", "run_id": "r1", "model": "m"}
+
+
+class Failing(MemoryTransport):
+    """Fails each record as `failures` says, first come first served, then delivers."""
+
+    def __init__(self, *failures: Undelivered | Exception) -> None:
+        super().__init__()
+        self.failures = list(failures)
+        self.attempts: list[Record] = []
+
+    def send(self, record: Record, done: Done) -> None:
+        """Fail or deliver."""
+        self.attempts.append(record)
+        if not self.failures:
+            return super().send(record, done)
+        failure = self.failures.pop(0)
+        if isinstance(failure, Exception):
+            raise failure
+        return done(record, failure)
+
+
+class Stuck(MemoryTransport):
+    """Hangs in `send` until released, as no transport should."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.release = threading.Event()
+
+    def send(self, record: Record, done: Done) -> None:
+        """Hang."""
+        self.release.wait(30)
+        super().send(record, done)
+
+
+def test_an_event_gets_its_id_and_time_before_it_is_sent(transport: MemoryTransport) -> None:
+    """What is missing is filled in, what is given is kept, and the time is also the record's."""
+    with Emitter(transport, clock_ms=lambda: 1_700_000_000_123) as emitter:
+        drawn = emitter.emit(CALL)
+        given = emitter.emit(CALL | {"event_id": "mine", "ts_ms": 5})
+    first, second = transport.records
+    assert (drawn, 1_700_000_000_123) == (first.event_id, first.ts_ms)
+    assert (given, second.event_id, second.ts_ms) == ("mine", "mine", 5)
+    assert [drawn, given] == [event["event_id"] for event in transport.events]
+
+
+@pytest.mark.parametrize(
+    "failure", [Undelivered("timed out", retriable=True), OSError("broken"), BufferError("full")], ids=repr
+)
+def test_a_failed_record_is_sent_again_under_its_id(
+    monkeypatch: pytest.MonkeyPatch, failure: Undelivered | Exception
+) -> None:
+    """Trouble that may pass costs time, not events; the service sees the same id twice at worst."""
+    monkeypatch.setattr(outbox, "REST_S", 0.01)
+    transport = Failing(failure)
+    with Emitter(transport) as emitter:
+        event_id = emitter.emit(CALL)
+        assert emitter.flush(10) == 0
+    assert [event_id, event_id] == [record.event_id for record in transport.attempts]
+    assert [event_id] == [event["event_id"] for event in transport.events]
+
+
+def test_a_record_the_broker_refuses_is_counted_not_repeated() -> None:
+    """What can never succeed does not block what can."""
+    transport = Failing(Undelivered("too large", retriable=False))
+    with Emitter(transport) as emitter:
+        emitter.emit(CALL)
+        emitter.emit(CALL)
+        assert emitter.flush(10) == 0
+        assert (emitter.stats.refused, emitter.stats.sent, emitter.stats.dropped) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("make", [Stuck, MemoryTransport])
+def test_a_dead_broker_costs_bounded_memory_and_no_wait(
+    make: Callable[[], MemoryTransport], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ten thousand events into a buffer of ten: each call returns, the rest is dropped, counted and said once."""
+    transport = make()
+    transport.down = True
+    emitter = Emitter(transport, max_buffered=10)
+    results = [emitter.emit(CALL) for _ in range(10_000)]
+    assert len([event_id for event_id in results if event_id is not None]) == 10
+    assert (emitter.stats.accepted, emitter.stats.dropped) == (10, 9_990)
+    assert len([record for record in caplog.records if "dropped" in record.message]) == 1
+    assert emitter.flush(0.01) == 10
+    transport.down = False
+    if isinstance(transport, Stuck):
+        transport.release.set()
+    assert emitter.close(10) == 0
+    assert [event_id for event_id in results if event_id] == [event["event_id"] for event in transport.events]
+
+
+def test_the_buffer_is_bounded_in_bytes_too(transport: MemoryTransport) -> None:
+    """Few large events cost no more than many small ones."""
+    transport.down = True
+    emitter = Emitter(transport, max_buffered_bytes=500)
+    results = [emitter.emit(CALL | {"user": "x" * 200}) for _ in range(10)]
+    assert results[0] is not None
+    assert results[-1] is None
+    assert emitter.close(0) == emitter.stats.accepted == 1
+
+
+def test_a_closed_emitter_drops_and_counts(transport: MemoryTransport) -> None:
+    """An agent that reports after shutdown is not punished with an exception."""
+    emitter = Emitter(transport)
+    assert emitter.close() == 0
+    assert emitter.emit(CALL) is None
+    assert emitter.stats.dropped == 1
+    assert emitter.close() == 0
+
+
+def test_many_threads_lose_nothing(transport: MemoryTransport) -> None:
+    """Every accepted event arrives, and a run's numbers arrive in order, whoever reports."""
+    with Emitter(transport) as emitter, emitter.run(tenant_id="acme") as run:
+        threads = [
+            threading.Thread(target=lambda: [run.llm_call(model="m") for _ in range(200)], daemon=True)
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert list(range(1, 803)) == [event["seq"] for event in transport.events]
+    assert len({event["event_id"] for event in transport.events}) == 802

@@ -1,0 +1,93 @@
+"""Asking a broker about itself: every wait is bounded, every failure is one sentence."""
+
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Final, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, TopicMetadata  # type: ignore[attr-defined]  # offered, but not exported
+
+REQUEST_TIMEOUT_S: Final = 15.0
+READY_TIMEOUT_S: Final = 30.0
+
+_LOOK_AGAIN_S: Final = 0.05
+
+Result = TypeVar("Result")
+
+
+class BrokerUnreachableError(Exception):
+    """The broker did not answer, or not in time, or not to this kind of question."""
+
+
+class BrokerRefusedError(Exception):
+    """The broker answered no; the message says to what and why."""
+
+    def __init__(self, text: str, code: int = KafkaError.UNKNOWN) -> None:
+        super().__init__(text)
+        self.code = code
+        """The broker's answer, a code of `confluent_kafka.KafkaError`."""
+
+
+def admin_client(bootstrap: str) -> AdminClient:
+    """A client to ask with; it connects when first used."""
+    # Failures come back as exceptions with a sentence; the client's own log would say them again and again.
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+
+
+def topics_on_broker(admin: AdminClient) -> dict[str, TopicMetadata]:
+    """All topics by name, with their partitions and leaders.
+
+    Raises:
+        BrokerUnreachableError: the broker did not answer in time.
+    """
+    try:
+        return dict(admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics)
+    except KafkaException as error:
+        raise BrokerUnreachableError(f"The broker does not answer: {_reason(error)}.") from error
+
+
+def await_leaders(admin: AdminClient, names: list[str]) -> None:
+    """Return when every topic is visible and each partition has a leader: before that, a client's first call fails.
+
+    Raises:
+        BrokerUnreachableError: that was not so within `READY_TIMEOUT_S`; names the topics.
+    """
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        topics = topics_on_broker(admin)
+        unready = [name for name in names if not _ready(topics.get(name))]
+        if not unready:
+            return
+        if time.monotonic() > deadline:
+            raise BrokerUnreachableError(f"After {READY_TIMEOUT_S:.0f} s there is no leader for: {', '.join(unready)}.")
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def answer(future: "Future[Result]", what: str) -> Result:
+    """The broker's answer to a request; `what` completes the sentence "The broker did not …".
+
+    Raises:
+        BrokerRefusedError: it said no.
+        BrokerUnreachableError: it said nothing.
+    """
+    try:
+        # The client's own time-out comes first; this one only makes sure that nothing waits for ever.
+        return future.result(2 * REQUEST_TIMEOUT_S)
+    except KafkaException as error:
+        code = error.args[0].code()
+        sentence = f"The broker did not {what}: {_reason(error)}."
+        if code > 0 and code != KafkaError.REQUEST_TIMED_OUT:  # the client's own codes are below zero
+            raise BrokerRefusedError(sentence, code) from error
+        raise BrokerUnreachableError(sentence) from error
+    except FutureTimeoutError as error:
+        raise BrokerUnreachableError(f"The broker did not {what} in time.") from error
+
+
+def _ready(topic: TopicMetadata | None) -> bool:
+    return topic is not None and bool(topic.partitions) and all(part.leader >= 0 for part in topic.partitions.values())
+
+
+def _reason(error: KafkaException) -> str:
+    kafka_error: KafkaError = error.args[0]
+    return (kafka_error.str() or kafka_error.name()).rstrip(".")

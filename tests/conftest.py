@@ -1,0 +1,99 @@
+"""Fixtures and guards for every test."""
+
+import socket
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from infra.kafka.jars import KafkaUnavailableError
+from infra.kafka.local import LocalKafka
+from streams.embedded import EmbeddedBroker
+from streams.topics import apply
+from tests.support.kafka import (
+    RealKafka,
+    TopicSpace,
+    delete_topics,
+    demanded,
+    find_sources,
+    fresh_prefix,
+    start_kafka,
+)
+
+PARTITIONS = 4
+
+_REAL_KAFKA_FIXTURES = {"kafka", "kafka_topics", "own_kafka"}
+
+
+def pytest_report_header() -> str:
+    return f"real Kafka: {find_sources()}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a real Kafka by what it asks for, so that `-m "not kafka"` cannot miss one."""
+    for item in items:
+        if _REAL_KAFKA_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kafka)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[RealKafka]:
+    """A real Apache Kafka shared by the whole session; skipped with the reason where this machine has none."""
+    try:
+        broker = start_kafka()
+    except KafkaUnavailableError as error:
+        _do_without(str(error))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def kafka_topics(kafka: RealKafka) -> Iterator[TopicSpace]:
+    """All declared topics on the real Kafka, under a prefix of this test's own."""
+    space = TopicSpace(kafka.bootstrap, fresh_prefix(), PARTITIONS)
+    apply(AdminClient({"bootstrap.servers": kafka.bootstrap}), space.prefix, PARTITIONS, replication=1)
+    yield space
+    delete_topics(space.bootstrap, space.prefix)
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[LocalKafka]:
+    """A real Kafka of this test's own, which it may kill, pause and restart."""
+    try:
+        broker = LocalKafka()
+    except KafkaUnavailableError as error:
+        _do_without(str(error))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def embedded() -> Iterator[EmbeddedBroker]:
+    """An embedded broker of this test's own, without topics."""
+    with EmbeddedBroker() as broker:
+        yield broker
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reaches beyond this machine from Python: a forgotten real address fails instead of being called."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: tuple[str, int] | str | bytes) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+            raise OSError(f"tests stay on this machine, but this one wanted to connect to {address!r}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def _is_loopback(host: object) -> bool:
+    return host in ("localhost", "::1", "") or str(host).startswith("127.")
+
+
+def _do_without(reason: str) -> NoReturn:
+    """Skip for want of a real Kafka, or fail where the run demands one."""
+    if demanded():
+        pytest.fail(f"a real Kafka is demanded, and there is none: {reason}", pytrace=False)
+    pytest.skip(f"no real Kafka: {reason}")

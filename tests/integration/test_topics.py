@@ -1,0 +1,204 @@
+"""`topics apply` and `topics check` against a real broker."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+)
+
+from schemas.topics import load_topics, topic_name
+from streams.embedded import EmbeddedBroker
+from streams.topics import PartitionsRefusedError, apply, check, run_apply, run_check
+from tests.support.kafka import RealKafka, Record, TopicSpace, delete_topics, fresh_prefix, produce, wait_until
+
+
+@pytest.fixture
+def admin(kafka: RealKafka) -> AdminClient:
+    """An operator's client."""
+    return AdminClient({"bootstrap.servers": kafka.bootstrap})
+
+
+@pytest.fixture
+def prefix(kafka: RealKafka) -> Iterator[str]:
+    """A prefix under which there is nothing yet."""
+    fresh = fresh_prefix()
+    yield fresh
+    delete_topics(kafka.bootstrap, fresh)
+
+
+def set_config(admin: AdminClient, topic: str, setting: str, value: str) -> None:
+    """Change one setting by hand, as somebody in a hurry would."""
+    entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    for future in admin.incremental_alter_configs([resource], request_timeout=10).values():
+        future.result(20)
+
+
+def create_topic(admin: AdminClient, name: str, partitions: int) -> None:
+    """Make a topic by hand, with the broker's defaults."""
+    for future in admin.create_topics([NewTopic(name, partitions, 1)], request_timeout=10).values():
+        future.result(20)
+
+
+def differences(admin: AdminClient, prefix: str, expected: list[str]) -> list[str]:
+    """What `check` says once it says what is expected: settings reach the broker's answers a moment after a change."""
+    wait_until(lambda: check(admin, prefix) == expected, 10, f"check says {expected}, not {check(admin, prefix)}")
+    return check(admin, prefix)
+
+
+def test_after_apply_every_topic_is_as_declared(admin: AdminClient, prefix: str) -> None:
+    """One command makes a broker ready, and check has nothing to say afterwards."""
+    done = apply(admin, prefix, partitions=3, replication=1)
+    assert set(done.created) == {topic_name(prefix, name) for name in load_topics()}
+    assert check(admin, prefix) == []
+    topics = admin.list_topics(timeout=10).topics
+    counts = {name: len(topics[topic_name(prefix, name)].partitions) for name in load_topics()}
+    assert counts == {name: 1 if name == "policy.v1" else 3 for name in load_topics()}
+
+
+def test_applied_topics_can_be_written_at_once(admin: AdminClient, kafka: RealKafka, prefix: str) -> None:
+    """Apply returns when there are leaders, not when the request was taken."""
+    apply(admin, prefix, partitions=6, replication=1)
+    for name in load_topics():
+        assert produce(kafka.bootstrap, topic_name(prefix, name), [Record(b"v", key=b"k")])[0].offset == 0
+
+
+def test_applying_twice_changes_nothing(admin: AdminClient, prefix: str) -> None:
+    """A deployment may apply at every start."""
+    apply(admin, prefix, partitions=2, replication=1)
+    again = apply(admin, prefix, partitions=2, replication=1)
+    assert (again.created, again.altered, again.left) == ((), (), ())
+
+
+def test_check_before_apply_names_every_missing_topic(admin: AdminClient, prefix: str) -> None:
+    """An empty broker reads as nine missing topics, not as an error."""
+    assert check(admin, prefix) == [f"{topic_name(prefix, name)}: missing" for name in load_topics()]
+
+
+def test_a_changed_setting_is_reported_and_mended(admin: AdminClient, kafka_topics: TopicSpace) -> None:
+    """Somebody shortened the retention of the source of truth: check says so, apply puts it back."""
+    usage = kafka_topics.name("usage.v1")
+    set_config(admin, usage, "retention.ms", "60000")
+    line = f"{usage}: retention.ms is 60000, should be 3024000000"
+    assert differences(admin, kafka_topics.prefix, [line]) == [line]
+    assert apply(admin, kafka_topics.prefix, kafka_topics.partitions, 1).altered == (line,)
+    assert differences(admin, kafka_topics.prefix, []) == []
+
+
+def test_a_setting_that_no_file_declares_is_reported_and_taken_away(
+    admin: AdminClient, kafka_topics: TopicSpace
+) -> None:
+    """A deletion by age on the changelog would lose state, whoever put it there."""
+    state = kafka_topics.name("state.v1")
+    set_config(admin, state, "max.compaction.lag.ms", "1000")
+    line = f"{state}: max.compaction.lag.ms is 1000, which no file declares"
+    assert differences(admin, kafka_topics.prefix, [line]) == [line]
+    apply(admin, kafka_topics.prefix, kafka_topics.partitions, 1)
+    assert differences(admin, kafka_topics.prefix, []) == []
+
+
+def test_a_topic_that_went_missing_is_made_again(admin: AdminClient, kafka_topics: TopicSpace) -> None:
+    """Apply makes what is missing beside what is there."""
+    alerts = kafka_topics.name("alerts.v1")
+    admin.delete_topics([alerts], request_timeout=10)[alerts].result(20)
+    assert differences(admin, kafka_topics.prefix, [f"{alerts}: missing"])
+    assert apply(admin, kafka_topics.prefix, kafka_topics.partitions, 1).created == (alerts,)
+    assert check(admin, kafka_topics.prefix) == []
+
+
+def test_another_partition_count_is_refused_whole(admin: AdminClient, prefix: str) -> None:
+    """More partitions would part tenants from their state; nothing is created or changed beside the refusal."""
+    create_topic(admin, topic_name(prefix, "usage.v1"), partitions=2)
+    with pytest.raises(PartitionsRefusedError, match=r"usage\.v1 has 2 partitions, 5 were asked for") as refused:
+        apply(admin, prefix, partitions=5, replication=1)
+    assert "co-partitioned" in str(refused.value)
+    missing = [line for line in check(admin, prefix) if line.endswith("missing")]
+    assert len(missing) == len(load_topics()) - 1
+
+
+def test_unequal_co_partitioned_topics_are_reported(admin: AdminClient, prefix: str) -> None:
+    """Inputs and changelog that do not fit together are named with their numbers."""
+    create_topic(admin, topic_name(prefix, "usage.v1"), partitions=2)
+    create_topic(admin, topic_name(prefix, "state.v1"), partitions=3)
+    wait_until(lambda: len(admin.list_topics(timeout=10).topics), 10, "topics")
+    assert check(admin, prefix)[-1] == (
+        "co-partitioned topics must have the same number of partitions, "
+        f"but have: {topic_name(prefix, 'state.v1')} 3, {topic_name(prefix, 'usage.v1')} 2"
+    )
+
+
+def test_partitions_of_other_topics_are_left_and_said(admin: AdminClient, prefix: str) -> None:
+    """Where nothing depends on the number, an older one stays and is mentioned."""
+    create_topic(admin, topic_name(prefix, "alerts.v1"), partitions=2)
+    done = apply(admin, prefix, partitions=3, replication=1)
+    assert done.left == (f"{topic_name(prefix, 'alerts.v1')} has 2 partitions, a new one would get 3",)
+    assert differences(admin, prefix, []) == []
+
+
+@pytest.mark.parametrize("topic", ["usage.v1", "operator.v1"])
+def test_the_broker_refuses_a_record_from_the_future_and_takes_one_from_the_past(
+    kafka_topics: TopicSpace, topic: str
+) -> None:
+    """The declared limits do what they are for: an hour ahead is refused, last year is taken."""
+    now_ms, hour_ms = int(time.time() * 1000), 3_600_000
+    name = kafka_topics.name(topic)
+    with pytest.raises(KafkaException) as refused:
+        produce(kafka_topics.bootstrap, name, [Record(b"ahead", timestamp_ms=now_ms + hour_ms)])
+    assert refused.value.args[0].code() == KafkaError.INVALID_TIMESTAMP
+    for timestamp_ms in (now_ms, now_ms - 365 * 24 * hour_ms):
+        assert produce(kafka_topics.bootstrap, name, [Record(b"fine", timestamp_ms=timestamp_ms)])
+
+
+def test_a_flood_of_small_records_is_taken_with_a_clients_defaults(kafka_topics: TopicSpace) -> None:
+    """The batch limit is no trap: 20,000 records sent as fast as the client can all arrive."""
+    records = [Record(b"%05d" % number + b"x" * 300, partition=0) for number in range(20_000)]
+    acknowledged = produce(kafka_topics.bootstrap, kafka_topics.name("usage.v1"), records)
+    assert [each.offset for each in acknowledged] == list(range(20_000))
+
+
+def test_exit_codes_and_words(kafka: RealKafka, prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts read the code, people the lines."""
+    assert run_check(kafka.bootstrap, prefix) == 1
+    assert f"{prefix}usage.v1: missing" in capsys.readouterr().out
+    assert run_apply(kafka.bootstrap, prefix, 2, 1) == 0
+    assert f"created {prefix}usage.v1" in capsys.readouterr().out
+    assert run_check(kafka.bootstrap, prefix) == 0
+    assert capsys.readouterr().out == "all topics are as declared\n"
+    assert run_apply(kafka.bootstrap, prefix, 9, 1) == 2
+    assert "Nothing was changed." in capsys.readouterr().err
+
+
+def test_too_few_brokers_for_the_copies_is_said(
+    kafka: RealKafka, prefix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More copies than brokers cannot be had: a wrong setting, so code 2, and the sentence names the topic."""
+    assert run_apply(kafka.bootstrap, prefix, 1, 50) == 2
+    assert f"did not create {prefix}alerts.v1" in capsys.readouterr().err
+
+
+def test_an_unreachable_broker_is_exit_code_4(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody listens there: one sentence and code 4, not a stack of errors and not an endless wait."""
+    monkeypatch.setattr("streams.kafka_admin.REQUEST_TIMEOUT_S", 0.5)
+    with EmbeddedBroker() as broker:
+        address = broker.bootstrap
+    assert (run_check(address, ""), run_apply(address, "", 1, 1)) == (4, 4)
+    assert capsys.readouterr().err.count("The broker does not answer") == 2
+
+
+def test_a_broker_that_does_not_know_topic_settings_is_said(
+    embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The embedded broker cannot describe topics: check ends with code 4 and a sentence instead of a false answer."""
+    monkeypatch.setattr("streams.topics.REQUEST_TIMEOUT_S", 0.5)
+    embedded.create_topics("", 2)
+    assert run_check(embedded.bootstrap, "") == 4
+    assert "did not describe the topics' settings" in capsys.readouterr().err
