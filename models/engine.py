@@ -91,6 +91,21 @@ class Engine:
         return rows + seen_rows
 
     @property
+    def has_effects(self) -> bool:
+        """Whether `take_effects` has anything to give."""
+        return bool(self._state.effects)
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether `take_effects` or `take_rows` has anything to give."""
+        return bool(self._state.dirty or self._state.effects)
+
+    def settle(self) -> None:
+        """Forget which rows have changed: for a run that writes no changelog."""
+        self._state.settle()
+        self._seen.ids.take_new()
+
+    @property
     def digest(self) -> int:
         """The proof of the state: the sum of the digests of all rows taken so far, modulo 2**64."""
         return self._state.row_sum

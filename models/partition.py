@@ -56,3 +56,9 @@ class PartitionState:
             records.append((key, value))
         self.dirty.clear()
         return records
+
+    def settle(self) -> None:
+        """Forget which rows have changed, unwritten."""
+        for row in self.dirty:
+            row.dirty = False
+        self.dirty.clear()

@@ -6,7 +6,9 @@ string "5" or a `true` never counts as money.
 
 import base64
 import hashlib
-from typing import Any
+import re
+import sys
+from typing import Any, Final
 
 import msgspec
 
@@ -19,53 +21,53 @@ from schemas.rollup import Rollup
 from schemas.usage import UsageMessage
 
 MAX_MESSAGE_BYTES = 64 * 1024
+MAX_DEPTH = 512
+"""Objects and arrays within each other, far more than any message of ours has.
+
+A limit of our own, because the decoder's depends on how deep the calling stack already is: a live run and a replay
+would refuse different messages. No message of fewer bytes can reach it, so that ordinary ones are not looked through.
+"""
 DETAIL_CHARACTERS = 200
 
-_usage = msgspec.json.Decoder(UsageMessage)
-_operator = msgspec.json.Decoder(OperatorMessage)
-_alert = msgspec.json.Decoder(Alert)
-_command = msgspec.json.Decoder(Command)
-_rollup = msgspec.json.Decoder(Rollup)
-_encoder = msgspec.json.Encoder()
+_usage: Final = msgspec.json.Decoder(UsageMessage)
+_operator: Final = msgspec.json.Decoder(OperatorMessage)
+_alert: Final = msgspec.json.Decoder(Alert)
+_command: Final = msgspec.json.Decoder(Command)
+_rollup: Final = msgspec.json.Decoder(Rollup)
+_encoder: Final = msgspec.json.Encoder()
+_string: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+"""A string, ended or not: one that had to end would make a hostile message cost its length squared."""
+_quoted: Final = re.compile(r" '.*' - at ", re.DOTALL)
 
 
 def decode_usage(data: bytes | None) -> UsageMessage:
     """Read one usage.v1 value. Raises `Undecodable` with a reason from the closed list."""
-    if not data:
-        raise Undecodable("empty", "the record has no value")
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise Undecodable("too_large", f"{len(data)} bytes; at most {MAX_MESSAGE_BYTES} are read")
-    try:
-        message: UsageMessage = _usage.decode(data)
-    except Exception as error:
-        raise undecodable(error) from None
+    message: UsageMessage = _decode(_usage, data, MAX_MESSAGE_BYTES)
     return message
 
 
 def decode_operator(data: bytes | None) -> OperatorMessage:
     """Read one operator.v1 value. Raises `Undecodable`."""
-    if not data:
-        raise Undecodable("empty", "the record has no value")
-    try:
-        message: OperatorMessage = _operator.decode(data)
-    except Exception as error:
-        raise undecodable(error) from None
+    message: OperatorMessage = _decode(_operator, data, MAX_MESSAGE_BYTES)
     return message
 
 
-def decode_alert(data: bytes) -> Alert:
-    """Read one alerts.v1 value."""
-    return _alert.decode(data)
+def decode_alert(data: bytes | None) -> Alert:
+    """Read one alerts.v1 value. Raises `Undecodable`."""
+    alert: Alert = _decode(_alert, data)
+    return alert
 
 
-def decode_command(data: bytes) -> Command:
-    """Read one control.v1 value."""
-    return _command.decode(data)
+def decode_command(data: bytes | None) -> Command:
+    """Read one control.v1 value. Raises `Undecodable`, with `empty` for a tombstone."""
+    command: Command = _decode(_command, data)
+    return command
 
 
-def decode_rollup(data: bytes) -> Rollup:
-    """Read one rollups.v1 value."""
-    return _rollup.decode(data)
+def decode_rollup(data: bytes | None) -> Rollup:
+    """Read one rollups.v1 value. Raises `Undecodable`."""
+    rollup: Rollup = _decode(_rollup, data)
+    return rollup
 
 
 def encode(value: Any) -> bytes:
@@ -74,20 +76,23 @@ def encode(value: Any) -> bytes:
 
 
 def undecodable(error: Exception) -> Undecodable:
-    """Name the fault. Decoders raise three unrelated classes: bad UTF-8 and deep nesting have their own."""
-    detail = str(error)[:DETAIL_CHARACTERS]
-    return Undecodable(_reason(error, detail), detail)
+    """Name the fault, without quoting the value that has it: what people wrote stays out of logs and alerts.
+
+    Decoders raise three unrelated classes: bad UTF-8 and deep nesting have their own. Any other error is raised.
+    """
+    text = str(error)
+    return Undecodable(_reason(error, text), _quoted.sub(" - at ", text)[:DETAIL_CHARACTERS])
 
 
-def _reason(error: Exception, detail: str) -> Reason:
+def _reason(error: Exception, text: str) -> Reason:
     match error:
         case UnicodeDecodeError():
             return "not_utf8"
         case RecursionError():
             return "too_deep"
-        case msgspec.ValidationError() if "missing required field" in detail:
+        case msgspec.ValidationError() if text.startswith("Object missing required field"):
             return "missing_field"
-        case msgspec.ValidationError() if detail.endswith("`$.type`"):
+        case msgspec.ValidationError() if text.endswith(" - at `$.type`"):
             return "unknown_type"
         case msgspec.ValidationError():
             return "wrong_value"
@@ -95,6 +100,32 @@ def _reason(error: Exception, detail: str) -> Reason:
             return "not_json"
         case _:
             raise error
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], data: bytes | None, max_bytes: int = sys.maxsize) -> Any:
+    if not data:
+        raise Undecodable("empty", "the record has no value")
+    if len(data) > max_bytes:
+        raise Undecodable("too_large", f"{len(data)} bytes; at most {max_bytes} are read")
+    if len(data) > MAX_DEPTH and data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+        _check_depth(data)
+    try:
+        if not data.isascii():
+            data.decode()  # the decoder skips unknown fields without looking at their bytes
+        return decoder.decode(data)
+    except Exception as error:
+        raise undecodable(error) from None
+
+
+def _check_depth(data: bytes) -> None:
+    depth = 0
+    for byte in _string.sub(b"", data):
+        if byte in b"{[":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Undecodable("too_deep", f"nested deeper than {MAX_DEPTH}")
+        elif byte in b"}]":
+            depth -= 1
 
 
 def dead_letter(

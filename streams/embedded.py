@@ -6,6 +6,10 @@ It serves the Kafka protocol on loopback TCP, so other processes use it as they 
   offsets sent in a transaction are not stored.
 * Nothing is compacted and no topic setting is enforced (retention, record size, timestamp limits).
 * A partition keeps 5 MiB; older records go without a word.
+* When a member joins or leaves a group that already had members, everybody waits for the session time-out less one
+  second (45 s by default), and for twice that with static membership. Give consumers a short `session.timeout.ms` and
+  no `group.instance.id` here. Only the first assignment of a new group is immediate.
+* The timestamp in an acknowledgement is made up; the record keeps the producer's.
 * Everything is gone when the process ends. There is no CreateTopics for clients: use `create_topic`.
 
 `python -m streams.embedded` runs one until its standard input closes or it is told to end.

@@ -98,20 +98,17 @@ def apply(admin: AdminClient, prefix: str, partitions: int, replication: int) ->
     """
     specs = load_topics()
     found = _look(admin, prefix, specs)
-    refusals = _refusals(found, partitions)
-    if refusals:
-        raise PartitionsRefusedError("\n".join(["Nothing was changed.", *refusals]))
+    _refuse_other_partitions(found, partitions, "Nothing was changed.")
     missing = [spec for name, spec in specs.items() if name not in found]
-    _create(admin, prefix, missing, partitions, replication)
-    drifted = {each.name: each.drift() for each in found.values() if each.drift()}
-    altered = tuple(line for each in found.values() for line in each.drift_lines())
-    _alter(admin, drifted)
+    created = _create(admin, prefix, missing, partitions, replication)
     await_leaders(admin, [topic_name(prefix, name) for name in specs])
-    return Applied(
-        created=tuple(topic_name(prefix, spec.name) for spec in missing),
-        altered=altered,
-        left=tuple(_left_alone(found.values(), partitions, replication)),
-    )
+    if len(created) < len(missing):
+        # Somebody else made topics in the same moment: they are judged like any that were there before.
+        found = {k: v for k, v in _look(admin, prefix, specs).items() if v.name not in created}
+        _refuse_other_partitions(found, partitions, "Somebody else creates topics at the same time.")
+    altered = tuple(line for each in found.values() for line in each.drift_lines())
+    _alter(admin, {each.name: each.drift() for each in found.values() if each.drift()})
+    return Applied(created, altered, left=tuple(_left_alone(found.values(), partitions, replication)))
 
 
 def check(admin: AdminClient, prefix: str) -> list[str]:
@@ -176,7 +173,11 @@ def _look(admin: AdminClient, prefix: str, specs: Mapping[str, TopicSpec]) -> di
     on_broker = topics_on_broker(admin)
     present = {name: topic_name(prefix, name) for name in specs if topic_name(prefix, name) in on_broker}
     configs = _configs(admin, present.values())
-    return {name: _found(specs[name], full, on_broker[full], configs[full]) for name, full in present.items()}
+    return {
+        name: _found(specs[name], full, on_broker[full], configs[full])
+        for name, full in present.items()
+        if full in configs
+    }
 
 
 def _found(spec: TopicSpec, name: str, metadata: TopicMetadata, config: Mapping[str, ConfigEntry]) -> _Found:
@@ -192,21 +193,29 @@ def _found(spec: TopicSpec, name: str, metadata: TopicMetadata, config: Mapping[
 
 
 def _configs(admin: AdminClient, names: Iterable[str]) -> dict[str, Mapping[str, ConfigEntry]]:
+    """The settings of each topic, without topics that were deleted since they were listed."""
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
     if not resources:
         return {}
-    futures = admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S)
-    return {resource.name: answer(future, "describe the topics' settings") for resource, future in futures.items()}
+    configs: dict[str, Mapping[str, ConfigEntry]] = {}
+    for resource, future in admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S).items():
+        try:
+            configs[resource.name] = answer(future, "describe the topics' settings")
+        except BrokerRefusedError as error:
+            if error.code != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+    return configs
 
 
-def _refusals(found: Mapping[str, _Found], asked: int) -> list[str]:
+def _refuse_other_partitions(found: Mapping[str, _Found], asked: int, preface: str) -> None:
     refused = [
         f"{each.name} has {each.partitions} partitions, {asked} were asked for. It is co-partitioned: a tenant's "
         "records and the state made from them lie in the partition that the count gives; another count would part them."
         for each in found.values()
         if each.spec.partition_group == "tenant" and each.partitions != asked
     ]
-    return [*refused, *(_unequal(found) if refused else [])]
+    if refused:
+        raise PartitionsRefusedError("\n".join([preface, *refused, *_unequal(found)]))
 
 
 def _unequal(found: Mapping[str, _Found]) -> list[str]:
@@ -228,9 +237,12 @@ def _left_alone(found: Iterable[_Found], partitions: int, replication: int) -> l
     return left
 
 
-def _create(admin: AdminClient, prefix: str, specs: list[TopicSpec], partitions: int, replication: int) -> None:
+def _create(
+    admin: AdminClient, prefix: str, specs: list[TopicSpec], partitions: int, replication: int
+) -> tuple[str, ...]:
+    """Create topics; the names of those that were not there yet."""
     if not specs:
-        return
+        return ()
     new = [
         NewTopic(
             topic_name(prefix, spec.name),
@@ -240,14 +252,17 @@ def _create(admin: AdminClient, prefix: str, specs: list[TopicSpec], partitions:
         )
         for spec in specs
     ]
+    created: list[str] = []
     futures = admin.create_topics(new, request_timeout=REQUEST_TIMEOUT_S, operation_timeout=REQUEST_TIMEOUT_S)
     for name, future in futures.items():
         try:
             answer(future, f"create {name}")
         except BrokerRefusedError as error:
-            # Somebody else applying the same files at the same moment is no failure.
             if error.code != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+        else:
+            created.append(name)
+    return tuple(created)
 
 
 def _alter(admin: AdminClient, drifted: Mapping[str, Mapping[str, str | None]]) -> None:

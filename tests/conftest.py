@@ -61,7 +61,9 @@ def kafka_topics(kafka: RealKafka) -> Iterator[TopicSpace]:
 def own_kafka() -> Iterator[LocalKafka]:
     """A real Kafka of this test's own, which it may kill, pause and restart."""
     try:
-        broker = LocalKafka()
+        # After a kill the controller admits a broker again only when its former session has run out, by default in 9 s.
+        # The shared broker keeps the default: on a busy machine a short session could end in the middle of a test.
+        broker = LocalKafka({"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"})
     except KafkaUnavailableError as error:
         _do_without(str(error))
     yield broker

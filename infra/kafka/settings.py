@@ -34,9 +34,6 @@ def broker_settings(
         "share.coordinator.state.topic.num.partitions": "1",
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
-        # After a kill the controller admits the broker again only when its former session has run out.
-        "broker.session.timeout.ms": "2000",
-        "broker.heartbeat.interval.ms": "500",
         # The cleaner looks often, so that a test of compaction need not wait, and takes little of the heap.
         "log.cleaner.backoff.ms": "500",
         "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),

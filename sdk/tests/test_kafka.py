@@ -12,14 +12,14 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from spendfuse import Emitter, Guard, Stopped, derive_tenant_key
-from spendfuse import kafka as spendfuse_kafka
 from spendfuse._command import parse, record_key
+from spendfuse._kafka_transport import undelivered
 from spendfuse._signing import KeyId, signed_headers
 from spendfuse._transport import Record, Undelivered
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 TIMEOUT_S = 30.0
-KEYS: dict[KeyId, bytes] = {
+KEYS: dict[str, bytes] = {
     "engine": derive_tenant_key(b"engine root", "acme"),
     "operator": derive_tenant_key(b"operator root", "acme"),
 }
@@ -247,7 +247,7 @@ def test_a_producer_that_cannot_go_on_is_replaced() -> None:
 )
 def test_which_failures_are_worth_repeating(code: int, retriable: bool) -> None:
     """Only what is wrong with the record itself is given up; what an operator can mend is kept."""
-    assert spendfuse_kafka._undelivered(KafkaError(code)).retriable is retriable
+    assert undelivered(KafkaError(code)).retriable is retriable
 
 
 def test_the_core_needs_no_kafka_client() -> None:
@@ -257,7 +257,6 @@ def test_the_core_needs_no_kafka_client() -> None:
         "import spendfuse, spendfuse.testing\n"
         "try:\n    import spendfuse.kafka\nexcept ImportError as error:\n    print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], env={"PYTHONPATH": ":".join(sys.path)}, capture_output=True, check=True
-    )
+    path = {"PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], env=path, capture_output=True, check=True)
     assert b'pip install "spendfuse[kafka]"' in done.stdout

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -15,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
 
 from schemas.topics import load_topics, topic_name
 from streams.embedded import EmbeddedBroker
+from streams.kafka_admin import await_leaders
 from streams.topics import PartitionsRefusedError, apply, check, run_apply, run_check
 from tests.support.kafka import RealKafka, Record, TopicSpace, delete_topics, fresh_prefix, produce, wait_until
 
@@ -42,14 +44,14 @@ def set_config(admin: AdminClient, topic: str, setting: str, value: str) -> None
 
 
 def create_topic(admin: AdminClient, name: str, partitions: int) -> None:
-    """Make a topic by hand, with the broker's defaults."""
-    for future in admin.create_topics([NewTopic(name, partitions, 1)], request_timeout=10).values():
-        future.result(20)
+    """Make a topic by hand, with the broker's defaults; returns when clients see it."""
+    admin.create_topics([NewTopic(name, partitions, 1)], request_timeout=10)[name].result(20)
+    await_leaders(admin, [name])
 
 
 def differences(admin: AdminClient, prefix: str, expected: list[str]) -> list[str]:
     """What `check` says once it says what is expected: settings reach the broker's answers a moment after a change."""
-    wait_until(lambda: check(admin, prefix) == expected, 10, f"check says {expected}, not {check(admin, prefix)}")
+    wait_until(lambda: check(admin, prefix) == expected, 10, f"check says {expected}")
     return check(admin, prefix)
 
 
@@ -67,7 +69,8 @@ def test_applied_topics_can_be_written_at_once(admin: AdminClient, kafka: RealKa
     """Apply returns when there are leaders, not when the request was taken."""
     apply(admin, prefix, partitions=6, replication=1)
     for name in load_topics():
-        assert produce(kafka.bootstrap, topic_name(prefix, name), [Record(b"v", key=b"k")])[0].offset == 0
+        sent = produce(kafka.bootstrap, topic_name(prefix, name), [Record(b"v", key=b"k")], idempotent=False)
+        assert len(sent) == 1
 
 
 def test_applying_twice_changes_nothing(admin: AdminClient, prefix: str) -> None:
@@ -108,7 +111,7 @@ def test_a_topic_that_went_missing_is_made_again(admin: AdminClient, kafka_topic
     """Apply makes what is missing beside what is there."""
     alerts = kafka_topics.name("alerts.v1")
     admin.delete_topics([alerts], request_timeout=10)[alerts].result(20)
-    assert differences(admin, kafka_topics.prefix, [f"{alerts}: missing"])
+    differences(admin, kafka_topics.prefix, [f"{alerts}: missing"])
     assert apply(admin, kafka_topics.prefix, kafka_topics.partitions, 1).created == (alerts,)
     assert check(admin, kafka_topics.prefix) == []
 
@@ -123,11 +126,20 @@ def test_another_partition_count_is_refused_whole(admin: AdminClient, prefix: st
     assert len(missing) == len(load_topics()) - 1
 
 
+def test_two_who_apply_at_once_agree(kafka: RealKafka, prefix: str) -> None:
+    """Replicas of a service that start together all succeed, and each topic was made by exactly one of them."""
+    admins = [AdminClient({"bootstrap.servers": kafka.bootstrap}) for _ in range(4)]
+    with ThreadPoolExecutor(len(admins)) as pool:
+        done = list(pool.map(lambda admin: apply(admin, prefix, partitions=2, replication=1), admins))
+    made = sorted(name for each in done for name in each.created)
+    assert made == [topic_name(prefix, name) for name in load_topics()]
+    assert check(admins[0], prefix) == []
+
+
 def test_unequal_co_partitioned_topics_are_reported(admin: AdminClient, prefix: str) -> None:
     """Inputs and changelog that do not fit together are named with their numbers."""
     create_topic(admin, topic_name(prefix, "usage.v1"), partitions=2)
     create_topic(admin, topic_name(prefix, "state.v1"), partitions=3)
-    wait_until(lambda: len(admin.list_topics(timeout=10).topics), 10, "topics")
     assert check(admin, prefix)[-1] == (
         "co-partitioned topics must have the same number of partitions, "
         f"but have: {topic_name(prefix, 'state.v1')} 3, {topic_name(prefix, 'usage.v1')} 2"

@@ -21,8 +21,8 @@ POLL_S = 0.1
 PRUNE_EVERY_S = 60.0
 JOIN_S = 5.0
 
-StopCallback = Callable[[RunLike, Stopped], None]
-IgnoredCallback = Callable[[Ignored, ControlRecord], None]
+StopCallback = Callable[[RunLike, Stopped], object]
+IgnoredCallback = Callable[[Ignored, ControlRecord], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,13 @@ class Guard:
         self._acks.give(run, command, "downgraded")
         return Advice(downgrade=True, reason=command.reason, command_id=command.command_id)
 
-    def on_stop(self, callback: StopCallback) -> None:
-        """Call `callback(run, stopped)` once a kill for a watched run arrives, in the guard's thread: be quick."""
+    def on_stop(self, callback: StopCallback) -> Callable[[], None]:
+        """Call `callback(run, stopped)` once a kill for a watched run arrives; return what ends that.
+
+        It is called in the guard's thread: be quick.
+        """
         self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
 
     def watch(self, run: RunLike) -> threading.Event:
         """Watch a run that is not this emitter's; return the event that a kill sets. End with `unwatch`."""
@@ -245,7 +249,7 @@ class Guard:
     def _push_stop(self, run: RunLike, kill: Command) -> None:
         if not self._watchlist.set_stop(run):
             return
-        for callback in self._callbacks:
+        for callback in tuple(self._callbacks):
             try:
                 callback(run, _stopped(kill))
             except Exception as error:  # one callback's fault must not keep the others from stopping their calls
@@ -253,7 +257,8 @@ class Guard:
 
     def _ignore(self, reason: Ignored, record: ControlRecord) -> None:
         setattr(self.stats, reason, getattr(self.stats, reason) + 1)
-        self._ignored_warning.happened(reason)
+        if reason != "expired":  # those are what a compacted topic is full of
+            self._ignored_warning.happened(reason)
         if self._on_ignored is None:
             return
         try:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spendfuse._command import Command, ControlRecord, Malformed, parse
-from spendfuse._signing import KeyId, claimed_kid, is_authentic
+from spendfuse._signing import claimed_kid, is_authentic
 
-Keys = Mapping[KeyId, bytes]
-"""One tenant's keys; an id left out means that nobody with that id is believed."""
+Keys = Mapping[str, bytes]
+"""One tenant's keys under `engine` and `operator`; with one left out, nobody of that name is believed."""
 KeysByTenant = Callable[[str], Keys]
 
 Ignored = Literal["tombstone", "malformed", "forged", "replayed", "expired", "not_entitled"]

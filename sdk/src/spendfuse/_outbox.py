@@ -57,8 +57,10 @@ class Outbox:
 
     def offer(self, record: Record) -> bool:
         """Queue the record, or count it as dropped and return False. Never waits for the network."""
-        if os.getpid() != self._pid:
-            return self._drop("this emitter was made before a fork; make one in each process")
+        if os.getpid() != self._pid:  # there is no thread here, and the lock may be held by one that is not here either
+            self.stats.dropped += 1
+            self._full.happened("this emitter was made before a fork; make one in each process")
+            return False
         with self._changed:
             size = len(record.value)
             fits = self._unsent < self._max_records and self._unsent_bytes + size <= self._max_bytes
@@ -69,8 +71,10 @@ class Outbox:
                 self._queued.append(record)
                 self._changed.notify_all()
                 return True
+            self.stats.dropped += 1
             why = "the emitter is closed" if self._closing else f"{self._unsent} wait for the broker already"
-        return self._drop(why)
+        self._full.happened(why)
+        return False
 
     def flush(self, timeout_s: float) -> int:
         """Wait until all is delivered or refused, at most `timeout_s`. Return how many records are still unsent."""
@@ -95,11 +99,6 @@ class Outbox:
         if unsent:
             LOG.warning("emitter closed with %d usage events unsent", unsent)
         return unsent
-
-    def _drop(self, why: str) -> bool:
-        self.stats.dropped += 1
-        self._full.happened(why)
-        return False
 
     def _work(self) -> None:
         while not self._stopping:

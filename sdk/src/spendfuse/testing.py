@@ -63,7 +63,7 @@ class FakeControl:
     Commands are signed when `keys` are given. `seq` rises by itself.
     """
 
-    def __init__(self, *, keys: Mapping[KeyId, bytes] | None = None, ready: bool = True) -> None:
+    def __init__(self, *, keys: Mapping[str, bytes] | None = None, ready: bool = True) -> None:
         """With `ready=False` the topic counts as unread until `recover` is called."""
         self._keys = keys
         self._records: list[ControlRecord] = []

@@ -1,0 +1,7 @@
+"""`python -m schemas export | check`: write the JSON Schema files, or say which are not up to date."""
+
+import sys
+
+from schemas.export import main, topic_documents
+
+raise SystemExit(main(topic_documents(), "python -m schemas", sys.argv[1:]))

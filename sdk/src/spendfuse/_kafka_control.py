@@ -1,0 +1,176 @@
+"""Commands out of Kafka, by way of confluent-kafka's consumer.
+
+Two consumers, one thread each: the client lets one thread at a time into a consumer, and a question about a
+partition's end may wait for as long as its leader is away.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from spendfuse._command import ControlRecord
+from spendfuse._logging import LOG, RareWarning
+from spendfuse._wire import CONTROL_TOPIC
+
+DEFAULTS: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "earliest",
+    "isolation.level": "read_committed",  # a command of an aborted transaction was never given
+    "enable.partition.eof": True,
+    "fetch.wait.max.ms": 10,
+    "fetch.error.backoff.ms": 100,
+    "reconnect.backoff.max.ms": 2_000,
+}
+PROBE_EVERY_S = 1.0
+PROBE_UNREAD_EVERY_S = 0.1
+PROBE_TIMEOUT_S = 2.0
+MAX_BATCH = 1_000
+
+
+class KafkaControl:
+    """Reads `<prefix>control.v1` from its beginning, all partitions, without a consumer group's offsets.
+
+    Freshness is evidence, not hope: every second a probe asks each partition's leader for the topic's end, and once
+    everything up to there has been handed on, the knowledge is as fresh as the moment the probe was sent. Partitions
+    added while it runs are not followed.
+    """
+
+    def __init__(self, bootstrap: str, *, prefix: str = "", config: Mapping[str, Any] | None = None) -> None:
+        """`config` holds librdkafka settings (security, mostly) and wins over ours."""
+        self._topic = prefix + CONTROL_TOPIC
+        settings = {
+            "bootstrap.servers": bootstrap,
+            "group.id": f"spendfuse-guard-{uuid.uuid4().hex}",
+            "error_cb": _log_error,
+            **DEFAULTS,
+            **(config or {}),
+        }
+        self._consumer = Consumer(settings)
+        self._probe = _EndsProbe(Consumer(settings), self._topic)
+        self._positions: dict[int, int] | None = None
+        self._fresh_at_s: float | None = None
+        self._trouble = RareWarning("%d failures to read the control topic: %s")
+
+    def poll(self, timeout_s: float) -> list[ControlRecord]:
+        """Return the next records, waiting at most `timeout_s` for the first."""
+        if self._positions is None and not self._assign():
+            self._probe.answered.wait(timeout_s)
+            return []
+        records: list[ControlRecord] = []
+        message = self._consumer.poll(timeout_s)
+        while message is not None:
+            self._take(message, records)
+            message = self._consumer.poll(0) if len(records) < MAX_BATCH else None
+        return records
+
+    def fresh_at_s(self) -> float | None:
+        """The monotonic time up to which the topic is known to have been read."""
+        ends, positions = self._probe.latest, self._positions or {}
+        if ends is not None and all(
+            positions.get(partition, -1) >= end for partition, end in ends.by_partition.items()
+        ):
+            self._fresh_at_s = ends.asked_at_s
+            self._probe.every_s = PROBE_EVERY_S
+        return self._fresh_at_s
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._probe.close()
+        self._consumer.close()
+
+    def _assign(self) -> bool:
+        """Start at the beginning of every partition, once the probe has found them."""
+        ends = self._probe.latest
+        if ends is None:
+            return False
+        self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in ends.by_partition])
+        self._positions = dict.fromkeys(ends.by_partition, 0)
+        return True
+
+    def _take(self, message: Message, records: list[ControlRecord]) -> None:
+        assert self._positions is not None
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        if error is None:
+            assert partition is not None
+            assert offset is not None
+            records.append(ControlRecord(message.value(), _headers(message)))
+            self._positions[partition] = offset + 1
+        elif error.code() == KafkaError._PARTITION_EOF:
+            # Offsets of transaction markers carry no message: only the end-of-partition event tells they are behind us.
+            if partition is not None and offset is not None:
+                self._positions[partition] = offset
+        else:
+            self._trouble.happened(error.str())
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The offset after the last readable record of each partition, as of `asked_at_s` (monotonic) or later."""
+
+    asked_at_s: float
+    by_partition: dict[int, int]
+
+
+class _EndsProbe:
+    """Asks for the topic's partitions once there is a topic, and for their ends from then on."""
+
+    def __init__(self, consumer: Consumer, topic: str) -> None:
+        self.latest: _Ends | None = None
+        self.answered = threading.Event()
+        self.every_s = PROBE_UNREAD_EVERY_S
+        self._consumer = consumer
+        self._topic = topic
+        self._closing = threading.Event()
+        self._trouble = RareWarning("%d failures to ask for the control topic's end: %s")
+        self._thread = threading.Thread(target=self._work, name="spendfuse-control-probe", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; a question that a dead leader keeps open is left behind, in its daemon thread."""
+        self._closing.set()
+        self._thread.join(PROBE_TIMEOUT_S)
+
+    def _work(self) -> None:
+        partitions: list[int] = []
+        while not self._closing.is_set():
+            try:
+                partitions = partitions or self._partitions()
+                self.latest = self._ends(partitions)
+                self.answered.set()
+            except KafkaException as exception:
+                self._trouble.happened(str(exception.args[0]))
+            self._closing.wait(self.every_s)
+        self._consumer.close()
+
+    def _partitions(self) -> list[int]:
+        topic = self._consumer.list_topics(self._topic, timeout=PROBE_TIMEOUT_S).topics[self._topic]
+        if topic.error is not None or not topic.partitions:
+            raise KafkaException(topic.error or KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+        return sorted(topic.partitions)
+
+    def _ends(self, partitions: list[int]) -> _Ends:
+        asked_at_s = time.monotonic()
+        ends: dict[int, int] = {}
+        for partition in partitions:
+            answer = self._consumer.get_watermark_offsets(
+                TopicPartition(self._topic, partition), timeout=PROBE_TIMEOUT_S, cached=False
+            )
+            if answer is None:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+            ends[partition] = answer[1]
+        return _Ends(asked_at_s, ends)
+
+
+def _headers(message: Message) -> tuple[tuple[str, bytes | None], ...]:
+    headers: Any = message.headers() or ()  # the stub allows shapes that only a producer may give
+    return tuple((name, value.encode() if isinstance(value, str) else value) for name, value in headers)
+
+
+def _log_error(error: KafkaError) -> None:
+    LOG.debug("Kafka: %s", error.str())

@@ -1,0 +1,97 @@
+"""The commands of `python -m streams`: words on the line to functions that do them."""
+
+import argparse
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import SettingsError
+
+Options = argparse.Namespace
+
+
+def add_all(subparsers: Any) -> None:
+    """Declare every command."""
+    _add(subparsers, "worker", _worker, "the detection worker")
+    topics = _add(subparsers, "topics", _topics, "create the topics, or compare them with their declarations")
+    topics.add_argument("action", choices=["apply", "check"])
+    backtest = _add(subparsers, "backtest", _backtest, "try a policy on a log of the past; needs no broker")
+    backtest.add_argument("--policy", type=Path, metavar="P.toml", help="policy file; without it, the defaults")
+    backtest.add_argument("--events", type=Path, required=True, metavar="F.jsonl[.gz]", help="usage.v1, one a line")
+    backtest.add_argument("--out", type=Path, metavar="O.jsonl", help="effects as JSON lines")
+    backtest.add_argument("--against", type=Path, metavar="Q.toml", help="another policy to compare with")
+    policy = _add(subparsers, "policy", _policy, "check, publish or compare policies")
+    policy.add_argument("action", choices=["check", "publish", "diff"])
+    policy.add_argument("file", type=Path, help="the policy file")
+
+
+def _add(subparsers: Any, name: str, run: Callable[[Options], int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(name, help=text, description=text)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _worker(options: Options) -> int:
+    del options
+    from streams.logs import fields, start_logging
+    from streams.metrics import Metrics
+    from streams.settings import read_settings, unknown_variables
+    from streams.watchdog import Watchdog
+    from streams.worker import Worker, healthy
+
+    settings = read_settings()
+    start_logging(settings.log_level)
+    log = logging.getLogger("spendfuse")
+    if unknown := unknown_variables():
+        log.warning("these variables are no settings", extra=fields(names=unknown))
+    if settings.engine_key is None:
+        log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
+    metrics = Metrics()
+    worker = Worker(settings, metrics)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    watchdog = Watchdog(lambda: worker.beat_ms, settings.restore_timeout_s * 1000)
+    stop_serving = metrics.serve(settings.metrics_port, healthy(worker, 30_000)) if settings.metrics_port else None
+    try:
+        with watchdog:
+            worker.run()
+    finally:
+        if stop_serving is not None:
+            stop_serving()
+    return 0
+
+
+def _topics(options: Options) -> int:
+    from streams.settings import read_settings
+    from streams.topics import run_apply, run_check
+
+    settings = read_settings()
+    if options.action == "apply":
+        return run_apply(settings.kafka_bootstrap, settings.prefix, settings.partitions, settings.replication)
+    return run_check(settings.kafka_bootstrap, settings.prefix)
+
+
+def _backtest(options: Options) -> int:
+    from streams.backtest import run_backtest
+
+    return run_backtest(options.policy, options.events, options.out, options.against)
+
+
+def _policy(options: Options) -> int:
+    from streams.backtest import read_policy_file
+    from streams.policy_tool import run_diff, run_publish
+    from streams.settings import read_settings
+
+    policy = read_policy_file(options.file)
+    match options.action:
+        case "check":
+            print(f"{options.file}: version {policy.version}, {len(policy.rules)} rules: {', '.join(policy.rules)}")
+            return 0
+        case "publish":
+            return run_publish(read_settings(), policy)
+        case "diff":
+            return run_diff(read_settings(), policy)
+        case _:
+            raise SettingsError(f"unknown action {options.action}")

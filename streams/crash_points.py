@@ -1,0 +1,25 @@
+"""Places where a test can have the worker die, as a power cut would have it: `SPENDFUSE_KILL_AT=stage:n`."""
+
+import os
+import signal
+from typing import Literal
+
+Stage = Literal["taken", "decided", "effects_sent", "rows_sent", "offsets_sent", "committed", "restoring", "revoked"]
+VARIABLE = "SPENDFUSE_KILL_AT"
+
+
+class CrashPoints:
+    """Called at every stage; kills the process at the n-th call for the stage that the setting names."""
+
+    def __init__(self, setting: str | None) -> None:
+        self.armed = bool(setting)
+        stage, _, count = (setting or "").partition(":")
+        self._stage = stage
+        self._left = int(count or "1")
+
+    def __call__(self, stage: Stage) -> None:
+        """Pass a stage, or die there."""
+        if stage == self._stage:
+            self._left -= 1
+            if self._left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,75 @@
+"""Every metric the worker has, with what it means."""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+
+from streams.clock import seconds
+
+LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """The worker's numbers. One instance a process, handed in where it is needed."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.events = Counter("spendfuse_events", "Usage messages counted", registry=registry)
+        self.duplicates = Counter("spendfuse_duplicates", "Usage messages seen before", registry=registry)
+        self.too_late = Counter("spendfuse_too_late", "Messages more than a day late", registry=registry)
+        self.unkeyed = Counter("spendfuse_unkeyed", "Usage records without a key", registry=registry)
+        self.dead_letters = Counter("spendfuse_dead_letters", "Records nobody can read", ["reason"], registry=registry)
+        self.alerts = Counter("spendfuse_alerts", "Alerts published", ["rule", "state", "severity"], registry=registry)
+        self.commands = Counter("spendfuse_commands", "Commands published", ["action"], registry=registry)
+        self.batches = Counter("spendfuse_batches", "Transactions committed", registry=registry)
+        self.aborts = Counter("spendfuse_aborts", "Transactions aborted", registry=registry)
+        self.rows = Counter("spendfuse_rows", "Changelog rows written", registry=registry)
+        self.steps = Counter("spendfuse_step_seconds", "Time spent per step of the loop", ["step"], registry=registry)
+        self.batch_seconds = Histogram(
+            "spendfuse_batch_seconds", "From taking a batch to its commit", buckets=LATENCY_BUCKETS_S, registry=registry
+        )
+        self.cause_to_stop_seconds = Histogram(
+            "spendfuse_cause_to_stop_seconds",
+            "From the cause of a kill to its acknowledgement",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.lag = Gauge("spendfuse_lag_records", "Records behind", ["partition"], registry=registry)
+        self.applied = Gauge("spendfuse_applied_offset", "Last committed input", ["partition"], registry=registry)
+        self.partitions = Gauge("spendfuse_partitions", "Partitions owned", registry=registry)
+        self.restore_rows = Gauge("spendfuse_restore_rows", "Rows of the last restore", registry=registry)
+        self.restore_seconds = Gauge("spendfuse_restore_seconds", "Length of the last restore", registry=registry)
+        self.policy_faults = Counter("spendfuse_policy_faults", "Policies refused", registry=registry)
+
+    def step(self, step: str, since: float) -> float:
+        """Count the time since `since` for a step of the loop; returns now."""
+        now = seconds()
+        self.steps.labels(step).inc(now - since)
+        return now
+
+    def serve(self, port: int, healthy: Callable[[], str | None]) -> Callable[[], None]:
+        """Serve /metrics and /healthz on the loopback and all interfaces; returns what stops it.
+
+        `healthy` gives None, or one sentence about what is wrong.
+        """
+        metrics_app = make_wsgi_app(self.registry)
+
+        def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            if environ.get("PATH_INFO") != "/healthz":
+                return metrics_app(environ, start_response)  # type: ignore[no-any-return]
+            fault = healthy()
+            status = "503 Service Unavailable" if fault else "200 OK"
+            start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+            return [(fault or "ok").encode() + b"\n"]
+
+        server = make_server("", port, app, handler_class=_Quiet)
+        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+        return server.shutdown
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it so
+        """Scrapes are not news."""

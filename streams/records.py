@@ -1,0 +1,44 @@
+"""From effects to Kafka records: topic, key, value, and the signature of commands."""
+
+from typing import NamedTuple
+
+from models.effects import Effect
+from schemas.codec import encode
+from schemas.control import Command
+from schemas.signing import command_headers
+from streams.settings import Settings
+
+Headers = list[tuple[str, bytes]]
+
+
+class OutRecord(NamedTuple):
+    """What is handed to a producer."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    headers: Headers | None
+
+
+class Records:
+    """Makes records of effects, under one installation's names and keys."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topics = {
+            name: settings.topic(name) for name in ("alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
+        }
+        self._keys = {
+            "engine": settings.engine_key.get_secret_value().encode() if settings.engine_key else None,
+            "operator": settings.operator_key.get_secret_value().encode() if settings.operator_key else None,
+        }
+
+    def of(self, effect: Effect) -> OutRecord:
+        """The record of an effect."""
+        value = encode(effect.value)
+        return OutRecord(self._topics[effect.topic], effect.key.encode(), value, self._headers(effect, value))
+
+    def _headers(self, effect: Effect, value: bytes) -> Headers | None:
+        if effect.signer is None or not isinstance(effect.value, Command):
+            return None
+        key = self._keys[effect.signer]
+        return None if key is None else command_headers(effect.value, value, effect.signer, key)

@@ -1,0 +1,126 @@
+"""The only reader of the environment. Settings come from `SPENDFUSE_…` variables, or from the file that
+`SPENDFUSE_SETTINGS` names; a variable goes before the file. Every fault is reported at once.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from models.policy import Policy, default_policy, read_policy_toml
+from schemas.errors import SettingsError
+
+PREFIX = "SPENDFUSE_"
+FILE = f"{PREFIX}SETTINGS"
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Everything that differs between installations."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    kafka_bootstrap: str = "localhost:9092"
+    """Broker addresses, `host:port` with commas between."""
+    kafka_security_protocol: str = "PLAINTEXT"
+    kafka_sasl_mechanism: str | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca: Path | None = None
+    prefix: str = ""
+    """Stands before every topic, group and transaction name, so that environments can share a cluster."""
+    partitions: Positive = 6
+    """Partitions that `topics apply` creates for usage.v1, operator.v1 and state.v1."""
+    replication: Positive = 1
+    slot: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "0"
+    """This worker's place among its siblings: stable over restarts, and held by one process at a time."""
+    policy: Path | None = None
+    """Policy file in force while policy.v1 is empty."""
+    policy_name: str = "default"
+    """The key of policy.v1 whose value is in force."""
+    batch_records: Positive = 5000
+    batch_wait_ms: Positive = 10
+    tick_ms: Positive = 1000
+    session_timeout_ms: Positive = 10_000
+    transaction_timeout_ms: Positive = 10_000
+    restore_timeout_s: Positive = 120
+    dead_letter_limit: Annotated[int, Field(ge=0)] = 10_000
+    """So many unreadable records in a row on one partition stop the worker; 0 never does."""
+    accept_input_gap: bool = False
+    """Go on although input that was never counted has been deleted; the missing range is logged."""
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Port of /metrics and /healthz; 0 for none."""
+    engine_key: SecretStr | None = None
+    """Root key that signs commands. Unset, commands go out unsigned, and the log says so."""
+    operator_key: SecretStr | None = None
+    """Root key of operators' signatures. Unset, operator messages are refused."""
+    log_level: str = "INFO"
+
+    def topic(self, name: str) -> str:
+        """The name of a topic on this cluster."""
+        return f"{self.prefix}{name}"
+
+    def kafka(self) -> dict[str, Any]:
+        """What every Kafka client is given."""
+        config: dict[str, Any] = {
+            "bootstrap.servers": self.kafka_bootstrap,
+            "security.protocol": self.kafka_security_protocol,
+        }
+        if self.kafka_sasl_mechanism:
+            config["sasl.mechanism"] = self.kafka_sasl_mechanism
+            config["sasl.username"] = self.kafka_sasl_username or ""
+            config["sasl.password"] = self.kafka_sasl_password.get_secret_value() if self.kafka_sasl_password else ""
+        if self.kafka_ssl_ca:
+            config["ssl.ca.location"] = str(self.kafka_ssl_ca)
+        return config
+
+    def file_policy(self) -> Policy:
+        """The policy of the file, else the documented defaults. Raises `PolicyError` or `SettingsError`."""
+        if self.policy is None:
+            return default_policy()
+        try:
+            return read_policy_toml(self.policy.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"{PREFIX}POLICY: {self.policy} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{PREFIX}POLICY: {self.policy} is not UTF-8 text") from None
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read all settings. Raises `SettingsError` that lists every fault."""
+    environment = os.environ if environment is None else environment
+    given: dict[str, Any] = {}
+    if path := environment.get(FILE):
+        given |= _read_file(Path(path))
+    for name in Settings.model_fields:
+        value = environment.get(PREFIX + name.upper())
+        if value:
+            given[name] = value
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        lines = [f"  - {PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
+        raise SettingsError("the settings have faults:\n" + "\n".join(lines)) from None
+
+
+def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """Variables that look like settings and are none: misspelt, most likely."""
+    environment = os.environ if environment is None else environment
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE, f"{PREFIX}CACHE"}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{FILE}: {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{FILE}: {path} is not TOML: {error}") from None
+    unknown = sorted(set(given) - set(Settings.model_fields))
+    if unknown:
+        raise SettingsError(f"{FILE}: {path} has unknown settings: {', '.join(unknown)}")
+    return given

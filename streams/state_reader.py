@@ -1,0 +1,99 @@
+"""Reading the changelog of a partition: the newest row of every key, up to the true end of the topic."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from schemas.errors import BrokerError
+from streams.clock import seconds
+from streams.settings import Settings
+
+Rows = dict[bytes, bytes]
+CHUNK = 10_000
+QUERY_TIMEOUT_S = 15.0
+
+
+class StateReader:
+    """Reads state.v1 with one consumer for all partitions asked for."""
+
+    def __init__(self, settings: Settings, on_progress: Callable[[], None]) -> None:
+        self._settings = settings
+        self._topic = settings.topic("state.v1")
+        self._on_progress = on_progress
+
+    def read(self, partitions: Iterable[int]) -> dict[int, Rows]:
+        """The rows of each partition, deleted ones left out. Raises `BrokerError` if the end is not reached in time.
+
+        The end is the high watermark: the last committed transaction may not have moved the last stable offset yet.
+        Rows are read committed, so that what a dead worker left open never counts; until its transaction has timed
+        out, reading waits.
+        """
+        ends = self._ends(partitions)
+        rows: dict[int, Rows] = {partition: {} for partition in ends}
+        open_ends = {partition: end for partition, end in ends.items() if end > 0}
+        if not open_ends:
+            return rows
+        consumer = Consumer(self._config("read_committed"))
+        try:
+            consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in open_ends])
+            self._drain(consumer, rows, open_ends)
+        finally:
+            consumer.close()
+        return rows
+
+    def _drain(self, consumer: Consumer, rows: dict[int, Rows], open_ends: dict[int, int]) -> None:
+        deadline = seconds() + self._settings.restore_timeout_s
+        while open_ends:
+            if seconds() > deadline:
+                raise BrokerError(
+                    f"the changelog {self._topic} was not read to its end within "
+                    f"{self._settings.restore_timeout_s} s; partitions left: {sorted(open_ends)}"
+                )
+            messages = consumer.consume(CHUNK, 0.02)
+            self._on_progress()
+            for message in messages:
+                _take(message, rows, open_ends)
+            if messages:
+                deadline = seconds() + self._settings.restore_timeout_s
+
+    def _ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        consumer = Consumer(self._config("read_uncommitted"))
+        try:
+            return {
+                partition: consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), timeout=QUERY_TIMEOUT_S
+                )[1]
+                for partition in partitions
+            }
+        finally:
+            consumer.close()
+
+    def _config(self, isolation: str) -> dict[str, Any]:
+        return self._settings.kafka() | {
+            "group.id": f"{self._settings.prefix}spendfuse-restore-{self._settings.slot}",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 5,
+            "queued.min.messages": 500_000,
+            "fetch.message.max.bytes": 8 * 1024 * 1024,
+        }
+
+
+def _take(message: Any, rows: dict[int, Rows], open_ends: dict[int, int]) -> None:
+    partition = message.partition()
+    error = message.error()
+    if error is not None:
+        if error.code() != KafkaError._PARTITION_EOF:
+            raise BrokerError(f"the changelog cannot be read: {error.str()}")
+        if message.offset() >= open_ends.get(partition, 0):
+            open_ends.pop(partition, None)
+        return
+    value = message.value()
+    if value is None:
+        rows[partition].pop(message.key(), None)
+    else:
+        rows[partition][message.key()] = value

@@ -1,0 +1,319 @@
+"""The detection worker: records in, decisions out, one transaction per batch.
+
+The loop is numbered, each step with what it guarantees:
+
+1 take      one wait, many records; partitions come and go here and nowhere else
+2 decode    bytes to values; a bad record becomes a dead letter of this transaction
+3 decide    the engines take the values in order, and remember which rows they touched
+4 begin     a transaction
+5 produce   alerts, commands, rollups, dead letters, changed rows, and per partition the fence row last
+6 offsets   of the input, with the group's metadata: a worker that lost its partitions fails here
+7 commit    all of it becomes visible at once, or none of it
+
+Whatever goes wrong after step 3, the state in memory is dropped and read back from the changelog: the fence says how
+far it goes, and reading goes on behind it. That is slower than undoing, needs nothing on the hot path, and is the same
+code as a restart.
+"""
+
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from models.policy import Policy
+from models.stimuli import PolicyChanged
+from schemas.errors import BrokerError, SpendfuseError, StateError
+from streams.clock import monotonic_ms, pause, seconds
+from streams.crash_points import VARIABLE, CrashPoints
+from streams.fence import FENCE_KEY, check_fence, check_reach, read_fence
+from streams.logs import fields
+from streams.metrics import Metrics
+from streams.partition import Partition
+from streams.policies import Policies
+from streams.records import Records
+from streams.report import Reporter
+from streams.settings import Settings
+from streams.state_reader import StateReader
+from streams.transactions import Aborted, ProducerLost, Transactions
+
+log = logging.getLogger("spendfuse.worker")
+
+QUERY_TIMEOUT_S = 15.0
+POLICY_POLL_MS = 200
+BACKOFF_S = 0.5
+
+
+class FencedOut(SpendfuseError):  # it says what has happened
+    """Another process holds this worker's slot."""
+
+
+class Worker:
+    """One process of the detection service. `run` works until `stop` is called."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._usage_topic = settings.topic("usage.v1")
+        self._operator_topic = settings.topic("operator.v1")
+        key = settings.operator_key
+        self._operator_key = key.get_secret_value().encode() if key else None
+        self._partitions: dict[int, Partition] = {}
+        self._partition_count = 0
+        self._policy: Policy
+        self._stopping = False
+        self._crash = CrashPoints(os.environ.get(VARIABLE))
+        self._reporter = Reporter(metrics)
+        self.beat_ms = monotonic_ms()
+        """When the loop last showed that it lives."""
+
+    def stop(self) -> None:
+        """Finish the batch, commit, leave."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Work. Raises `SpendfuseError` with what to do when it cannot go on."""
+        self._partition_count = self._check_topics()
+        policies = Policies(self._settings, self._metrics)
+        self._policy = policies.first()
+        transactions = Transactions(self._settings, Records(self._settings), self._crash)
+        consumer = Consumer(self._consumer_config())
+        consumer.subscribe(
+            [self._usage_topic, self._operator_topic],
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._revoked,
+        )
+        log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.version))
+        try:
+            self._loop(consumer, policies, transactions)
+        finally:
+            consumer.close()
+            policies.close()
+        log.info("worker stopped")
+
+    def _loop(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> None:
+        wait_s = self._settings.batch_wait_ms / 1000
+        next_tick_ms = next_policy_ms = 0
+        while not self._stopping:
+            started = seconds()
+            messages = consumer.consume(self._settings.batch_records, wait_s)  # 1
+            taken = self._metrics.step("take", started)
+            self.beat_ms = now_ms = monotonic_ms()
+            self._crash("taken")
+            if messages:
+                self._decide(messages)  # 2, 3
+                self._metrics.step("decide", taken)
+            if now_ms >= next_tick_ms:
+                next_tick_ms = now_ms + self._settings.tick_ms
+                self._tick(consumer)
+            if now_ms >= next_policy_ms:
+                next_policy_ms = now_ms + POLICY_POLL_MS
+                self._change_policy(policies.changed())
+            self._crash("decided")
+            self._commit(consumer, transactions, started)
+
+    def _decide(self, messages: Iterable[Any]) -> None:
+        partitions = self._partitions
+        usage_topic = self._usage_topic
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._input_error(error, message)
+                continue
+            partition = partitions.get(message.partition())
+            if partition is None:
+                continue  # revoked since it was fetched
+            if message.topic() == usage_topic:
+                partition.usage(message)
+            else:
+                partition.operator(message, self._operator_key)
+        for partition in partitions.values():
+            partition.check_poison(self._settings.dead_letter_limit)
+
+    def _input_error(self, error: KafkaError, message: Any) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            partition = self._partitions.get(message.partition())
+            if partition is not None and message.topic() == self._usage_topic:
+                partition.clock.caught_up = True
+        elif error.code() == KafkaError.FENCED_INSTANCE_ID:
+            raise FencedOut(f"another worker has taken slot {self._settings.slot!r}; give each its own SPENDFUSE_SLOT")
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise BrokerError(f"the input does not reach back to where the state ends: {error.str()}")
+        elif error.fatal():
+            raise BrokerError(f"the consumer cannot go on: {error.str()}")
+        else:
+            log.warning("the broker reports", extra=fields(error=error.str()))
+
+    def _tick(self, consumer: Consumer) -> None:
+        for number, partition in self._partitions.items():
+            partition.tick()
+            _, high = consumer.get_watermark_offsets(TopicPartition(self._usage_topic, number), cached=True)
+            self._reporter.progress(partition, high)
+
+    def _change_policy(self, policy: Policy | None) -> None:
+        if policy is None or policy.source == self._policy.source:
+            return
+        self._policy = policy
+        log.info("policy changed", extra=fields(policy_version=policy.version))
+        for partition in self._partitions.values():
+            partition.engine.handle(PolicyChanged(policy))
+
+    def _commit(self, consumer: Consumer, transactions: Transactions, started: float) -> None:
+        changed = [one for one in self._partitions.values() if one.moved or one.engine.has_changed]
+        if not changed:
+            return
+        before = seconds()
+        try:
+            outcome = transactions.commit(changed, consumer, self._partition_count)  # 4 to 7
+        except Aborted as aborted:
+            self._start_over(consumer, str(aborted))
+        except ProducerLost as lost:
+            log.warning("the producer is renewed", extra=fields(error=str(lost)))
+            transactions.renew()
+            self._start_over(consumer, str(lost))
+        else:
+            for partition in changed:
+                partition.moved = False
+            self._metrics.step("commit", before)
+            self._metrics.batch_seconds.observe(seconds() - started)
+            self._reporter.committed(changed, outcome)
+
+    def _start_over(self, consumer: Consumer, why: str) -> None:
+        """Drop the state in memory, read it back, and go on behind its fence."""
+        self._metrics.aborts.inc()
+        log.warning("a batch was not committed; the state is read back", extra=fields(error=why))
+        numbers = sorted(self._partitions)
+        self._partitions.clear()
+        self._pause()
+        consumer.assign(self._restore(consumer, numbers))
+
+    def _pause(self) -> None:
+        """Back off before trying again, without a busy loop."""
+        until = seconds() + BACKOFF_S
+        while seconds() < until and not self._stopping:
+            self.beat_ms = monotonic_ms()
+            pause(0.05)
+
+    def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        numbers = sorted({partition.partition for partition in assigned})
+        log.info("partitions assigned", extra=fields(partitions=numbers))
+        self._partitions.clear()
+        consumer.assign(self._restore(consumer, numbers))
+
+    def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
+        """Between batches, so that no transaction is open: what is not committed is read again by the next owner."""
+        self._crash("revoked")
+        log.info("partitions revoked", extra=fields(partitions=sorted({one.partition for one in revoked})))
+        self._partitions.clear()
+        self._metrics.partitions.set(0)
+
+    def _restore(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
+        """Read the state of these partitions back. Returns where to go on reading, per input partition."""
+        started = seconds()
+        inputs = [
+            TopicPartition(topic, number) for number in numbers for topic in (self._usage_topic, self._operator_topic)
+        ]
+        if not inputs:
+            return []
+        # Asking for committed offsets waits for transactions still pending on them, before the changelog is read.
+        committed = {(one.topic, one.partition): one.offset for one in consumer.committed(inputs, QUERY_TIMEOUT_S)}
+        changelog = StateReader(self._settings, self._alive).read(numbers)
+        for number in numbers:
+            self._crash("restoring")
+            self._partitions[number] = self._restored(consumer, number, changelog.pop(number), committed)
+            self._alive()
+        gc.collect()
+        gc.freeze()  # live state is long-lived: scanning it again and again would stall the loop
+        self._metrics.partitions.set(len(self._partitions))
+        self._reporter.restored(self._partitions.values(), seconds() - started)
+        return [
+            TopicPartition(topic, number, offset + 1)
+            for number, partition in self._partitions.items()
+            for topic, offset in (
+                (self._usage_topic, partition.usage_offset),
+                (self._operator_topic, partition.operator_offset),
+            )
+        ]
+
+    def _restored(
+        self, consumer: Consumer, number: int, rows: dict[bytes, bytes], committed: dict[tuple[str, int], int]
+    ) -> Partition:
+        fence = read_fence(number, rows.pop(FENCE_KEY, None), len(rows))
+        usage = TopicPartition(self._usage_topic, number)
+        low, high = consumer.get_watermark_offsets(usage, timeout=QUERY_TIMEOUT_S)
+        group_offset = committed.get((self._usage_topic, number), -1)
+        if fence is None:
+            _refuse_lost_state(number, group_offset)
+            partition = Partition(number, self._policy, rows, None)
+            partition.usage_offset = low - 1
+            return partition
+        check_fence(number, fence, self._partition_count)
+        gap = check_reach(number, fence, low, high, accept_gap=self._settings.accept_input_gap)
+        if gap:
+            log.error("input is missing", extra=fields(gap=gap))
+        if group_offset not in (fence.usage_offset + 1, -1001, -1):
+            log.warning(
+                "the group's offset differs from the fence, which rules",
+                extra=fields(partition=number, group_offset=group_offset, fence=fence.usage_offset + 1),
+            )
+        return Partition(number, self._policy, rows, fence)
+
+    def _alive(self) -> None:
+        self.beat_ms = monotonic_ms()
+
+    def _check_topics(self) -> int:
+        """The number of partitions of usage.v1. Raises `BrokerError` where a topic is missing or counts differ."""
+        admin = AdminClient(self._settings.kafka() | {"log_level": 0})
+        try:
+            found = admin.list_topics(timeout=QUERY_TIMEOUT_S).topics
+        except KafkaException as error:
+            raise BrokerError(
+                f"no broker answers at {self._settings.kafka_bootstrap} ({error.args[0].str()}); "
+                "set SPENDFUSE_KAFKA_BOOTSTRAP"
+            ) from None
+        names = ["usage.v1", "operator.v1", "state.v1", "policy.v1", "alerts.v1", "control.v1", "rollups.v1"]
+        topics = {name: self._settings.topic(name) for name in [*names, "usage.dlq.v1"]}
+        missing = [topic for topic in topics.values() if topic not in found]
+        if missing:
+            raise BrokerError(f"topics are missing: {', '.join(missing)}. Create them: python -m streams topics apply")
+        counts = {name: len(found[topics[name]].partitions) for name in ("usage.v1", "operator.v1", "state.v1")}
+        if len(set(counts.values())) != 1:
+            raise BrokerError(f"usage.v1, operator.v1 and state.v1 must have the same number of partitions: {counts}")
+        return counts["usage.v1"]
+
+    def _consumer_config(self) -> dict[str, Any]:
+        return self._settings.kafka() | {
+            "group.id": f"{self._settings.prefix}spendfuse-engine",
+            "group.instance.id": f"{self._settings.prefix}engine-{self._settings.slot}",
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": self._settings.session_timeout_ms,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 5,
+            "queued.min.messages": 200_000,
+        }
+
+
+def _refuse_lost_state(number: int, group_offset: int) -> None:
+    if group_offset > 0:
+        raise StateError(
+            f"partition {number}: the group has counted usage.v1 up to offset {group_offset - 1}, but the changelog is "
+            "empty: its state is lost. Rebuild it: python -m streams rebuild --from-input"
+        )
+
+
+def healthy(worker: Worker, limit_ms: int) -> Callable[[], str | None]:
+    """A health check: None, or what is wrong."""
+
+    def check() -> str | None:
+        silent_ms = monotonic_ms() - worker.beat_ms
+        return f"the loop has not moved for {silent_ms // 1000} s" if silent_ms > limit_ms else None
+
+    return check
