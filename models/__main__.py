@@ -7,4 +7,5 @@ from schemas.export import main, policy_document
 
 TABLES = {table: detector.settings_class for table, detector in REGISTRY.items()}
 
-raise SystemExit(main(policy_document(TABLES), "python -m models", sys.argv[1:]))
+if __name__ == "__main__":
+    raise SystemExit(main(policy_document(TABLES), "python -m models", sys.argv[1:]))

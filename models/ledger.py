@@ -19,6 +19,7 @@ from models.tenant import Tenant
 from models.totals import FLUSH_MS, KEEP_MS, HourTotals
 from models.verdict import verdict
 from schemas.control import Target
+from schemas.rollup import rollup_key
 from schemas.operator import LimitException
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED
 
@@ -131,7 +132,7 @@ class Ledger:
             return
         if totals.flush_ms and now_ms >= totals.flush_ms:
             totals.flush_ms = 0
-            key = f"{tenant.tenant_id}/{workflow}/{start_ms}"
+            key = rollup_key(tenant.tenant_id, workflow, start_ms)
             self._state.publish(Effect("rollups.v1", key, totals.rollup(now_ms)))
         if now_ms >= totals.end_ms + KEEP_MS:
             del tenant.totals[workflow, start_ms]

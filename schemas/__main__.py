@@ -4,4 +4,5 @@ import sys
 
 from schemas.export import main, topic_documents
 
-raise SystemExit(main(topic_documents(), "python -m schemas", sys.argv[1:]))
+if __name__ == "__main__":
+    raise SystemExit(main(topic_documents(), "python -m schemas", sys.argv[1:]))

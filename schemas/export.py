@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from schemas.alert import Alert
@@ -57,13 +58,13 @@ def topic_documents() -> dict[str, Document]:
 
 def policy_document(tables: Mapping[str, type[RuleSettings]]) -> dict[str, Document]:
     """The JSON Schema of policy.v1, given the settings of every rule table by the table's name."""
-    classes = [PolicyHeader, *dict.fromkeys(tables.values())]
+    classes: list[type[BaseModel]] = [PolicyHeader, *dict.fromkeys(tables.values())]
     references, definitions = models_json_schema([(each, "validation") for each in classes])
     header = definitions["$defs"].pop(PolicyHeader.__name__)
     for table, settings in tables.items():
         one = references[settings, "validation"]
         header["properties"][table] = {"anyOf": [{"type": "array", "items": one}, one]}
-    return {"policy.v1": _document("policy.v1", _POLICY_RULES, header | definitions)}
+    return {"policy.v1": _document("policy.v1", _POLICY_RULES, _texts_too(header | definitions))}
 
 
 def rendered(document: Document) -> str:
@@ -103,6 +104,19 @@ def main(documents: Mapping[str, Document], command: str, arguments: Sequence[st
             return 2
 
 
+def _texts_too(value: Any) -> Any:
+    """Numbers with a fraction may be written as text, which is how policy.v1 carries them: exactly."""
+    match value:
+        case {"type": "number", **rest}:
+            return {"type": ["number", "string"], **rest}
+        case dict():
+            return {key: _texts_too(item) for key, item in value.items()}
+        case list():
+            return [_texts_too(item) for item in value]
+        case _:
+            return value
+
+
 def _file(folder: Path, topic: str) -> Path:
     return folder / f"{topic}.json"
 
@@ -117,12 +131,13 @@ def _document(topic: str, rules: str, schema: Document) -> Document:
 
 
 def _tidy(value: Any) -> Any:
-    """Descriptions come from docstrings, with the indentation of their source."""
+    """Without titles, which repeat names, and with descriptions freed of the indentation of their docstrings."""
     match value:
-        case {"description": str(text), **rest}:
-            return {"description": inspect.cleandoc(text), **{key: _tidy(item) for key, item in rest.items()}}
         case dict():
-            return {key: _tidy(item) for key, item in value.items()}
+            kept = {key: _tidy(item) for key, item in value.items() if not (key == "title" and isinstance(item, str))}
+            if isinstance(kept.get("description"), str):
+                kept["description"] = inspect.cleandoc(kept["description"])
+            return kept
         case list():
             return [_tidy(item) for item in value]
         case _:

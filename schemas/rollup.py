@@ -2,6 +2,8 @@
 
 import msgspec
 
+from schemas.signing import part
+
 
 class Rollup(msgspec.Struct, frozen=True, kw_only=True):
     """What one workflow of one tenant did in one hour. Counts and money are totals of the hour so far."""
@@ -26,3 +28,8 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     escalated: int
     ts_ms: int
+
+
+def rollup_key(tenant_id: str, workflow: str, hour_start_ms: int) -> str:
+    """The record key: one per total, since compaction keeps one message a key, whatever characters the names hold."""
+    return f"{part(tenant_id)}/{part(workflow)}/{hour_start_ms}"

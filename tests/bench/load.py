@@ -130,7 +130,7 @@ class UsageLoad:
         head = (
             f'"tenant_id":"{tenant}","run_id":"run-{number:010d}","session_id":"session-{number // 3:08d}",'
             f'"workflow":"workflow-{workflow}","owner":"team-{workflow % 4}","environment":"prod",'
-            f'"agent":"agent-{workflow % 3}","user":"user-{number % 1000}","prompt_version":"v{workflow % 5}"'
+            f'"agent":"agent-{workflow % 3}","user":"user-{number % 1000}"'
         )
         if number % 5 == 0:  # a child of the run before; where that one was another tenant's, its parent is unknown
             head += f',"parent_run_id":"run-{number - 1:010d}","root_run_id":"run-{number - 1:010d}"'
@@ -139,7 +139,7 @@ class UsageLoad:
 
     def _message(self, run: _Run, ts_ms: int) -> bytes:
         number = next(self._numbers)
-        stamp = f'"event_id":"evt-{_hex(number)}","ts_ms":{ts_ms},{run.head},"seq":{run.calls + 1}'
+        stamp = f'"event_id":"{_hex(number)}","ts_ms":{ts_ms},{run.head},"seq":{run.calls + 1}'
         if not run.started:
             run.started = True
             return f'{{"type":"run_started",{stamp}}}'.encode()
@@ -161,10 +161,10 @@ class UsageLoad:
         if self._rng.random() >= UNPRICED_SHARE:
             nanousd = (run.input_tokens + 4 * output_tokens) * run.nanousd_per_token
             cost = f',"cost_nanousd":{nanousd},"price_source":"reported"'
-        status = "error" if self._rng.random() < ERROR_SHARE else "ok"
+        more = f',"attempt":{attempt}' if attempt > 1 else ""
         return (
-            f'{{"type":"llm_call",{stamp},{run.model},"input_tokens":{run.input_tokens},"cache_read_tokens":0,'
-            f'"output_tokens":{output_tokens}{cost},"attempt":{attempt},"status":"{status}",'
+            f'{{"type":"llm_call",{stamp},{run.model},"input_tokens":{run.input_tokens},'
+            f'"output_tokens":{output_tokens}{cost}{more}{self._fault()},'
             f'"latency_ms":{output_tokens * 9},"prompt_hash":"{prompt_hash}"}}'
         ).encode()
 
@@ -172,11 +172,14 @@ class UsageLoad:
         alike = run.kind == "repeat"
         digest = _hex(run.number if alike else number)
         tool = TOOLS[0 if alike else number % len(TOOLS)]
-        status = "error" if self._rng.random() < ERROR_SHARE else "ok"
         return (
-            f'{{"type":"tool_call",{stamp},"tool":"{tool}","args_hash":"a{digest}","result_hash":"r{digest}",'
-            f'"status":"{status}","latency_ms":{number % 900}}}'
+            f'{{"type":"tool_call",{stamp},"tool":"{tool}","args_hash":"{digest}","result_hash":"{digest}"'
+            f'{self._fault()},"latency_ms":{number % 900}}}'
         ).encode()
+
+    def _fault(self) -> str:
+        """The status of a call; `ok` is left out, as our own client does."""
+        return ',"status":"error"' if self._rng.random() < ERROR_SHARE else ""
 
     def _size(self) -> int:
         return self._sizes[int(self._rng.random() * _SIZES)]

@@ -95,8 +95,7 @@ def test_latency_beyond_the_clients_patience_is_a_time_out(embedded: EmbeddedBro
 def test_records_can_go_as_by_retention(embedded: EmbeddedBroker) -> None:
     """What is before the offset is gone, what is after it keeps its offset."""
     embedded.create_topic("t", 1)
-    for number in range(6):  # one batch each: the mock cluster drops whole batches only
-        produce(embedded.bootstrap, "t", [Record(b"%d" % number)], idempotent=False)
+    produce(embedded.bootstrap, "t", [Record(b"%d" % number) for number in range(6)])
     embedded.delete_records_before("t", 0, 4)
     assert [(each.offset, each.value) for each in read_all(embedded.bootstrap, "t")] == [(4, b"4"), (5, b"5")]
 

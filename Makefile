@@ -1,0 +1,53 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Everything else sets up by itself as well.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench format lock schemas clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv from the lock file
+
+$(READY): requirements/dev.lock sdk/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Spendfuse needs Python 3.11 or newer; $$($(PYTHON) --version) was found. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@echo "setting up $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e ./sdk
+	@touch $@
+
+demo: $(READY) ## replay a week of real usage with three incidents in it; ONCE=1 ends by itself
+	@$(PY) -m infra.demo $(if $(ONCE),--once)
+
+test: $(READY) ## run every test this machine can run
+	@$(PY) -m pytest
+
+check: $(READY) ## linters, types, exported schemas
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) -m mypy --config-file sdk/pyproject.toml sdk/src/spendfuse
+	@$(PY) -m schemas check
+
+bench: $(READY) ## measure, beside the peers, on a real Kafka
+	@$(PY) -m tests.bench
+
+format: $(READY) ## put the code in order
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+schemas: $(READY) ## write the JSON Schemas again
+	@$(PY) -m schemas export
+
+lock: ## renew the lock files; needs uv
+	uv pip compile -q pyproject.toml --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/dev.lock
+	uv pip compile -q pyproject.toml --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service.lock
+	uv pip compile -q requirements/peers.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/peers.lock
+
+clean: ## remove what was set up
+	rm -rf $(VENV) .cache out

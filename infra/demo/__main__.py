@@ -1,0 +1,301 @@
+"""`make demo`: a broker, a worker, agents that obey, and a week of real usage with three incidents in it.
+
+With `SPENDFUSE_KAFKA_BOOTSTRAP` set it runs on that cluster, else on the embedded broker, which enforces no
+transactions and forgets everything at its end.
+"""
+
+import argparse
+import contextlib
+import gzip
+import os
+import secrets
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import orjson
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+from spendfuse import Emitter, Guard, derive_tenant_key
+from spendfuse.kafka import KafkaControl, KafkaTransport
+
+from infra.demo.agents import Agents, Event, overshoot_nanousd
+from infra.demo.screen import Screen
+from schemas.alert import Alert
+from schemas.codec import decode_alert, decode_command
+from schemas.control import Command
+
+HERE = Path(__file__).parent
+PARTITIONS = 4
+DAY_MS = 24 * 3_600_000
+HISTORY_PER_S = 12_000
+"""Events a second while the week before today is replayed: the embedded broker keeps 5 MiB a partition."""
+TODAY_S = 20.0
+"""How long today takes."""
+WAIT_S = 60.0
+
+
+class Watcher:
+    """Reads alerts and commands, and shows them as they come."""
+
+    def __init__(self, bootstrap: str, prefix: str, screen: Screen, from_ms: int) -> None:
+        self._screen = screen
+        self._from_ms = from_ms
+        self._stop = threading.Event()
+        self.alerts: list[Alert] = []
+        self.kills: dict[str, Command] = {}
+        self._topics = {f"{prefix}alerts.v1": self._alert, f"{prefix}control.v1": self._command}
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": f"{prefix}demo-watcher",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 10,
+            }
+        )
+        self._consumer.assign(
+            [TopicPartition(topic, number, OFFSET_BEGINNING) for topic in self._topics for number in range(PARTITIONS)]
+        )
+        self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stop.set()
+        self._thread.join(5)
+        self._consumer.close()
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            for message in self._consumer.consume(500, 0.05):
+                value, topic = message.value(), message.topic()
+                if message.error() is None and value is not None and topic is not None:
+                    self._topics[topic](value)
+
+    def _alert(self, value: bytes) -> None:
+        alert = decode_alert(value)
+        if alert.state in ("open", "escalated"):
+            self.alerts.append(alert)
+        if alert.ts_ms >= self._from_ms and alert.state != "reminder":
+            self._screen.alert(alert)
+
+    def _command(self, value: bytes) -> None:
+        command = decode_command(value)
+        self.kills[command.command_id] = command
+        self._screen.kill(command)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m infra.demo", description="the demo")
+    parser.add_argument("--once", action="store_true", help="end after the replay")
+    options = parser.parse_args(arguments)
+    screen = Screen()
+    with ExitStack() as stack:
+        bootstrap, prefix = _broker(stack, screen)
+        return _run(stack, screen, bootstrap, prefix, once=options.once)
+
+
+def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once: bool) -> int:
+    root_key = secrets.token_hex(16)
+    port = _free_port()
+    worker = _worker(stack, bootstrap, prefix, root_key, port)
+    events, today_ms = _load()
+    watcher = Watcher(bootstrap, prefix, screen, today_ms)
+    stack.callback(watcher.close)
+    transport = KafkaTransport(bootstrap, prefix=prefix)
+    agents: Agents
+    clock: Callable[[], int] = lambda: agents.now_ms  # noqa: E731  # the agents live in the log's time
+    emitter = Emitter(transport, max_buffered=50_000, clock_ms=clock)
+    stack.callback(emitter.close)
+    guard = Guard(
+        KafkaControl(bootstrap, prefix=prefix),
+        emitter,
+        when_blind="continue",
+        keys=lambda tenant_id: {"engine": derive_tenant_key(root_key.encode(), tenant_id)},
+        clock_ms=clock,
+    )
+    stack.callback(guard.close)
+    agents = Agents(emitter, guard)
+    agents.now_ms = events[0]["ts_ms"]
+    if not guard.wait_ready(WAIT_S):
+        raise SystemExit("demo: the guard could not read the control topic")
+    screen.title("A week of usage, so that the worker knows what is normal")
+    history = [event for event in events if event["ts_ms"] < today_ms]
+    _replay(agents, history, HISTORY_PER_S)
+    _drain(emitter, worker, port, agents)
+    screen.line(f"          {len(history):,} events counted")
+    screen.title("Today")
+    today = events[len(history) :]
+    _replay(agents, today, len(today) / TODAY_S, lambda: _show_stops(screen, agents, watcher))
+    _drain(emitter, worker, port, agents)
+    _settle(lambda: all(command_id in agents.stops for command_id in watcher.kills))
+    _show_stops(screen, agents, watcher)
+    code = _summary(screen, agents, watcher)
+    if not once:
+        _stay(screen, bootstrap, prefix)
+    return code
+
+
+def _broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
+    """Where the demo runs: the cluster of the environment, else an embedded broker."""
+    given = os.environ.get("SPENDFUSE_KAFKA_BOOTSTRAP")
+    prefix = f"demo-{secrets.token_hex(3)}."
+    if given:
+        from streams.topics import run_apply  # noqa: PLC0415  # only where there is a real cluster
+
+        with contextlib.redirect_stdout(None):
+            code = run_apply(given, prefix, PARTITIONS, 1)
+        if code:
+            raise SystemExit(code)
+        screen.line(f"broker    {given}, topics {prefix}*")
+        return given, prefix
+    from streams.embedded import EmbeddedBroker  # noqa: PLC0415  # loads a C library
+
+    broker = stack.enter_context(EmbeddedBroker())
+    broker.create_topics(prefix, PARTITIONS)
+    screen.line("broker    embedded (a mock cluster: no install, but no enforced transactions either)")
+    return broker.bootstrap, prefix
+
+
+def _worker(stack: ExitStack, bootstrap: str, prefix: str, root_key: str, port: int) -> "subprocess.Popen[bytes]":
+    log_path = Path(os.environ.get("SPENDFUSE_DEMO_LOG", "out/demo-worker.log"))
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    log = stack.enter_context(log_path.open("wb"))
+    environment = {
+        **os.environ,
+        "SPENDFUSE_KAFKA_BOOTSTRAP": bootstrap,
+        "SPENDFUSE_PREFIX": prefix,
+        "SPENDFUSE_POLICY": str(HERE / "policy.toml"),
+        "SPENDFUSE_ENGINE_KEY": root_key,
+        "SPENDFUSE_METRICS_PORT": str(port),
+    }
+    process = subprocess.Popen([sys.executable, "-m", "streams", "worker"], env=environment, stderr=log)
+
+    def stop() -> None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+    stack.callback(stop)
+    return process
+
+
+def _load() -> tuple[list[Event], int]:
+    """The log, moved by whole days so that it ends before now, and when its last day begins."""
+    incidents = orjson.loads((HERE / "incidents.json").read_bytes())
+    shift_ms = (time.time_ns() // 1_000_000 - incidents["end_ms"]) // DAY_MS * DAY_MS
+    with gzip.open(HERE / "usage.jsonl.gz") as lines:
+        events: list[Event] = [orjson.loads(line) for line in lines]
+    for event in events:
+        event["ts_ms"] += shift_ms
+        if "started_ms" in event:
+            event["started_ms"] += shift_ms
+    return events, incidents["today_start_ms"] + shift_ms
+
+
+def _replay(agents: Agents, events: list[Event], per_s: float, after: Callable[[], None] | None = None) -> None:
+    """Have the runs make their calls, at a steady pace."""
+    started_s = time.perf_counter()
+    for number, event in enumerate(events):
+        if number % 20 == 0 or per_s < 1000:
+            ahead_s = number / per_s - (time.perf_counter() - started_s)
+            if ahead_s > 0:
+                time.sleep(ahead_s)
+        agents.report(event)
+        if after is not None and number % 20 == 0:
+            after()
+
+
+def _drain(emitter: Emitter, worker: "subprocess.Popen[bytes]", port: int, agents: Agents) -> None:
+    """Wait until the worker has counted everything that was sent."""
+    unsent = emitter.flush(WAIT_S)
+    if unsent:
+        raise SystemExit(f"demo: {unsent} events could not be sent")
+
+    def counted() -> bool:
+        if worker.poll() is not None:
+            raise SystemExit(f"demo: the worker ended with code {worker.returncode}; see out/demo-worker.log")
+        return _counted(port) >= agents.sent
+
+    _settle(counted)
+
+
+def _settle(done: Callable[[], bool]) -> None:
+    deadline_s = time.perf_counter() + WAIT_S
+    while not done():
+        if time.perf_counter() > deadline_s:
+            raise SystemExit("demo: the worker does not keep up; see out/demo-worker.log")
+        time.sleep(0.05)
+
+
+def _counted(port: int) -> float:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:  # loopback
+            lines: Iterator[str] = (line.decode() for line in answer)
+            return next((float(line.split()[1]) for line in lines if line.startswith("spendfuse_events_total ")), 0.0)
+    except OSError:
+        return 0.0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+_shown: set[str] = set()
+
+
+def _show_stops(screen: Screen, agents: Agents, watcher: Watcher) -> None:
+    """Tell of every run that stopped since the last call."""
+    for command_id, stop in list(agents.stops.items()):
+        command = watcher.kills.get(command_id)
+        if command is not None and command_id not in _shown:
+            _shown.add(command_id)
+            screen.ack(stop.run.run_id, _cause_to_stop_ms(agents, command), _overshoot(agents, command))
+
+
+def _cause_to_stop_ms(agents: Agents, command: Command) -> float:
+    return (agents.stops[command.command_id].at_s - agents.sent_at_s[command.cause_event_id or ""]) * 1000
+
+
+def _overshoot(agents: Agents, command: Command) -> int:
+    return overshoot_nanousd(agents.stops[command.command_id].run, command.cause_event_id or "")
+
+
+def _summary(screen: Screen, agents: Agents, watcher: Watcher) -> int:
+    times_ms = sorted(_cause_to_stop_ms(agents, watcher.kills[command_id]) for command_id in agents.stops)
+    screen.line()
+    if not times_ms:
+        screen.line("nothing was stopped: the demo has failed; see out/demo-worker.log", "critical")
+        return 1
+    screen.line(f"{agents.unspoken} calls were never made, because their runs had been stopped")
+    p50, p99 = statistics.median(times_ms), times_ms[-1]
+    counts = f"{len(watcher.alerts)} alerts, {len(watcher.kills)} kills, {len(agents.stops)} acks"
+    screen.line(f"demo: {agents.sent} events, {counts}, cause to stop p50 {p50:.0f} ms p99 {p99:.0f} ms")
+    return 0
+
+
+def _stay(screen: Screen, bootstrap: str, prefix: str) -> None:
+    screen.title("Still running")
+    screen.line(f"broker {bootstrap}, topic prefix {prefix!r}: send usage events of your own (README, Produce events).")
+    screen.line("Ctrl-C ends it.")
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

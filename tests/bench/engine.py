@@ -1,0 +1,122 @@
+"""The engine alone, without Kafka: microseconds per event to decode, to decide and to make rows and records."""
+
+import gc
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from models.engine import Engine
+from models.policy import Policy, read_policy_toml
+from models.stimuli import UsageSeen
+from schemas.codec import decode_usage, encode
+from tests.bench.load import Event, Shape, UsageLoad
+from tests.bench.machine import in_fresh_process
+from tests.bench.report import Part
+
+POLICIES = ("plain", "wide")
+LIVE_RUNS = (1_000, 10_000, 100_000)
+EVENT_RATE = 5_000
+"""Events per second of event time: a busy partition."""
+HOUR_MS = 3_600_000
+START_MS = 1_798_761_600_000 - 5_000
+"""Five seconds before an hour, so that every measurement holds an hour change."""
+BATCH = 5_000
+"""The worker's own default."""
+STEPS = ("decode", "decide", "rows", "records")
+
+
+class Case(NamedTuple):
+    """What one fresh process found, in microseconds per event; medians over batches where not said otherwise."""
+
+    steps_us: dict[str, float]
+    mean_us: float
+    longest_batch_ms: float
+    rows_per_event: float
+    effects_per_event: float
+
+
+def policy_file(name: str) -> Path:
+    """The policy file of that name."""
+    return Path(__file__).parent / "policies" / f"{name}.toml"
+
+
+def read_bench_policy(name: str) -> Policy:
+    """One of the bench's policies."""
+    return read_policy_toml(policy_file(name).read_text(encoding="utf-8"))
+
+
+def measure(events: int, rounds: int) -> Part:
+    """Measure every policy with several numbers of live runs, each round in a fresh process."""
+    part = Part("engine", f"the pure engine without Kafka, batches of {BATCH:,}")
+    base: dict[str, float] = {}
+    for policy in POLICIES:
+        for live_runs in LIVE_RUNS:
+            cases = [in_fresh_process(run_case, policy, live_runs, events) for _ in range(rounds)]
+            label = f"{policy}, {live_runs:,} live runs"
+            for step in STEPS:
+                part.add(f"{label}: {step}", "us/event", [case.steps_us[step] for case in cases])
+            total = part.add(f"{label}: all, mean", "us/event", [case.mean_us for case in cases], base.get(policy))
+            base.setdefault(policy, total.median)
+            part.add(f"{label}: rows written", "per event", [case.rows_per_event for case in cases])
+            part.add(f"{label}: longest batch", "ms", [case.longest_batch_ms for case in cases])
+    part.notes = [
+        *(describe(policy) for policy in POLICIES),
+        "steps are medians over batches; `mean` holds everything, an hour change included",
+        "records: alerts, commands and rollups encoded; ratio: to the same policy with the fewest live runs",
+    ]
+    return part
+
+
+def describe(name: str) -> str:
+    """A policy in a sentence."""
+    policy = read_bench_policy(name)
+    detectors = {type(rule) for rule in policy.rules.values()}
+    tracked = ", ".join(sorted(policy.tracks))
+    return (
+        f"policy {name}: {len(policy.rules)} rules of {len(detectors)} detectors, {len(policy.meters)} cuts of spend; "
+        f"tracks {tracked}"
+    )
+
+
+def run_case(policy: str, live_runs: int, count: int) -> Case:
+    """Warm an engine up, then measure `count` events."""
+    load = UsageLoad(Shape(START_MS, EVENT_RATE, live_runs))
+    engine = Engine(read_bench_policy(policy))
+    for event in [*load.opening(), *load.events(max(live_runs, BATCH))]:
+        engine.handle(UsageSeen(decode_usage(event.value), START_MS))
+    engine.take_rows()
+    engine.take_effects()
+    events = list(load.events(count))
+    gc.collect()
+    gc.freeze()  # as the worker does after a restore
+    return _measured(engine, events)
+
+
+def _measured(engine: Engine, events: Sequence[Event]) -> Case:
+    spent: dict[str, list[float]] = defaultdict(list)
+    rows = effects = 0
+    for first in range(0, len(events), BATCH):
+        batch = events[first : first + BATCH]
+        marks = [time.perf_counter()]
+        messages = [decode_usage(event.value) for event in batch]
+        marks.append(time.perf_counter())
+        for message, event in zip(messages, batch, strict=True):
+            engine.handle(UsageSeen(message, event.ts_ms))
+        marks.append(time.perf_counter())
+        rows += len(engine.take_rows())
+        marks.append(time.perf_counter())
+        effects += len([encode(effect.value) for effect in engine.take_effects()])
+        marks.append(time.perf_counter())
+        for step, start, end in zip(STEPS, marks, marks[1:], strict=False):
+            spent[step].append(1e6 * (end - start) / len(batch))
+    totals = [sum(parts) for parts in zip(*spent.values(), strict=True)]
+    return Case(
+        steps_us={step: statistics.median(values) for step, values in spent.items()},
+        mean_us=statistics.fmean(totals),
+        longest_batch_ms=max(totals) * BATCH / 1000,
+        rows_per_event=rows / len(events),
+        effects_per_event=effects / len(events),
+    )
