@@ -33,6 +33,7 @@ check: $(READY) ## linters, types, exported schemas
 	@$(PY) -m mypy
 	@$(PY) -m mypy --config-file sdk/pyproject.toml sdk/src/spendfuse
 	@$(PY) -m schemas check
+	@$(PY) -m models check
 
 bench: $(READY) ## measure, beside the peers, on a real Kafka
 	@$(PY) -m tests.bench
@@ -43,6 +44,7 @@ format: $(READY) ## put the code in order
 
 schemas: $(READY) ## write the JSON Schemas again
 	@$(PY) -m schemas export
+	@$(PY) -m models export
 
 lock: ## renew the lock files; needs uv
 	uv pip compile -q pyproject.toml --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/dev.lock

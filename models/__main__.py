@@ -1,11 +1,27 @@
-"""`python -m models export | check`: the JSON Schema of the policy with the tables of all detectors."""
+"""`python -m models export | check`: what is written from the detectors: the policy's JSON Schema, the README's table."""
 
 import sys
+from pathlib import Path
 
 from models.detectors import REGISTRY
+from models.readme_table import with_table
 from schemas.export import main, policy_document
 
 TABLES = {table: detector.settings_class for table, detector in REGISTRY.items()}
+README = Path(__file__).parent.parent / "README.md"
+
+
+def _readme(arguments: list[str]) -> int:
+    text = README.read_text(encoding="utf-8")
+    fresh = with_table(text)
+    if arguments == ["export"]:
+        README.write_text(fresh, encoding="utf-8")
+    elif text != fresh:
+        print("the README's table of detectors is not up to date: run python -m models export")
+        return 1
+    return 0
+
 
 if __name__ == "__main__":
-    raise SystemExit(main(policy_document(TABLES), "python -m models", sys.argv[1:]))
+    code = main(policy_document(TABLES), "python -m models", sys.argv[1:])
+    raise SystemExit(code or _readme(sys.argv[1:]))

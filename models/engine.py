@@ -5,7 +5,7 @@ cut into batches: every message is taken in order, time moves with the messages,
 done at its own time, before the message that passes it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from models.brakes import Brakes
@@ -55,6 +55,14 @@ class Engine:
         self._lifecycle = Lifecycle(self._state, self._incidents, self._brakes, self._ledger, self._watch)
         self._prices = PriceBook()
         self._seen = SeenRows()
+        self._handlers: dict[type[UsageMessage], Callable[[Tenant, Run, Any, int], None]] = {
+            LlmCall: self._llm_call,
+            ToolCall: self._tool_call,
+            RunStarted: self._lifecycle.started,
+            RunFinished: lambda tenant, run, end, at_ms: self._lifecycle.finished(tenant, run, end.status, at_ms),
+            Outcome: self._lifecycle.outcome,
+            CommandAck: lambda tenant, run, ack, at_ms: self._brakes.acknowledge(tenant, ack, at_ms),
+        }
         self.counts = Counts()
 
     @property
@@ -64,9 +72,10 @@ class Engine:
 
     def handle(self, stimulus: Stimulus) -> None:
         """Take in one thing that happened. What it leads to is collected by `take_effects` and `take_rows`."""
+        if type(stimulus) is UsageSeen:  # nearly all are; a match statement would cost more than the dispatch
+            self._usage(stimulus.message, stimulus.append_ms)
+            return
         match stimulus:
-            case UsageSeen(message, append_ms):
-                self._usage(message, append_ms)
             case Ticked(now_ms):
                 self._ticked(now_ms)
             case RecordRefused(letter):
@@ -139,19 +148,7 @@ class Engine:
             self._too_late(tenant, message)
             return
         run = self._lifecycle.run(tenant, message, at_ms)
-        match message:
-            case LlmCall():
-                self._llm_call(tenant, run, message, at_ms)
-            case ToolCall():
-                self._tool_call(tenant, run, message, at_ms)
-            case RunStarted():
-                self._lifecycle.started(tenant, run, message, at_ms)
-            case RunFinished():
-                self._lifecycle.finished(tenant, run, message.status, at_ms)
-            case Outcome():
-                self._lifecycle.outcome(tenant, run, message, at_ms)
-            case CommandAck():
-                self._brakes.acknowledge(tenant, message, at_ms)
+        self._handlers[type(message)](tenant, run, message, at_ms)
         self._state.cause_event_id = None
 
     def _llm_call(self, tenant: Tenant, run: Run, call: LlmCall, at_ms: int) -> None:

@@ -19,8 +19,8 @@ from models.tenant import Tenant
 from models.totals import FLUSH_MS, KEEP_MS, HourTotals
 from models.verdict import verdict
 from schemas.control import Target
-from schemas.rollup import rollup_key
 from schemas.operator import LimitException
+from schemas.rollup import rollup_key
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED
 
 OVERFLOW = "overflow"
@@ -95,7 +95,16 @@ class Ledger:
         if route is None:
             if len(tenant.routes) >= MAX_ROUTES:
                 tenant.routes.clear()
-            route = tenant.routes[full_key] = self._new_route(tenant, dimensions_of(tenant.tenant_id, attributes, key))
+            route = tenant.routes[full_key] = self._shared_route(tenant, attributes, key)
+        return route
+
+    def _shared_route(self, tenant: Tenant, attributes: Attributes, key: RouteKey) -> Route:
+        """One route for all attributions that no rule tells apart: a user's or a feature's name, most of the time."""
+        dimensions = dimensions_of(tenant.tenant_id, attributes, key)
+        told_apart = tuple([dimensions.get(name) for name in self._state.policy.route_dimensions])
+        route: Route | None = tenant.routes.get(told_apart)
+        if route is None:
+            route = tenant.routes[told_apart] = self._new_route(tenant, dimensions)
         return route
 
     def route_of(self, tenant: Tenant, run: Run) -> Route:

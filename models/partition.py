@@ -9,7 +9,7 @@ from models.tenant import Tenant
 class PartitionState:
     """Tenants, what has changed since the last commit, and what is to be published."""
 
-    __slots__ = ("cause_event_id", "dirty", "effects", "policy", "row_sum", "tenants")
+    __slots__ = ("cause_event_id", "dirty", "effects", "now_ms", "policy", "raised_until_ms", "row_sum", "tenants")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -18,6 +18,10 @@ class PartitionState:
         self.effects: list[Effect] = []
         self.cause_event_id: str | None = None
         """The event being handled; every alert and command it causes names it."""
+        self.now_ms = 0
+        """When it happens: the append time of what is being handled, or the time at which something falls due."""
+        self.raised_until_ms: set[int] = set()
+        """When exceptions that operators ordered end: limits change by themselves then."""
         self.row_sum = 0
         """Sum of the digests of all rows, modulo 2**64: what the fence proves the state with."""
 

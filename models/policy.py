@@ -43,12 +43,17 @@ class Policy:
         self.brake_rules = [rule for rule in self.rules.values() if isinstance(rule, BrakeDetector)]
         self.unpriced_rules = [rule for rule in self.rules.values() if isinstance(rule, UnpricedDetector)]
         self.meters = _meters([rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)])
+        self.route_dimensions = _route_dimensions(self.rules.values(), self.meters.values())
+        """What rules, scopes and totals tell apart: messages equal in these share a route."""
         self.by_call = any(_uses_call(meter) for meter in self.meters.values())
         """Whether a scope depends on a call's model, provider or route."""
         self.tracks = frozenset(rule.per for rule in self.unit_rules)
         """Kinds of unit that some rule watches."""
         self.boundaries_ms = sorted({moment for rule in self.rules.values() for moment in rule.boundaries_ms()})
         """Moments at which a limit changes by itself."""
+        settings = (f"{rule.name} {rule.settings.model_dump_json()}" for rule in self.rules.values())
+        self.stamp = int(derived_id(header.model_dump_json(), *settings)[:8], 16) or 1
+        """A number that is another one where any setting is."""
 
     def is_premium(self, model: str) -> bool:
         """Whether the policy counts `model` among the expensive ones."""
@@ -67,16 +72,17 @@ def default_policy() -> Policy:
 def read_policy_toml(text: str) -> Policy:
     """Read a policy file. Raises `PolicyError` with every fault."""
     try:
-        return read_policy(tomllib.loads(text, parse_float=Decimal))
-    except tomllib.TOMLDecodeError as error:
+        raw = tomllib.loads(text, parse_float=Decimal)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError([f"not TOML: {error}"]) from None
+    return read_policy(raw)
 
 
 def read_policy_json(data: bytes) -> Policy:
     """Read a policy.v1 value. Raises `PolicyError` with every fault."""
     try:
         raw = json.loads(data, parse_float=Decimal)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PolicyError([f"not JSON: {error}"]) from None
     if not isinstance(raw, dict):
         raise PolicyError(["a policy is a JSON object"])
@@ -118,7 +124,7 @@ def _default_rules(given: list[Detector[Any]], *, with_all: bool) -> list[Detect
 
 def _read_table(table: str, detector: type[Detector[Any]], rows: Any, faults: list[str]) -> list[Detector[Any]]:
     rules: list[Detector[Any]] = []
-    for index, row in enumerate([rows] if isinstance(rows, Mapping) else rows):
+    for index, row in enumerate(rows if isinstance(rows, list) else [rows]):
         if not isinstance(row, Mapping):
             faults.append(f"{table}[{index}]: must be a table, written [[{table}]]")
             continue
@@ -159,6 +165,15 @@ def _as_json(value: Any) -> Any:
             return value
 
 
+def _route_dimensions(rules: Iterable[Detector[Any]], meters: Iterable[Meter]) -> tuple[str, ...]:
+    names = {"workflow", "owner"}
+    for rule in rules:
+        names.update(rule.settings.match)
+    for meter in meters:
+        names.update(meter.group_by)
+    return tuple(sorted(names))
+
+
 def _uses_call(meter: Meter) -> bool:
     names = (*meter.group_by, *(name for name, _ in meter.match))
     return any(name in ("model", "provider", "route") for name in names)
@@ -185,14 +200,14 @@ def _meters(rules: list[ScopeDetector[Any]]) -> dict[str, Meter]:
     for rule in rules:
         match = canonical_match(rule.settings.match)
         wanted.setdefault((rule.group_by, match), []).append(rule)
-        if rule.keeps_history and len(rule.group_by) > 1:
+        if rule.asks_parent and len(rule.group_by) > 1:
             wanted.setdefault((rule.group_by[:-1], match), [])
     meters: dict[tuple[tuple[str, ...], Match], Meter] = {}
     for group_by, match in sorted(wanted, key=lambda cut: (len(cut[0]), cut)):
         detectors = wanted[group_by, match]
         periods = {"hour", *(period for detector in detectors for period in detector.periods)}
         children = any(
-            cut == match and names[:-1] == group_by and any(rule.keeps_history for rule in of)
+            cut == match and names[:-1] == group_by and any(rule.asks_parent for rule in of)
             for (names, cut), of in wanted.items()
         )
         meters[group_by, match] = Meter(

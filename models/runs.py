@@ -10,6 +10,9 @@ UnitKind = Literal["run", "session", "run_tree"]
 Counter = Literal["cost_nanousd", "calls", "tool_calls", "retries", "premium_calls", "duration_ms"]
 
 NO_TRIP = 1 << 62
+NO_TRIPS = (NO_TRIP,) * 5
+MAX_NANOUSD = (1 << 63) - 1
+"""The most that a row can hold. It lies above `NO_TRIP`, so that whoever gets there is woken, and cut off."""
 
 Attributes = tuple[Any, ...]
 """A run's attribution in the order of `schemas.usage.ATTRIBUTION`, then its tags as sorted pairs or None."""
@@ -22,13 +25,13 @@ NO_ROUTE_KEY: RouteKey = (*NO_ATTRIBUTION, None, None, None, None)
 class Unit(Row):
     """Counters of one run, session or run tree, and the values at which somebody wants to be woken.
 
-    Trips are not stored: they follow from the counters and the policy in force.
+    Trips are stored: some follow from what was usual when they were set, which a restart could not know.
     """
 
     __slots__ = (
         "calls", "calls_trip", "cost_nanousd", "cost_trip", "deadline_ms", "due_ms", "last_ms", "levels", "now_ms",
-        "premium_calls", "premium_calls_trip", "retries", "retries_trip", "started_ms", "tenant_id", "tool_calls",
-        "tool_calls_trip", "unit_id",
+        "premium_calls", "premium_calls_trip", "retries", "retries_trip", "stamp", "started_ms", "tenant_id",
+        "tool_calls", "tool_calls_trip", "unit_id",
     )  # fmt: skip
     unit_kind: ClassVar[UnitKind]
 
@@ -46,6 +49,8 @@ class Unit(Row):
         self.now_ms = started_ms
         self.due_ms = 0
         self.levels: dict[str, float] | None = None
+        self.stamp = 0
+        """`Policy.stamp` of the policy that the trips were set by, 0 where they must be set."""
         self.clear_trips()
 
     def clear_trips(self) -> None:
@@ -93,16 +98,22 @@ class Unit(Row):
         return (self.tenant_id, self.unit_id)
 
     def _counters(self) -> tuple[Any, ...]:
+        others = (
+            self.calls_trip, self.tool_calls_trip, self.retries_trip, self.premium_calls_trip, self.deadline_ms
+        )  # fmt: skip
         return (
             self.cost_nanousd, self.calls, self.tool_calls, self.retries, self.premium_calls, self.started_ms,
-            self.last_ms, self.levels,
+            self.last_ms, self.levels, self.stamp, self.cost_trip, None if others == NO_TRIPS else others,
         )  # fmt: skip
 
     def _read_counters(self, fields: tuple[Any, ...]) -> None:
         (
             self.cost_nanousd, self.calls, self.tool_calls, self.retries, self.premium_calls, self.started_ms,
-            self.last_ms, self.levels,
+            self.last_ms, self.levels, self.stamp, self.cost_trip, others,
         ) = fields  # fmt: skip
+        (
+            self.calls_trip, self.tool_calls_trip, self.retries_trip, self.premium_calls_trip, self.deadline_ms
+        ) = others or NO_TRIPS  # fmt: skip
         self.now_ms = self.last_ms
 
 
@@ -125,12 +136,13 @@ class Group(Unit):
     def move_to(self, group: "Group", run: "Run") -> None:
         """A run belongs to `group` instead: what it has done so far goes with it."""
         self._add(run, -1)
-        self.members.discard(run.unit_id)
         group.add(run)
-        group.members.add(run.unit_id)
+        if run.unit_id in self.members:
+            self.members.remove(run.unit_id)
+            group.members.add(run.unit_id)
 
     def _add(self, other: Unit, sign: int) -> None:
-        self.cost_nanousd += sign * other.cost_nanousd
+        self.cost_nanousd = min(self.cost_nanousd + sign * other.cost_nanousd, MAX_NANOUSD)
         self.calls += sign * other.calls
         self.tool_calls += sign * other.tool_calls
         self.retries += sign * other.retries
@@ -259,11 +271,11 @@ class Run(Unit):
     def read(cls, tenant_id: str, unit_id: str, header: tuple[int, int], fields: tuple[Any, ...]) -> "Run":
         """A run as its row holds it."""
         run = cls(tenant_id, unit_id, 0)
-        run._read_counters(fields[:8])
+        run._read_counters(fields[:11])
         (
             attributes, run.session_id, run.parent_run_id, run.root_run_id, run.declared_root, run.state, run.outcome,
             stop_rule, run.input_tokens, run.output_tokens, trail, route_key,
-        ) = fields[8:]  # fmt: skip
+        ) = fields[11:]  # fmt: skip
         run.attributes = frozen(attributes)
         run.route_key = NO_ROUTE_KEY if route_key is None else frozen(route_key)
         run.stop_rule = StopRule(*stop_rule) if stop_rule else None

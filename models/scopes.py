@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from models.calendar import Calendar, Window
-from models.median import HourlyHistory
+from models.median import MAX_NANOUSD, HourlyHistory
 from models.rows import Row
 from schemas.policy import Period
 
@@ -34,8 +34,12 @@ class Meter:
     parent: Meter | None = field(default=None)
 
 
+ClosedPeriods = dict[Period, tuple[Window, int]]
+"""Closed periods, each with what was spent in it."""
+
+
 class PeriodSpend:
-    """The current period of one kind and the one before it."""
+    """The current period of one kind and the last one before it in which anything was spent."""
 
     __slots__ = ("base_nanousd", "end_ms", "previous_nanousd", "previous_start_ms", "start_ms")
 
@@ -46,6 +50,15 @@ class PeriodSpend:
         """The scope's total when this period began, plus what arrived since for earlier ones."""
         self.previous_start_ms = previous_start_ms
         self.previous_nanousd = previous_nanousd
+
+    def add_late(self, start_ms: int, nanousd: int) -> int | None:
+        """Book spend into the closed period that began then; returns its spend, None if it is no longer known."""
+        if start_ms < self.previous_start_ms:
+            return None
+        if start_ms > self.previous_start_ms:
+            self.previous_start_ms, self.previous_nanousd = start_ms, 0
+        self.previous_nanousd += nanousd
+        return self.previous_nanousd
 
     def fields(self) -> tuple[int, ...]:
         """In the constructor's order."""
@@ -168,17 +181,33 @@ class Scope(Row):
             self.history.hours.prune(now_ms)
         self.breached = False
 
-    def add_late(self, at_ms: int, hour_start_ms: int, nanousd: int) -> None:
+    def closed_at(self, at_ms: int) -> bool:
+        """Whether the hour around `at_ms` is over, as far as this scope is concerned."""
+        hour = self.periods.get("hour")
+        return hour is not None and at_ms < hour.start_ms
+
+    def present_ms(self, now_ms: int) -> int:
+        """`now_ms`, within the hour and the stretch of it that the scope is in."""
+        hour = self.window("hour")
+        return max(hour.start_ms, self.segment_ms, min(now_ms, hour.end_ms - 1))
+
+    def add_late(self, calendar: Calendar, at_ms: int, nanousd: int) -> ClosedPeriods:
         """Book spend into the closed periods around `at_ms`, and into those running ones that still hold it."""
+        nanousd = min(nanousd, MAX_NANOUSD - self.total_nanousd)
         self.total_nanousd += nanousd
+        closed: ClosedPeriods = {}
         for period, spend in self.periods.items():
             if at_ms >= spend.start_ms:
                 continue
             spend.base_nanousd += nanousd
-            if at_ms >= spend.previous_start_ms:
-                spend.previous_nanousd += nanousd
+            window = calendar.window(period, at_ms)
             if period == "hour" and self.history is not None:
-                self.history.hours.add_late(hour_start_ms, nanousd)
+                spent: int | None = self.history.hours.add_late(window.start_ms, nanousd)
+            else:
+                spent = spend.add_late(window.start_ms, nanousd)
+            if spent is not None:
+                closed[period] = window, spent
+        return closed
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, *self.key)

@@ -10,6 +10,9 @@ FLUSH_MS = 10_000
 KEEP_MS = 25 * 3_600_000
 """How long after its end an hour can still be corrected: late events arrive for up to a day."""
 
+MAX_INTEGER = (1 << 63) - 1
+"""The most that a row and a rollup can hold."""
+
 COUNTERS = (
     "cost_nanousd", "calls", "tool_calls", "retries", "errors", "input_tokens", "output_tokens", "unpriced_calls",
     "unpriced_tokens", "runs_started", "runs_finished", "accepted", "edited", "rejected", "escalated",
@@ -48,7 +51,7 @@ class HourTotals(Row):
 
     def rollup(self, ts_ms: int) -> Rollup:
         """The hour so far, as rollups.v1 tells it."""
-        counters = {name: getattr(self, name) for name in COUNTERS}
+        counters = dict(zip(COUNTERS, self._counters(), strict=True))
         return Rollup(
             tenant_id=self.tenant_id,
             workflow=self.workflow,
@@ -65,7 +68,10 @@ class HourTotals(Row):
         return self.due_ms, 0
 
     def fields(self) -> tuple[Any, ...]:
-        return (self.end_ms, self.flush_ms, *(getattr(self, name) for name in COUNTERS))
+        return (self.end_ms, self.flush_ms, *self._counters())
+
+    def _counters(self) -> list[int]:
+        return [min(getattr(self, name), MAX_INTEGER) for name in COUNTERS]
 
     @classmethod
     def read(cls, parts: tuple[str, ...], due_ms: int, fields: tuple[Any, ...]) -> "HourTotals":

@@ -25,6 +25,8 @@ def add_all(subparsers: Any) -> None:
     policy = _add(subparsers, "policy", _policy, "check, publish or compare policies")
     policy.add_argument("action", choices=["check", "publish", "diff"])
     policy.add_argument("file", type=Path, help="the policy file")
+    rebuild = _add(subparsers, "rebuild", _rebuild, "make the state again from usage.v1; stop the workers first")
+    rebuild.add_argument("--from-input", action="store_true", required=True, help="say that this is meant")
 
 
 def _add(subparsers: Any, name: str, run: Callable[[Options], int], text: str) -> argparse.ArgumentParser:
@@ -77,6 +79,14 @@ def _backtest(options: Options) -> int:
     from streams.backtest import run_backtest
 
     return run_backtest(options.policy, options.events, options.out, options.against)
+
+
+def _rebuild(options: Options) -> int:
+    del options
+    from streams.rebuild import run_rebuild
+    from streams.settings import read_settings
+
+    return run_rebuild(read_settings())
 
 
 def _policy(options: Options) -> int:

@@ -47,6 +47,7 @@ class Reporter:
         for partition in partitions:
             rows += partition.restored_rows
             self._counted[partition.number] = (0, 0, 0, 0)
+            self._metrics.applied.labels(partition.number).set(partition.usage_offset)
         self._metrics.restore_rows.set(rows)
         self._metrics.restore_seconds.set(took_s)
         log.info("state restored", extra=fields(rows=rows, seconds=round(took_s, 3)))

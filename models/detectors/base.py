@@ -15,10 +15,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from models.brake import Brake
+from models.calendar import Window
 from models.cohort import Cohort
 from models.finding import Finding
 from models.runs import Counter, Unit, UnitKind
-from models.scopes import Scope
+from models.scopes import ClosedPeriods, Scope
 from models.trail import Trail
 from schemas.policy import Action, Limit, Period, RuleSettings, Severity
 from schemas.usage import LlmCall, ToolCall
@@ -73,6 +74,8 @@ class ScopeDetector(Detector[S]):
     """Calendar periods whose spend it needs."""
     keeps_history: bool = False
     """Whether it needs the scope's last 168 hours."""
+    asks_parent: bool = False
+    """Whether it also needs those of the scope without its last dimension."""
 
     @abstractmethod
     def next_trip(self, scope: Scope) -> int:
@@ -82,9 +85,13 @@ class ScopeDetector(Detector[S]):
     def woken(self, scope: Scope) -> Iterable[Finding]:
         """What is wrong now that the trip is reached, and again whenever the scope is judged anew."""
 
-    def late(self, scope: Scope, at_ms: int) -> Iterable[tuple[int, int, Finding]]:
-        """Findings about the closed period around `at_ms`, to which spend was added: (start, end, finding)."""
+    def late(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[tuple[Window, Finding]]:
+        """Findings about the closed periods around `at_ms`, to which spend was added."""
         return ()
+
+    def relieved(self, scope: Scope) -> bool:
+        """Whether a raised limit has made untrue what was told of the running period; that is forgotten then."""
+        return False
 
     def hour_closed(self, scope: Scope) -> Iterable[Finding]:
         """Called when an hour in which the scope spent is over."""
@@ -127,8 +134,10 @@ class BrakeDetector(Detector[S]):
     """Watches whether commands are obeyed."""
 
     @abstractmethod
-    def call_after(self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int) -> Finding | None:
-        """A call that a killed target made all the same."""
+    def call_after(
+        self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int
+    ) -> Finding | None:
+        """A call that a killed target made all the same; it was appended at `now_ms`."""
 
     @abstractmethod
     def unanswered(self, brake: Brake, overshoot_nanousd: int) -> Finding | None:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
+from models.calendar import Window
 from models.detectors.base import NEVER, ScopeDetector, commanded, register
 from models.finding import Finding
 from models.levels import Level, levels_of, next_amount, reached
-from models.scopes import Scope
+from models.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, BudgetException, GroupBy, Limit, Period, RuleSettings, Thresholds, Usd
 
@@ -36,6 +37,7 @@ class Budget(ScopeDetector[BudgetSettings]):
         super().__init__(settings)
         self.group_by = tuple(settings.group_by)
         self.periods = (settings.period,)
+        self.keeps_history = settings.period == "hour"  # spend may come a day late, 24 hours after its own
         self.thresholds = tuple(settings.thresholds)
 
     @property
@@ -84,22 +86,32 @@ class Budget(ScopeDetector[BudgetSettings]):
             within = forecast_ms is not None and forecast_ms < window.end_ms
             yield self._finding(scope, level, spent, scope.at_ms, forecast_ms if within else None)
 
-    def late(self, scope: Scope, at_ms: int) -> Iterable[tuple[int, int, Finding]]:
-        current = scope.periods[self.settings.period]
-        if not current.previous_start_ms <= at_ms < current.start_ms:
+    def late(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[tuple[Window, Finding]]:
+        if (found := closed.get(self.settings.period)) is None:
             return
-        spent = current.previous_nanousd
+        window, spent = found
         level = reached(levels_of(self.limit_nanousd(scope, at_ms), self.thresholds), spent)
-        if level > scope.told_level(self.rule, current.previous_start_ms):
-            scope.tell(self.rule, current.previous_start_ms, level)
-            yield current.previous_start_ms, current.start_ms, self._finding(scope, level, spent, at_ms, None)
+        if level > scope.told_level(self.rule, window.start_ms):
+            scope.tell(self.rule, window.start_ms, level)
+            words = f"in an earlier {self.settings.period}"
+            yield window, self._finding(scope, level, spent, at_ms, None, words)
 
-    def _finding(self, scope: Scope, level: float, spent: int, at_ms: int, forecast_ms: int | None) -> Finding:
+    def relieved(self, scope: Scope) -> bool:
+        start_ms = scope.window(self.settings.period).start_ms
+        level = reached(self._levels(scope), scope.spend(self.settings.period))
+        if level >= scope.told_level(self.rule, start_ms):
+            return False
+        scope.tell(self.rule, start_ms, level)
+        return True
+
+    def _finding(
+        self, scope: Scope, level: float, spent: int, at_ms: int, forecast_ms: int | None, words: str = ""
+    ) -> Finding:
         limit = self.limit_nanousd(scope, at_ms)
         ratio = round(spent / limit, 4) if limit else None
         who = "/".join(scope.values)
         share = f"{spent * 100 // limit} %" if limit else "all"
-        words = PERIOD_WORDS[self.settings.period]
+        words = words or PERIOD_WORDS[self.settings.period]
         over = level >= 1
         return Finding(
             level=level,

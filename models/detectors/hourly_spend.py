@@ -7,10 +7,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from models.calendar import Window
 from models.detectors.base import NEVER, ScopeDetector, register
 from models.finding import Finding
 from models.median import Baseline
-from models.scopes import Scope
+from models.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import GroupBy, RuleSettings, Usd
 
@@ -38,6 +39,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
     settings_class = HourlySpendSettings
     defaults = ({"name": "hourly-5x"},)
     keeps_history = True
+    asks_parent = True
 
     def __init__(self, settings: HourlySpendSettings) -> None:
         super().__init__(settings)
@@ -82,19 +84,19 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         scope.breached = True
         yield self._finding(scope, spent, limit[1], limit[2])
 
-    def late(self, scope: Scope, at_ms: int) -> Iterable[tuple[int, int, Finding]]:
+    def late(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[tuple[Window, Finding]]:
         """Hours are judged late only against a history of their own."""
-        current = scope.periods["hour"]
-        if not current.previous_start_ms <= at_ms < current.start_ms or scope.history is None:
+        if (found := closed.get("hour")) is None or scope.history is None:
             return
-        start_ms, spent = current.previous_start_ms, current.previous_nanousd
-        baseline = scope.history.hours.baseline(start_ms)
-        if scope.told_level(self.rule, start_ms) >= 1 or baseline.active_hours < self.settings.min_active_hours:
+        window, spent = found
+        baseline = scope.history.hours.baseline(window.start_ms)
+        told = scope.told_level(self.rule, window.start_ms)
+        if told >= 1 or baseline.active_hours < self.settings.min_active_hours:
             return
         if spent >= max(self.floor_nanousd, baseline.trip(self.factor)):
-            scope.tell(self.rule, start_ms, 1.0)
-            scope.history.hours.close(start_ms, spent, True)
-            yield start_ms, current.start_ms, self._finding(scope, spent, baseline, "own")
+            scope.tell(self.rule, window.start_ms, 1.0)
+            scope.history.hours.close(window.start_ms, spent, True)
+            yield window, self._finding(scope, spent, baseline, "own")
 
     def hour_closed(self, scope: Scope) -> Iterable[Finding]:
         assert scope.history is not None

@@ -42,7 +42,7 @@ SECRET = "sk-live-my-prompt-and-its-answer"
 
 def test_names_in_the_corpus_are_distinct() -> None:
     """A failure names one input."""
-    names = Counter(each.name for each in (*REFUSED, *ACCEPTED))
+    names = Counter([*(bad.name for bad in REFUSED), *(odd.name for odd in ACCEPTED)])
     assert not [name for name, count in names.items() if count > 1]
 
 

@@ -1,7 +1,8 @@
 """The agents' client and the service each have their own idea of the wire. Here each reads what the other wrote."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from operator import methodcaller
 from typing import Any, get_args
 
 import pytest
@@ -32,8 +33,8 @@ from tests.support.examples import examples
 NOW_MS = 1_795_276_800_000
 ROOTS: dict[KeyId, bytes] = {"engine": b"engine root key, of the tests", "operator": b"operator root key, of the tests"}
 HOSTILE_NAMES = (
-    "acme", "a/b", "a|b", "a%2Fb", "../..", "a b", "ümlaut/日本", "v1|engine|kill", "a\0b", "a\nb", "~.-_", "'\"\\", "x" * 128,
-    "\U0001f600", "é", "e\u0301",
+    "acme", "a/b", "a|b", "a%2Fb", "../..", "a b", "ümlaut/日本", "v1|engine|kill", "a\0b", "a\nb", "~.-_", "'\"\\",
+    "x" * 128, "\U0001f600", "é", "e\u0301",
 )  # fmt: skip
 
 
@@ -74,25 +75,29 @@ def _tool_call(run: Run) -> None:
     )
 
 
-METHODS: dict[str, tuple[Callable[[Run], object], type[UsageMessage], dict[str, Any]]] = {
-    "start": (lambda run: run.start(), RunStarted, {"expected_route": "cheap", "cap_nanousd": 2_500_000_000,
+METHODS: dict[str, Any] = {
+    "start": (methodcaller("start"), RunStarted, {"expected_route": "cheap", "cap_nanousd": 2_500_000_000,
         "max_retries": 3, "max_tool_calls": 40, "max_duration_s": 900, "expected_outcome": "accepted"}),
-    "llm_call with as little as it takes": (lambda run: run.llm_call(model="m"), LlmCall, {"model": "m", "attempt": 1}),
+    "llm_call with as little as it takes": (methodcaller("llm_call", model="m"), LlmCall,
+        {"model": "m", "attempt": 1}),
     "llm_call": (_llm_call, LlmCall, {"cost_nanousd": 4_200_000, "input_tokens": 900, "output_tokens": 70,
         "provider": "anthropic", "route": "cheap", "cache_read_tokens": 1, "cache_write_tokens": 2,
         "reasoning_tokens": 3, "price_source": "invoice", "attempt": 2, "status": "error", "error_type": "overloaded",
         "latency_ms": 800, "started_ms": NOW_MS - 800, "images": 1, "cache_hit": True, "ts_ms": NOW_MS - 5}),
-    "tool_call with as little as it takes": (lambda run: run.tool_call("t"), ToolCall, {"tool": "t", "status": "ok"}),
+    "tool_call with as little as it takes": (methodcaller("tool_call", "t"), ToolCall,
+        {"tool": "t", "status": "ok"}),
     "tool_call": (_tool_call, ToolCall, {"tool": "search", "status": "cancelled", "latency_ms": 9,
         "cost_nanousd": 1_000_000}),
-    "acknowledge": (lambda run: run.acknowledge("c-1", "paused"), CommandAck, {"command_id": "c-1", "acted": "paused"}),
+    "acknowledge": (methodcaller("acknowledge", "c-1", "paused"), CommandAck,
+        {"command_id": "c-1", "acted": "paused"}),
 } | {
-    f"outcome {word}": (lambda run, word=word: run.outcome(word), Outcome, {"outcome": word})
+    f"outcome {word}": (methodcaller("outcome", word), Outcome, {"outcome": word})
     for word in ("accepted", "edited", "rejected", "escalated")
 } | {
-    f"finish {word}": (lambda run, word=word: run.finish(word), RunFinished, {"status": word})
+    f"finish {word}": (methodcaller("finish", word), RunFinished, {"status": word})
     for word in ("completed", "failed", "cancelled", "killed")
 }  # fmt: skip
+"""What is called on a run -> the call, the message it sends, and what that message says."""
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -143,17 +148,22 @@ def test_the_client_can_send_every_example(example: Any, emitter: Emitter, trans
 
 def test_what_the_service_refuses_the_client_does_not_send(emitter: Emitter, transport: MemoryTransport) -> None:
     """A mistake shows where it is made. The client completes ids and times, so those may be missing."""
-    completed = ("without event_id", "without ts_ms")
-    for bad in REFUSED:
-        if bad.value is None or bad.reason not in ("missing_field", "unknown_type", "wrong_value"):
-            continue
-        if bad.name.endswith(completed) or bad.name in ("two types", "tokens null", "cost of 5000 digits"):
-            continue
-        value = json.loads(bad.value)
-        if isinstance(value, dict):
-            with pytest.raises(InvalidEvent):
-                pytest.fail(f"the client sent: {bad.name}") if emitter.emit(value) else None
+    repaired = ("without event_id", "without ts_ms", "two types", "tokens null", "cost of 5000 digits")
+    events = [
+        (bad.name, json.loads(bad.value or b""))
+        for bad in REFUSED
+        if bad.reason in ("missing_field", "unknown_type", "wrong_value") and not bad.name.endswith(repaired)
+    ]
+    assert not [name for name, event in events if isinstance(event, dict) and _lets_through(emitter, event)]
     assert _sent(emitter, transport) == []
+
+
+def _lets_through(emitter: Emitter, event: dict[str, Any]) -> bool:
+    try:
+        emitter.emit(event)
+    except InvalidEvent:
+        return False
+    return True
 
 
 def test_what_the_service_accepts_the_client_can_send(emitter: Emitter, transport: MemoryTransport) -> None:
@@ -167,12 +177,8 @@ def test_what_the_service_accepts_the_client_can_send(emitter: Emitter, transpor
 
 def test_both_sides_know_the_same_fields_and_which_must_be_given() -> None:
     """A field added on one side only fails here."""
-    document = topic_documents()["usage.v1"]
-    kinds = {
-        each["properties"]["type"]["enum"][0]: each
-        for each in document["$defs"].values()
-        if "type" in each["properties"]
-    }
+    definitions = topic_documents()["usage.v1"]["$defs"].values()
+    kinds = {each["properties"]["type"]["enum"][0]: each for each in definitions}
     assert {kind: set(fields) for kind, fields in sdk_wire.FIELDS.items()} == {
         kind: each["properties"].keys() - {"type"} for kind, each in kinds.items()
     }
@@ -182,15 +188,13 @@ def test_both_sides_know_the_same_fields_and_which_must_be_given() -> None:
     assert sdk_wire.MAX_VALUE_BYTES == MAX_MESSAGE_BYTES
 
 
-def _command(
-    tenant_id: str, target_type: TargetType, target_id: str, action: Action = "kill", **fields: Any
-) -> Command:
+def _command(tenant_id: str, target_type: TargetType, target_id: str, action: Action = "kill") -> Command:
     given: dict[str, Any] = {
         "command_id": "command-1", "reason": "too much", "rule": "run-cost", "incident_id": "incident-1",
         "issued_ms": NOW_MS, "expires_ms": NOW_MS + 3_600_000, "seq": 7, "cause_event_id": None, "cause_ts_ms": NOW_MS,
     }  # fmt: skip
     target = Target(type=target_type, id=target_id)
-    return Command(**(given | {"action": action, "tenant_id": tenant_id, "target": target} | fields))
+    return Command(**(given | {"action": action, "tenant_id": tenant_id, "target": target}))
 
 
 def _record(command: Command, kid: KeyId) -> ControlRecord:
@@ -198,7 +202,7 @@ def _record(command: Command, kid: KeyId) -> ControlRecord:
     return ControlRecord(value, tuple(command_headers(command, value, kid, ROOTS[kid])))
 
 
-def _keys(tenant_id: str) -> dict[KeyId, bytes]:
+def _keys(tenant_id: str) -> dict[str, bytes]:
     return {kid: derive_tenant_key(root, tenant_id) for kid, root in ROOTS.items()}
 
 
@@ -227,7 +231,7 @@ def test_the_client_believes_what_the_service_signed(kid: KeyId, target_type: Ta
 
 @pytest.mark.parametrize("kid", get_args(KeyId))
 def test_the_client_refuses_every_changed_byte(kid: KeyId) -> None:
-    """No byte of value or headers can be changed in any one bit: the record is then forged, malformed or not its own."""
+    """No single bit of the value and no byte of the headers can be changed without the record being ignored."""
     record = _record(_command("acme/ü|", "workflow", "triage|1"), kid)
     assert record.value is not None
     intake = Intake("acme/ü|", _keys("acme/ü|"))

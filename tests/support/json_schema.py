@@ -80,9 +80,9 @@ def _holds(word: str, rule: Any, value: Any) -> bool:
         case "exclusiveMaximum":
             return not number or value < rule
         case "minLength" | "minItems" | "minProperties":
-            return not isinstance(value, _sized(word)) or len(value) >= rule
+            return (length := _length(word, value)) is None or length >= rule
         case "maxLength" | "maxItems" | "maxProperties":
-            return not isinstance(value, _sized(word)) or len(value) <= rule
+            return (length := _length(word, value)) is None or length <= rule
         case "pattern":
             return not isinstance(value, str) or re.search(rule, value) is not None
         case "propertyNames":
@@ -98,5 +98,9 @@ def _is(name: str, value: Any) -> bool:
     return isinstance(value, _TYPES[name])
 
 
-def _sized(word: str) -> type:
-    return {"Length": str, "Items": list, "Properties": dict}[word[3:]]
+def _length(word: str, value: Any) -> int | None:
+    """What `word` counts in the value; None where it has nothing to count."""
+    match word[3:], value:
+        case ("Length", str()) | ("Items", list()) | ("Properties", dict()):
+            return len(value)
+    return None

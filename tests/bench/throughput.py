@@ -1,0 +1,88 @@
+"""The whole worker on a full log: real Kafka in and out, exactly once, one core."""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+from tests.bench.broker import bench_broker, broker_note, fill, fresh_topics, start_across_an_hour
+from tests.bench.engine import EVENT_RATE, POLICIES, describe, policy_file
+from tests.bench.load import Shape, UsageLoad
+from tests.bench.report import Part
+from tests.bench.worker_process import Sample, WorkerProcess
+
+RUN_TIMEOUT_S = 240.0
+LIVE_RUNS = 5_000
+_STEP = 'spendfuse_step_seconds_total{step="'
+
+
+class Speed(NamedTuple):
+    """How one worker went through one log."""
+
+    events_per_s: float
+    cpu_s_per_million: float
+    steps_us: dict[str, float]
+    """Step of the loop -> microseconds per event."""
+    rows_per_event: float
+    events_per_batch: float
+
+
+def measure(events: int, rounds: int) -> Part:
+    """Every policy over the same log, round by round."""
+    part = Part("worker", "the worker, exactly once, one partition, one core; from the first commit to the last")
+    speeds: dict[str, list[Speed]] = defaultdict(list)
+    with bench_broker() as bootstrap:
+        for _ in range(rounds):
+            for policy in POLICIES:
+                speeds[policy].append(run_round(bootstrap, policy, events))
+        part.notes = [broker_note(), *(describe(policy) for policy in POLICIES)]
+    base: float | None = None
+    for policy, found in speeds.items():
+        rate = part.add(f"{policy}: throughput", "events/s", [each.events_per_s for each in found], base)
+        base = base or rate.median
+        part.add(f"{policy}: processor", "s/million", [each.cpu_s_per_million for each in found])
+        for step in sorted(set().union(*(each.steps_us for each in found))):
+            part.add(f"{policy}: step {step}", "us/event", [each.steps_us.get(step, 0.0) for each in found])
+        part.add(f"{policy}: rows", "per event", [each.rows_per_event for each in found])
+        part.add(f"{policy}: batch", "events", [each.events_per_batch for each in found])
+    part.notes += [
+        f"{events:,} events a round, {LIVE_RUNS:,} live runs, {EVENT_RATE:,} events/s of event time, an hour change "
+        "in the middle",
+        "processor: user and system time of the whole process, librdkafka's threads included",
+    ]
+    return part
+
+
+def run_round(bootstrap: str, policy: str, events: int) -> Speed:
+    """Write a log, let a new worker go through it, and say how fast it was."""
+    with fresh_topics(bootstrap) as prefix:
+        total = write_log(bootstrap, prefix, events)
+        return go_through(bootstrap, prefix, policy, total)
+
+
+def write_log(bootstrap: str, prefix: str, events: int) -> int:
+    """Fill usage.v1; returns how many records it holds then."""
+    load = UsageLoad(Shape(start_across_an_hour(events, EVENT_RATE), EVENT_RATE, LIVE_RUNS))
+    return fill(bootstrap, prefix, load.opening()) + fill(bootstrap, prefix, load.events(events))
+
+
+def go_through(bootstrap: str, prefix: str, policy: str, total: int) -> Speed:
+    """Let a worker that has no state yet go through the log."""
+    with WorkerProcess(bootstrap, prefix, policy_file(policy)) as worker:
+        samples = worker.watch(lambda sample: sample.applied >= total, RUN_TIMEOUT_S)
+    working = [sample for sample in samples if sample.applied > 0]
+    return _speed(working[0], working[-1])
+
+
+def _speed(first: Sample, last: Sample) -> Speed:
+    events = max(1, last.applied - first.applied)
+
+    def grown(name: str) -> float:
+        return last.numbers.get(name, 0.0) - first.numbers.get(name, 0.0)
+
+    steps = [name for name in last.numbers if name.startswith(_STEP)]
+    return Speed(
+        events_per_s=events / max(1e-9, last.at_s - first.at_s),
+        cpu_s_per_million=1e6 * (last.cpu_s - first.cpu_s) / events,
+        steps_us={name.removeprefix(_STEP).removesuffix('"}'): 1e6 * grown(name) / events for name in steps},
+        rows_per_event=grown("spendfuse_rows_total") / events,
+        events_per_batch=events / max(1.0, grown("spendfuse_batches_total")),
+    )

@@ -1,0 +1,195 @@
+"""What a run of the worker must have left behind, worked out apart from it, and the comparison."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import xxhash
+
+from models.engine import Engine
+from models.policy import Policy, read_policy_toml
+from models.stimuli import UsageSeen
+from schemas.codec import decode_usage, encode
+from schemas.errors import Undecodable
+from streams.backtest import effects_of
+from streams.scorecard import Scorecard
+from tests.support.kafka import Record, TopicSpace, read_all
+from tests.support.load import Flow
+
+Fact = tuple[str, str, bytes]
+"""Topic, key and value of a record."""
+Rows = dict[bytes, bytes]
+FENCE = b'["fence"]'
+HEADER_BYTES = 16
+READ_TIMEOUT_S = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the backtest says of a log."""
+
+    facts: Counter[Fact]
+    """Alerts and commands."""
+    rollups: dict[str, bytes]
+    """Key -> its last value."""
+
+
+def expect(policy_text: str, events: Path) -> Expected:
+    """Run the backtest over a file of events."""
+    policy = read_policy_toml(policy_text)
+    facts: Counter[Fact] = Counter()
+    rollups: dict[str, bytes] = {}
+    for effect in effects_of(policy, events, Scorecard(), progress=False):
+        value = encode(effect.value)
+        if effect.topic == "rollups.v1":
+            rollups[effect.key] = value
+        else:
+            facts[effect.topic, effect.key, value] += 1
+    return Expected(facts, rollups)
+
+
+def check_published(space: TopicSpace, expected: Expected, told: str) -> None:
+    """Alerts and commands are the expected ones, each once; of every rollup the last is. `told` ends up in failures."""
+    found: Counter[Fact] = Counter()
+    for topic in ("alerts.v1", "control.v1"):
+        found.update((topic, *_key_value(record)) for record in _read(space, topic))
+    missing, extra = expected.facts - found, found - expected.facts
+    assert not missing, f"{told}: {missing.total()} missing, such as {sorted(missing)[:2]}"
+    assert not extra, f"{told}: {extra.total()} too many or twice, such as {sorted(extra)[:2]}"
+    rollups = dict(_key_value(record) for record in _read(space, "rollups.v1"))
+    differing = {key for key in expected.rollups | rollups if expected.rollups.get(key) != rollups.get(key)}
+    assert not differing, f"{told}: the last rollups differ for {sorted(differing)[:3]}"
+
+
+def check_dead_letters(space: TopicSpace, flow: Flow, told: str) -> None:
+    """Every bad record became one dead letter with its coordinates and reason, and nothing else did."""
+    letters = [json.loads(record.value or b"") for record in _read(space, "usage.dlq.v1")]
+    found = sorted((letter["reason"], letter["partition"], letter["offset"]) for letter in letters)
+    assert found == sorted(flow.refused), told
+    assert {letter["topic"] for letter in letters} <= {space.name("usage.v1")}, told
+
+
+def check_state(space: TopicSpace, policy_text: str, told: str) -> None:
+    """Each partition's rows are those of a fresh engine over its log, and its fence proves them."""
+    policy = read_policy_toml(policy_text)
+    log = _by_partition(_read(space, "usage.v1"))
+    changelog = {partition: newest(records) for partition, records in _by_partition(_read(space, "state.v1")).items()}
+    for partition, records in log.items():
+        rows = changelog[partition]
+        fence = json.loads(rows.pop(FENCE))
+        assert fence["usage_offset"] == records[-1].offset, told
+        assert int(fence["digest"], 16) == digest_of(rows), f"{told}: partition {partition} has another digest"
+        expected, found = canonical(recomputed(policy, records)), canonical(rows)
+        differing = {key for key in expected | found if expected.get(key) != found.get(key)}
+        shown = [(key, expected.get(key), found.get(key)) for key in sorted(differing)[:2]]
+        assert not differing, f"{told}: {len(differing)} rows of partition {partition} differ, such as {shown}"
+
+
+def check_totals(space: TopicSpace, events: Path, told: str) -> None:
+    """Money and calls per tenant, as the rollups tell them, equal a plain recount of the file."""
+    cost: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    seen = set()
+    for line in events.read_bytes().splitlines():
+        message = json.loads(line)
+        if message["event_id"] in seen:
+            continue
+        seen.add(message["event_id"])
+        cost[message["tenant_id"]] += message.get("cost_nanousd") or 0
+        calls[message["tenant_id"]] += message["type"] in ("llm_call", "tool_call")
+    told_cost: Counter[str] = Counter()
+    told_calls: Counter[str] = Counter()
+    rollups = dict(_key_value(record) for record in _read(space, "rollups.v1"))
+    for rollup in map(json.loads, rollups.values()):
+        told_cost[rollup["tenant_id"]] += rollup["cost_nanousd"]
+        told_calls[rollup["tenant_id"]] += rollup["calls"] + rollup["tool_calls"]
+    assert told_cost == cost, told
+    assert told_calls == calls, told
+
+
+def recomputed(policy: Policy, records: Iterable[Record]) -> Rows:
+    """The rows of a fresh engine that was given a partition's records in order."""
+    engine = Engine(policy)
+    rows: Rows = {}
+    for number, record in enumerate(records):
+        try:
+            message = decode_usage(record.value)
+        except Undecodable:
+            continue
+        if record.key == message.tenant_id.encode():
+            assert record.timestamp_ms is not None
+            engine.handle(UsageSeen(message, record.timestamp_ms))
+        if number % 1000 == 0:
+            _settle(engine, rows)
+    _settle(engine, rows)
+    return rows
+
+
+def newest(records: Iterable[Record]) -> Rows:
+    """The newest row of every key, deleted ones left out."""
+    rows: Rows = {}
+    for record in records:
+        assert record.key is not None
+        if record.value is None:
+            rows.pop(record.key, None)
+        else:
+            rows[record.key] = record.value
+    return rows
+
+
+def digest_of(rows: Mapping[bytes, bytes]) -> int:
+    """The sum that a fence must hold, worked out from its definition."""
+    total = 0
+    for key, value in rows.items():
+        total += xxhash.xxh3_64(value, seed=xxhash.xxh3_64(key).intdigest()).intdigest()
+    return total % 2**64
+
+
+def canonical(rows: Mapping[bytes, bytes]) -> dict[tuple[str, ...], Any]:
+    """Rows without what depends on when they were written: how ids were grouped into rows, and two moments."""
+    found: dict[tuple[str, ...], Any] = {}
+    for key, value in rows.items():
+        kind, *parts = msgspec.json.decode(key, type=tuple[str, ...])
+        if kind == "seen":
+            started_ms, ids = value[:HEADER_BYTES], value[HEADER_BYTES:]
+            _, known = found.setdefault((kind, parts[0]), (started_ms, set()))
+            known.update(ids[at : at + 8] for at in range(0, len(ids), 8))
+            continue
+        fields = msgspec.msgpack.decode(value[HEADER_BYTES:])
+        if kind == "tenant":
+            fields[0] = None  # its clock, which a live run's row may know better
+        elif kind == "scope":
+            fields[2] = None  # when it was last judged
+        found[kind, *parts] = (value[:HEADER_BYTES], fields)
+    return found
+
+
+def _settle(engine: Engine, rows: Rows) -> None:
+    engine.take_effects()
+    for key, value in engine.take_rows():
+        if value is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = value
+
+
+def _read(space: TopicSpace, topic: str) -> list[Record]:
+    return read_all(space.bootstrap, space.name(topic), timeout_s=READ_TIMEOUT_S)
+
+
+def _key_value(record: Record) -> tuple[str, bytes]:
+    assert record.key is not None
+    assert record.value is not None
+    return record.key.decode(), record.value
+
+
+def _by_partition(records: Sequence[Record]) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = {}
+    for record in records:
+        assert record.partition is not None
+        found.setdefault(record.partition, []).append(record)
+    return found

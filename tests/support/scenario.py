@@ -1,0 +1,250 @@
+"""Scenario files: a policy, a compact series of messages, and exactly which alerts and commands must come of it.
+
+    promise = "what holds, in a sentence"
+    series = [{at = "09:00:00", every = "1s", times = 5, type = "tool_call", run = "r1", args = "a", result = "x"}]
+    alerts = [{rule = "repeat", state = "open", level = 0.5, at = "09:00:02"}]
+    commands = [{action = "kill", target = "run/r1"}]
+    [policy]
+    …
+
+Times are `[d<day> ]HH:MM:SS[.mmm]`, counted from `start` (Monday 2026-11-23, 00:00 UTC, unless given), and mean both when
+something happened and when it was appended, unless `append` tells the latter. `{n}` in a text is the number of the
+repetition. What is expected is matched in part, field by field, and nothing else may come; rollups are not looked at.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from models.effects import Effect
+from models.engine import Engine
+from models.policy import Policy, read_policy
+from models.stimuli import OperatorSeen, Stimulus, Ticked, UsageSeen
+from schemas.alert import Alert
+from schemas.control import Command
+from tests.support import messages
+from tests.support.messages import DAY_MS, HOUR_MS, MINUTE_MS, MONDAY_MS, SECOND_MS, USD
+
+FOLDER = Path(__file__).parents[1] / "scenarios"
+UNITS_MS = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
+SHORT = {
+    "run": "run_id", "tenant": "tenant_id", "session": "session_id", "root": "root_run_id", "parent": "parent_run_id",
+    "args": "args_hash", "result": "result_hash", "prompt": "prompt_hash",
+}  # fmt: skip
+OPERATOR = {"resume", "exception", "acknowledge"}
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One file, read."""
+
+    name: str
+    policy: Policy
+    start_ms: int
+    series: list[Fields]
+    alerts: list[Fields]
+    commands: list[Fields]
+    until_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """What went in, as the engine saw it, and what came out."""
+
+    stimuli: list[Stimulus]
+    effects: list[Effect]
+
+    def alerts(self) -> list[Alert]:
+        """The alerts, in order."""
+        return [effect.value for effect in self.effects if isinstance(effect.value, Alert)]
+
+    def commands(self) -> list[Command]:
+        """The commands, in order."""
+        return [effect.value for effect in self.effects if isinstance(effect.value, Command)]
+
+
+def scenario_files() -> list[Path]:
+    """All scenario files."""
+    return sorted(FOLDER.glob("*.toml"))
+
+
+def load(path: Path) -> Scenario:
+    """Read a scenario file. Unknown entries are refused: a misspelt expectation is none."""
+    raw = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
+    known = {"promise", "start", "series", "alerts", "commands", "policy", "until"}
+    if not raw.get("promise") or not raw.keys() <= known:
+        raise ValueError(f"{path.name}: needs a promise, and knows no {sorted(raw.keys() - known)}")
+    start = raw.get("start")
+    start_ms = MONDAY_MS if start is None else round(datetime.fromisoformat(start).timestamp() * 1000)
+    until = raw.get("until")
+    return Scenario(
+        name=path.stem,
+        policy=read_policy(raw["policy"]),
+        start_ms=start_ms,
+        series=raw["series"],
+        alerts=raw.get("alerts", []),
+        commands=raw.get("commands", []),
+        until_ms=None if until is None else start_ms + clock_ms(until),
+    )
+
+
+def play(scenario: Scenario) -> Played:
+    """Run a scenario. Answers to commands and orders about incidents are addressed as they come up."""
+    engine = Engine(scenario.policy)
+    played = Played([], [])
+    for entry in _expanded(scenario):
+        stimulus = _stimulus(entry, played)
+        played.stimuli.append(stimulus)
+        engine.handle(stimulus)
+        played.effects.extend(engine.take_effects())
+    if scenario.until_ms is not None:
+        played.stimuli.append(Ticked(scenario.until_ms))
+        engine.handle(played.stimuli[-1])
+        played.effects.extend(engine.take_effects())
+    return played
+
+
+def differences(scenario: Scenario, played: Played) -> list[str]:
+    """What was expected and did not come, or came and was not expected; empty if all is as written."""
+    return [
+        *_compare("alerts", scenario, scenario.alerts, played.alerts()),
+        *_compare("commands", scenario, scenario.commands, played.commands()),
+    ]
+
+
+def clock_ms(text: str) -> int:
+    """`[d<day> ]HH:MM:SS[.mmm]` as milliseconds since the scenario's start."""
+    found = re.fullmatch(r"(?:d(\d+) )?(\d\d):(\d\d):(\d\d)(?:\.(\d{3}))?", text)
+    if found is None:
+        raise ValueError(f"not a time: {text!r}")
+    day, hour, minute, second, ms = (int(group or 0) for group in found.groups())
+    return day * DAY_MS + hour * HOUR_MS + minute * MINUTE_MS + second * SECOND_MS + ms
+
+
+def clock_text(at_ms: int) -> str:
+    """The inverse of `clock_ms`."""
+    day, rest = divmod(at_ms, DAY_MS)
+    clock = f"{rest // HOUR_MS:02}:{rest // MINUTE_MS % 60:02}:{rest // SECOND_MS % 60:02}"
+    ms = f".{rest % SECOND_MS:03}" if rest % SECOND_MS else ""
+    return (f"d{day} " if day else "") + clock + ms
+
+
+def _expanded(scenario: Scenario) -> list[Fields]:
+    """Every entry of the series on its own, in the order in which the log takes them."""
+    entries = [single for entry in scenario.series for single in _repeated(entry, scenario.start_ms)]
+    return sorted(entries, key=lambda entry: int(entry["append_ms"]))
+
+
+def _repeated(entry: Fields, start_ms: int) -> Iterator[Fields]:
+    entry = dict(entry)
+    at_ms = start_ms + clock_ms(entry.pop("at"))
+    append = entry.pop("append", None)
+    append_ms = at_ms if append is None else start_ms + clock_ms(append)
+    step_ms = _span_ms(entry.pop("every", "1s"))
+    for number in range(entry.pop("times", 1)):
+        own = {name: _numbered(value, number) for name, value in entry.items()}
+        yield {"ts_ms": at_ms + number * step_ms, **own, "append_ms": append_ms + number * step_ms}
+
+
+def _numbered(value: Any, number: int) -> Any:
+    return value.replace("{n}", str(number)) if isinstance(value, str) else value
+
+
+def _span_ms(text: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(ms|[smhd])", text).groups()  # type: ignore[union-attr]  # else it fails loudly
+    return int(number) * UNITS_MS[unit]
+
+
+def _stimulus(entry: Fields, played: Played) -> Stimulus:
+    fields = {SHORT.get(name, name): value for name, value in entry.items()}
+    kind, ts_ms, append_ms = fields.pop("type"), fields.pop("ts_ms"), fields.pop("append_ms")
+    if kind == "tick":
+        return Ticked(append_ms)
+    if kind in OPERATOR:
+        return OperatorSeen(_operator(kind, ts_ms, fields, played), append_ms)
+    if "usd" in fields:
+        fields["cost_nanousd"] = int(Decimal(fields.pop("usd")) * USD)
+    if "cap_usd" in fields:
+        fields["cap_nanousd"] = int(Decimal(fields.pop("cap_usd")) * USD)
+    if fields.pop("unpriced", False):
+        fields["cost_nanousd"] = None
+    if kind == "command_ack":
+        target = fields.pop("of")
+        fields["command_id"] = [one for one in played.commands() if _target(one) == target][-1].command_id
+    return UsageSeen(getattr(messages, kind)(ts_ms, **fields), append_ms)
+
+
+def _operator(kind: str, ts_ms: int, fields: Fields, played: Played) -> Any:
+    tenant_id = fields.get("tenant_id", "acme")
+    match kind:
+        case "resume":
+            target_type, target_id = fields["target"].split("/", 1)
+            return messages.resume(ts_ms, target_type, target_id, tenant_id)
+        case "acknowledge":
+            incident_id = [alert for alert in played.alerts() if alert.rule == fields["rule"]][-1].incident_id
+            return messages.acknowledge(ts_ms, incident_id, tenant_id)
+        case _:
+            limit_nanousd = int(Decimal(fields["usd"]) * USD)
+            until_ms = ts_ms + _span_ms(fields["lasts"])
+            return messages.limit_exception(
+                ts_ms, fields["rule"], fields["scope"], limit_nanousd, until_ms, tenant_id
+            )
+
+
+def _target(command: Command) -> str:
+    return f"{command.target.type}/{command.target.id}"
+
+
+def _compare(what: str, scenario: Scenario, expected: list[Fields], actual: list[Any]) -> list[str]:
+    seen = [_seen(value, scenario.start_ms) for value in actual]
+    wrong = [
+        f"{what}[{index}]: expected {dict(want)}, came {({name: got.get(name) for name in want})}"
+        for index, (want, got) in enumerate(zip(expected, seen, strict=False))
+        if any(not _same(value, got.get(name)) for name, value in want.items())
+    ]
+    wrong += [f"{what}: did not come: {dict(want)}" for want in expected[len(seen) :]]
+    wrong += [f"{what}: not expected: {_short(got)}" for got in seen[len(expected) :]]
+    return wrong
+
+
+def _seen(value: Alert | Command, start_ms: int) -> Fields:
+    """A message as a flat table: nested names with dots, and the short forms that scenario files use."""
+    fields: Fields = {}
+    for name, item in msgspec.to_builtins(value).items():
+        fields[name] = item
+        if isinstance(item, dict):
+            fields |= {f"{name}.{key}": inner for key, inner in item.items()}
+    if isinstance(value, Command):
+        fields |= {"target": _target(value), "at": clock_text(value.cause_ts_ms - start_ms)}
+        fields |= {"issued": clock_text(value.issued_ms - start_ms), "expires": clock_text(value.expires_ms - start_ms)}
+        return fields
+    fields["at"] = clock_text(value.ts_ms - start_ms)
+    for name in ("value", "limit", "baseline"):
+        amount = fields[name]
+        fields[f"{name}_usd"] = None if amount is None else Decimal(amount) / USD
+    for name in ("window_start_ms", "window_end_ms"):
+        fields[name.removesuffix("_ms")] = None if fields[name] is None else clock_text(fields[name] - start_ms)
+    return fields
+
+
+def _same(want: Any, got: Any) -> bool:
+    if isinstance(want, Decimal) and isinstance(got, int | float | Decimal):
+        return want == Decimal(str(got))
+    return bool(want == got)
+
+
+def _short(seen: Fields) -> Fields:
+    names = (
+        "at", "rule", "state", "level", "severity", "mode", "value_usd", "limit_usd", "value", "limit", "run_id", "scope",
+        "action", "target", "issued", "expires", "window_start", "window_end", "evidence.late", "summary",
+    )  # fmt: skip
+    return {name: seen[name] for name in names if seen.get(name) is not None}
