@@ -3,7 +3,7 @@
 The rules are data. `TRANSITIONS` says what may follow what; anything else changes nothing.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from models.rows import Row
 from schemas.control import TargetType
@@ -35,6 +35,15 @@ STRENGTH: dict[Action, int] = {"resume": 0, "downgrade": 1, "pause": 2, "kill": 
 
 STANDING: frozenset[BrakeState] = frozenset({"ordered", "overdue", "acknowledged"})
 """States in which the last command is in force."""
+
+
+class Origin(NamedTuple):
+    """Why a command is given."""
+
+    incident_id: str
+    rule: str
+    reason: str
+    owner: str | None
 
 
 class Brake(Row):
@@ -81,6 +90,11 @@ class Brake(Row):
     def stands(self, now_ms: int) -> bool:
         """Whether the last command is in force."""
         return self.state in STANDING and now_ms < self.expires_ms
+
+    @property
+    def origin(self) -> Origin:
+        """Why the last command was given."""
+        return Origin(self.incident_id, self.rule, self.reason, self.owner)
 
     def next_due_ms(self) -> int:
         """When time alone changes something: the answer's deadline, then the command's expiry."""

@@ -2,15 +2,16 @@
 
 from typing import Any
 
-from models.brake import STRENGTH, Brake
+from models.brake import STRENGTH, Brake, Origin
 from models.detectors.base import Detector
 from models.effects import Effect
 from models.finding import Finding
 from models.identity import derived_id
-from models.incident import Incident, Subject
+from models.incident import Subject
 from models.incidents import Incidents
 from models.partition import PartitionState
-from models.runs import Run, Unit
+from models.runs import Group, Run
+from models.service_rules import BLAST_RADIUS
 from models.tenant import Tenant
 from schemas.control import Command, Target, TargetType
 from schemas.policy import Action
@@ -18,6 +19,7 @@ from schemas.signing import KeyId, control_key
 from schemas.usage import CommandAck, LlmCall, ToolCall
 
 MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
 KILL_STANDS_MS = 7 * 24 * 3_600_000
 """How long a kill is worth repeating: its run is long gone by then, and its id with it."""
 
@@ -34,34 +36,49 @@ class Brakes:
         tenant: Tenant,
         target: Target,
         action: Action,
-        incident: Incident,
+        origin: Origin,
         at_ms: int,
         *,
         spent_nanousd: int,
         expires_ms: int = 0,
-    ) -> bool:
-        """Command a target, unless something as strong already stands. False if the blast-radius limit held it."""
+    ) -> None:
+        """Command a target for what happened at `at_ms`, unless something as strong already stands.
+
+        Nor is it ordered again for what an operator has released it from. Beyond the blast-radius limit kills are held.
+        """
+        now_ms = self._state.now_ms
         brake = tenant.brakes.get((target.type, target.id))
-        if brake is not None and brake.stands(at_ms) and STRENGTH[brake.action] >= STRENGTH[action]:
-            return True
-        if action == "kill" and not self._within_blast_radius(tenant, at_ms):
-            return False
+        if brake is not None and brake.stands(now_ms) and STRENGTH[brake.action] >= STRENGTH[action]:
+            return
+        if brake is not None and brake.state == "released" and brake.incident_id == origin.incident_id:
+            return
+        if action == "kill" and not self._within_blast_radius(tenant, now_ms):
+            self._held(tenant, target, origin, at_ms)
+            return
         if brake is None:
             brake = tenant.brakes[target.type, target.id] = Brake(tenant.tenant_id, target.type, target.id)
         brake.move("order")
         brake.action = action
-        brake.incident_id = incident.incident_id
-        brake.rule = incident.alert.rule
-        brake.reason = incident.alert.summary
-        brake.owner = incident.alert.owner
-        brake.issued_ms = brake.cause_ms = at_ms
-        brake.expires_ms = expires_ms or at_ms + KILL_STANDS_MS
-        brake.deadline_ms = at_ms + self._state.policy.header.ack_deadline_seconds * 1000
+        brake.incident_id, brake.rule, brake.reason, brake.owner = origin
+        brake.cause_ms = at_ms
+        brake.issued_ms = now_ms
+        brake.expires_ms = expires_ms or now_ms + KILL_STANDS_MS
+        brake.deadline_ms = now_ms + self._state.policy.header.ack_deadline_seconds * 1000
         brake.cost_nanousd = spent_nanousd
         brake.acked_ms = 0
         self._send(tenant, brake, "engine")
         self._wait(tenant, brake)
-        return True
+
+    def joined(self, tenant: Tenant, run: Run, at_ms: int) -> None:
+        """A run turns out to be one of a stopped tree. Its guard does not know the tree, so that the run is told."""
+        tree = tenant.brakes.get(("run_tree", run.root_run_id))
+        if tree is None or run.declared_root or run.state != "live" or not tree.stands(self._state.now_ms):
+            return
+        expires_ms = 0 if tree.action == "kill" else tree.expires_ms
+        self.order(
+            tenant, Target("run", run.unit_id), tree.action, tree.origin, at_ms,
+            spent_nanousd=run.cost_nanousd, expires_ms=expires_ms,
+        )  # fmt: skip
 
     def release(self, tenant: Tenant, target_type: TargetType, target_id: str, why: str, at_ms: int) -> None:
         """An operator lets a target go on. Without a standing command there is nothing to lift."""
@@ -85,17 +102,18 @@ class Brakes:
         self._state.touch(brake)
         self._incidents.resolve_unit(tenant, _after_kill(brake), at_ms, self.stop_evidence(tenant, brake))
 
-    def target_ended(self, tenant: Tenant, brake: Brake, at_ms: int) -> None:
-        """A commanded run is over, whatever its guard did: it spends no more."""
-        if brake.target_type == "run":
+    def target_ended(self, tenant: Tenant, target_type: TargetType, target_id: str, at_ms: int) -> None:
+        """A target is over, whatever its guard did: it spends no more."""
+        brake = tenant.brakes.get((target_type, target_id))
+        if brake is not None:
             self._incidents.resolve_unit(tenant, _after_kill(brake), at_ms, self.stop_evidence(tenant, brake))
 
     def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, at_ms: int) -> None:
         """A run has made a call while commands stand: was it one that should have been dead?"""
         for brake in self.brakes_of(tenant, run):
-            if brake.action == "kill" and brake.stands(at_ms):
+            if brake.action == "kill" and brake.stands(self._state.now_ms):
                 for rule in self._state.policy.brake_rules:
-                    finding = rule.call_after(brake, call, self._overshoot(tenant, brake))
+                    finding = rule.call_after(brake, call, self._overshoot(tenant, brake), self._state.now_ms)
                     self._tell(tenant, rule, finding, brake, run.unit_id, at_ms)
 
     def due(self, tenant: Tenant, target_type: TargetType, target_id: str, now_ms: int) -> None:
@@ -105,6 +123,7 @@ class Brakes:
             return
         if now_ms >= brake.expires_ms:
             brake.move("expire")
+            self._incidents.resolve_unit(tenant, _after_kill(brake), now_ms, {"command_id": brake.command_id})
             del tenant.brakes[target_type, target_id]
             tenant.commands.pop(brake.command_id, None)
             self._state.forget(brake)
@@ -133,7 +152,8 @@ class Brakes:
 
     def _send(self, tenant: Tenant, brake: Brake, signer: KeyId) -> None:
         tenant.commands.pop(brake.command_id, None)
-        brake.seq += 1
+        # Not just one more: a guard remembers the highest it has seen when this brake is long forgotten.
+        brake.seq = max(brake.seq, self._state.now_ms) + 1
         brake.command_id = derived_id(
             tenant.tenant_id, brake.target_type, brake.target_id, brake.action, brake.incident_id, brake.seq
         )
@@ -169,11 +189,9 @@ class Brakes:
             self._tell(tenant, rule, finding, brake, run_id, now_ms)
 
     def _may_still_run(self, tenant: Tenant, brake: Brake) -> bool:
-        """A run that has finished by itself owes no answer."""
-        if brake.target_type != "run":
-            return True
-        run = _unit(tenant, brake)
-        return isinstance(run, Run) and run.state == "live"
+        """Runs that have finished by themselves owe no answer."""
+        unit = _unit(tenant, brake)
+        return unit is not None and (unit.state == "live" if isinstance(unit, Run) else bool(unit.members))
 
     def _tell(
         self, tenant: Tenant, rule: Detector[Any], finding: Finding | None, brake: Brake, run_id: str | None, at_ms: int
@@ -192,6 +210,29 @@ class Brakes:
     def _overshoot(self, tenant: Tenant, brake: Brake) -> int:
         unit = _unit(tenant, brake)
         return 0 if unit is None else max(0, unit.cost_nanousd - brake.cost_nanousd)
+
+    def _held(self, tenant: Tenant, target: Target, origin: Origin, at_ms: int) -> None:
+        """One kill too many: page once an hour instead, because a bad price table looks like that."""
+        limit = self._state.policy.header.blast_radius
+        hour_ms = self._state.now_ms - self._state.now_ms % HOUR_MS
+        finding = Finding(
+            level=1.0,
+            severity=BLAST_RADIUS.settings.severity,
+            value=len(tenant.kill_times_ms),
+            limit=limit.max_kills_per_minute,
+            unit="kills",
+            summary=f"{tenant.tenant_id}: {len(tenant.kill_times_ms)} kills within a minute; more are held back",
+            next_action="Look for a bad price or rule; kill by hand what must die, or raise blast_radius.",
+            evidence={"held_target": f"{target.type}/{target.id}", "held_rule": origin.rule},
+        )
+        subject = Subject(
+            key=(hour_ms,),
+            scope={"tenant_id": tenant.tenant_id},
+            owner=None,
+            window_start_ms=hour_ms,
+            window_end_ms=hour_ms + HOUR_MS,
+        )
+        self._incidents.tell(tenant, BLAST_RADIUS, finding, subject, at_ms)
 
     def _within_blast_radius(self, tenant: Tenant, at_ms: int) -> bool:
         """Whether one more kill stays within the policy's limits, and if so count it."""
@@ -212,7 +253,7 @@ def _after_kill(brake: Brake) -> str:
     return f"brake/{brake.target_type}/{brake.target_id}"
 
 
-def _unit(tenant: Tenant, brake: Brake) -> Unit | None:
+def _unit(tenant: Tenant, brake: Brake) -> Run | Group | None:
     match brake.target_type:
         case "run":
             return tenant.run(brake.target_id)

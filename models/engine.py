@@ -17,7 +17,7 @@ from models.partition import PartitionState
 from models.policy import Policy
 from models.price import PriceBook
 from models.restore import restore_row
-from models.runs import Run
+from models.runs import MAX_NANOUSD, Run
 from models.seen_rows import SeenRows
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
 from models.tenant import Tenant
@@ -84,8 +84,9 @@ class Engine:
             case OperatorSeen(message, append_ms):
                 self._operator(message, append_ms)
             case PolicyChanged(policy):
+                tracked = self._state.policy.tracks
                 self._state.policy = policy
-                self._lifecycle.policy_changed()
+                self._lifecycle.policy_changed(tracked)
                 self._ledger.policy_changed()
 
     def take_effects(self) -> list[Effect]:
@@ -142,6 +143,7 @@ class Engine:
             if tenant.timers and tenant.timers[0][0] <= append_ms:
                 self._pass_time(tenant, append_ms)
             tenant.clock_ms = append_ms
+        self._state.now_ms = tenant.clock_ms
         self._state.cause_event_id = message.event_id
         at_ms = min(message.ts_ms, append_ms + AHEAD_MS)
         if tenant.clock_ms - at_ms > TOO_LATE_MS:
@@ -149,6 +151,8 @@ class Engine:
             return
         run = self._lifecycle.run(tenant, message, at_ms)
         self._handlers[type(message)](tenant, run, message, at_ms)
+        if not run.dirty:
+            self._state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
         self._state.cause_event_id = None
 
     def _llm_call(self, tenant: Tenant, run: Run, call: LlmCall, at_ms: int) -> None:
@@ -197,22 +201,19 @@ class Engine:
         self.counts.too_late += 1
         tenant.stale_events += 1
         if isinstance(message, LlmCall | ToolCall):
-            tenant.stale_nanousd += message.cost_nanousd or 0
+            tenant.stale_nanousd = min(tenant.stale_nanousd + (message.cost_nanousd or 0), MAX_NANOUSD)
         self._state.touch(tenant)
 
     def _ticked(self, now_ms: int) -> None:
-        waiting = [
-            (tenant.timers[0], tenant)
-            for tenant in self._state.tenants.values()
-            if tenant.timers and tenant.timers[0][0] <= now_ms
-        ]
-        for _, tenant in sorted(waiting, key=lambda pair: (pair[0][0], pair[1].tenant_id)):
-            self._pass_time(tenant, now_ms)
+        tenants = self._state.tenants
+        for tenant_id in sorted(tenant_id for tenant_id, one in tenants.items() if one.is_due(now_ms)):
+            self._pass_time(tenants[tenant_id], now_ms)
 
     def _pass_time(self, tenant: Tenant, now_ms: int) -> None:
         """Do what falls due up to `now_ms`, each at its own time."""
         while (timer := tenant.next_timer(now_ms)) is not None:
             due_ms, kind, key = timer
+            self._state.now_ms = max(due_ms, tenant.clock_ms)
             match kind:
                 case "incident":
                     self._incidents.due(tenant, key[0], due_ms)
@@ -229,6 +230,7 @@ class Engine:
             self._pass_time(tenant, append_ms)
             tenant.clock_ms = append_ms
             self._state.touch(tenant)
+        self._state.now_ms = tenant.clock_ms
         self._state.cause_event_id = message.message_id
         match message:
             case Resume(target=target):

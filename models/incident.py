@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from models.brake import Origin
 from models.rows import Row
 from schemas.alert import Alert
 from schemas.control import TargetType
@@ -48,6 +49,11 @@ class Incident(Row):
     def incident_id(self) -> str:
         """The hash of rule, scope, and period or run."""
         return self.alert.incident_id
+
+    @property
+    def origin(self) -> Origin:
+        """What a command says of why it is given."""
+        return Origin(self.alert.incident_id, self.alert.rule, self.alert.summary, self.alert.owner)
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.alert.incident_id)

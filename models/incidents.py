@@ -24,7 +24,7 @@ class Incidents:
         self, tenant: Tenant, rule: Detector[Any], finding: Finding, subject: Subject, at_ms: int
     ) -> Incident | None:
         """Open or escalate the finding's incident. None if it has been told at this level already."""
-        incident_id = derived_id(tenant.tenant_id, rule.rule, *subject.key, finding.aspect)
+        incident_id = _incident_id(tenant, rule, subject.key, finding.aspect)
         known = tenant.incidents.get(incident_id)
         if known is not None and known.alert.level >= finding.level:
             return None
@@ -36,11 +36,15 @@ class Incidents:
             if subject.unit_id is not None:
                 tenant.unit_incidents.setdefault(subject.unit_id, set()).add(incident_id)
         self._publish(tenant, alert)
-        if subject.late and subject.window_end_ms and subject.window_end_ms <= tenant.clock_ms:
-            self.resolve(tenant, incident, tenant.clock_ms, {})
+        if subject.late:
+            self.resolve(tenant, incident, self._state.now_ms, {})
         else:
-            self._wait(tenant, incident, at_ms)
+            self._wait(tenant, incident, self._state.now_ms)
         return incident
+
+    def find(self, tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...]) -> Incident | None:
+        """The open incident of a rule about the subject with that key."""
+        return tenant.incidents.get(_incident_id(tenant, rule, key, ""))
 
     def due(self, tenant: Tenant, incident_id: str, now_ms: int) -> None:
         """An incident's time has come: resolve it, or say again that it is open."""
@@ -89,7 +93,7 @@ class Incidents:
         alert = incident.alert
         return msgspec.structs.replace(
             alert,
-            alert_id=derived_id(alert.incident_id, state, alert.level, incident.reminders),
+            alert_id=derived_id(alert.incident_id, state, alert.level, at_ms),
             state=state,
             ts_ms=at_ms,
             cause_event_id=self._state.cause_event_id if evidence else alert.cause_event_id,
@@ -109,7 +113,7 @@ class Incidents:
         policy = self._state.policy
         evidence = {"late": True, **finding.evidence} if subject.late else finding.evidence
         return Alert(
-            alert_id=derived_id(incident_id, state, finding.level),
+            alert_id=derived_id(incident_id, state, finding.level, at_ms),
             incident_id=incident_id,
             state=state,
             severity=finding.severity,
@@ -135,3 +139,7 @@ class Incidents:
             cause_event_id=self._state.cause_event_id,
             policy_version=policy.version,
         )
+
+
+def _incident_id(tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...], aspect: str) -> str:
+    return derived_id(tenant.tenant_id, rule.rule, *key, aspect)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from models.brakes import Brakes
+from models.calendar import Window
 from models.cohort import Cohort
 from models.detectors.base import ScopeDetector, SequenceDetector, UnitDetector
 from models.effects import Effect
@@ -13,13 +14,14 @@ from models.incident import Incident, Subject
 from models.incidents import Incidents
 from models.partition import PartitionState
 from models.policy import canonical_match, matches
-from models.runs import NO_ATTRIBUTION, Attributes, RouteKey, Run, UnitKind
-from models.scopes import NO_TRIP, Meter, Scope
+from models.runs import MAX_NANOUSD, NO_ATTRIBUTION, Attributes, RouteKey, Run, UnitKind
+from models.scopes import AT_ONCE, NO_TRIP, Meter, Scope
 from models.tenant import Tenant
 from models.totals import FLUSH_MS, KEEP_MS, HourTotals
 from models.verdict import verdict
 from schemas.control import Target
 from schemas.operator import LimitException
+from schemas.policy import Action
 from schemas.rollup import rollup_key
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED
 
@@ -78,15 +80,12 @@ class Ledger:
     def policy_changed(self) -> None:
         """Limits may differ from here on: forget what was worked out, and judge every scope at once."""
         self._segment_end_ms = 0
-        for tenant in self._state.tenants.values():
+        for _, tenant in sorted(self._state.tenants.items()):
             tenant.routes.clear()
             for scope in tenant.scopes.values():
-                scope.meter = self._state.policy.meters.get(scope.meter.meter_id) or _without_rules(scope.meter)
-                scope.segment_ms = -1
-            if tenant.clock_ms:
-                self._move_to(tenant.clock_ms)
-                for key in sorted(tenant.scopes):
-                    self._enter(tenant, tenant.scopes[key], None, tenant.clock_ms)
+                scope.follow(self._state.policy.meters.get(scope.meter.meter_id) or _without_rules(scope.meter))
+            for key in sorted(tenant.scopes):
+                self._judge_now(tenant, tenant.scopes[key])
 
     def route(self, tenant: Tenant, attributes: Attributes, key: RouteKey) -> Route:
         """The route of a message. `key` is its own attribution, which goes before its run's `attributes`."""
@@ -108,11 +107,9 @@ class Ledger:
         return route
 
     def route_of(self, tenant: Tenant, run: Run) -> Route:
-        """The route of a run's latest model call."""
-        if run.route is None:
-            run.route = self.route(tenant, run.attributes, run.route_key)
-        route: Route = run.route
-        return route
+        """The route of a run's latest model call. It is not made the run's own here: that sets trips as well."""
+        route: Route | None = run.route
+        return self.route(tenant, run.attributes, run.route_key) if route is None else route
 
     def totals(self, tenant: Tenant, route: Route, at_ms: int) -> HourTotals:
         """The hourly totals to count in; counting is announced, so that a rollup follows."""
@@ -162,86 +159,111 @@ class Ledger:
         dirty = self._state.dirty
         for scope in route.scopes:
             if scope.segment_ms != segment_ms:
-                if segment_ms < scope.segment_ms:
-                    self._charge_late(tenant, scope, run, cost_nanousd, at_ms)
+                if scope.closed_at(at_ms):
+                    self._charge_late(tenant, scope, cost_nanousd, at_ms)
                     continue
-                self._enter(tenant, scope, run, at_ms)
+                if segment_ms > scope.segment_ms:
+                    self._enter(tenant, scope, at_ms)
             scope.total_nanousd += cost_nanousd
             if not scope.dirty:
                 scope.dirty = True
                 dirty.append(scope)
             if scope.total_nanousd >= scope.trip:
-                scope.at_ms = at_ms
-                self._judge(tenant, scope, run, route)
+                scope.at_ms = max(at_ms, scope.segment_ms)
+                self._judge(tenant, scope, run, at_ms)
 
     def greet(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """A run starts: where a limit is reached already, it is stopped before its first model call."""
         self.charge(tenant, run, route, 0, at_ms)
 
     def raise_limit(self, tenant: Tenant, exception: LimitException) -> None:
-        """An operator raised a budget for a while: judge its scope at once, and never reset its spend."""
+        """An operator raised a budget for a while: judge its scope at once, and never reset its spend.
+
+        A scope in which nothing has been spent yet takes over the new limit when it comes into being.
+        """
+        now_ms = self._state.now_ms
+        ends = self._state.raised_until_ms
+        ends.difference_update([until_ms for until_ms in ends if until_ms < now_ms - KEEP_MS])
+        ends.add(exception.until_ms)
+        self._segment_end_ms = 0
+        tenant.raise_limit(exception, now_ms)
+        self._state.touch(tenant)
         for key in sorted(tenant.scopes):
             scope = tenant.scopes[key]
-            rules = [rule.rule for rule in scope.meter.detectors]
-            if exception.rule in rules and scope.override_key == exception.scope:
+            if scope.watched_by(exception.rule) and scope.override_key == exception.scope:
                 scope.raised[exception.rule] = (exception.limit_nanousd, exception.until_ms)
                 scope.segment_ms = -1
-                self._move_to(tenant.clock_ms)
-                self._enter(tenant, scope, None, tenant.clock_ms)
+                self._judge_now(tenant, scope)
 
     def _move_to(self, at_ms: int) -> None:
         """Find the hour around `at_ms`, and the stretch of it in which no limit changes by itself."""
         window = self._state.policy.calendar.window("hour", at_ms)
         self._hour_start_ms, self._hour_end_ms = window.start_ms, window.end_ms
         start_ms, end_ms = window.start_ms, window.end_ms
-        for boundary_ms in self._state.policy.boundaries_ms:
+        for boundary_ms in (*self._state.policy.boundaries_ms, *self._state.raised_until_ms):
             if start_ms < boundary_ms <= at_ms:
                 start_ms = boundary_ms
             elif at_ms < boundary_ms < end_ms:
                 end_ms = boundary_ms
         self._segment_start_ms, self._segment_end_ms = start_ms, end_ms
 
-    def _enter(self, tenant: Tenant, scope: Scope, run: Run | None, at_ms: int) -> None:
+    def _judge_now(self, tenant: Tenant, scope: Scope) -> None:
+        """A limit may be another one: find out what that means without waiting for spend."""
+        if tenant.clock_ms:
+            self._state.now_ms = tenant.clock_ms
+            if scope.meter.parent is not None and scope.parent is None:
+                scope.parent = tenant.scopes.get((scope.meter.parent.meter_id, *scope.values[:-1]))
+            self._move_to(tenant.clock_ms)
+            self._enter(tenant, scope, tenant.clock_ms)
+            scope.at_ms = scope.present_ms(tenant.clock_ms)
+            self._judge(tenant, scope, None, scope.at_ms)
+
+    def _enter(self, tenant: Tenant, scope: Scope, at_ms: int) -> None:
+        """Move on to the hour around `at_ms`. Whoever enters judges: with the spend that led here, or without any."""
         closed = scope.enter(self._state.policy.calendar, at_ms)
         scope.segment_ms = self._segment_start_ms
+        scope.trip = AT_ONCE
         self._state.touch(scope)
         if closed and scope.history is not None:
             self._state.touch(scope.history)
             for rule in scope.meter.detectors:
                 for finding in rule.hour_closed(scope):
-                    self._found(tenant, scope, rule, finding, run, rule.period())
+                    self._tell(tenant, scope, rule, finding, scope.window(rule.period()), at_ms)
         if scope.parent is not None and scope.parent.segment_ms < scope.segment_ms:
-            self._enter(tenant, scope.parent, run, at_ms)
-        self._judge(tenant, scope, run, None)
+            self._enter(tenant, scope.parent, at_ms)
 
-    def _judge(self, tenant: Tenant, scope: Scope, run: Run | None, route: Route | None) -> None:
-        """Ask the scope's rules what is wrong, stop whoever spends past a limit, and set the next trip."""
+    def _judge(self, tenant: Tenant, scope: Scope, run: Run | None, at_ms: int) -> None:
+        """Ask the scope's rules what is wrong, stop the run that spends past a limit, and set the next trip."""
+        scope.total_nanousd = min(scope.total_nanousd, MAX_NANOUSD)
         trip = NO_TRIP
         for rule in scope.meter.detectors:
+            if rule.relieved(scope):
+                self._relieve(tenant, scope, rule, at_ms)
             for finding in rule.woken(scope):
-                self._found(tenant, scope, rule, finding, run, rule.period())
-            if run is not None and route is not None and rule.standing(scope):
-                self._stop_too(tenant, scope, rule, run)
+                self._tell(tenant, scope, rule, finding, scope.window(rule.period()), at_ms)
+            if run is not None and rule.standing(scope):
+                self._stop_too(tenant, scope, rule, run, at_ms)
             trip = min(trip, rule.next_trip(scope))
         scope.trip = trip
+        scope.stamp = self._state.policy.stamp
 
-    def _found(
-        self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], finding: Finding, run: Run | None, period: Any
-    ) -> None:
-        window = scope.window(period)
-        self._tell(tenant, scope, rule, finding, run, (window.start_ms, window.end_ms), late=False)
+    def _relieve(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], at_ms: int) -> None:
+        """A raised limit is no longer reached: the incident is over, and reaching the new one is another."""
+        incident = self._incidents.find(tenant, rule, (*scope.key, scope.window(rule.period()).start_ms))
+        if incident is not None:
+            self._incidents.resolve(tenant, incident, at_ms, {"limit_raised": True})
 
-    def _charge_late(self, tenant: Tenant, scope: Scope, run: Run, cost_nanousd: int, at_ms: int) -> None:
-        hour_ms = self._state.policy.calendar.window("hour", at_ms).start_ms
-        scope.add_late(at_ms, hour_ms, cost_nanousd)
+    def _charge_late(self, tenant: Tenant, scope: Scope, cost_nanousd: int, at_ms: int) -> None:
+        closed = scope.add_late(self._state.policy.calendar, at_ms, cost_nanousd)
+        scope.at_ms = scope.present_ms(self._state.now_ms)
         self._state.touch(scope)
         if scope.history is not None:
             self._state.touch(scope.history)
         for rule in scope.meter.detectors:
-            for start_ms, end_ms, finding in rule.late(scope, at_ms):
-                self._tell(tenant, scope, rule, finding, run, (start_ms, end_ms), late=True)
-        # The running day or month may hold the late hour: judge those as of the scope's own time.
-        self._judge(tenant, scope, run, None)
+            for window, finding in rule.late(scope, closed, at_ms):
+                self._tell(tenant, scope, rule, finding, window, at_ms)
+        # The running day or month may hold the late hour: judge those as of the scope's present.
+        self._judge(tenant, scope, None, at_ms)
 
     def _tell(
         self,
@@ -249,50 +271,38 @@ class Ledger:
         scope: Scope,
         rule: ScopeDetector[Any],
         finding: Finding,
-        run: Run | None,
-        window_ms: tuple[int, int],
-        *,
-        late: bool,
+        window: Window,
+        at_ms: int,
     ) -> None:
+        late = window.end_ms <= self._state.now_ms
         spending = self._runs_in(tenant, scope) if len(tenant.runs) <= MOST_RUNS_LISTED else []
         top = sorted(spending, key=lambda one: (-one.cost_nanousd, one.unit_id))[:TOP_RUNS]
         top_runs = [{"run_id": one.unit_id, "cost_nanousd": one.cost_nanousd} for one in top]
         finding = replace(finding, evidence={**finding.evidence, "top_runs": top_runs})
         subject = Subject(
-            key=(*scope.key, window_ms[0]),
+            key=(*scope.key, window.start_ms),
             scope=scope.dimensions,
             owner=_single_owner([self.route_of(tenant, one) for one in spending]),
             run_id=None,
-            window_start_ms=window_ms[0],
-            window_end_ms=window_ms[1],
+            window_start_ms=window.start_ms,
+            window_end_ms=window.end_ms,
             late=late,
         )
-        incident = self._incidents.tell(tenant, rule, finding, subject, scope.at_ms)
+        incident = self._incidents.tell(tenant, rule, finding, subject, at_ms)
         action = verdict(rule.settings.mode, finding, outcome=None, late=late)
         if incident is not None and action is not None:
             for one in sorted(self._runs_in(tenant, scope), key=lambda one: one.unit_id):
-                self._order(tenant, incident, one, action, scope, window_ms[1])
-            if run is not None and run.unit_id not in tenant.runs:
-                self._order(tenant, incident, run, action, scope, window_ms[1])
+                self._order(tenant, incident, one, action, at_ms, window.end_ms)
 
-    def _stop_too(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], run: Run) -> None:
+    def _stop_too(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], run: Run, at_ms: int) -> None:
         """The limit was reached before this run came: it is stopped at its first spend here."""
         window = scope.window(rule.period())
-        incident = next(
-            (
-                incident
-                for incident in tenant.incidents.values()
-                if incident.alert.rule == rule.rule
-                and incident.alert.scope == scope.dimensions
-                and incident.alert.window_start_ms == window.start_ms
-            ),
-            None,
-        )
-        if incident is not None and rule.limit_action is not None:
-            self._order(tenant, incident, run, rule.limit_action, scope, window.end_ms)
+        incident = self._incidents.find(tenant, rule, (*scope.key, window.start_ms))
+        if incident is not None and rule.limit_action is not None and self._state.now_ms < window.end_ms:
+            self._order(tenant, incident, run, rule.limit_action, at_ms, window.end_ms)
 
     def _order(
-        self, tenant: Tenant, incident: Incident, run: Run, action: Any, scope: Scope, window_end_ms: int
+        self, tenant: Tenant, incident: Incident, run: Run, action: Action, at_ms: int, window_end_ms: int
     ) -> None:
         if not run.unit_id or run.state != "live":
             return
@@ -300,8 +310,8 @@ class Ledger:
             tenant,
             Target("run", run.unit_id),
             action,
-            incident,
-            scope.at_ms,
+            incident.origin,
+            at_ms,
             spent_nanousd=run.cost_nanousd,
             expires_ms=0 if action == "kill" else window_end_ms,
         )
@@ -348,7 +358,9 @@ class Ledger:
                     value if name == "tenant_id" else OVERFLOW
                     for name, value in zip(meter.group_by, values, strict=True)
                 )
-            scope = tenant.scopes.setdefault((meter.meter_id, *values), Scope(tenant.tenant_id, meter, values))
+            scope = tenant.scopes.get((meter.meter_id, *values)) or Scope(tenant.tenant_id, meter, values)
+            if tenant.scopes.setdefault(scope.key, scope) is scope:
+                scope.raised |= tenant.raised_for(scope)
         if meter.parent is not None and scope.parent is None:
             scope.parent = next(iter(self._scope(tenant, meter.parent, dimensions)))
         yield scope

@@ -8,13 +8,15 @@ from models.incident import Subject
 from models.incidents import Incidents
 from models.ledger import Ledger, Route
 from models.partition import PartitionState
-from models.runs import NO_ROUTE_KEY, Group, RouteKey, Run, RunTree, Session, StopRule
+from models.runs import NO_ROUTE_KEY, Group, RouteKey, Run, RunTree, Session, StopRule, UnitKind
 from models.service_rules import LIVE_RUNS
 from models.tenant import Tenant
 from models.watch import Watch
-from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, UsageMessage
+from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 MINUTE_MS = 60_000
+WEIGHTY_MINUTES = 7 * 24 * 60
+"""How long a run that was stopped, or told of by a limit, is remembered without a message: silence lifts no limit."""
 HOUR_MS = 60 * MINUTE_MS
 G = TypeVar("G", bound=Group)
 
@@ -31,16 +33,21 @@ class Lifecycle:
         self._ledger = ledger
         self._watch = watch
 
-    def policy_changed(self) -> None:
-        """Other rules apply: every run's route and trips are worked out anew at its next message."""
+    def policy_changed(self, tracked: frozenset[UnitKind]) -> None:
+        """Other rules apply: every run's route and trips are worked out anew at its next message.
+
+        Sessions and trees that were not `tracked` so far begin with what is known of their runs.
+        """
         self._watch.policy_changed()
-        for tenant in self._state.tenants.values():
+        new = self._state.policy.tracks - tracked
+        for _, tenant in sorted(self._state.tenants.items()):
             for run in tenant.runs.values():
                 if isinstance(run, Run):
                     run.route = None
-            if "run_tree" in self._state.policy.tracks:
-                for run_id in list(tenant.runs):
-                    self._plant_tree(tenant, run_id)
+            if "session" in new:
+                self._regroup(tenant, tenant.sessions, Session)
+            if "run_tree" in new:
+                self._regroup(tenant, tenant.trees, RunTree)
 
     def run(self, tenant: Tenant, message: UsageMessage, at_ms: int) -> Run:
         """The run of a message. The first message of an unknown run opens it."""
@@ -48,6 +55,8 @@ class Lifecycle:
         if not isinstance(run, Run):
             run = tenant.run(message.run_id) or self._open(tenant, message, at_ms)
         run.clock_ms = tenant.clock_ms
+        if run.state == "idle" and isinstance(message, LlmCall | ToolCall | RunStarted):
+            self._revive(tenant, run, at_ms)
         if message.session_id is not None and run.session_id is None:
             self._join_session(tenant, run, message.session_id, at_ms)
         if not run.declared_root and (message.root_run_id is not None or message.parent_run_id is not None):
@@ -57,6 +66,8 @@ class Lifecycle:
     def route(self, tenant: Tenant, run: Run, message: UsageMessage) -> Route:
         """The route of a message; a run's rules and trips follow that of its latest model call."""
         key = self._route_key(message)
+        if run.route is None and run.stamp == self._state.policy.stamp:
+            run.route = self._ledger.route(tenant, run.attributes, run.route_key)
         if run.route is not None and key == run.route_key:
             known: Route = run.route
             return known
@@ -86,7 +97,10 @@ class Lifecycle:
 
     def finished(self, tenant: Tenant, run: Run, status: str, at_ms: int) -> None:
         """A run has ended: its cost becomes part of what is usual, and its incidents are over."""
-        if run.state == "finished":
+        if run.state != "live":
+            if run.state == "idle":
+                run.state = "finished"
+                self._arm(tenant, run)
             return
         route = self._ledger.route_of(tenant, run)
         totals = self._ledger.totals(tenant, route, at_ms)
@@ -94,14 +108,14 @@ class Lifecycle:
         if not run.unit_id:
             return
         run.state = "finished"
-        stopped = [brake for brake in self._brakes.brakes_of(tenant, run) if brake.stands(at_ms)]
+        stopped = [brake for brake in self._brakes.brakes_of(tenant, run) if brake.stands(self._state.now_ms)]
         if run.cost_nanousd and status != "killed" and not stopped:
             route.cohort.recent.add(run.cost_nanousd)
             self._state.touch(route.cohort)
         evidence: dict[str, Any] = {"run_status": status, "cost_nanousd": run.cost_nanousd}
         for brake in stopped:
             evidence |= self._brakes.stop_evidence(tenant, brake)
-            self._brakes.target_ended(tenant, brake, at_ms)
+        self._brakes.target_ended(tenant, "run", run.unit_id, at_ms)
         self._incidents.resolve_unit(tenant, f"run/{run.unit_id}", at_ms, evidence)
         for group in self._groups(tenant, run):
             group.members.discard(run.unit_id)
@@ -149,7 +163,7 @@ class Lifecycle:
         tenant.runs[message.run_id] = run
         self._arm(tenant, run)
         if "run_tree" in self._state.policy.tracks:
-            self._plant_tree(tenant, message.run_id)
+            self._join(tenant, tenant.trees, RunTree, run.root_run_id, run, at_ms)
         self._ledger.totals(tenant, self.route(tenant, run, message), at_ms).runs_started += 1
         return run
 
@@ -180,33 +194,64 @@ class Lifecycle:
         return tenant.overflow
 
     def _arm(self, tenant: Tenant, run: Run) -> None:
-        header = self._state.policy.header
-        minutes = header.idle_run_minutes if run.state == "live" else header.finished_run_minutes
-        run.due_ms = run.clock_ms + minutes * MINUTE_MS
+        run.due_ms = run.clock_ms + self._kept_ms(run)
         if run.state == "live":
             run.due_ms = min(run.due_ms, run.deadline_ms)
         tenant.wake_at(run.due_ms, "run", (run.unit_id,))
         self._state.touch(run)
 
+    def _kept_ms(self, run: Run) -> int:
+        """How long the run is remembered after its last message."""
+        header = self._state.policy.header
+        match run.state:
+            case "live":
+                return header.idle_run_minutes * MINUTE_MS
+            case "idle":
+                return WEIGHTY_MINUTES * MINUTE_MS
+            case "finished":
+                return header.finished_run_minutes * MINUTE_MS
+
     def _run_due(self, tenant: Tenant, run_id: str, now_ms: int) -> None:
         run = tenant.run(run_id)
         if run is None or run.due_ms != now_ms:
             return
-        header = self._state.policy.header
-        if run.state == "live":
-            route = self._ledger.route_of(tenant, run)
-            if run.deadline_ms <= now_ms:
-                self._watch.wake(tenant, run, run, route, now_ms)
-            if run.clock_ms + header.idle_run_minutes * MINUTE_MS > now_ms:
-                self._arm(tenant, run)
-                return
-            self.finished(tenant, run, "idle", now_ms)
-        elif run.clock_ms + header.finished_run_minutes * MINUTE_MS > now_ms:
+        if run.state == "live" and run.deadline_ms <= now_ms:
+            self._watch.wake(tenant, run, run, self._ledger.route_of(tenant, run), now_ms)
+        if run.clock_ms + self._kept_ms(run) > now_ms:
             self._arm(tenant, run)
-            return
-        self._delete(tenant, run)
+        elif run.state == "live" and self._weighs(tenant, run):
+            self.finished(tenant, run, "idle", now_ms)
+            run.state = "idle"
+            self._arm(tenant, run)
+        else:
+            self.finished(tenant, run, "idle", now_ms)
+            self._delete(tenant, run, now_ms)
 
-    def _delete(self, tenant: Tenant, run: Run) -> None:
+    def _weighs(self, tenant: Tenant, run: Run) -> bool:
+        """Whether forgetting the run would lift something: a command that stands, or a limit half reached."""
+        stopped = any(brake.stands(self._state.now_ms) for brake in self._brakes.brakes_of(tenant, run))
+        return stopped or bool(run.levels)
+
+    def _revive(self, tenant: Tenant, run: Run, at_ms: int) -> None:
+        """A run that was taken for finished goes on, with all that it had used up."""
+        run.state = "live"
+        if run.session_id is not None and "session" in self._state.policy.tracks:
+            self._rejoin(tenant, tenant.sessions, Session, run.session_id, run, at_ms)
+        if "run_tree" in self._state.policy.tracks:
+            self._rejoin(tenant, tenant.trees, RunTree, run.root_run_id, run, at_ms)
+        self._arm(tenant, run)
+
+    def _rejoin(self, tenant: Tenant, groups: dict[str, G], kind: type[G], group_id: str, run: Run, at_ms: int) -> None:
+        if (group := groups.get(group_id)) is None:
+            self._join(tenant, groups, kind, group_id, run, at_ms)
+        else:
+            group.members.add(run.unit_id)
+            self._state.touch(group)
+
+    def _delete(self, tenant: Tenant, run: Run, now_ms: int) -> None:
+        # A call that came after the end may have opened incidents again.
+        self._incidents.resolve_unit(tenant, f"run/{run.unit_id}", now_ms, {"cost_nanousd": run.cost_nanousd})
+        self._brakes.target_ended(tenant, "run", run.unit_id, now_ms)
         del tenant.runs[run.unit_id]
         self._state.forget(run)
         self._state.touch(tenant)  # the clock stood in the run's row
@@ -221,12 +266,15 @@ class Lifecycle:
         idle_ms = group.last_ms + self._state.policy.header.idle_run_minutes * MINUTE_MS
         if group.members or idle_ms > now_ms:
             wait_ms = self._state.policy.header.idle_run_minutes * MINUTE_MS
-            group.due_ms = min(max(idle_ms, now_ms + wait_ms if idle_ms <= now_ms else 0), group.deadline_ms)
+            group.due_ms = max(idle_ms, now_ms + wait_ms if idle_ms <= now_ms else 0)
+            if group.deadline_ms > now_ms:
+                group.due_ms = min(group.due_ms, group.deadline_ms)
             tenant.wake_at(group.due_ms, group.kind, (group.unit_id,))
             self._state.touch(group)
             return
         evidence = {"cost_nanousd": group.cost_nanousd}
         self._incidents.resolve_unit(tenant, f"{group.unit_kind}/{unit_id}", now_ms, evidence)
+        self._brakes.target_ended(tenant, group.unit_kind, unit_id, now_ms)
         del groups[unit_id]
         self._state.forget(group)
 
@@ -261,13 +309,17 @@ class Lifecycle:
             return
         tree = self._group(tenant, tenant.trees, RunTree, root_id, at_ms)
         if was_root:
-            self._absorb(tenant, tree, former)
+            self._absorb(tenant, tree, former, at_ms)
         else:
             former.move_to(tree, run)
             self._state.touch(former)
+            self._state.touch(tree)
+        run.forget_route()  # the tree's trips are set with the run's, at the message that follows
+        self._brakes.joined(tenant, run, at_ms)
 
-    def _absorb(self, tenant: Tenant, tree: RunTree, former: RunTree) -> None:
+    def _absorb(self, tenant: Tenant, tree: RunTree, former: RunTree, at_ms: int) -> None:
         """What looked like a root has a root of its own: its whole tree moves over."""
+        self._incidents.resolve_unit(tenant, f"run_tree/{former.unit_id}", at_ms, {"part_of": tree.unit_id})
         tree.add(former)
         for run_id in sorted(former.members):
             member = tenant.run(run_id)
@@ -279,16 +331,24 @@ class Lifecycle:
         self._state.forget(former)
         self._state.touch(tree)
 
-    def _plant_tree(self, tenant: Tenant, run_id: str) -> None:
-        run = tenant.run(run_id)
-        if run is not None and run.root_run_id not in tenant.trees:
-            self._join(tenant, tenant.trees, RunTree, run.root_run_id, run, run.started_ms)
+    def _regroup(self, tenant: Tenant, groups: dict[str, G], kind: type[G]) -> None:
+        """Count every known run in its group, from nothing: groups of an earlier policy have missed what came since."""
+        for group in groups.values():
+            self._incidents.resolve_unit(tenant, f"{group.unit_kind}/{group.unit_id}", tenant.clock_ms, {})
+            self._state.forget(group)
+        groups.clear()
+        for run_id in sorted(tenant.runs):
+            run = tenant.run(run_id)
+            group_id = None if run is None else run.session_id if kind is Session else run.root_run_id
+            if run is not None and group_id is not None:
+                self._join(tenant, groups, kind, group_id, run, run.started_ms)
 
     def _join(self, tenant: Tenant, groups: dict[str, G], kind: type[G], group_id: str, run: Run, at_ms: int) -> None:
         group = self._group(tenant, groups, kind, group_id, at_ms)
         group.add(run)
-        group.members.add(run.unit_id)
-        run.route = None  # its trips are set with the run's, at the message that follows
+        if run.state == "live":
+            group.members.add(run.unit_id)
+        run.forget_route()  # its trips are set with the run's, at the message that follows
         self._state.touch(group)
 
     def _group(self, tenant: Tenant, groups: dict[str, G], kind: type[G], group_id: str, at_ms: int) -> G:

@@ -98,6 +98,10 @@ def read_policy(raw: Mapping[str, Any]) -> Policy:
     except ValidationError as error:
         faults += _faults("", error)
         header = PolicyHeader()
+    try:
+        Calendar(header.timezone)  # the machine may know zones that the shipped rules do not have
+    except ValueError as error:
+        faults.append(f"timezone: {error}; use a name such as Europe/Berlin")
     rules: list[Detector[Any]] = []
     for table, detector in REGISTRY.items():
         rules += _read_table(table, detector, raw.get(table, []), faults)

@@ -58,15 +58,19 @@ def _group(kind: type[Session] | type[RunTree]) -> Callable[[PartitionState, Ten
 
 
 def _tenant(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
-    del state, parts
+    del parts
     tenant.read(read_fields(value))
     tenant.row_hash = digest
+    state.raised_until_ms.update(until_ms for *_, until_ms in tenant.raised)
 
 
 def _scope(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
     scope = _find_scope(state, tenant, parts)
     scope.read(read_fields(value))
     scope.row_hash = digest
+    if scope.stamp != state.policy.stamp:
+        scope.segment_ms = -1
+    state.raised_until_ms.update(until_ms for _, until_ms in scope.raised.values())
 
 
 def _history(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:

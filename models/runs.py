@@ -225,7 +225,8 @@ def frozen(value: Any) -> Any:
     return tuple(frozen(item) for item in value) if isinstance(value, list) else value
 
 
-RunState = Literal["live", "finished"]
+RunState = Literal["live", "idle", "finished"]
+"""`idle`: taken for finished, but its counters are kept in case it goes on."""
 
 
 class Run(Unit):
@@ -255,6 +256,11 @@ class Run(Unit):
         self.trail = Trail()
         self.route: Any = None
         self.route_key: RouteKey = NO_ROUTE_KEY
+
+    def forget_route(self) -> None:
+        """Other rules may apply from its next message on: its route and trips are to be worked out anew."""
+        self.route = None
+        self.stamp = 0
 
     def header(self) -> tuple[int, int]:
         return self.due_ms, self.clock_ms

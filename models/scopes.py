@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from models.detectors.base import ScopeDetector
 
 NO_TRIP = 1 << 62
+AT_ONCE = -1
+"""A trip below any total: the next spend is judged."""
 TOLD_PERIODS = 32
 """Periods per rule whose told levels are remembered: more than the 24 hours in which a late event can return."""
 
@@ -92,8 +94,8 @@ class Scope(Row):
     """One distinct value of a meter's dimensions. `total_nanousd` only ever grows; periods are differences of it."""
 
     __slots__ = (
-        "at_ms", "breached", "history", "meter", "parent", "periods", "raised", "segment_ms", "tenant_id", "told",
-        "total_nanousd", "trip", "values",
+        "at_ms", "breached", "history", "meter", "parent", "periods", "raised", "segment_ms", "stamp", "tenant_id",
+        "told", "total_nanousd", "trip", "values",
     )  # fmt: skip
     kind = "scope"
 
@@ -106,6 +108,8 @@ class Scope(Row):
         self.trip = NO_TRIP
         self.segment_ms = -1
         """Start of the stretch of time for which `trip` holds; another one means: look again."""
+        self.stamp = 0
+        """`Policy.stamp` of the policy that `trip` was set by."""
         self.at_ms = 0
         self.breached = False
         """Whether the running hour was found too expensive, so that it stays out of the baseline."""
@@ -130,6 +134,18 @@ class Scope(Row):
     def override_key(self) -> str:
         """What the policy's `overrides` and `exceptions` call it: the values in order, joined by `/`."""
         return "/".join(self.values)
+
+    def follow(self, meter: Meter) -> None:
+        """Another policy watches: forget what followed from the old one, and keep what was spent."""
+        self.meter = meter
+        self.parent = None
+        self.segment_ms = -1
+        if meter.keeps_history and self.history is None:
+            self.history = ScopeHistory(self.tenant_id, self.key)
+
+    def watched_by(self, rule: str) -> bool:
+        """Whether the rule of that name limits it."""
+        return any(detector.rule == rule for detector in self.meter.detectors)
 
     def window(self, period: Period) -> Window:
         """The current period."""
@@ -214,10 +230,16 @@ class Scope(Row):
 
     def fields(self) -> tuple[Any, ...]:
         periods = {period: spend.fields() for period, spend in self.periods.items()}
-        return (self.total_nanousd, self.breached, self.at_ms, periods, self.told, self.raised)
+        return (
+            self.total_nanousd, self.breached, self.at_ms, periods, self.told, self.raised, self.segment_ms, self.trip,
+            self.stamp,
+        )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
-        """Take over what the scope's row holds."""
-        self.total_nanousd, self.breached, self.at_ms, periods, self.told, raised = fields
+        """Take over what the scope's row holds, the trip included: what it followed from may have changed since."""
+        (
+            self.total_nanousd, self.breached, self.at_ms, periods, self.told, raised, self.segment_ms, self.trip,
+            self.stamp,
+        ) = fields  # fmt: skip
         self.raised = {rule: (limit, until_ms) for rule, (limit, until_ms) in raised.items()}
         self.periods = {period: PeriodSpend(*spend) for period, spend in periods.items()}

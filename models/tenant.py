@@ -11,6 +11,10 @@ from models.runs import Run, RunTree, Session
 from models.scopes import Scope
 from models.totals import HourTotals
 from schemas.control import TargetType
+from schemas.operator import LimitException
+
+MOST_RAISED = 999
+"""Exceptions of one tenant that are remembered beside the newest."""
 
 Timer = tuple[int, str, tuple[str, ...]]
 """due_ms, kind of row, its key within the tenant. Ties fall in the order of the names: never by chance."""
@@ -20,7 +24,7 @@ class Tenant(Row):
     """A tenant's time is its own: it moves with the tenant's messages, so that partitioning changes nothing."""
 
     __slots__ = (
-        "brakes", "clock_ms", "cohorts", "commands", "incidents", "kill_times_ms", "overflow", "overflowing",
+        "brakes", "clock_ms", "cohorts", "commands", "incidents", "kill_times_ms", "overflow", "raised",
         "routes", "runs", "scopes", "sessions", "stale_events", "stale_nanousd", "tenant_id", "timers", "totals",
         "trees", "unit_incidents", "unpriced",
     )  # fmt: skip
@@ -51,15 +55,34 @@ class Tenant(Row):
         self.stale_events = 0
         self.stale_nanousd = 0
         """What arrived more than a day late: counted, not alerted."""
-        self.overflowing = False
+        self.raised: list[tuple[str, str, int, int]] = []
+        """(rule, scope, limit in nano-dollars, until): exceptions that operators ordered, scopes to come included."""
         self.overflow: Run | None = None
         """Stands for all runs beyond the limit of live runs."""
         self.timers: list[Timer] = []
         self.routes: dict[Any, Any] = {}
 
+    def raise_limit(self, exception: LimitException, now_ms: int) -> None:
+        """Remember an exception until its end, in place of an earlier one about the same."""
+        about = (exception.rule, exception.scope)
+        standing = [one for one in self.raised if one[:2] != about and now_ms < one[3]]
+        self.raised = [*standing[-MOST_RAISED:], (*about, exception.limit_nanousd, exception.until_ms)]
+
+    def raised_for(self, scope: Scope) -> dict[str, tuple[int, int]]:
+        """Rule -> (limit in nano-dollars, until) for a scope that has just come into being."""
+        return {
+            rule: (limit_nanousd, until_ms)
+            for rule, key, limit_nanousd, until_ms in self.raised
+            if key == scope.override_key and scope.watched_by(rule)
+        }
+
     def wake_at(self, due_ms: int, kind: str, key: tuple[str, ...]) -> None:
         """Have `kind` and `key` looked at once the tenant's time reaches `due_ms`."""
         heappush(self.timers, (due_ms, kind, key))
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether something may fall due by `now_ms`."""
+        return bool(self.timers) and self.timers[0][0] <= now_ms
 
     def next_timer(self, now_ms: int) -> Timer | None:
         """Take the earliest timer that is due."""
@@ -82,12 +105,13 @@ class Tenant(Row):
 
     def fields(self) -> tuple[Any, ...]:
         return (
-            self.clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, self.overflowing,
+            self.clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, self.raised,
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the tenant's row holds. Its clock may be behind: live runs carry a later one."""
         (
-            clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, self.overflowing,
+            clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, raised,
         ) = fields  # fmt: skip
+        self.raised = [(rule, scope, limit, until_ms) for rule, scope, limit, until_ms in raised]
         self.clock_ms = max(self.clock_ms, clock_ms)

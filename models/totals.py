@@ -1,5 +1,7 @@
 """Hourly totals of a workflow, sent out as rollups a few seconds after they changed."""
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from models.rows import Row
@@ -17,6 +19,8 @@ COUNTERS = (
     "cost_nanousd", "calls", "tool_calls", "retries", "errors", "input_tokens", "output_tokens", "unpriced_calls",
     "unpriced_tokens", "runs_started", "runs_finished", "accepted", "edited", "rejected", "escalated",
 )  # fmt: skip
+
+_read_counters: Callable[[Any], tuple[int, ...]] = attrgetter(*COUNTERS)
 
 
 class HourTotals(Row):
@@ -70,8 +74,11 @@ class HourTotals(Row):
     def fields(self) -> tuple[Any, ...]:
         return (self.end_ms, self.flush_ms, *self._counters())
 
-    def _counters(self) -> list[int]:
-        return [min(getattr(self, name), MAX_INTEGER) for name in COUNTERS]
+    def _counters(self) -> tuple[int, ...]:
+        counters = _read_counters(self)
+        if max(counters) > MAX_INTEGER:
+            return tuple(min(counter, MAX_INTEGER) for counter in counters)
+        return counters
 
     @classmethod
     def read(cls, parts: tuple[str, ...], due_ms: int, fields: tuple[Any, ...]) -> "HourTotals":

@@ -1,15 +1,16 @@
 """Watching runs, sessions and run trees: counters, the rules woken by them, and the rules about order."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from models.brakes import Brakes
-from models.detectors.base import Detector
+from models.detectors.base import Detector, UnitDetector
 from models.finding import Finding
 from models.incident import Subject
 from models.incidents import Incidents
 from models.ledger import Route
 from models.partition import PartitionState
-from models.runs import Group, Run, Unit
+from models.runs import MAX_NANOUSD, Group, Run, Unit
 from models.tenant import Tenant
 from models.verdict import verdict
 from schemas.control import Target
@@ -79,7 +80,8 @@ class Watch:
         """Ask a unit's rules what is wrong with it, and set its next trips."""
         if not unit.unit_id:
             return
-        unit.now_ms = max(unit.now_ms, at_ms)
+        unit.now_ms = max(unit.last_ms, at_ms)
+        unit.cost_nanousd = min(unit.cost_nanousd, MAX_NANOUSD)
         for rule in route.unit_rules(unit.unit_kind):
             for finding in rule.woken(unit, route.cohort):
                 self._tell(tenant, unit, run, route, rule, finding, at_ms)
@@ -90,13 +92,20 @@ class Watch:
         unit.clear_trips()
         if not unit.unit_id:
             return
-        for rule in route.unit_rules(unit.unit_kind):
+        unit.stamp = self._state.policy.stamp
+        for rule in self._trip_rules(unit, route):
             for counter, value in rule.trips(unit, route.cohort).items():
                 unit.lower_trip(counter, value)
         if unit.deadline_ms < unit.due_ms:
             unit.due_ms = unit.deadline_ms
             tenant.wake_at(unit.due_ms, unit.kind, (unit.unit_id,))
-            self._state.touch(unit)
+        self._state.touch(unit)
+
+    def _trip_rules(self, unit: Unit, route: Route) -> Iterable[UnitDetector[Any]]:
+        """A session's or tree's runs may be under different rules, and none may undo the trips of another's."""
+        if isinstance(unit, Run):
+            return route.run_rules
+        return [rule for rule in self._state.policy.unit_rules if rule.per == unit.unit_kind]
 
     def unpriced(self, tenant: Tenant, route: Route, call: LlmCall, at_ms: int) -> int:
         """Count a call nobody can price. Returns what the policy has it cost, else 0: told apart, never silent."""
@@ -110,6 +119,7 @@ class Watch:
         day = tenant.unpriced.setdefault(model, [day_ms, 0, 0])
         if day[0] < day_ms:
             day[:] = [day_ms, 0, 0]
+        day_ms = day[0]
         day[1] += 1
         day[2] += tokens
         self._state.touch(tenant)
@@ -131,10 +141,11 @@ class Watch:
         if tracks == RUNS_ONLY or not run.unit_id:
             return ()
         groups: list[Group] = []
-        if "session" in tracks and run.session_id is not None:
-            groups.append(tenant.sessions[run.session_id])
-        if "run_tree" in tracks:
-            groups.append(tenant.trees[run.root_run_id])
+        # A finished run may outlive its group; its late calls count in no other.
+        if "session" in tracks and (session := tenant.sessions.get(run.session_id or "")) is not None:
+            groups.append(session)
+        if "run_tree" in tracks and (tree := tenant.trees.get(run.root_run_id)) is not None:
+            groups.append(tree)
         return tuple(groups)
 
     def _seen(self, unit: Unit, at_ms: int) -> None:
@@ -171,7 +182,8 @@ class Watch:
         if incident is None or action is None or (unit is run and run.state != "live"):
             return
         for target in self._targets(tenant, unit):
-            self._brakes.order(tenant, target, action, incident, at_ms, spent_nanousd=_spent(tenant, target, unit))
+            spent_nanousd = _spent(tenant, target, unit)
+            self._brakes.order(tenant, target, action, incident.origin, at_ms, spent_nanousd=spent_nanousd)
 
     def _targets(self, tenant: Tenant, unit: Unit) -> list[Target]:
         """Whom to command. A tree is one target; members that never named their root are told one by one."""

@@ -40,6 +40,7 @@ def _worker(options: Options) -> int:
     from streams.logs import fields, start_logging
     from streams.metrics import Metrics
     from streams.settings import read_settings, unknown_variables
+    from streams.slots import claim_slot
     from streams.watchdog import Watchdog
     from streams.worker import Worker, healthy
 
@@ -51,6 +52,8 @@ def _worker(options: Options) -> int:
     if settings.engine_key is None:
         log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
     metrics = Metrics()
+    slot = claim_slot(settings)  # held until the process ends
+    settings = settings.model_copy(update={"slot": slot.name})
     worker = Worker(settings, metrics)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
@@ -62,6 +65,7 @@ def _worker(options: Options) -> int:
     finally:
         if stop_serving is not None:
             stop_serving()
+        slot.release()
     return 0
 
 

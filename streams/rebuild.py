@@ -1,7 +1,7 @@
 """State made again from the input, where the changelog cannot be trusted.
 
 Everything up to the group's committed offset has been published already, so that only the state is wanted: effects are
-dropped. What comes after is left to the worker. Stop the workers first: theirs is the same transactional id.
+dropped. What comes after is left to the worker. Stop the workers first.
 """
 
 import sys
@@ -137,7 +137,7 @@ def _operator_key(settings: Settings) -> bytes | None:
 def _producer(settings: Settings) -> Producer:
     producer = Producer(
         settings.kafka()
-        | {"transactional.id": f"{settings.prefix}engine-{settings.slot}", "retry.backoff.ms": 2, "linger.ms": 1}
+        | {"transactional.id": f"{settings.prefix}engine-rebuild", "retry.backoff.ms": 2, "linger.ms": 1}
     )
     producer.init_transactions(TIMEOUT_S)
     return producer

@@ -35,13 +35,15 @@ class Settings(BaseModel):
     partitions: Positive = 6
     """Partitions that `topics apply` creates for usage.v1, operator.v1 and state.v1."""
     replication: Positive = 1
-    slot: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "0"
-    """This worker's place among its siblings: stable over restarts, and held by one process at a time."""
+    slot: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
+    """This worker's name among its siblings; unset, the host's name and the lowest number free on it."""
     policy: Path | None = None
     """Policy file in force while policy.v1 is empty."""
     policy_name: str = "default"
     """The key of policy.v1 whose value is in force."""
-    batch_records: Positive = 5000
+    batch_records: Positive = 20_000
+    """At most so many records in a transaction. Only a worker that is behind takes so many: a row is then written once
+    for many events."""
     batch_wait_ms: Positive = 10
     tick_ms: Positive = 1000
     session_timeout_ms: Positive = 10_000

@@ -61,6 +61,8 @@ class Transactions:
                 "queue.buffering.max.messages": 1_000_000,
                 "queue.buffering.max.kbytes": 1_048_576,
                 "message.max.bytes": 4 * 1024 * 1024,
+                "partitioner": "murmur2_random",  # as clients in Java have it, so that a key has one home
+                "delivery.report.only.error": True,  # commit tells of success for all at once
                 # After a commit the broker still writes markers, and the next transaction is told to come again:
                 # with the default of 100 ms every small transaction takes that long.
                 "retry.backoff.ms": 2,
@@ -99,9 +101,9 @@ class Transactions:
                 record = self._records.of(effect)
                 self._send(record.topic, record.value, record.key, headers=record.headers)
             self._crash("effects_sent")
-            for key, value in partition.engine.take_rows():
-                outcome.rows += 1
-                self._send(self._state_topic, value, key, partition.number)
+            rows = partition.engine.take_rows()
+            self._send_rows(rows, partition.number)
+            outcome.rows += len(rows)
             fence = write_fence(partition.fence(partition_count))
             self._send(self._state_topic, fence, FENCE_KEY, partition.number)
             offsets += self._offsets(partition)
@@ -110,6 +112,15 @@ class Transactions:
     def _offsets(self, partition: Partition) -> list[TopicPartition]:
         inputs = (("usage.v1", partition.usage_offset), ("operator.v1", partition.operator_offset))
         return [TopicPartition(self._settings.topic(topic), partition.number, offset + 1) for topic, offset in inputs]
+
+    def _send_rows(self, rows: list[tuple[bytes, bytes | None]], partition: int) -> None:
+        """Many per batch, so the loop holds nothing but the call itself."""
+        produce, topic = self._producer.produce, self._state_topic
+        for key, value in rows:
+            try:
+                produce(topic, value, key, partition)
+            except BufferError:
+                self._send(topic, value, key, partition)
 
     def _send(self, topic: str, value: bytes | None, key: bytes, partition: int = -1, headers: Any = None) -> None:
         while True:

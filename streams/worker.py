@@ -27,7 +27,7 @@ from confluent_kafka.admin import AdminClient
 from models.policy import Policy
 from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, SpendfuseError, StateError
-from streams.clock import monotonic_ms, pause, seconds
+from streams.clock import PartitionClock, monotonic_ms, pause, seconds
 from streams.crash_points import VARIABLE, CrashPoints
 from streams.fence import FENCE_KEY, check_fence, check_reach, read_fence
 from streams.logs import fields
@@ -45,10 +45,18 @@ log = logging.getLogger("spendfuse.worker")
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
 BACKOFF_S = 0.5
+SLOT_MEMORY_MS = 30_000
+"""A second process in our slot takes our transactional id, and within so much time our place in the group."""
 
 
 class FencedOut(SpendfuseError):  # it says what has happened
     """Another process holds this worker's slot."""
+
+
+class PlaceLost(SpendfuseError):  # an event in the loop, not a fault of anybody's
+    """The group has given this consumer's place to another one: maybe to a second process, maybe only to our own
+    attempt to join again, whose answer was lost with the broker that gave it.
+    """
 
 
 class Worker:
@@ -65,6 +73,7 @@ class Worker:
         self._partition_count = 0
         self._policy: Policy
         self._stopping = False
+        self._producer_lost_ms = -SLOT_MEMORY_MS
         self._crash = CrashPoints(os.environ.get(VARIABLE))
         self._reporter = Reporter(metrics)
         self.beat_ms = monotonic_ms()
@@ -80,6 +89,16 @@ class Worker:
         policies = Policies(self._settings, self._metrics)
         self._policy = policies.first()
         transactions = Transactions(self._settings, Records(self._settings), self._crash)
+        log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.version))
+        try:
+            while not self._stopping:
+                self._take_part(policies, transactions)
+        finally:
+            policies.close()
+        log.info("worker stopped")
+
+    def _take_part(self, policies: Policies, transactions: Transactions) -> None:
+        """Work as a member of the group, until asked to stop or until the place in it is lost."""
         consumer = Consumer(self._consumer_config())
         consumer.subscribe(
             [self._usage_topic, self._operator_topic],
@@ -87,13 +106,32 @@ class Worker:
             on_revoke=self._revoked,
             on_lost=self._revoked,
         )
-        log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.version))
         try:
             self._loop(consumer, policies, transactions)
+        except PlaceLost as lost:
+            log.warning("the group gave our place away; joining again", extra=fields(error=str(lost)))
+            self._check_slot(consumer, transactions)
+            self._pause()
         finally:
             consumer.close()
-            policies.close()
-        log.info("worker stopped")
+
+    def _check_slot(self, consumer: Consumer, transactions: Transactions) -> None:
+        """Raise `FencedOut` if a second process has this slot: it has then taken our transactional id as well.
+
+        The transaction tried here cannot be committed, because the group refuses its offsets; how it fails tells.
+        """
+        owned = list(self._partitions.values())
+        self._partitions.clear()
+        taken = monotonic_ms() < self._producer_lost_ms + SLOT_MEMORY_MS
+        if owned and not taken:
+            try:
+                transactions.commit(owned, consumer, self._partition_count)
+            except Aborted:
+                return
+            except ProducerLost:
+                taken = True
+        if taken:
+            raise FencedOut(f"another worker has taken slot {self._settings.slot!r}; give each its own SPENDFUSE_SLOT")
 
     def _loop(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> None:
         wait_s = self._settings.batch_wait_ms / 1000
@@ -102,7 +140,11 @@ class Worker:
             started = seconds()
             messages = consumer.consume(self._settings.batch_records, wait_s)  # 1
             taken = self._metrics.step("take", started)
-            self.beat_ms = now_ms = monotonic_ms()
+            now_ms = monotonic_ms()
+            if now_ms - self.beat_ms > PartitionClock.SLACK_MS:
+                # We stood still: what was appended meanwhile is read before time may pass it.
+                next_tick_ms = now_ms + self._settings.tick_ms
+            self.beat_ms = now_ms
             self._crash("taken")
             if messages:
                 self._decide(messages)  # 2, 3
@@ -139,8 +181,8 @@ class Worker:
             partition = self._partitions.get(message.partition())
             if partition is not None and message.topic() == self._usage_topic:
                 partition.clock.caught_up = True
-        elif error.code() == KafkaError.FENCED_INSTANCE_ID:
-            raise FencedOut(f"another worker has taken slot {self._settings.slot!r}; give each its own SPENDFUSE_SLOT")
+        elif error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL):
+            raise PlaceLost(error.str())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise BrokerError(f"the input does not reach back to where the state ends: {error.str()}")
         elif error.fatal():
@@ -173,6 +215,7 @@ class Worker:
             self._start_over(consumer, str(aborted))
         except ProducerLost as lost:
             log.warning("the producer is renewed", extra=fields(error=str(lost)))
+            self._producer_lost_ms = monotonic_ms()
             transactions.renew()
             self._start_over(consumer, str(lost))
         else:
@@ -212,7 +255,23 @@ class Worker:
         self._metrics.partitions.set(0)
 
     def _restore(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
-        """Read the state of these partitions back. Returns where to go on reading, per input partition."""
+        """Read the state of these partitions back. Returns where to go on reading, per input partition.
+
+        A broker that does not answer is asked again, for as long as a restore may take. Raises `BrokerError` then.
+        """
+        deadline = seconds() + self._settings.restore_timeout_s
+        while True:
+            try:
+                return self._restore_once(consumer, numbers)
+            except KafkaException as error:
+                said = error.args[0].str()
+            self._partitions.clear()
+            if seconds() > deadline or self._stopping:
+                raise BrokerError(f"the state could not be read back: {said}")
+            log.warning("the state is not read back yet", extra=fields(error=said))
+            self._pause()
+
+    def _restore_once(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
         started = seconds()
         inputs = [
             TopicPartition(topic, number) for number in numbers for topic in (self._usage_topic, self._operator_topic)

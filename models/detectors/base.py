@@ -134,9 +134,7 @@ class BrakeDetector(Detector[S]):
     """Watches whether commands are obeyed."""
 
     @abstractmethod
-    def call_after(
-        self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int
-    ) -> Finding | None:
+    def call_after(self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int) -> Finding | None:
         """A call that a killed target made all the same; it was appended at `now_ms`."""
 
     @abstractmethod

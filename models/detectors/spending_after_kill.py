@@ -28,9 +28,7 @@ class SpendingAfterKill(BrakeDetector[SpendingAfterKillSettings]):
     defaults = ({"name": "spending-after-kill"},)
     always_on = True
 
-    def call_after(
-        self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int
-    ) -> Finding | None:
+    def call_after(self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int) -> Finding | None:
         began_ms = min(_began_ms(call), now_ms)  # its own clock may run ahead
         if began_ms <= brake.issued_ms + self.settings.grace_seconds * 1000:
             return None

@@ -12,7 +12,7 @@ from schemas.topics import topic_name
 from streams.kafka_admin import admin_client
 from streams.topics import apply
 from tests.bench.load import Event
-from tests.bench.machine import OTHER_CORE, on_core
+from tests.bench.machine import ANY_CORE, OTHER_CORE, on_core
 from tests.support.kafka import delete_topics, find_sources, start_kafka
 
 FLUSH_TIMEOUT_S = 120.0
@@ -20,13 +20,13 @@ HOUR_MS = 3_600_000
 
 
 @contextmanager
-def bench_broker() -> Iterator[str]:
-    """The address of a real Apache Kafka; one that the bench starts itself runs on the other core.
+def bench_broker(core: int = OTHER_CORE) -> Iterator[str]:
+    """The address of a real Apache Kafka; one that the bench starts itself runs on `core`.
 
     Raises:
         KafkaUnavailableError: there is none on this machine; the message says why.
     """
-    with on_core(OTHER_CORE):
+    with on_core(core):
         kafka = start_kafka()
     try:
         yield kafka.bootstrap
@@ -34,10 +34,10 @@ def bench_broker() -> Iterator[str]:
         kafka.stop()
 
 
-def broker_note() -> str:
-    """Where the broker comes from."""
+def broker_note(core: int = OTHER_CORE) -> str:
+    """Where the broker comes from, and where it runs."""
     source = find_sources()
-    pinned = "pinned to the other core" if source.usable[:1] == ("local",) else "not pinned by the bench"
+    pinned = "pinned to the other core" if core != ANY_CORE and source.usable[:1] == ("local",) else "not pinned"
     return f"broker: {source}, one partition, one copy, {pinned}"
 
 
@@ -54,8 +54,8 @@ def fresh_topics(bootstrap: str) -> Iterator[str]:
 
 def make_topic(bootstrap: str, name: str) -> None:
     """Create a topic of one partition."""
-    future = admin_client(bootstrap).create_topics([NewTopic(name, 1, 1)])[name]
-    future.result(30)
+    admin = admin_client(bootstrap)  # held in a name: the request dies with its client
+    admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)
 
 
 def fill(bootstrap: str, prefix: str, events: Iterable[Event]) -> int:

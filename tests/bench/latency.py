@@ -1,9 +1,8 @@
 """From a cause to its command: an event passes a run's cap, and a read_committed consumer sees the kill."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -15,16 +14,17 @@ from schemas.topics import topic_name
 from tests.bench.broker import bench_broker, broker_note, fast_producer, fill, fresh_topics, send
 from tests.bench.engine import describe, policy_file
 from tests.bench.load import Event, Shape, UsageLoad
-from tests.bench.machine import OTHER_CORE, on_core
+from tests.bench.machine import ANY_CORE
 from tests.bench.report import Part, percentile
-from tests.bench.worker_process import WorkerProcess
+from tests.bench.worker_process import Sample, WorkerProcess
 
 POLICY = "plain"
 LIVE_RUNS = 5_000
 CAUSES_PER_S = 10
 COST_NANOUSD = 41 * 10**9
 """Above the cap of a run in the bench's policies."""
-LEAD_MS = 500
+WARM_UP_S = 5
+"""How long a rate is offered before the first cause: a new broker's Java is slow at first."""
 TIMEOUT_S = 60.0
 SETTLE_S = 2.0
 """How long commands may still arrive after the last event."""
@@ -35,7 +35,8 @@ class Planned(NamedTuple):
 
     event: Event
     due_s: float
-    is_cause: bool
+    """Seconds after the first one."""
+    cause_id: str | None
 
 
 class Round(NamedTuple):
@@ -44,42 +45,134 @@ class Round(NamedTuple):
     waits_ms: list[float]
     offered_per_s: float
     unanswered: int
+    batch_ms: float
+    """Mean of the worker's batches, from taking one to its commit."""
+    busy: float
+    """Share of its core that the worker used."""
 
 
 def measure(rates: Sequence[int], seconds: int, rounds: int) -> Part:
     """Offer each rate for some seconds, each time to a new worker."""
     part = Part("latency", "from produce() of the causing event to the command at a read_committed consumer")
-    with bench_broker() as bootstrap:
-        part.notes = [broker_note(), describe(POLICY)]
+    with bench_broker(ANY_CORE) as bootstrap:
+        part.notes = [broker_note(ANY_CORE), describe(POLICY)]
         for rate in rates:
             found = [_run_round(bootstrap, rate, seconds) for _ in range(rounds)]
             for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
                 waits = [percentile(each.waits_ms, share) for each in found]
                 part.add(f"{rate:,} events/s offered: {name}", "ms", waits)
             part.add(f"{rate:,} events/s offered: sent", "events/s", [each.offered_per_s for each in found])
+            part.add(f"{rate:,} events/s offered: worker's mean batch", "ms", [each.batch_ms for each in found])
+            part.add(f"{rate:,} events/s offered: worker's core used", "share", [each.busy for each in found])
             part.add(f"{rate:,} events/s offered: no command seen", "causes", [each.unanswered for each in found])
     part.notes.append(
-        f"{CAUSES_PER_S * seconds} causes a round; the producer waits 1 ms to fill batches, broker, producer and "
-        "consumer share one core"
+        f"{CAUSES_PER_S * seconds} causes a round, after {WARM_UP_S} s without; the producer waits 1 ms to fill batches"
     )
+    part.notes.append("nothing is pinned: broker, worker, producer and consumer share all cores")
     return part
 
 
 def _run_round(bootstrap: str, rate: int, seconds: int) -> Round:
-    with fresh_topics(bootstrap) as prefix, WorkerProcess(bootstrap, prefix, policy_file(POLICY)) as worker:
+    with fresh_topics(bootstrap) as prefix, _worker(bootstrap, prefix) as worker:
         load = UsageLoad(Shape(int(time.time() * 1000), rate, LIVE_RUNS))
         opening = fill(bootstrap, prefix, load.opening())
-        worker.watch(lambda sample: sample.applied >= opening, TIMEOUT_S)
-        with on_core(OTHER_CORE), _watcher(bootstrap, topic_name(prefix, "control.v1")) as connection:
-            plan, start_ms = _plan(rate, seconds)
+        before = worker.watch(lambda sample: sample.applied >= opening, TIMEOUT_S)[-1]
+        with _watcher(bootstrap, topic_name(prefix, "control.v1")) as connection:
+            plan = list(_plan(load, rate, seconds))
             sent, took_s = _offer(bootstrap, topic_name(prefix, "usage.v1"), plan)
+            after = worker.watch(lambda _: True, TIMEOUT_S)[-1]
             time.sleep(SETTLE_S)
             connection.send("enough")
             seen: dict[str, float] = connection.recv()
     waits = [1000 * (seen[cause] - at_s) for cause, at_s in sent.items() if cause in seen]
-    return Round(waits, len(plan) / took_s, len(sent) - len(waits))
+    return Round(waits, len(plan) / took_s, len(sent) - len(waits), _mean_batch_ms(before, after), _busy(before, after))
 
 
-def _plan(rate: int, seconds: int) -> tuple[list[Planned], int]:
-    """Everything that will be sent, made beforehand, with event times that will then be the present."""
-    raise NotImplementedError
+def _worker(bootstrap: str, prefix: str) -> WorkerProcess:
+    """Like everything in this part, free to run on any core: pinned together, broker, producer and consumer would be
+    waiting for each other, and not for the worker.
+    """
+    return WorkerProcess(bootstrap, prefix, policy_file(POLICY), ANY_CORE)
+
+
+def _mean_batch_ms(before: Sample, after: Sample) -> float:
+    total_s, count = (
+        after.numbers[f"spendfuse_batch_seconds_{part}"] - before.numbers[f"spendfuse_batch_seconds_{part}"]
+        for part in ("sum", "count")
+    )
+    return 1000 * total_s / max(1.0, count)
+
+
+def _busy(before: Sample, after: Sample) -> float:
+    return (after.cpu_s - before.cpu_s) / (after.at_s - before.at_s)
+
+
+def _plan(load: UsageLoad, rate: int, seconds: int) -> Iterator[Planned]:
+    """Everything that will be sent, made beforehand, so that sending costs little."""
+    every = rate // CAUSES_PER_S
+    for number, event in enumerate(load.events(rate * (WARM_UP_S + seconds))):
+        if number >= rate * WARM_UP_S and number % every == every // 2:
+            cause = load.over_its_cap(number, COST_NANOUSD, event.ts_ms)
+            yield Planned(cause, number / rate, f"cause-{number}")
+        else:
+            yield Planned(event, number / rate, None)
+
+
+def _offer(bootstrap: str, topic: str, plan: Sequence[Planned]) -> tuple[dict[str, float], float]:
+    """Send everything when it is due. Returns when each cause was produced, on the monotonic clock, and how long all
+    of it took in seconds.
+    """
+    producer = fast_producer(bootstrap, linger_ms=1)
+    sent: dict[str, float] = {}
+    start_s = time.monotonic()
+    for event, due_s, cause_id in plan:
+        while (ahead_s := start_s + due_s - time.monotonic()) > 0:
+            producer.poll(min(ahead_s, 0.001))
+        if cause_id is not None:
+            sent[cause_id] = time.monotonic()
+        send(producer, topic, event)
+    took_s = time.monotonic() - start_s
+    producer.flush(TIMEOUT_S)
+    return sent, took_s
+
+
+@contextmanager
+def _watcher(bootstrap: str, topic: str) -> Iterator[Connection]:
+    """A process that notes when each command is seen. It is ready when this returns; tell it anything to get its
+    answer: cause -> time on the monotonic clock, which all processes share.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_watch, args=(bootstrap, topic, theirs), daemon=True)
+    process.start()
+    try:
+        ours.recv()
+        yield ours
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _watch(bootstrap: str, topic: str, connection: Connection) -> None:
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "bench-watcher",
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 5,
+            "log_level": 2,
+        }
+    )
+    _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
+    consumer.assign([TopicPartition(topic, 0, end)])
+    seen: dict[str, float] = {}
+    connection.send("ready")
+    while not connection.poll():
+        message = consumer.poll(0.02)
+        if message is None or message.error() is not None:
+            continue
+        cause_id = decode_command(message.value()).cause_event_id
+        if cause_id is not None:
+            seen.setdefault(cause_id, time.monotonic())
+    connection.send(seen)
+    consumer.close()

@@ -81,6 +81,7 @@ class UsageLoad:
         self._numbers = itertools.count(1)
         self._run_numbers = itertools.count(1)
         self._sizes = [int(self._rng.lognormvariate(6.0, 0.9)) + 20 for _ in range(_SIZES)]
+        self._sent = 0
         self._runs = [self._new_run() for _ in range(shape.live_runs)]
 
     def opening(self) -> Iterator[Event]:
@@ -89,16 +90,19 @@ class UsageLoad:
             yield Event(run.key, self._message(run, self._shape.start_ms), self._shape.start_ms)
 
     def events(self, count: int) -> Iterator[Event]:
-        """The next `count` messages; a run that ends is followed by a new one, so their number stays."""
+        """The next `count` messages, time going on from the last call. A run that ends is followed by a new one: their
+        number stays.
+        """
         runs, random, start_ms = self._runs, self._rng.random, self._shape.start_ms
         step_ms = 1000 / self._shape.rate_per_s
-        for number in range(count):
+        for number in range(self._sent, self._sent + count):
             place = int(random() * len(runs))
             run = runs[place]
             ts_ms = start_ms + int(number * step_ms)
             yield Event(run.key, self._message(run, ts_ms), ts_ms)
             if run.calls_left < 0:
                 runs[place] = self._new_run()
+        self._sent += count
 
     def over_its_cap(self, number: int, cost_nanousd: int, ts_ms: int) -> Event:
         """A single model call of a new run that costs `cost_nanousd`; its event id is `cause-<number>`."""

@@ -18,6 +18,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _CORES = sorted(os.sched_getaffinity(0))
+ANY_CORE = -1
 WORKER_CORE = _CORES[0]
 """Runs what is measured, and nothing else of the bench."""
 OTHER_CORE = _CORES[-1]
@@ -61,7 +62,7 @@ def _java() -> str:
 def on_core(core: int) -> Iterator[None]:
     """Run this thread on one core. Processes started meanwhile stay there for good: they inherit it."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, set(_CORES) if core == ANY_CORE else {core})
     try:
         yield
     finally:
@@ -80,9 +81,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
 
-def resident_bytes(pid: int | None = None) -> int:
-    """Memory a process holds in RAM; without `pid` this one, after a garbage collection."""
-    if pid is None:
-        gc.collect()
-    statm = Path(f"/proc/{pid or 'self'}/statm").read_text(encoding="utf-8")
-    return int(statm.split()[1]) * _PAGE_BYTES
+def resident_bytes() -> int:
+    """Memory that this process holds in RAM, after a garbage collection."""
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * _PAGE_BYTES

@@ -1,6 +1,7 @@
 """Figures, and how they are shown: medians over rounds, spread, ratios. Nothing is judged here."""
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,9 +96,9 @@ def _plain(part: Part) -> dict[str, object]:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The value below which `share` of the values lie, the nearest one that occurs."""
+    """The smallest of the values that at least a `share` of them do not exceed."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _number(value: float) -> str:

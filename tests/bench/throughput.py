@@ -44,8 +44,7 @@ def measure(events: int, rounds: int) -> Part:
         part.add(f"{policy}: rows", "per event", [each.rows_per_event for each in found])
         part.add(f"{policy}: batch", "events", [each.events_per_batch for each in found])
     part.notes += [
-        f"{events:,} events a round, {LIVE_RUNS:,} live runs, {EVENT_RATE:,} events/s of event time, an hour change "
-        "in the middle",
+        f"{events:,} events a round, {LIVE_RUNS:,} live runs, {EVENT_RATE:,} events/s of event time, one hour change",
         "processor: user and system time of the whole process, librdkafka's threads included",
     ]
     return part
@@ -55,7 +54,7 @@ def run_round(bootstrap: str, policy: str, events: int) -> Speed:
     """Write a log, let a new worker go through it, and say how fast it was."""
     with fresh_topics(bootstrap) as prefix:
         total = write_log(bootstrap, prefix, events)
-        return go_through(bootstrap, prefix, policy, total)
+        return _go_through(bootstrap, prefix, policy, total)
 
 
 def write_log(bootstrap: str, prefix: str, events: int) -> int:
@@ -64,7 +63,7 @@ def write_log(bootstrap: str, prefix: str, events: int) -> int:
     return fill(bootstrap, prefix, load.opening()) + fill(bootstrap, prefix, load.events(events))
 
 
-def go_through(bootstrap: str, prefix: str, policy: str, total: int) -> Speed:
+def _go_through(bootstrap: str, prefix: str, policy: str, total: int) -> Speed:
     """Let a worker that has no state yet go through the log."""
     with WorkerProcess(bootstrap, prefix, policy_file(policy)) as worker:
         samples = worker.watch(lambda sample: sample.applied >= total, RUN_TIMEOUT_S)

@@ -38,9 +38,10 @@ class Sample(NamedTuple):
 
 
 class WorkerProcess:
-    """`python -m streams worker` on the worker's core, from `start` to `stop` or `kill`."""
+    """`python -m streams worker` on a core of its own, from `start` to `stop` or `kill`."""
 
-    def __init__(self, bootstrap: str, prefix: str, policy: Path) -> None:
+    def __init__(self, bootstrap: str, prefix: str, policy: Path, core: int = WORKER_CORE) -> None:
+        self._core = core
         self._port = free_ports(1)[0]
         self._environment = os.environ | {
             "SPENDFUSE_KAFKA_BOOTSTRAP": bootstrap,
@@ -65,7 +66,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Start the process; does not wait for anything."""
-        with on_core(WORKER_CORE):
+        with on_core(self._core):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "streams", "worker"],
                 env=self._environment,

@@ -59,6 +59,7 @@ name = "run-size"
 max_calls = 60
 max_tool_calls = 60
 max_retries = 6
+max_duration_s = 540
 [[cap]]
 name = "session-calls"
 per = "session"
@@ -220,9 +221,10 @@ class _Author:
             self._call(at_ms + 20_000 * step, tenant, run, 4_500_000_000)
 
     def _silent(self, at_ms: int, tenant: int) -> None:
-        """A run that says no more, and owes its end to time alone."""
+        """Runs that owe their end to time alone: by their own stop rule, or by the policy's."""
         run = self._new_run()
-        self._say(at_ms, tenant, run, "run_started", workflow="batch", cap_nanousd=3 * self._call_nanousd // 2)
+        own_rule = {"max_duration_s": self._rng.choice((60, 120, 300)), "cap_nanousd": 3 * self._call_nanousd // 2}
+        self._say(at_ms, tenant, run, "run_started", workflow="batch", **own_rule)
         self._call(at_ms + 2000, tenant, run, self._call_nanousd)
 
     def _tree(self, at_ms: int, tenant: int) -> None:

@@ -7,8 +7,8 @@
     [policy]
     …
 
-Times are `[d<day> ]HH:MM:SS[.mmm]`, counted from `start` (Monday 2026-11-23, 00:00 UTC, unless given), and mean both when
-something happened and when it was appended, unless `append` tells the latter. `{n}` in a text is the number of the
+Times are `[d<day> ]HH:MM:SS[.mmm]`, counted from `start` (Monday 2026-11-23, 00:00 UTC, unless given), and mean both
+when something happened and when it was appended, unless `append` tells the latter. `{n}` in a text is the number of the
 repetition. What is expected is matched in part, field by field, and nothing else may come; rollups are not looked at.
 """
 
@@ -195,9 +195,7 @@ def _operator(kind: str, ts_ms: int, fields: Fields, played: Played) -> Any:
         case _:
             limit_nanousd = int(Decimal(fields["usd"]) * USD)
             until_ms = ts_ms + _span_ms(fields["lasts"])
-            return messages.limit_exception(
-                ts_ms, fields["rule"], fields["scope"], limit_nanousd, until_ms, tenant_id
-            )
+            return messages.limit_exception(ts_ms, fields["rule"], fields["scope"], limit_nanousd, until_ms, tenant_id)
 
 
 def _target(command: Command) -> str:
@@ -207,7 +205,7 @@ def _target(command: Command) -> str:
 def _compare(what: str, scenario: Scenario, expected: list[Fields], actual: list[Any]) -> list[str]:
     seen = [_seen(value, scenario.start_ms) for value in actual]
     wrong = [
-        f"{what}[{index}]: expected {dict(want)}, came {({name: got.get(name) for name in want})}"
+        f"{what}[{index}]: expected {dict(want)}, came { ({name: got.get(name) for name in want}) }"
         for index, (want, got) in enumerate(zip(expected, seen, strict=False))
         if any(not _same(value, got.get(name)) for name, value in want.items())
     ]
@@ -244,7 +242,7 @@ def _same(want: Any, got: Any) -> bool:
 
 def _short(seen: Fields) -> Fields:
     names = (
-        "at", "rule", "state", "level", "severity", "mode", "value_usd", "limit_usd", "value", "limit", "run_id", "scope",
-        "action", "target", "issued", "expires", "window_start", "window_end", "evidence.late", "summary",
+        "at", "rule", "state", "level", "severity", "mode", "value_usd", "limit_usd", "value", "limit", "run_id",
+        "scope", "action", "target", "issued", "expires", "window_start", "window_end", "evidence.late", "summary",
     )  # fmt: skip
     return {name: seen[name] for name in names if seen.get(name) is not None}

@@ -1,0 +1,49 @@
+"""A worker's slot: its name among its siblings, stable over restarts and held by one process at a time.
+
+The slot names the transactional producer and the static group member, so that a restarted worker takes its partitions
+back at once and aborts what it left open. Where nobody gave one, the lowest free number on this host is taken.
+"""
+
+import fcntl
+import hashlib
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from schemas.errors import SettingsError
+from streams.settings import Settings
+
+MOST_SLOTS = 256
+
+
+class Slot:
+    """A claimed slot; the claim ends with the process, however it ends."""
+
+    def __init__(self, name: str, lock: IO[bytes] | None = None) -> None:
+        self.name = name
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let another process have it."""
+        if self._lock is not None:
+            self._lock.close()
+
+
+def claim_slot(settings: Settings) -> Slot:
+    """The given slot, else the lowest number that no process on this host holds. Raises `SettingsError`."""
+    if settings.slot is not None:
+        return Slot(settings.slot)
+    cluster = hashlib.sha256(f"{settings.kafka_bootstrap}|{settings.prefix}".encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir())
+    for number in range(MOST_SLOTS):
+        path = folder / f"spendfuse-{os.getuid()}-{cluster}-{number}.lock"
+        lock = path.open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        return Slot(f"{socket.gethostname()}-{number}", lock)
+    raise SettingsError(f"{MOST_SLOTS} workers run on this host already; give this one a SPENDFUSE_SLOT")

@@ -1,0 +1,75 @@
+"""Measure, print tables, write JSON. Nothing is asserted: figures of one machine are not promises of another."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from infra.kafka.jars import KafkaUnavailableError
+from tests.bench import engine, latency, memory, report, restore, side_by_side, throughput
+from tests.bench.machine import facts
+from tests.bench.report import Part
+
+Options = argparse.Namespace
+
+PARTS: dict[str, Callable[[Options], Part]] = {
+    "engine": lambda options: engine.measure(options.events or 100_000, options.rounds or 1),
+    "memory": lambda options: memory.measure(options.runs or 20_000, options.rounds or 1),
+    "worker": lambda options: throughput.measure(options.events or 300_000, options.rounds or 3),
+    "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
+    "restore": lambda options: restore.measure(options.runs or 300_000, options.rounds or 3),
+    "peers": lambda options: side_by_side.measure(options.events or 120_000, options.rounds or 3),
+}
+"""Part -> how it is measured. Without an option each takes what keeps all of them together below eight minutes."""
+NEEDS_KAFKA = {"worker", "latency", "restore", "peers"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the parts that were asked for, all by default; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    machine = facts()
+    report.print_facts(machine)
+    parts: list[Part] = []
+    for name in options.parts or PARTS:
+        started = time.monotonic()
+        try:
+            part = PARTS[name](options)
+        except KafkaUnavailableError as error:
+            print(f"{name}: not measured, it needs a real Kafka: {error}\n", flush=True)
+            continue
+        busy = os.getloadavg()[0]
+        part.notes.append(f"took {time.monotonic() - started:.0f} s; load average at its end {busy:.1f}")
+        parts.append(part)
+        report.print_part(part)
+        report.write(parts, machine, vars(options))  # after every part, so that an interrupt loses one at most
+    print(f"written to {report.OUTPUT}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=f"one of {', '.join(PARTS)}")
+    parser.add_argument("--events", type=_positive, help="events per round, for engine, worker and peers")
+    parser.add_argument("--rounds", type=_positive, help="rounds of each part; the middle one is shown")
+    parser.add_argument("--runs", type=_positive, help="live runs, for memory and restore")
+    parser.add_argument("--rates", type=_positive, nargs="+", default=[1_000, 10_000], help="for latency, events/s")
+    parser.add_argument("--seconds", type=_positive, default=15, help="for latency, how long each rate is offered")
+    return parser
+
+
+def _part(name: str) -> str:
+    if name not in PARTS:
+        raise argparse.ArgumentTypeError(f"there is no part {name!r}")
+    return name
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""What the engine should find, counted again simply and slowly: plain sums over the whole log, no trips, no state rows.
+
+It shares nothing with the engine but the messages. Each function takes records in the order of the log, as pairs of a
+decoded usage message and its append time, so that it can judge a file, a test's stream, or a topic read back.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from schemas.usage import ATTRIBUTION, LlmCall, RunStarted, ToolCall, UsageMessage
+
+HOUR_MS = 3_600_000
+AHEAD_MS = 300_000
+DAY_MS = 24 * HOUR_MS
+
+Record = tuple[UsageMessage, int]
+Price = Callable[[LlmCall], int]
+Scope = tuple[str, ...]
+
+
+def unpriced_is_free(call: LlmCall) -> int:
+    """The price of a call without one, where the stream holds no model that anybody could price."""
+    return 0
+
+
+class Charge(NamedTuple):
+    """A message as it counts: once, at its clamped time, with its run's attribution."""
+
+    message: UsageMessage
+    at_ms: int
+    dimensions: dict[str, str]
+    cost_nanousd: int
+
+    @property
+    def charges(self) -> bool:
+        """Whether scopes hear of it at all."""
+        if isinstance(self.message, ToolCall):
+            return self.cost_nanousd > 0
+        return isinstance(self.message, LlmCall | RunStarted)
+
+
+def counted(records: Iterable[Record], price: Price = unpriced_is_free) -> list[Charge]:
+    """Every record that counts: no duplicates, nothing more than a day late; the future begins 5 minutes from now."""
+    seen: set[tuple[str, str]] = set()
+    clocks_ms: dict[str, int] = defaultdict(int)
+    attribution: dict[tuple[str, str], dict[str, str]] = {}
+    charges = []
+    for message, append_ms in records:
+        tenant = message.tenant_id
+        if (tenant, message.event_id) in seen:
+            continue
+        seen.add((tenant, message.event_id))
+        clocks_ms[tenant] = max(clocks_ms[tenant], append_ms)
+        at_ms = min(message.ts_ms, append_ms + AHEAD_MS)
+        if clocks_ms[tenant] - at_ms > DAY_MS:
+            continue
+        if isinstance(message, RunStarted):
+            attribution[tenant, message.run_id] = _own_attribution(message)
+        inherited = attribution.get((tenant, message.run_id), {})
+        names = {"tenant_id": tenant, **inherited, **_own_attribution(message)}
+        dimensions = {name: names.get(name, "unattributed") for name in ("tenant_id", *ATTRIBUTION)}
+        charges.append(Charge(message, at_ms, dimensions, _cost(message, price)))
+    return charges
+
+
+def totals(records: Iterable[Record], price: Price = unpriced_is_free) -> dict[str, int]:
+    """Tenant -> nano-dollars, exactly."""
+    spent: dict[str, int] = defaultdict(int)
+    for charge in counted(records, price):
+        spent[charge.dimensions["tenant_id"]] += charge.cost_nanousd
+    return dict(spent)
+
+
+def _own_attribution(message: UsageMessage) -> dict[str, str]:
+    return {name: value for name in ATTRIBUTION if (value := getattr(message, name))}
+
+
+def _cost(message: UsageMessage, price: Price) -> int:
+    if isinstance(message, LlmCall):
+        return price(message) if message.cost_nanousd is None else message.cost_nanousd
+    return (message.cost_nanousd or 0) if isinstance(message, ToolCall) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRule:
+    """A budget as the oracle knows it."""
+
+    name: str
+    period: str
+    limit_nanousd: int
+    group_by: tuple[str, ...] = ("tenant_id",)
+    thresholds: tuple[float, ...] = (0.5, 0.8, 1.0)
+    overrides: Mapping[str, int] | None = None
+    match: Mapping[str, str] | None = None
+    timezone: str = "UTC"
+
+
+class Crossing(NamedTuple):
+    """A level reached: by which event, with how much spent."""
+
+    rule: str
+    scope: Scope
+    window_start_ms: int
+    level: float
+    value_nanousd: int
+    event_id: str
+
+
+def budget_crossings(rule: BudgetRule, records: Iterable[Record], price: Price = unpriced_is_free) -> list[Crossing]:
+    """Every level of every scope and period that is reached, the highest of those that one event reaches."""
+    spent: dict[tuple[Scope, int], int] = defaultdict(int)
+    told: dict[tuple[Scope, int], float] = defaultdict(float)
+    crossings = []
+    for charge in counted(records, price):
+        if not charge.charges or not _matches(rule.match, charge.dimensions):
+            continue
+        scope = tuple(charge.dimensions[name] for name in rule.group_by)
+        limit = (rule.overrides or {}).get("/".join(scope), rule.limit_nanousd)
+        window = (scope, period_start_ms(rule.period, charge.at_ms, rule.timezone))
+        spent[window] += charge.cost_nanousd
+        reached = _level(spent[window], limit, rule.thresholds)
+        if reached > told[window]:
+            told[window] = reached
+            crossings.append(Crossing(rule.name, *window, reached, spent[window], charge.message.event_id))
+    return crossings
+
+
+def period_start_ms(period: str, at_ms: int, timezone: str) -> int:
+    """When the calendar period around an instant began, in zones whose days begin at an existing, single midnight."""
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)
+    if period == "hour":
+        return at_ms - at_ms % HOUR_MS
+    day = at.astimezone(ZoneInfo(timezone)).date()
+    if period == "week":
+        day -= timedelta(days=day.weekday())
+    if period == "month":
+        day = day.replace(day=1)
+    return round(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(timezone)).timestamp()) * 1000
+
+
+def _matches(match: Mapping[str, str] | None, dimensions: Mapping[str, str]) -> bool:
+    return all(dimensions[name] == value for name, value in (match or {}).items())
+
+
+def _level(value: int, limit: int, thresholds: Iterable[float]) -> float:
+    """The highest share of the limit that is reached; nothing spent reaches nothing."""
+    return max((share for share in thresholds if value > 0 and value >= Fraction(str(share)) * limit), default=0.0)
+
+
+class Cap(NamedTuple):
+    """A cap on every single run."""
+
+    rule: str
+    counter: str
+    limit: int
+    thresholds: tuple[float, ...] = (0.5, 0.8, 1.0)
+
+
+class CapCrossing(NamedTuple):
+    """A level of a run's cap reached."""
+
+    rule: str
+    counter: str
+    tenant_id: str
+    run_id: str
+    level: float
+    value: int
+    event_id: str
+
+
+def cap_crossings(cap: Cap, records: Iterable[Record], price: Price = unpriced_is_free) -> list[CapCrossing]:
+    """Levels of `cost_nanousd`, `calls`, `tool_calls` or `retries` of runs that are never forgotten in between."""
+    values: dict[tuple[str, str], int] = defaultdict(int)
+    told: dict[tuple[str, str], float] = defaultdict(float)
+    crossings = []
+    for charge in counted(records, price):
+        run = (charge.message.tenant_id, charge.message.run_id)
+        values[run] += _counts(cap.counter, charge)
+        level = _level(values[run], cap.limit, cap.thresholds)
+        if level > told[run]:
+            told[run] = level
+            crossings.append(CapCrossing(cap.rule, cap.counter, *run, level, values[run], charge.message.event_id))
+    return crossings
+
+
+def _counts(counter: str, charge: Charge) -> int:
+    message = charge.message
+    match counter:
+        case "cost_nanousd":
+            return charge.cost_nanousd
+        case "calls":
+            return int(isinstance(message, LlmCall))
+        case "tool_calls":
+            return int(isinstance(message, ToolCall))
+        case "retries":
+            return int(isinstance(message, LlmCall) and message.attempt > 1)
+        case _:
+            raise ValueError(f"the oracle does not count {counter}")
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyRule:
+    """`spend_anomaly` per tenant, in a zone of whole hours."""
+
+    name: str
+    multiplier: Fraction = Fraction(5)
+    floor_nanousd: int = 10**9
+    min_active_hours: int = 12
+    new_normal_hours: int = 24
+    baseline_hours: int = 168
+
+
+class Breach(NamedTuple):
+    """An hour that cost more than the multiple of its median."""
+
+    rule: str
+    tenant_id: str
+    hour_ms: int
+    value_nanousd: int
+    median_nanousd: Fraction
+    event_id: str
+
+
+class _Hours:
+    """What a tenant has spent by the hour, and which hours are out of the ordinary."""
+
+    def __init__(self) -> None:
+        self.spent: dict[int, int] = defaultdict(int)
+        self.breached: set[int] = set()
+        self.told: set[int] = set()
+        self.current_ms = -1
+
+    def move_to(self, hour_ms: int, rule: HourlyRule) -> None:
+        """An hour begins. So many active hours in a row that all were breaches are the new normal."""
+        if hour_ms <= self.current_ms:
+            return
+        self.current_ms = hour_ms
+        active = sorted(hour for hour, spent in self.spent.items() if spent)
+        streak = 0
+        while streak < len(active) and active[-1 - streak] in self.breached:
+            streak += 1
+        if streak >= rule.new_normal_hours:
+            self.spent = defaultdict(int, {hour: self.spent[hour] for hour in active[-streak:]})
+            self.breached.clear()
+
+    def median(self, hour_ms: int, rule: HourlyRule) -> tuple[int, Fraction]:
+        """How many usual active hours the week before has, and their median."""
+        since_ms = hour_ms - rule.baseline_hours * HOUR_MS
+        usual = sorted(
+            spent
+            for hour, spent in self.spent.items()
+            if spent and since_ms <= hour < hour_ms and hour not in self.breached
+        )
+        if not usual:
+            return 0, Fraction(0)
+        return len(usual), Fraction(usual[(len(usual) - 1) // 2] + usual[len(usual) // 2], 2)
+
+
+def hourly_breaches(rule: HourlyRule, records: Iterable[Record], price: Price = unpriced_is_free) -> list[Breach]:
+    """Every hour told of: that of the event, and the running one, whose median a late event may move."""
+    tenants: dict[str, _Hours] = defaultdict(_Hours)
+    breaches = []
+    for charge in counted(records, price):
+        if not charge.charges:
+            continue
+        tenant = charge.dimensions["tenant_id"]
+        hours, hour_ms = tenants[tenant], charge.at_ms - charge.at_ms % HOUR_MS
+        hours.move_to(hour_ms, rule)
+        hours.spent[hour_ms] += charge.cost_nanousd
+        for judged_ms in dict.fromkeys((hour_ms, hours.current_ms)):
+            active, median = hours.median(judged_ms, rule)
+            spent = hours.spent[judged_ms]
+            if judged_ms in hours.told or active < rule.min_active_hours:
+                continue
+            if spent >= max(1, rule.floor_nanousd) and spent > rule.multiplier * median:
+                hours.told.add(judged_ms)
+                hours.breached.add(judged_ms)
+                breaches.append(Breach(rule.name, tenant, judged_ms, spent, median, charge.message.event_id))
+    return breaches
