@@ -93,6 +93,19 @@ class Brakes:
         self._wait(tenant, brake)
         self._incidents.resolve_unit(tenant, _after_kill(brake), at_ms, {"released": why})
 
+    def relieve(self, tenant: Tenant, incident_id: str, at_ms: int) -> None:
+        """What a run was held back for is over: pauses and downgrades end at once. A kill is for people to lift."""
+        for key in sorted(tenant.brakes):
+            brake = tenant.brakes[key]
+            held = brake.incident_id == incident_id and brake.stands(self._state.now_ms)
+            if held and brake.action in ("pause", "downgrade") and brake.move("release"):
+                brake.action = "resume"
+                brake.reason = "the limit was raised"
+                brake.incident_id = ""  # reaching the new limit stops it again
+                brake.issued_ms = brake.cause_ms = max(at_ms, self._state.now_ms)
+                self._send(tenant, brake, "engine")
+                self._wait(tenant, brake)
+
     def acknowledge(self, tenant: Tenant, ack: CommandAck, at_ms: int) -> None:
         """A guard has answered."""
         brake = tenant.commands.get(ack.command_id)

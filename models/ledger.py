@@ -252,6 +252,7 @@ class Ledger:
         incident = self._incidents.find(tenant, rule, (*scope.key, scope.window(rule.period()).start_ms))
         if incident is not None:
             self._incidents.resolve(tenant, incident, at_ms, {"limit_raised": True})
+            self._brakes.relieve(tenant, incident.incident_id, at_ms)
 
     def _charge_late(self, tenant: Tenant, scope: Scope, cost_nanousd: int, at_ms: int) -> None:
         closed = scope.add_late(self._state.policy.calendar, at_ms, cost_nanousd)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.rollup import rollup_key
 from schemas.topics import TopicFileError, TopicSpec, load_topics, topic_name
 
 CONTRACT_KEYS = {
@@ -12,7 +13,8 @@ CONTRACT_KEYS = {
     "control.v1": "tenant_id/target_type/target_id",
     "policy.v1": "policy name",
     "operator.v1": "tenant_id",
-    "rollups.v1": "tenant_id",
+    # Not the tenant alone: compaction would keep one total per tenant (docs/decisions/0003).
+    "rollups.v1": "tenant_id/workflow/start of the hour",
     "deliveries.v1": "alert id + receiver",
     "state.v1": "the engine's own row key",
     "usage.dlq.v1": "original key",
@@ -114,9 +116,11 @@ def test_everything_needed_to_count_again_is_kept_equally_long() -> None:
     assert usage >= (31 + 1) * DAY_MS
 
 
-def test_totals_stand_as_long_as_their_source() -> None:
-    """Rollups are keyed by tenant; compaction must not merge hours that a reader still wants."""
-    assert int(TOPICS["rollups.v1"].config["min.compaction.lag.ms"]) == TOPICS["usage.v1"].retention_ms
+def test_every_total_has_a_key_of_its_own() -> None:
+    """Compaction keeps the last rollup of each workflow and hour, whatever characters the names hold."""
+    names = ("a", "a/b", "b", "a%2Fb")
+    keys = {rollup_key(tenant, workflow, hour) for tenant in names for workflow in names for hour in (0, 3_600_000)}
+    assert len(keys) == len(names) ** 2 * 2
 
 
 def test_dead_letters_wait_a_week_and_cannot_fill_the_disk() -> None:
