@@ -1,4 +1,4 @@
-"""`python -m models export | check`: what is written from the detectors: the policy's JSON Schema, the README's table."""
+"""`python -m models export | check`: the policy's JSON Schema and the README's table, written from the detectors."""
 
 import sys
 from pathlib import Path

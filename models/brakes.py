@@ -57,6 +57,7 @@ class Brakes:
             return
         if brake is None:
             brake = tenant.brakes[target.type, target.id] = Brake(tenant.tenant_id, target.type, target.id)
+            tenant.braked.add(target.id)
         brake.move("order")
         brake.action = action
         brake.incident_id, brake.rule, brake.reason, brake.owner = origin
@@ -123,6 +124,9 @@ class Brakes:
 
     def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, at_ms: int) -> None:
         """A run has made a call while commands stand: was it one that should have been dead?"""
+        braked = tenant.braked
+        if run.unit_id not in braked and run.root_run_id not in braked and run.session_id not in braked:
+            return
         for brake in self.brakes_of(tenant, run):
             if brake.action == "kill" and brake.stands(self._state.now_ms):
                 for rule in self._state.policy.brake_rules:
@@ -138,6 +142,7 @@ class Brakes:
             brake.move("expire")
             self._incidents.resolve_unit(tenant, _after_kill(brake), now_ms, {"command_id": brake.command_id})
             del tenant.brakes[target_type, target_id]
+            tenant.braked = {braked_id for _, braked_id in tenant.brakes}
             tenant.commands.pop(brake.command_id, None)
             self._state.forget(brake)
             return

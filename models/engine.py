@@ -61,7 +61,7 @@ class Engine:
             RunStarted: self._lifecycle.started,
             RunFinished: lambda tenant, run, end, at_ms: self._lifecycle.finished(tenant, run, end.status, at_ms),
             Outcome: self._lifecycle.outcome,
-            CommandAck: lambda tenant, run, ack, at_ms: self._brakes.acknowledge(tenant, ack, at_ms),
+            CommandAck: lambda tenant, _, ack, at_ms: self._brakes.acknowledge(tenant, ack, at_ms),
         }
         self.counts = Counts()
 

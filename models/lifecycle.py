@@ -12,7 +12,7 @@ from models.runs import NO_ROUTE_KEY, Group, RouteKey, Run, RunTree, Session, St
 from models.service_rules import LIVE_RUNS
 from models.tenant import Tenant
 from models.watch import Watch
-from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
+from schemas.usage import ATTRIBUTION, CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 MINUTE_MS = 60_000
 WEIGHTY_MINUTES = 7 * 24 * 60
@@ -83,8 +83,7 @@ class Lifecycle:
         route = self.route(tenant, run, message)
         if not run.unit_id:
             return
-        tags = tuple(sorted(message.tags.items())) if message.tags else None
-        run.attributes = (*_attribution(message), tags)
+        run.attributes = self._route_key(message)[: len(ATTRIBUTION) + 1]
         run.route_key = NO_ROUTE_KEY
         own = StopRule(message.cap_nanousd, message.max_retries, message.max_tool_calls, message.max_duration_s)
         if own.limits():
@@ -143,10 +142,16 @@ class Lifecycle:
                 raise AssertionError(f"a timer of an unknown kind: {kind}")
 
     def _route_key(self, message: UsageMessage) -> RouteKey:
+        """Written out, because it runs at every message."""
         tags = tuple(sorted(message.tags.items())) if message.tags else None
+        model = provider = route = None
         if self._state.policy.by_call and isinstance(message, LlmCall):
-            return (*_attribution(message), tags, message.model, message.provider, message.route)
-        return (*_attribution(message), tags, None, None, None)
+            model, provider, route = message.model, message.provider, message.route
+        return (
+            message.workflow, message.owner, message.project, message.environment, message.agent, message.user,
+            message.feature, message.tier, message.task_category, message.feature_flag, message.prompt_version,
+            tags, model, provider, route,
+        )  # fmt: skip
 
     def _set_trips(self, tenant: Tenant, run: Run, route: Route) -> None:
         self._watch.set_trips(tenant, run, route)
@@ -359,11 +364,3 @@ class Lifecycle:
             tenant.wake_at(group.due_ms, group.kind, (group_id,))
             self._state.touch(group)
         return group
-
-
-def _attribution(message: UsageMessage) -> tuple[str | None, ...]:
-    """In the order of `schemas.usage.ATTRIBUTION`; written out because it runs at every message."""
-    return (
-        message.workflow, message.owner, message.project, message.environment, message.agent, message.user,
-        message.feature, message.tier, message.task_category, message.feature_flag, message.prompt_version,
-    )  # fmt: skip

@@ -128,6 +128,7 @@ def _brake(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, di
     brake = Brake.read(parts, due_ms, read_fields(value))
     brake.row_hash = digest
     tenant.brakes[brake.target_type, brake.target_id] = brake
+    tenant.braked.add(brake.target_id)
     tenant.commands[brake.command_id] = brake
     tenant.timers.append((due_ms, "brake", (brake.target_type, brake.target_id)))
 

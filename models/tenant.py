@@ -24,7 +24,7 @@ class Tenant(Row):
     """A tenant's time is its own: it moves with the tenant's messages, so that partitioning changes nothing."""
 
     __slots__ = (
-        "brakes", "clock_ms", "cohorts", "commands", "incidents", "kill_times_ms", "overflow", "raised",
+        "braked", "brakes", "clock_ms", "cohorts", "commands", "incidents", "kill_times_ms", "overflow", "raised",
         "routes", "runs", "scopes", "sessions", "stale_events", "stale_nanousd", "tenant_id", "timers", "totals",
         "trees", "unit_incidents", "unpriced",
     )  # fmt: skip
@@ -46,6 +46,8 @@ class Tenant(Row):
         self.unit_incidents: dict[str, set[str]] = {}
         """Run, session or tree id -> ids of its open incidents."""
         self.brakes: dict[tuple[TargetType, str], Brake] = {}
+        self.braked: set[str] = set()
+        """Ids that some brake is about: a call whose ids are not among them is free, at the price of a look."""
         self.commands: dict[str, Brake] = {}
         """Id of a brake's last command -> the brake."""
         self.kill_times_ms: list[int] = []

@@ -38,7 +38,7 @@ class Watch:
         """Count a model call in its run, session and tree, and ask whoever is concerned."""
         premium = self._is_premium(call.model)
         retry = call.attempt > 1
-        for unit in (run, *self._groups(tenant, run)):
+        for unit in self._units(tenant, run):
             unit.cost_nanousd += cost_nanousd
             unit.calls += 1
             unit.retries += retry
@@ -51,7 +51,8 @@ class Watch:
                 or at_ms >= unit.deadline_ms
             ):
                 self.wake(tenant, unit, run, route, at_ms)
-            self._seen(unit, at_ms)
+            if at_ms > unit.last_ms:
+                unit.last_ms = at_ms
         if route.model_rules and run.unit_id and run.state == "live":
             run.trail.model(call)
             for rule in route.model_rules:
@@ -60,7 +61,7 @@ class Watch:
 
     def tool_call(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a tool call in its run, session and tree, and ask whoever is concerned."""
-        for unit in (run, *self._groups(tenant, run)):
+        for unit in self._units(tenant, run):
             unit.tool_calls += 1
             unit.cost_nanousd += cost_nanousd
             if (
@@ -69,7 +70,8 @@ class Watch:
                 or at_ms >= unit.deadline_ms
             ):
                 self.wake(tenant, unit, run, route, at_ms)
-            self._seen(unit, at_ms)
+            if at_ms > unit.last_ms:
+                unit.last_ms = at_ms
         if route.tool_rules and run.unit_id and run.state == "live":
             run.trail.tool(call)
             for rule in route.tool_rules:
@@ -136,27 +138,24 @@ class Watch:
         price = self._state.policy.header.unpriced_usd_per_million_tokens
         return 0 if price is None else int(price * tokens * 1000)
 
-    def _groups(self, tenant: Tenant, run: Run) -> tuple[Group, ...]:
+    def _units(self, tenant: Tenant, run: Run) -> tuple[Unit, ...]:
+        """All that a call counts in. A run is written with its message in any case; its session and tree are marked."""
         tracks = self._state.policy.tracks
         if tracks == RUNS_ONLY or not run.unit_id:
-            return ()
-        groups: list[Group] = []
+            return (run,)
+        units: list[Unit] = [run]
         # A finished run may outlive its group; its late calls count in no other.
         if "session" in tracks and (session := tenant.sessions.get(run.session_id or "")) is not None:
-            groups.append(session)
+            units.append(session)
+            self._state.touch(session)
         if "run_tree" in tracks and (tree := tenant.trees.get(run.root_run_id)) is not None:
-            groups.append(tree)
-        return tuple(groups)
-
-    def _seen(self, unit: Unit, at_ms: int) -> None:
-        if at_ms > unit.last_ms:
-            unit.last_ms = at_ms
-        if not unit.dirty and unit.unit_id:
-            self._state.touch(unit)
+            units.append(tree)
+            self._state.touch(tree)
+        return tuple(units)
 
     def _is_premium(self, model: str) -> bool:
         premium = self._premium.get(model)
-        if premium is None:
+        if premium is None:  # a pattern is matched once per model
             if len(self._premium) > 10_000:
                 self._premium.clear()
             premium = self._premium[model] = self._state.policy.is_premium(model)

@@ -1,9 +1,10 @@
 """One transaction per batch: everything that follows from it, its state rows, its fences and its input offsets."""
 
+import threading
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from models.effects import Effect
 from schemas.errors import BrokerError, SpendfuseError
@@ -13,7 +14,10 @@ from streams.partition import Partition
 from streams.records import Records
 from streams.settings import Settings
 
-CALL_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 15.0
+PATIENCE_S = 3.0
+"""How much longer than its own time-out a call may take before it counts as hanging."""
 
 
 class Outcome:
@@ -32,6 +36,11 @@ class Aborted(SpendfuseError):  # an event in the loop, not a fault of anybody's
 
 class ProducerLost(SpendfuseError):  # likewise
     """The outcome of the transaction is unknown, or the producer was fenced: make a new one, and read the fence."""
+
+    def __init__(self, text: str, *, fenced: bool = False) -> None:
+        super().__init__(text)
+        self.fenced = fenced
+        """Whether somebody has taken the transactional id, if only the coordinator because time was up."""
 
 
 class Transactions:
@@ -70,7 +79,7 @@ class Transactions:
             }
         )
         try:
-            producer.init_transactions(CALL_TIMEOUT_S)
+            producer.init_transactions(START_TIMEOUT_S)
         except KafkaException as error:
             raise BrokerError(f"no transactional producer could be started: {error.args[0].str()}") from error
         return producer
@@ -84,8 +93,7 @@ class Transactions:
             if self._crash.armed:
                 self._producer.flush(CALL_TIMEOUT_S)
             self._crash("rows_sent")
-            group = consumer.consumer_group_metadata()
-            self._producer.send_offsets_to_transaction(offsets, group, CALL_TIMEOUT_S)  # 6: always, the zombie check
+            self._send_offsets(offsets, consumer.consumer_group_metadata())  # 6: always, the zombie check
             self._crash("offsets_sent")
             self._producer.commit_transaction(CALL_TIMEOUT_S)  # 7
             self._crash("committed")
@@ -108,6 +116,25 @@ class Transactions:
             self._send(self._state_topic, fence, FENCE_KEY, partition.number)
             offsets += self._offsets(partition)
         return offsets
+
+    def _send_offsets(self, offsets: list[TopicPartition], group: object) -> None:
+        """The call that hangs for good when the coordinator goes away under it: then it is left behind in its thread."""
+        producer = self._producer
+        failures: list[KafkaException] = []
+
+        def call() -> None:
+            try:
+                producer.send_offsets_to_transaction(offsets, group, CALL_TIMEOUT_S)
+            except KafkaException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=call, name="send-offsets", daemon=True)
+        thread.start()
+        thread.join(CALL_TIMEOUT_S + PATIENCE_S)
+        if thread.is_alive():
+            raise ProducerLost("the coordinator went away while it was sent the offsets")
+        if failures:
+            raise failures[0]
 
     def _offsets(self, partition: Partition) -> list[TopicPartition]:
         inputs = (("usage.v1", partition.usage_offset), ("operator.v1", partition.operator_offset))
@@ -137,7 +164,7 @@ class Transactions:
     def _give_up(self, error: KafkaException) -> None:
         reason = error.args[0]
         if not reason.txn_requires_abort():
-            raise ProducerLost(reason.str()) from error
+            raise ProducerLost(reason.str(), fenced=reason.code() == KafkaError._FENCED) from error
         try:
             self._producer.abort_transaction(CALL_TIMEOUT_S)
         except KafkaException as failed:

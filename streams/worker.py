@@ -45,6 +45,8 @@ log = logging.getLogger("spendfuse.worker")
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
 BACKOFF_S = 0.5
+PLACE_LOST = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
+"""A consumer's fatal error is that it was fenced: nothing else ends one that has no producer's sequence to lose."""
 SLOT_MEMORY_MS = 30_000
 """A second process in our slot takes our transactional id, and within so much time our place in the group."""
 
@@ -73,7 +75,7 @@ class Worker:
         self._partition_count = 0
         self._policy: Policy
         self._stopping = False
-        self._producer_lost_ms = -SLOT_MEMORY_MS
+        self._fenced_ms = -SLOT_MEMORY_MS
         self._crash = CrashPoints(os.environ.get(VARIABLE))
         self._reporter = Reporter(metrics)
         self.beat_ms = monotonic_ms()
@@ -122,14 +124,16 @@ class Worker:
         """
         owned = list(self._partitions.values())
         self._partitions.clear()
-        taken = monotonic_ms() < self._producer_lost_ms + SLOT_MEMORY_MS
+        taken = monotonic_ms() < self._fenced_ms + SLOT_MEMORY_MS
         if owned and not taken:
             try:
                 transactions.commit(owned, consumer, self._partition_count)
             except Aborted:
                 return
-            except ProducerLost:
-                taken = True
+            except ProducerLost as lost:
+                taken = lost.fenced
+                if not taken:
+                    transactions.renew()
         if taken:
             raise FencedOut(f"another worker has taken slot {self._settings.slot!r}; give each its own SPENDFUSE_SLOT")
 
@@ -181,7 +185,7 @@ class Worker:
             partition = self._partitions.get(message.partition())
             if partition is not None and message.topic() == self._usage_topic:
                 partition.clock.caught_up = True
-        elif error.code() in (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL):
+        elif error.code() in PLACE_LOST:
             raise PlaceLost(error.str())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise BrokerError(f"the input does not reach back to where the state ends: {error.str()}")
@@ -215,7 +219,8 @@ class Worker:
             self._start_over(consumer, str(aborted))
         except ProducerLost as lost:
             log.warning("the producer is renewed", extra=fields(error=str(lost)))
-            self._producer_lost_ms = monotonic_ms()
+            if lost.fenced:
+                self._fenced_ms = monotonic_ms()
             transactions.renew()
             self._start_over(consumer, str(lost))
         else:
@@ -232,7 +237,11 @@ class Worker:
         numbers = sorted(self._partitions)
         self._partitions.clear()
         self._pause()
-        consumer.assign(self._restore(consumer, numbers))
+        places = self._restore(consumer, numbers)
+        try:
+            consumer.assign(places)
+        except KafkaException as error:
+            raise PlaceLost(error.args[0].str()) from error
 
     def _pause(self) -> None:
         """Back off before trying again, without a busy loop."""
@@ -265,6 +274,8 @@ class Worker:
                 return self._restore_once(consumer, numbers)
             except KafkaException as error:
                 said = error.args[0].str()
+                if error.args[0].code() in PLACE_LOST:
+                    raise PlaceLost(said) from error
             self._partitions.clear()
             if seconds() > deadline or self._stopping:
                 raise BrokerError(f"the state could not be read back: {said}")
@@ -285,8 +296,7 @@ class Worker:
             self._crash("restoring")
             self._partitions[number] = self._restored(consumer, number, changelog.pop(number), committed)
             self._alive()
-        gc.collect()
-        gc.freeze()  # live state is long-lived: scanning it again and again would stall the loop
+        _settle_memory()
         self._metrics.partitions.set(len(self._partitions))
         self._reporter.restored(self._partitions.values(), seconds() - started)
         return [
@@ -358,6 +368,13 @@ class Worker:
             "fetch.wait.max.ms": 5,
             "queued.min.messages": 200_000,
         }
+
+
+def _settle_memory() -> None:
+    """Live state is long-lived and free of cycles: looking for some would stall the loop for half a second."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()
 
 
 def _refuse_lost_state(number: int, group_offset: int) -> None:

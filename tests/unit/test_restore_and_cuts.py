@@ -361,12 +361,13 @@ def test_first_hour_of_a_stranger_is_silent() -> None:
 
 @each_case
 def test_alerts_and_commands_tell_a_story(make: Any) -> None:
-    """Alert ids are unique, incidents open before they end, command numbers rise, and only operators let go."""
+    """Alert ids are unique, incidents open before they end, command numbers rise, only operators lift a kill."""
     case = make()
     engine = Engine(case.policy)
     told: set[str] = set()
     open_incidents: set[str] = set()
     numbers: dict[str, int] = {}
+    standing: dict[str, str] = {}
     for stimulus in case.stimuli:
         engine.handle(stimulus)
         for effect in engine.take_effects():
@@ -382,6 +383,10 @@ def test_alerts_and_commands_tell_a_story(make: Any) -> None:
                 command = effect.value
                 assert command.seq > numbers.get(effect.key, 0), command
                 numbers[effect.key] = command.seq
-                assert command.action != "resume" or isinstance(stimulus, OperatorSeen), command
-                assert (command.action == "resume") == (effect.signer == "operator"), command
+                if effect.signer == "operator":
+                    assert command.action == "resume", command
+                    assert isinstance(stimulus, OperatorSeen), command
+                elif command.action == "resume":
+                    assert standing.get(effect.key) in ("pause", "downgrade"), command
+                standing[effect.key] = command.action
                 assert command.expires_ms > command.issued_ms, command
