@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench format lock schemas clean
+.PHONY: help setup demo test check compiled bench format lock schemas clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: $(READY) ## linters, types, exported schemas
 	@$(PY) -m mypy --config-file sdk/pyproject.toml sdk/src/spendfuse
 	@$(PY) -m schemas check
 	@$(PY) -m models check
+
+compiled: $(READY) ## a faster copy of the service in build/compiled; needs a C compiler
+	@$(PY) -m infra.compiled
 
 bench: $(READY) ## measure, beside the peers, on a real Kafka
 	@$(PY) -m tests.bench

@@ -16,12 +16,12 @@ class Finding:
 
     level: float
     severity: Severity
-    value: float
+    value: int | float
     unit: str
     summary: str
     next_action: str
-    limit: float | None = None
-    baseline: float | None = None
+    limit: int | float | None = None
+    baseline: int | float | None = None
     ratio: float | None = None
     action: Action | None = None
     aspect: str = ""

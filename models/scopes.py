@@ -70,24 +70,35 @@ class PeriodSpend:
 class ScopeHistory(Row):
     """A scope's last 168 active hours; a row of its own, written when an hour closes."""
 
-    __slots__ = ("hours", "scope_key", "tenant_id")
+    __slots__ = ("_hours", "_packed", "scope_key", "tenant_id")
     kind = "history"
 
     def __init__(self, tenant_id: str, scope_key: tuple[str, ...]) -> None:
         super().__init__()
         self.tenant_id = tenant_id
         self.scope_key = scope_key
-        self.hours = HourlyHistory()
+        self._hours: HourlyHistory | None = HourlyHistory()
+        self._packed = b""
+
+    @property
+    def hours(self) -> HourlyHistory:
+        """The hours. They are looked at a few times an hour, and in between kept as small as the row holds them."""
+        if self._hours is None:
+            self._hours = HourlyHistory.from_bytes(self._packed)
+        return self._hours
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, *self.scope_key)
 
     def fields(self) -> tuple[Any, ...]:
-        return (self.hours.to_bytes(),)
+        self._packed = self.hours.to_bytes()
+        self._hours = None
+        return (self._packed,)
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the history's row holds."""
-        self.hours = HourlyHistory.from_bytes(fields[0])
+        self._packed = fields[0]
+        self._hours = None
 
 
 class Scope(Row):

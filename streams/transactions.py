@@ -118,7 +118,7 @@ class Transactions:
         return offsets
 
     def _send_offsets(self, offsets: list[TopicPartition], group: object) -> None:
-        """The call that hangs for good when the coordinator goes away under it: then it is left behind in its thread."""
+        """The call that hangs for good when the coordinator goes away: then it is left behind in its thread."""
         producer = self._producer
         failures: list[KafkaException] = []
 

@@ -87,6 +87,7 @@ class Worker:
 
     def run(self) -> None:
         """Work. Raises `SpendfuseError` with what to do when it cannot go on."""
+        gc.disable()  # state is free of cycles, and looking for some would stall the loop for half a second
         self._partition_count = self._check_topics()
         policies = Policies(self._settings, self._metrics)
         self._policy = policies.first()
@@ -329,7 +330,9 @@ class Worker:
                 "the group's offset differs from the fence, which rules",
                 extra=fields(partition=number, group_offset=group_offset, fence=fence.usage_offset + 1),
             )
-        return Partition(number, self._policy, rows, fence)
+        partition = Partition(number, self._policy, rows, fence)
+        partition.usage_offset = max(fence.usage_offset, low - 1)
+        return partition
 
     def _alive(self) -> None:
         self.beat_ms = monotonic_ms()
@@ -360,6 +363,7 @@ class Worker:
             "group.instance.id": f"{self._settings.prefix}engine-{self._settings.slot}",
             "partition.assignment.strategy": "range",
             "session.timeout.ms": self._settings.session_timeout_ms,
+            "heartbeat.interval.ms": max(1, self._settings.session_timeout_ms // 3),
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
@@ -371,10 +375,9 @@ class Worker:
 
 
 def _settle_memory() -> None:
-    """Live state is long-lived and free of cycles: looking for some would stall the loop for half a second."""
+    """What a restore left behind is collected once, and the state it made is never looked at again."""
     gc.collect()
     gc.freeze()
-    gc.disable()
 
 
 def _refuse_lost_state(number: int, group_offset: int) -> None:

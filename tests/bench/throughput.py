@@ -1,8 +1,11 @@
 """The whole worker on a full log: real Kafka in and out, exactly once, one core."""
 
+import shutil
 from collections import defaultdict
+from pathlib import Path
 from typing import NamedTuple
 
+from infra.compiled import build
 from tests.bench.broker import bench_broker, broker_note, fill, fresh_topics, start_across_an_hour
 from tests.bench.engine import EVENT_RATE, POLICIES, describe, policy_file
 from tests.bench.load import Shape, UsageLoad
@@ -29,10 +32,13 @@ def measure(events: int, rounds: int) -> Part:
     """Every policy over the same log, round by round."""
     part = Part("worker", "the worker, exactly once, one partition, one core; from the first commit to the last")
     speeds: dict[str, list[Speed]] = defaultdict(list)
+    compiled = compiled_home()
     with bench_broker() as bootstrap:
         for _ in range(rounds):
             for policy in POLICIES:
                 speeds[policy].append(run_round(bootstrap, policy, events))
+                if compiled is not None:
+                    speeds[f"{policy}, compiled"].append(run_round(bootstrap, policy, events, compiled))
         part.notes = [broker_note(), *(describe(policy) for policy in POLICIES)]
     base: float | None = None
     for policy, found in speeds.items():
@@ -50,11 +56,20 @@ def measure(events: int, rounds: int) -> Part:
     return part
 
 
-def run_round(bootstrap: str, policy: str, events: int) -> Speed:
+def compiled_home() -> Path | None:
+    """A fresh compiled copy of the service, None where there is no C compiler."""
+    if shutil.which("cc") is None:
+        return None
+    home = Path("build/compiled").resolve()
+    build(home)
+    return home
+
+
+def run_round(bootstrap: str, policy: str, events: int, home: Path | None = None) -> Speed:
     """Write a log, let a new worker go through it, and say how fast it was."""
     with fresh_topics(bootstrap) as prefix:
         total = write_log(bootstrap, prefix, events)
-        return _go_through(bootstrap, prefix, policy, total)
+        return _go_through(bootstrap, prefix, policy, total, home)
 
 
 def write_log(bootstrap: str, prefix: str, events: int) -> int:
@@ -63,9 +78,9 @@ def write_log(bootstrap: str, prefix: str, events: int) -> int:
     return fill(bootstrap, prefix, load.opening()) + fill(bootstrap, prefix, load.events(events))
 
 
-def _go_through(bootstrap: str, prefix: str, policy: str, total: int) -> Speed:
+def _go_through(bootstrap: str, prefix: str, policy: str, total: int, home: Path | None) -> Speed:
     """Let a worker that has no state yet go through the log."""
-    with WorkerProcess(bootstrap, prefix, policy_file(policy)) as worker:
+    with WorkerProcess(bootstrap, prefix, policy_file(policy), home=home) as worker:
         samples = worker.watch(lambda sample: sample.applied >= total, RUN_TIMEOUT_S)
     working = [sample for sample in samples if sample.applied > 0]
     return _speed(working[0], working[-1])

@@ -40,8 +40,12 @@ class Sample(NamedTuple):
 class WorkerProcess:
     """`python -m streams worker` on a core of its own, from `start` to `stop` or `kill`."""
 
-    def __init__(self, bootstrap: str, prefix: str, policy: Path, core: int = WORKER_CORE) -> None:
+    def __init__(
+        self, bootstrap: str, prefix: str, policy: Path, core: int = WORKER_CORE, home: Path | None = None
+    ) -> None:
+        """`home` is the folder whose code is run, this checkout if none is given."""
         self._core = core
+        self._home = home
         self._port = free_ports(1)[0]
         self._environment = os.environ | {
             "SPENDFUSE_KAFKA_BOOTSTRAP": bootstrap,
@@ -70,6 +74,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "streams", "worker"],
                 env=self._environment,
+                cwd=self._home,
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,

@@ -19,8 +19,8 @@ TS_MS = 1_795_276_800_000
 def good(number: int, tenant: str = TENANT, **fields: Any) -> Record:
     """A message that costs `GOOD_NANOUSD`."""
     call = {
-        "type": "llm_call", "event_id": f"good-{number}", "ts_ms": TS_MS, "tenant_id": tenant, "run_id": f"good-{number % 7}",
-        "model": "m", "cost_nanousd": GOOD_NANOUSD,
+        "type": "llm_call", "event_id": f"good-{number}", "ts_ms": TS_MS, "tenant_id": tenant,
+        "run_id": f"good-{number % 7}", "model": "m", "cost_nanousd": GOOD_NANOUSD,
     } | fields  # fmt: skip
     return Record(json.dumps(call).encode(), tenant.encode(), timestamp_ms=TS_MS, partition=0)
 

@@ -62,9 +62,7 @@ def flow(kafka_topics: TopicSpace, load: Load) -> Iterator[Flow]:
 
 
 def start(space: TopicSpace, load: Load, slot: str = "0", **settings: object) -> WorkerProcess:
-    return WorkerProcess(
-        space.bootstrap, space.prefix, load.policy, slot=slot, BATCH_RECORDS=BATCH_RECORDS, **settings
-    )
+    return WorkerProcess(space.bootstrap, space.prefix, load.policy, slot=slot, BATCH_RECORDS=BATCH_RECORDS, **settings)
 
 
 def die_at(space: TopicSpace, load: Load, stage: str, times: int) -> None:

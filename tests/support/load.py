@@ -254,7 +254,9 @@ class _Author:
     def _say(self, at_ms: int, tenant: int, run: int, kind: str, **fields: Any) -> None:
         number = len(self._drafts)
         name = f"tenant-{tenant:02d}"
-        message = {"type": kind, "event_id": f"event-{number}", "ts_ms": at_ms, "tenant_id": name, "run_id": f"run-{run}"}
+        message = {
+            "type": kind, "event_id": f"event-{number}", "ts_ms": at_ms, "tenant_id": name, "run_id": f"run-{run}",
+        }  # fmt: skip
         value = json.dumps(message | fields, separators=(",", ":")).encode()
         comes_ms = at_ms + (self._rng.uniform(0, DISORDER_MS) if self._rng.random() < 0.05 else 0)
         self._drafts.append((comes_ms, number, Logged(name.encode(), value, at_ms)))
@@ -286,8 +288,9 @@ class _Author:
         for tenant in range(self._shape.tenants):
             number = self._new_run()
             message = {
-                "type": "command_ack", "event_id": f"end-{tenant}", "ts_ms": end_ms, "tenant_id": f"tenant-{tenant:02d}",
-                "run_id": f"run-{number}", "command_id": "none", "acted": "ignored",
+                "type": "command_ack", "event_id": f"end-{tenant}", "ts_ms": end_ms,
+                "tenant_id": f"tenant-{tenant:02d}", "run_id": f"run-{number}", "command_id": "none",
+                "acted": "ignored",
             }  # fmt: skip
             yield Logged(f"tenant-{tenant:02d}".encode(), json.dumps(message).encode(), end_ms)
 

@@ -1,0 +1,95 @@
+"""The whole way on a real Kafka: an agent with the client library runs in circles, is stopped, and says so."""
+
+import json
+from pathlib import Path
+
+from spendfuse import Emitter, Guard, Stopped, derive_tenant_key
+from spendfuse.kafka import KafkaControl, KafkaTransport
+
+from tests.support.kafka import TopicSpace, read_all, wait_until
+from tests.support.worker_process import ENGINE_KEY, OPERATOR_KEY, WorkerProcess
+
+TENANT = "acme"
+POLICY = """
+version = "guard-1"
+[[repeat]]
+name = "same-call-again"
+mode = "enforce"
+"""
+MOST_CALLS = 2000
+KEYS = {
+    "engine": derive_tenant_key(ENGINE_KEY.encode(), TENANT),
+    "operator": derive_tenant_key(OPERATOR_KEY.encode(), TENANT),
+}
+
+
+def loop_until_stopped(emitter: Emitter, guard: Guard) -> tuple[str, Stopped]:
+    """An agent that searches for the same thing again and again; its run's id, and what stopped it."""
+    with emitter.run(tenant_id=TENANT, workflow="docs", owner="ana") as run:
+        for _ in range(MOST_CALLS):
+            try:
+                guard.check(run)
+            except Stopped as stopped:
+                return run.run_id, stopped
+            run.tool_call("grep", args={"pattern": "old_name"}, result=["a.md"])
+            run.llm_call(model="gpt-5-mini", input_tokens=900, output_tokens=20, cost_usd="0.001")
+            run.stop_event.wait(0.02)  # a model takes its time
+    raise AssertionError("nobody stopped the run")
+
+
+def test_a_looping_agent_is_stopped_and_says_so(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """The guard believes the signed kill, `check` raises, the ack reaches usage.v1, and the incident is resolved with
+    the time from cause to stop; nobody is paged for spending after the kill.
+    """
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY, encoding="utf-8")
+    bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
+    with (
+        WorkerProcess(bootstrap, prefix, policy) as worker,
+        Emitter(KafkaTransport(bootstrap, prefix=prefix)) as emitter,
+        Guard(KafkaControl(bootstrap, prefix=prefix), emitter, when_blind="stop", tenant_id=TENANT, keys=KEYS) as guard,
+    ):
+        assert guard.wait_ready(30)
+        worker.wait_said("state restored")
+        run_id, stopped = loop_until_stopped(emitter, guard)
+        assert emitter.flush(10) == 0
+        assert (stopped.rule, guard.stats.forged) == ("same-call-again", 0)
+        worker.wait_for(lambda: _acks(kafka_topics), 30, "the ack is on usage.v1")
+        sent = read_all(bootstrap, kafka_topics.name("usage.v1"))
+        worker.wait_applied({record.partition: record.offset for record in sent})  # type: ignore[misc]  # as read
+        assert worker.stop() == 0, worker.tail()
+    [ack] = _acks(kafka_topics)
+    assert (ack["run_id"], ack["command_id"], ack["acted"]) == (run_id, stopped.command_id, "stopped")
+    alerts = [json.loads(record.value or b"") for record in read_all(bootstrap, kafka_topics.name("alerts.v1"))]
+    assert {alert["rule"] for alert in alerts} == {"same-call-again"}
+    [resolved] = [alert for alert in alerts if alert["state"] == "resolved"]
+    assert resolved["evidence"]["command_id"] == stopped.command_id
+    assert resolved["evidence"]["cause_to_stop_ms"] >= 0
+
+
+def test_a_guard_with_another_key_does_not_obey(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """A command whose signature it cannot check stops nobody; it is counted as forged."""
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY, encoding="utf-8")
+    bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
+    wrong = {"engine": derive_tenant_key(b"another root", TENANT), "operator": KEYS["operator"]}
+    with (
+        WorkerProcess(bootstrap, prefix, policy) as worker,
+        Emitter(KafkaTransport(bootstrap, prefix=prefix)) as emitter,
+        Guard(
+            KafkaControl(bootstrap, prefix=prefix), emitter, when_blind="stop", tenant_id=TENANT, keys=wrong
+        ) as guard,
+        emitter.run(tenant_id=TENANT, workflow="docs") as run,
+    ):
+        assert guard.wait_ready(30)
+        for _ in range(6):
+            run.tool_call("grep", args={"pattern": "old_name"}, result=["a.md"])
+        emitter.flush(10)
+        wait_until(lambda: guard.stats.forged == 1, 30, f"the guard has seen the command; {worker.tail()}")
+        guard.check(run)
+        assert not run.stop_event.is_set()
+
+
+def _acks(space: TopicSpace) -> list[dict[str, object]]:
+    messages = [json.loads(record.value or b"") for record in read_all(space.bootstrap, space.name("usage.v1"))]
+    return [message for message in messages if message["type"] == "command_ack"]
