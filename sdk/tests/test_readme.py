@@ -17,8 +17,8 @@ def test_the_examples_run(bootstrap: str, monkeypatch: pytest.MonkeyPatch, capsy
     service.produce("control.v1", value=b"not a command", key=b"any")
     assert service.flush(30) == 0
     monkeypatch.setenv("SPENDFUSE_KAFKA_BOOTSTRAP", bootstrap)
-    monkeypatch.setenv("SPENDFUSE_ENGINE_KEY", derive_tenant_key(b"engine root", "acme").hex())
-    monkeypatch.setenv("SPENDFUSE_OPERATOR_KEY", derive_tenant_key(b"operator root", "acme").hex())
+    monkeypatch.setenv("ACME_ENGINE_KEY", derive_tenant_key(b"engine root", "acme").hex())
+    monkeypatch.setenv("ACME_OPERATOR_KEY", derive_tenant_key(b"operator root", "acme").hex())
     text = README.read_text(encoding="utf-8")
     blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     assert len(blocks) >= 6
