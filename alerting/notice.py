@@ -1,0 +1,34 @@
+"""What is said to one receiver: one incident, or several that are told together."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from schemas.alert import Alert
+
+Kind = Literal["incident", "digest", "flapping", "watchdog"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where a receiver put what it was told, so that it can be updated: a Slack channel and time, a PagerDuty key."""
+
+    place: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One message. `alerts` has the newest alert of each incident told; the first is the one it is mostly about."""
+
+    kind: Kind
+    alerts: tuple[Alert, ...]
+    more: int = 0
+    """Incidents left out because there were too many: "37 more runs over 80 %"."""
+    first: Receipt | None = None
+    """Where the incident's first message stands, to be updated and replied to; None if this is the first."""
+    maybe_repeated: bool = False
+    """An earlier attempt may have arrived: its outcome is unknown."""
+
+    @property
+    def alert(self) -> Alert:
+        """The alert it is mostly about."""
+        return self.alerts[0]
