@@ -35,16 +35,23 @@ class PartitionClock:
     def __init__(self, last_ms: int, away_ms: int = 0) -> None:
         """`away_ms` is how long nobody kept this clock, as far as a wall clock can tell."""
         self.last_ms = last_ms
-        self._seen_ms = monotonic_ms() - max(0, away_ms)
-        self.caught_up = False
+        self._since_ms = monotonic_ms() - max(0, away_ms)
+        self._has_moved = False
+        self._at_end = False
 
     def record(self, append_ms: int) -> None:
         """A record was read."""
         self.last_ms = append_ms
-        self._seen_ms = monotonic_ms()
-        self.caught_up = False
+        self._has_moved = True
+        self._at_end = False
+
+    def end_reached(self) -> None:
+        """Everything appended so far has been read."""
+        if self._has_moved and not self._at_end:
+            self._since_ms = monotonic_ms()
+        self._at_end = True
 
     def now_ms(self) -> int:
         """The partition's time, as far as it is safe to act on."""
-        elapsed_ms = monotonic_ms() - self._seen_ms if self.caught_up else 0
+        elapsed_ms = monotonic_ms() - self._since_ms if self._at_end else 0
         return self.last_ms + elapsed_ms - self.SLACK_MS

@@ -185,7 +185,7 @@ class Worker:
         if error.code() == KafkaError._PARTITION_EOF:
             partition = self._partitions.get(message.partition())
             if partition is not None and message.topic() == self._usage_topic:
-                partition.clock.caught_up = True
+                partition.clock.end_reached()
         elif error.code() in PLACE_LOST:
             raise PlaceLost(error.str())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
