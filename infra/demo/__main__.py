@@ -60,6 +60,7 @@ class Watcher:
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 10,
+                "log_level": 0,
             }
         )
         self._consumer.assign(
@@ -102,23 +103,28 @@ def main(arguments: list[str] | None = None) -> int:
     screen = Screen()
     with ExitStack() as stack:
         bootstrap, prefix = _broker(stack, screen)
-        return _run(stack, screen, bootstrap, prefix, once=options.once)
+        result = _run(stack, screen, bootstrap, prefix, once=options.once)
+    if options.once:
+        screen.line(result or "demo: nothing was stopped; see out/demo-worker.log")
+    return 0 if result else 1
 
 
-def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once: bool) -> int:
+def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once: bool) -> str | None:
+    """The demo from start to end. Returns what it comes to in one line, None if nothing was stopped."""
     root_key = secrets.token_hex(16)
     port = _free_port()
     worker = _worker(stack, bootstrap, prefix, root_key, port)
     events, today_ms = _load()
     watcher = Watcher(bootstrap, prefix, screen, today_ms)
     stack.callback(watcher.close)
-    transport = KafkaTransport(bootstrap, prefix=prefix)
+    quiet = {"log_level": 0}  # the embedded broker goes away under its clients at the end
+    transport = KafkaTransport(bootstrap, prefix=prefix, config=quiet)
     agents: Agents
     clock: Callable[[], int] = lambda: agents.now_ms  # noqa: E731  # the agents live in the log's time
     emitter = Emitter(transport, max_buffered=50_000, clock_ms=clock)
     stack.callback(emitter.close)
     guard = Guard(
-        KafkaControl(bootstrap, prefix=prefix),
+        KafkaControl(bootstrap, prefix=prefix, config=quiet),
         emitter,
         when_blind="continue",
         keys=lambda tenant_id: {"engine": derive_tenant_key(root_key.encode(), tenant_id)},
@@ -140,10 +146,13 @@ def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once:
     _drain(emitter, worker, port, agents)
     _settle(lambda: all(command_id in agents.stops for command_id in watcher.kills))
     _show_stops(screen, agents, watcher)
-    code = _summary(screen, agents, watcher)
+    screen.line()
+    screen.line(f"{agents.unspoken} calls were never made, because their runs had been stopped")
+    result = _result(agents, watcher)
     if not once:
+        screen.line(result or "demo: nothing was stopped; see out/demo-worker.log")
         _stay(screen, bootstrap, prefix)
-    return code
+    return result
 
 
 def _broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
@@ -276,17 +285,13 @@ def _overshoot(agents: Agents, command: Command) -> int:
     return overshoot_nanousd(agents.stops[command.command_id].run, command.cause_event_id or "")
 
 
-def _summary(screen: Screen, agents: Agents, watcher: Watcher) -> int:
+def _result(agents: Agents, watcher: Watcher) -> str | None:
     times_ms = sorted(_cause_to_stop_ms(agents, watcher.kills[command_id]) for command_id in agents.stops)
-    screen.line()
     if not times_ms:
-        screen.line("nothing was stopped: the demo has failed; see out/demo-worker.log", "critical")
-        return 1
-    screen.line(f"{agents.unspoken} calls were never made, because their runs had been stopped")
+        return None
     p50, p99 = statistics.median(times_ms), times_ms[-1]
     counts = f"{len(watcher.alerts)} alerts, {len(watcher.kills)} kills, {len(agents.stops)} acks"
-    screen.line(f"demo: {agents.sent} events, {counts}, cause to stop p50 {p50:.0f} ms p99 {p99:.0f} ms")
-    return 0
+    return f"demo: {agents.sent} events, {counts}, cause to stop p50 {p50:.0f} ms p99 {p99:.0f} ms"
 
 
 def _stay(screen: Screen, bootstrap: str, prefix: str) -> None:
