@@ -63,7 +63,8 @@ def labelled_as_repetition(run: Trajectory, steps: range, after: int = LABELS_AF
 def test_pages_on_labelled_runs_are_right(results: Results, trusted: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """At least nine of ten pages are near a repetition that a person saw, whatever the agent reports of results.
 
-    There are few pages, none at all in one view, so that what is printed says more than that this passes.
+    Where results are known or trusted there must be pages to judge, and where they are neither, none at all: without
+    results nothing is sure. There are few, so that what is printed says more than that this passes.
     """
     judged = [run for run in labelled_runs(results) if run.labels is not None]
     paged = {run.run_id: pages(run, trusted=trusted) for run in judged}
@@ -77,6 +78,7 @@ def test_pages_on_labelled_runs_are_right(results: Results, trusted: bool, capsy
             f"(strictly {sum(strict)}), "
             f"{len(found)} of {len(repeating)} repeating runs paged, {len(judged)} runs judged"
         )
+    assert bool(verdicts) == (results != "unknown" or trusted)
     assert sum(verdicts) >= 0.9 * len(verdicts), {run_id: found for run_id, found in paged.items() if found}
 
 
