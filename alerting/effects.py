@@ -1,4 +1,7 @@
-"""All that telling can ask of the world: send something, or wake the pipeline at a time. And what comes back."""
+"""All that telling can ask of the world: keep a record, send something, wake it at a time. And what comes back.
+
+Effects are performed in their order: a `Record` before a `Send` must be kept before anything is sent.
+"""
 
 from dataclasses import dataclass
 
@@ -17,10 +20,22 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """Keep this on deliveries.v1, in the partition of its tenant's alerts. `value` None takes the key away."""
+
+    key: str
+    tenant_id: str
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """Call the pipeline again at this time."""
+    """Call the pipeline again at this time. A later `WaitUntil` takes the place of an earlier one."""
 
     at_ms: int
+
+
+Effect = Record | Send | WaitUntil
 
 
 @dataclass(frozen=True, slots=True)

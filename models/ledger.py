@@ -37,16 +37,15 @@ class Route:
     """Everything that follows from a message's attribution, worked out once."""
 
     __slots__ = (
-        "cohort", "dimensions", "model_rules", "owner", "run_rules", "scopes", "session_rules", "tool_rules", "totals",
-        "tree_rules", "workflow",
+        "cohort", "model_rules", "owner", "run_rules", "scopes", "session_rules", "tool_rules", "totals", "tree_rules",
+        "workflow",
     )  # fmt: skip
 
-    def __init__(self, dimensions: dict[str, str], scopes: tuple[Scope, ...], cohort: Cohort) -> None:
-        self.dimensions = dimensions
+    def __init__(self, owner: str, scopes: tuple[Scope, ...], cohort: Cohort) -> None:
         self.scopes = scopes
         self.cohort = cohort
-        self.workflow = dimensions["workflow"]
-        self.owner = dimensions["owner"]
+        self.workflow = cohort.workflow
+        self.owner = owner
         self.totals: HourTotals | None = None
         self.run_rules: tuple[UnitDetector[Any], ...] = ()
         self.session_rules: tuple[UnitDetector[Any], ...] = ()
@@ -334,11 +333,7 @@ class Ledger:
             if matches(meter.match, dimensions)
             for scope in self._scope(tenant, meter, dimensions)
         ]
-        workflow = dimensions["workflow"]
-        cohort = tenant.cohorts.get(workflow)
-        if cohort is None:
-            cohort = tenant.cohorts[workflow] = Cohort(tenant.tenant_id, workflow)
-        route = Route(dimensions, tuple(scopes), cohort)
+        route = Route(dimensions["owner"], tuple(scopes), self._cohort(tenant, dimensions["workflow"]))
         unit_rules = [rule for rule in policy.unit_rules if matches(canonical_match(rule.settings.match), dimensions)]
         route.run_rules = tuple(rule for rule in unit_rules if rule.per == "run")
         route.session_rules = tuple(rule for rule in unit_rules if rule.per == "session")
@@ -349,6 +344,16 @@ class Ledger:
         route.tool_rules = tuple(rule for rule in sequence_rules if "tool" in rule.calls)
         route.model_rules = tuple(rule for rule in sequence_rules if "model" in rule.calls)
         return route
+
+    def _cohort(self, tenant: Tenant, workflow: str) -> Cohort:
+        """The cohort of a workflow; all workflows beyond the tenant's limit share one, and their totals with it."""
+        if workflow not in tenant.cohorts and len(tenant.cohorts) >= self._state.policy.header.max_workflows_per_tenant:
+            workflow = OVERFLOW
+        cohort = tenant.cohorts.get(workflow)
+        if cohort is None:
+            cohort = tenant.cohorts[workflow] = Cohort(tenant.tenant_id, workflow)
+            self._state.touch(cohort)
+        return cohort
 
     def _scope(self, tenant: Tenant, meter: Meter, dimensions: dict[str, str]) -> Iterable[Scope]:
         values = tuple(dimensions.get(name, UNATTRIBUTED) for name in meter.group_by)

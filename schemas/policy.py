@@ -128,6 +128,8 @@ class PolicyHeader(Settings):
     remind_every_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
     max_live_runs_per_tenant: Annotated[int, Field(ge=1)] = 100_000
     max_scopes_per_tenant: Annotated[int, Field(ge=1)] = 100_000
+    max_workflows_per_tenant: Annotated[int, Field(ge=1)] = 10_000
+    """Names come from outside: further workflows share one cohort and one row of hourly totals."""
     blast_radius: BlastRadius = BlastRadius()
 
     @field_validator("timezone")

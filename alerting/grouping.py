@@ -1,0 +1,87 @@
+"""With what is it told? Gathers what is alike into one message; what is critical is told alone and at once."""
+
+from collections.abc import Callable, Iterable
+
+from alerting.dedup import RANK
+from alerting.lifecycle import due_ms
+from alerting.log import Delivery
+from alerting.notice import Receipt
+from alerting.routing import Destination, labels
+from schemas.alert import PAGING, Alert
+from schemas.policy import Severity
+
+WAIT_MS: dict[Severity, int] = {"critical": 0, "error": 10_000, "warning": 30_000, "info": 30_000}
+LISTED = 10
+"""Incidents that one message shows; of the others it gives the number."""
+MOST_MESSAGES = 20
+"""Messages that one receiver is to be sent at a time; what is less urgent is gathered into the last."""
+MOST_CRITICAL_ALONE = 50
+"""Beyond it critical incidents share messages too. Each is listed: none becomes a number."""
+
+Message = tuple[Delivery, ...]
+
+
+def group_key(alert: Alert, destination: Destination) -> tuple[str, ...]:
+    """Alerts with the same key are told together. What pages is not mixed with what does not."""
+    found = labels(alert)
+    return ("pages" if alert.severity in PAGING else "quiet", *(found.get(name, "") for name in destination.group_by))
+
+
+def wait_ms(alert: Alert, destination: Destination) -> int:
+    """How long to gather: what the route says, else by severity; `critical` never waits."""
+    if alert.severity == "critical" or destination.group_wait_ms is None:
+        return WAIT_MS[alert.severity]
+    return destination.group_wait_ms
+
+
+class Groups:
+    """When the groups that are being gathered are told: when the first of them is due."""
+
+    def __init__(self) -> None:
+        self._due_ms: dict[tuple[str, ...], int] = {}
+
+    def when_ms(self, alert: Alert, to: Destination, group: tuple[str, ...], now_ms: int) -> int:
+        """When to tell an alert: `critical` at once, else once it has lasted, with its group or when it is due."""
+        own_ms = due_ms(alert, hold_ms=to.hold_ms, wait_ms=wait_ms(alert, to), now_ms=now_ms)
+        if alert.severity == "critical":
+            return own_ms
+        group_ms = self._due_ms.get((to.receiver, *group))
+        if group_ms is None or group_ms <= now_ms or own_ms < group_ms:
+            group_ms = self._due_ms[to.receiver, *group] = own_ms
+        return max(group_ms, now_ms + to.hold_ms)
+
+    def forget(self, now_ms: int) -> None:
+        """Drop the groups that have been told."""
+        self._due_ms = {key: due_ms for key, due_ms in self._due_ms.items() if due_ms > now_ms}
+
+
+def messages(
+    ready: Iterable[Delivery], *, joins: bool, place_of: Callable[[Delivery], Receipt | None]
+) -> list[Message]:
+    """What is due at one receiver as messages, the most urgent first.
+
+    Alone are what is critical, what updates a message of its own, and everything where `joins` is false.
+    """
+    ready = sorted(ready, key=urgency)
+    alone: list[Message] = []
+    critical: list[Delivery] = []
+    groups: dict[tuple[str, ...], list[Delivery]] = {}
+    for delivery in ready:
+        if not joins or delivery.kind != "incident" or place_of(delivery) is not None:
+            alone.append((delivery,))
+        elif delivery.alert.severity == "critical":
+            critical.append(delivery)
+        else:
+            groups.setdefault(delivery.group, []).append(delivery)
+    size = 1 if len(critical) <= MOST_CRITICAL_ALONE else LISTED
+    alone += [tuple(critical[start : start + size]) for start in range(0, len(critical), size)]
+    together = [tuple(group) for group in groups.values()]
+    if len(together) > MOST_MESSAGES:
+        rest = tuple(delivery for group in together[MOST_MESSAGES - 1 :] for delivery in group)
+        together = [*together[: MOST_MESSAGES - 1], rest]
+    return sorted([*alone, *together], key=lambda message: urgency(message[0]))
+
+
+def urgency(delivery: Delivery) -> tuple[int, int, str]:
+    """Sorts the most severe first, then what has waited longest."""
+    return -RANK[delivery.alert.severity], delivery.due_ms, delivery.key

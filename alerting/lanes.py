@@ -1,0 +1,76 @@
+"""May this receiver be spoken to now? Pace, what it asked for itself, and a circuit breaker."""
+
+from collections.abc import Iterator
+
+from schemas.routing import Receiver, ReceiverType
+
+PACE_MS: dict[ReceiverType, int] = {"slack": 1_000, "pagerduty": 250, "webhook": 0, "console": 0}
+"""The least time between two messages. Slack: about one a second per channel."""
+BREAKS_AFTER = 5
+"""Failures in a row that open the circuit."""
+FIRST_BREAK_MS = 60_000
+MOST_BREAK_MS = 600_000
+OWN_FAULTS = frozenset({"bad_request", "too_long"})
+"""What the message did wrong, not the receiver."""
+SET_UP_WRONG = frozenset({"bad_credentials", "no_such_place"})
+"""What no other message would do better: the circuit opens at once."""
+
+
+class Lane:
+    """The way to one receiver. An open circuit lets a single message through now and then, to see."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self._free_ms = 0
+        self._broken_until_ms = 0
+        self._failures = 0
+        self._break_ms = FIRST_BREAK_MS
+
+    def opens_ms(self, now_ms: int) -> int:
+        """When the next message may go; `now_ms` if one may go now."""
+        return max(now_ms, self._free_ms, self._broken_until_ms)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the circuit is open. Closed by the next success."""
+        return self._failures >= BREAKS_AFTER
+
+    def started(self, now_ms: int) -> None:
+        """A message is on its way."""
+        self._free_ms = max(self._free_ms, now_ms + PACE_MS[self.receiver.type])
+        if self.is_broken:
+            self._broken_until_ms = now_ms + self._break_ms
+
+    def succeeded(self) -> None:
+        """A message has arrived."""
+        self._failures = 0
+        self._broken_until_ms = 0
+        self._break_ms = FIRST_BREAK_MS
+
+    def failed(self, reason: str, retry_after_ms: int | None, at_ms: int) -> None:
+        """A message has not arrived, or nobody knows."""
+        if retry_after_ms is not None:
+            self._free_ms = max(self._free_ms, at_ms + retry_after_ms)
+        if reason in OWN_FAULTS:
+            return
+        was_broken = self.is_broken
+        self._failures = max(self._failures + 1, BREAKS_AFTER if reason in SET_UP_WRONG else 0)
+        if self.is_broken:
+            self._break_ms = min(self._break_ms * 2, MOST_BREAK_MS) if was_broken else FIRST_BREAK_MS
+            self._broken_until_ms = at_ms + self._break_ms
+
+
+class Lanes:
+    """The ways to all receivers. Pipelines of one process share them, because the receivers' limits are shared."""
+
+    def __init__(self, receivers: dict[str, Receiver]) -> None:
+        self._lanes = {name: Lane(receiver) for name, receiver in receivers.items()}
+
+    def __getitem__(self, receiver: str) -> Lane:
+        return self._lanes[receiver]
+
+    def __contains__(self, receiver: object) -> bool:
+        return receiver in self._lanes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lanes)

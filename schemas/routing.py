@@ -1,0 +1,207 @@
+"""Who is told, as the policy file says it: the tables `receivers`, `route` and `quiet`."""
+
+from collections.abc import Iterator, Mapping
+from datetime import time
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from schemas.errors import PolicyError
+from schemas.policy import CALL_DIMENSIONS, RuleName, Settings, epoch_ms
+from schemas.usage import ATTRIBUTION
+
+ReceiverType = Literal["slack", "pagerduty", "webhook", "console"]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+TABLES = ("receivers", "route", "quiet")
+"""Tables of the policy file that belong to routing."""
+CONSOLE = "console"
+"""The receiver of what no route takes. It is there without being written down."""
+
+_OF_ALERTS = ("severity", "rule", "detector", "tenant_id", "run_id", "incident_id", "state", "mode")
+
+
+def _label(name: str) -> str:
+    known = (*_OF_ALERTS, *ATTRIBUTION, *CALL_DIMENSIONS)
+    if name in known or (name.startswith("tags.") and len(name) > len("tags.")):
+        return name
+    raise ValueError(f"there is no label {name!r}; use one of {', '.join(known)} or tags.<name>")
+
+
+Label = Annotated[str, AfterValidator(_label)]
+LabelMatcher = dict[Label, str | list[str]]
+Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+
+
+class Receiver(Settings):
+    """A place where people read. Secrets are named by environment variable and never written down."""
+
+    type: ReceiverType
+    channel: str | None = None
+    """Slack: the channel's id or name."""
+    url: str | None = None
+    """Webhook: where to post. Slack: an incoming webhook, in place of a channel."""
+    key_env: str | None = None
+    """The environment variable with the token, routing key or signing secret."""
+    fallback: str | None = None
+    """Who is told instead while this receiver cannot be reached."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Receiver":
+        missing = {
+            "slack": self.channel is None and self.url is None and "channel",
+            "pagerduty": self.key_env is None and "key_env",
+            "webhook": self.url is None and "url",
+            "console": False,
+        }[self.type]
+        if missing:
+            raise ValueError(f"a {self.type} receiver needs `{missing}`")
+        return self
+
+    @property
+    def joins_incidents(self) -> bool:
+        """Whether several incidents may be told in one message. A page that is acknowledged stands for one."""
+        return self.type != "pagerduty"
+
+
+class Route(Settings):
+    """A node of the tree. What it leaves out it has from its parent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    match: LabelMatcher = {}
+    """Label -> the value or values it must have; empty matches everything."""
+    receivers: list[str] | None = None
+    go_on: bool = Field(default=False, alias="continue")
+    """Try the following siblings as well."""
+    group_by: list[Label] | None = None
+    """Alerts equal in these labels are told together."""
+    group_wait_seconds: Seconds | None = None
+    """How long to gather what is told together; unset, it follows from the severity. Never delays `critical`.
+    An hour or a day makes it a digest."""
+    hold_seconds: Seconds | None = None
+    """How long something must last before it is told. Never delays `critical`."""
+    renotify_every_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] | None = None
+    routes: list["Route"] = []
+
+
+class OfficeHours(Settings):
+    """When what wakes nobody is told. Outside of it that waits for the next opening."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    weekdays: Annotated[list[Weekday], Field(min_length=1)] = ["mon", "tue", "wed", "thu", "fri"]
+    opens: time = Field(alias="from")
+    closes: time = Field(alias="to")
+    timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(f"there is no time zone {name!r}; use a name such as Europe/Berlin") from None
+        return name
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "OfficeHours":
+        if self.opens >= self.closes:
+            raise ValueError("`from` must be before `to`, both within one day")
+        if self.opens.tzinfo or self.closes.tzinfo:
+            raise ValueError("give the zone as `timezone`, not with the time")
+        return self
+
+
+class PlannedWindow(Settings):
+    """Spend that is meant to happen: nobody need be told of it. Mutes people, never brakes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    start: AwareDatetime = Field(alias="from")
+    until: AwareDatetime
+    match: LabelMatcher = {}
+    why: Annotated[str, Field(min_length=1)]
+
+    @property
+    def start_ms(self) -> int:
+        """The first instant it covers."""
+        return epoch_ms(self.start)
+
+    @property
+    def until_ms(self) -> int:
+        """The first instant it no longer covers."""
+        return epoch_ms(self.until)
+
+
+class Quiet(Settings):
+    """When people are left alone."""
+
+    office_hours: OfficeHours | None = None
+    planned: list[PlannedWindow] = []
+
+
+class Routing(Settings):
+    """Receivers, the tree that leads to them, and quiet times. Left out: everything goes to the console."""
+
+    receivers: dict[RuleName, Receiver] = {}
+    route: list[Route] = []
+    quiet: Quiet = Quiet()
+
+    @property
+    def all_receivers(self) -> dict[str, Receiver]:
+        """Those written down and the console."""
+        return {CONSOLE: Receiver(type="console"), **self.receivers}
+
+
+def parse_routing(raw: Mapping[str, Any]) -> Routing:
+    """Read the routing tables of a policy; other tables are left to others.
+
+    Raises:
+        PolicyError: with every fault, each with the name of its place.
+    """
+    tables = {name: raw[name] for name in TABLES if name in raw}
+    faults = []
+    try:
+        routing = Routing.model_validate(tables)
+    except ValidationError as error:
+        faults = list(_faults(error))
+    faults += _unknown_receivers(tables)
+    if faults:
+        raise PolicyError(faults)
+    return routing
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors():
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+        message = "there is no such setting" if fault["type"] == "extra_forbidden" else fault["msg"]
+        yield f"{path.lstrip('.')}: {message.removeprefix('Value error, ')}"
+
+
+def _unknown_receivers(tables: Mapping[str, Any]) -> list[str]:
+    """Names that lead nowhere, found in what was written so that they are listed beside all other faults."""
+    receivers = tables.get("receivers", {})
+    if not isinstance(receivers, Mapping):
+        return []
+    known = {CONSOLE, *receivers}
+    faults = []
+    for name, receiver in receivers.items():
+        fallback = receiver.get("fallback") if isinstance(receiver, Mapping) else None
+        if fallback == name:
+            faults.append(f"receivers.{name}.fallback: a receiver cannot stand in for itself")
+        elif isinstance(fallback, str) and fallback not in known:
+            faults.append(f"receivers.{name}.fallback: there is no receiver {fallback!r}")
+    for place, node in _nodes("route", tables.get("route", [])):
+        named = node.get("receivers") or []
+        unknown = [name for name in named if isinstance(name, str) and name not in known]
+        faults += [f"{place}.receivers: there is no receiver {name!r}" for name in unknown]
+    return faults
+
+
+def _nodes(place: str, rows: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for index, row in enumerate(rows if isinstance(rows, list) else []):
+        if isinstance(row, Mapping):
+            yield f"{place}[{index}]", row
+            yield from _nodes(f"{place}[{index}].routes", row.get("routes"))
