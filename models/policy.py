@@ -24,6 +24,8 @@ from models.identity import derived_id
 from models.scopes import Meter
 from schemas.errors import PolicyError
 from schemas.policy import Matcher, Period, PolicyHeader
+from schemas.routing import TABLES as ROUTING_TABLES
+from schemas.routing import Routing, parse_routing
 
 PERIOD_ORDER: tuple[Period, ...] = ("hour", "day", "week", "month")
 
@@ -31,8 +33,12 @@ PERIOD_ORDER: tuple[Period, ...] = ("hour", "day", "week", "month")
 class Policy:
     """The rules in force. Immutable; another policy is another object."""
 
-    def __init__(self, header: PolicyHeader, rules: Iterable[Detector[Any]], source: Mapping[str, Any]) -> None:
+    def __init__(
+        self, header: PolicyHeader, rules: Iterable[Detector[Any]], source: Mapping[str, Any], routing: Routing
+    ) -> None:
         self.header = header
+        self.routing = routing
+        """Who is told; no part of any decision here."""
         self.version = header.version
         self.source = source
         """What was written, as JSON values: what policy.v1 carries."""
@@ -92,7 +98,7 @@ def read_policy_json(data: bytes) -> Policy:
 def read_policy(raw: Mapping[str, Any]) -> Policy:
     """Make a policy of its tables. Raises `PolicyError` with every fault, each with the name of its place."""
     faults: list[str] = []
-    above = {name: value for name, value in raw.items() if name not in REGISTRY}
+    above = {name: value for name, value in raw.items() if name not in REGISTRY and name not in ROUTING_TABLES}
     try:
         header = PolicyHeader.model_validate(above)
     except ValidationError as error:
@@ -102,6 +108,11 @@ def read_policy(raw: Mapping[str, Any]) -> Policy:
         Calendar(header.timezone)  # the machine may know zones that the shipped rules do not have
     except ValueError as error:
         faults.append(f"timezone: {error}; use a name such as Europe/Berlin")
+    routing = Routing()
+    try:
+        routing = parse_routing(raw)
+    except PolicyError as error:
+        faults += error.faults
     rules: list[Detector[Any]] = []
     for table, detector in REGISTRY.items():
         rules += _read_table(table, detector, raw.get(table, []), faults)
@@ -109,7 +120,8 @@ def read_policy(raw: Mapping[str, Any]) -> Policy:
     faults += [f"{name!r} names two rules; alerts could not tell them apart" for name in _twice(names)]
     if faults:
         raise PolicyError(faults)
-    return Policy(header, [*rules, *_default_rules(rules, with_all=header.include_defaults)], _as_json(raw))
+    defaults = _default_rules(rules, with_all=header.include_defaults)
+    return Policy(header, [*rules, *defaults], _as_json(raw), routing)
 
 
 def _default_rules(given: list[Detector[Any]], *, with_all: bool) -> list[Detector[Any]]:

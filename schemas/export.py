@@ -20,6 +20,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.operator import OperatorMessage
 from schemas.policy import PolicyHeader, RuleSettings
 from schemas.rollup import Rollup
+from schemas.routing import Routing
 from schemas.usage import UsageMessage
 
 FOLDER: Final = Path(__file__).with_name("json")
@@ -58,9 +59,10 @@ def topic_documents() -> dict[str, Document]:
 
 def policy_document(tables: Mapping[str, type[RuleSettings]]) -> dict[str, Document]:
     """The JSON Schema of policy.v1, given the settings of every rule table by the table's name."""
-    classes: list[type[BaseModel]] = [PolicyHeader, *dict.fromkeys(tables.values())]
+    classes: list[type[BaseModel]] = [PolicyHeader, Routing, *dict.fromkeys(tables.values())]
     references, definitions = models_json_schema([(each, "validation") for each in classes])
     header = definitions["$defs"].pop(PolicyHeader.__name__)
+    header["properties"] |= definitions["$defs"].pop(Routing.__name__)["properties"]
     for table, settings in tables.items():
         one = references[settings, "validation"]
         header["properties"][table] = {"anyOf": [{"type": "array", "items": one}, one]}

@@ -25,6 +25,13 @@ def add_all(subparsers: Any) -> None:
     policy = _add(subparsers, "policy", _policy, "check, publish or compare policies")
     policy.add_argument("action", choices=["check", "publish", "diff"])
     policy.add_argument("file", type=Path, help="the policy file")
+    routes = _add(subparsers, "routes", _routes, "where an alert with these labels would go, and why")
+    routes.add_argument("action", choices=["test"])
+    routes.add_argument("--policy", type=Path, metavar="P.toml", help="policy file; without it, SPENDFUSE_POLICY")
+    routes.add_argument(
+        "--labels", required=True, metavar="severity=critical,tenant_id=acme", help="the alert's labels"
+    )
+    routes.add_argument("--expect", metavar="RECEIVER", help="fail (exit 1) unless exactly these receivers are told")
     rebuild = _add(subparsers, "rebuild", _rebuild, "make the state again from usage.v1; stop the workers first")
     rebuild.add_argument("--from-input", action="store_true", required=True, help="say that this is meant")
 
@@ -83,6 +90,23 @@ def _backtest(options: Options) -> int:
     from streams.backtest import run_backtest
 
     return run_backtest(options.policy, options.events, options.out, options.against)
+
+
+def _routes(options: Options) -> int:
+    from alerting.routing import Router
+    from streams.backtest import read_policy_file
+    from streams.settings import read_settings
+
+    pairs = [pair.partition("=") for pair in options.labels.split(",") if pair]
+    if not pairs or not all(name and equals for name, equals, _ in pairs):
+        raise SettingsError(f"--labels {options.labels!r}: write name=value, with commas between")
+    policy = read_policy_file(options.policy) if options.policy else read_settings().file_policy()
+    explanation = Router(policy.routing).explain({name.strip(): value.strip() for name, _, value in pairs})
+    print("\n".join(explanation.steps))
+    print(f"receivers: {', '.join(explanation.receivers)}")
+    if options.expect is None:
+        return 0
+    return 0 if sorted(options.expect.split(",")) == sorted(explanation.receivers) else 1
 
 
 def _rebuild(options: Options) -> int:
