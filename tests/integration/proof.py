@@ -17,7 +17,7 @@ from schemas.codec import decode_usage, encode
 from schemas.errors import Undecodable
 from streams.backtest import effects_of
 from streams.scorecard import Scorecard
-from tests.support.kafka import Record, TopicSpace, read_all
+from tests.support.kafka import Record, TopicSpace, read_all, wait_settled
 from tests.support.load import Flow
 
 Fact = tuple[str, str, bytes]
@@ -54,6 +54,8 @@ def expect(policy_text: str, events: Path) -> Expected:
 
 def check_published(space: TopicSpace, expected: Expected, told: str) -> None:
     """Alerts and commands are the expected ones, each once; of every rollup the last is. `told` ends up in failures."""
+    written = ("alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1", "state.v1")
+    wait_settled(space.bootstrap, [space.name(topic) for topic in written])
     found: Counter[Fact] = Counter()
     for topic in ("alerts.v1", "control.v1"):
         found.update((topic, *_key_value(record)) for record in _read(space, topic))

@@ -318,6 +318,35 @@ def _assign_from_start(consumer: Consumer, topic: str, timeout_s: float) -> dict
     return ends
 
 
+def wait_settled(bootstrap: str, topics: Sequence[str], timeout_s: float = 40.0) -> None:
+    """Wait until no transaction is open on the topics. A dead worker's stays open until the broker gives it up, and
+    what others committed behind it is not readable before that.
+    """
+    levels = ("read_committed", "read_uncommitted")
+    group = f"settled-{uuid.uuid4().hex}"
+    readers = [
+        Consumer({"bootstrap.servers": bootstrap, "group.id": group, "isolation.level": level, "log_level": 2})
+        for level in levels
+    ]
+    try:
+        places = [
+            TopicPartition(topic, partition)
+            for topic in topics
+            for partition in readers[0].list_topics(topic, timeout=timeout_s).topics[topic].partitions
+        ]
+
+        def settled() -> bool:
+            ends = [
+                [reader.get_watermark_offsets(place, timeout=timeout_s)[1] for place in places] for reader in readers
+            ]
+            return ends[0] == ends[1]
+
+        wait_until(settled, timeout_s, "no transaction is open")
+    finally:
+        for reader in readers:
+            reader.close()
+
+
 def to_record(message: Message) -> Record:
     """A client's message as a plain value that compares and prints."""
     headers = cast("list[Header]", message.headers() or [])
