@@ -1,6 +1,6 @@
 """What is owed to each receiver, by the time at which it is due. At most one delivery of each incident."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 
 from alerting.log import Delivery
@@ -22,6 +22,9 @@ class Backlog:
     def waiting(self, subject: Subject) -> Delivery | None:
         """What is owed of an incident to a receiver and not on its way."""
         return self._waiting.get(subject)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self._waiting.values())
 
     def receivers(self) -> list[str]:
         """Those to whom something may be owed."""

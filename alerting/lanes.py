@@ -10,6 +10,8 @@ BREAKS_AFTER = 5
 """Failures in a row that open the circuit."""
 FIRST_BREAK_MS = 60_000
 MOST_BREAK_MS = 600_000
+HELD_MS = 1_000
+"""How often to look whether a lane is still held."""
 OWN_FAULTS = frozenset({"bad_request", "too_long"})
 """What the message did wrong, not the receiver."""
 SET_UP_WRONG = frozenset({"bad_credentials", "no_such_place"})
@@ -25,10 +27,13 @@ class Lane:
         self._broken_until_ms = 0
         self._failures = 0
         self._break_ms = FIRST_BREAK_MS
+        self.held = False
+        """Nothing new may go: this process is about to hand over."""
 
     def opens_ms(self, now_ms: int) -> int:
         """When the next message may go; `now_ms` if one may go now."""
-        return max(now_ms, self._free_ms, self._broken_until_ms)
+        held_until_ms = now_ms + HELD_MS if self.held else 0
+        return max(now_ms, self._free_ms, self._broken_until_ms, held_until_ms)
 
     @property
     def is_broken(self) -> bool:
@@ -65,6 +70,11 @@ class Lanes:
 
     def __init__(self, receivers: dict[str, Receiver]) -> None:
         self._lanes = {name: Lane(receiver) for name, receiver in receivers.items()}
+
+    def hold(self, *, held: bool) -> None:
+        """Let nothing new go, or let it go again."""
+        for lane in self._lanes.values():
+            lane.held = held
 
     def __getitem__(self, receiver: str) -> Lane:
         return self._lanes[receiver]

@@ -25,6 +25,17 @@ _REASONS: dict[str, Reason] = {reason: reason for reason in get_args(Reason)}
 
 
 @dataclass(frozen=True, slots=True)
+class Owed:
+    """What a receiver has still to be told, for whoever watches."""
+
+    count: int
+    due_pages: int
+    """Alerts among it that page somebody and should have been told by now."""
+    oldest_due_s: float
+    """How long the oldest has been due, 0 if nothing is. What is muted is not due."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Flight:
     message: Message
     attempt: int
@@ -41,6 +52,8 @@ class Outbox:
         self._flights: dict[str, _Flight] = {}
         self._flying: dict[tuple[str, str], Delivery] = {}
         self._left_out: dict[str, int] = {}
+        self.dropped: dict[str, int] = {}
+        """What became a number since the start, by receiver."""
 
     def restore(self, owed: Iterable[Delivery]) -> list[Effect]:
         """Take up what was owed, oldest first. Of what was on its way nobody knows whether it arrived."""
@@ -73,7 +86,8 @@ class Outbox:
 
     def leave_out(self, delivery: Delivery) -> Record:
         """There is too much: it becomes a number in the receiver's next message of several."""
-        self._left_out[delivery.receiver] = self._left_out.get(delivery.receiver, 0) + 1
+        for counts in (self._left_out, self.dropped):
+            counts[delivery.receiver] = counts.get(delivery.receiver, 0) + 1
         return self._log.put(replace(delivery, status="given_up"))
 
     def defer(self, delivery: Delivery, deferred: Delivery) -> list[Effect]:
@@ -161,6 +175,13 @@ class Outbox:
                 times.append(max(next_ms, opens_ms))
         return min(times, default=None)
 
+    def owed(self, now_ms: int) -> dict[str, Owed]:
+        """What every receiver has still to be told, on its way or not."""
+        found: dict[str, list[Delivery]] = {}
+        for each in (*self.backlog, *self._flying.values()):
+            found.setdefault(each.receiver, []).append(each)
+        return {receiver: _owed(deliveries, now_ms) for receiver, deliveries in found.items()}
+
     def _enter(self, delivery: Delivery) -> Record:
         self.backlog.add(delivery)
         return self._log.put(delivery)
@@ -216,4 +237,12 @@ def _heir(newer: Delivery, earlier: Delivery) -> Delivery:
         due_ms=min(newer.due_ms, earlier.due_ms) if earlier.muted is None else newer.due_ms,
         kind=earlier.kind if newer.kind == "incident" else newer.kind,
         maybe_said=newer.maybe_said or earlier.maybe_said,
+    )
+
+
+def _owed(deliveries: list[Delivery], now_ms: int) -> Owed:
+    due = [each for each in deliveries if each.due_ms <= now_ms]
+    waits_ms = [now_ms - each.alert.ts_ms for each in due]
+    return Owed(
+        len(deliveries), sum(each.alert.severity in PAGING for each in due), max([0, *waits_ms]) / 1000
     )

@@ -36,8 +36,9 @@ class Explanation:
 
 
 def labels(alert: Alert) -> dict[str, str]:
-    """What of an alert can be matched: its scope, and what it says of itself."""
+    """What of an alert can be matched: its scope, whose spend it is, and what it says of itself."""
     found = {
+        **alert.attribution,
         **alert.scope,
         "severity": alert.severity,
         "rule": alert.rule,

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from schemas.policy import Mode, Severity
+from schemas.policy import Action, Mode, Severity
 
 AlertState = Literal["open", "escalated", "resolved", "reminder"]
 PAGING: frozenset[Severity] = frozenset({"critical", "error"})
@@ -39,3 +39,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     ts_ms: int
     cause_event_id: str | None
     policy_version: str
+    attribution: dict[str, str] = {}
+    """What is known of whose spend it is beyond the scope: workflow, environment, project and so on. Routes match it."""
+    command: Action | None = None
+    """The command that stands on its run, if any: a run that is killed already need not warn."""

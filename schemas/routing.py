@@ -1,11 +1,12 @@
-"""Who is told, as the policy file says it: the tables `receivers`, `route` and `quiet`."""
+"""Who is told, as the policy file says it: the tables `receivers`, `route`, `quiet` and `review`."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import time
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import PolicyError
 from schemas.policy import CALL_DIMENSIONS, RuleName, Settings, epoch_ms
@@ -14,7 +15,7 @@ from schemas.usage import ATTRIBUTION
 ReceiverType = Literal["slack", "pagerduty", "webhook", "console"]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-TABLES = ("receivers", "route", "quiet")
+TABLES = ("receivers", "route", "quiet", "review")
 """Tables of the policy file that belong to routing."""
 CONSOLE = "console"
 """The receiver of what no route takes. It is there without being written down."""
@@ -31,6 +32,22 @@ def _label(name: str) -> str:
 
 Label = Annotated[str, AfterValidator(_label)]
 LabelMatcher = dict[Label, str | list[str]]
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"there is no time zone {name!r}; use a name such as Europe/Berlin") from None
+    return name
+
+
+def _time_of_day(text: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text):
+        raise ValueError(f'{text!r} is no time of day; write it as "08:30"')
+    return text
+
+
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -41,18 +58,21 @@ class Receiver(Settings):
     channel: str | None = None
     """Slack: the channel's id or name."""
     url: str | None = None
-    """Webhook: where to post. Slack: an incoming webhook, in place of a channel."""
+    """Webhook: where to post."""
+    url_env: str | None = None
+    """Webhook: the environment variable with the address, where the address itself is a secret."""
     key_env: str | None = None
-    """The environment variable with the token, routing key or signing secret."""
+    """The environment variable with the token (Slack; SLACK_BOT_TOKEN if left out), the routing key (PagerDuty) or the
+    secret that posts are signed with (webhook; unsigned if left out)."""
     fallback: str | None = None
     """Who is told instead while this receiver cannot be reached."""
 
     @model_validator(mode="after")
     def _complete(self) -> "Receiver":
         missing = {
-            "slack": self.channel is None and self.url is None and "channel",
+            "slack": self.channel is None and "channel",
             "pagerduty": self.key_env is None and "key_env",
-            "webhook": self.url is None and "url",
+            "webhook": self.url is None and self.url_env is None and "url",
             "console": False,
         }[self.type]
         if missing:
@@ -94,16 +114,7 @@ class OfficeHours(Settings):
     weekdays: Annotated[list[Weekday], Field(min_length=1)] = ["mon", "tue", "wed", "thu", "fri"]
     opens: time = Field(alias="from")
     closes: time = Field(alias="to")
-    timezone: str = "UTC"
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, name: str) -> str:
-        try:
-            ZoneInfo(name)
-        except (KeyError, ValueError, OSError):
-            raise ValueError(f"there is no time zone {name!r}; use a name such as Europe/Berlin") from None
-        return name
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
     @model_validator(mode="after")
     def _in_order(self) -> "OfficeHours":
@@ -142,12 +153,29 @@ class Quiet(Settings):
     planned: list[PlannedWindow] = []
 
 
+class WeeklyReview(Settings):
+    """When the review of the week that is over is sent, and to whom. It wakes nobody: no PagerDuty."""
+
+    receivers: Annotated[list[str], Field(min_length=1)]
+    weekday: Weekday = "mon"
+    at: Annotated[str, AfterValidator(_time_of_day)] = "08:30"
+    timezone: Annotated[str, AfterValidator(_zone)] | None = None
+    """Of `at`; unset, the policy's. Where a week begins is always by the policy's."""
+
+    @property
+    def time_of_day(self) -> time:
+        """`at`, as a time."""
+        return time.fromisoformat(self.at)
+
+
 class Routing(Settings):
     """Receivers, the tree that leads to them, and quiet times. Left out: everything goes to the console."""
 
     receivers: dict[RuleName, Receiver] = {}
     route: list[Route] = []
     quiet: Quiet = Quiet()
+    review: WeeklyReview | None = None
+    """Unset, no weekly review is sent; the command line makes one at any time."""
 
     @property
     def all_receivers(self) -> dict[str, Receiver]:
@@ -197,7 +225,17 @@ def _unknown_receivers(tables: Mapping[str, Any]) -> list[str]:
         named = node.get("receivers") or []
         unknown = [name for name in named if isinstance(name, str) and name not in known]
         faults += [f"{place}.receivers: there is no receiver {name!r}" for name in unknown]
-    return faults
+    return [*faults, *_unfit_for_review(tables.get("review"), receivers)]
+
+
+def _unfit_for_review(review: Any, receivers: Mapping[str, Any]) -> Iterator[str]:
+    named = review.get("receivers") if isinstance(review, Mapping) else None
+    for name in named if isinstance(named, list) else []:
+        receiver = receivers.get(name) if isinstance(name, str) else None
+        if isinstance(name, str) and receiver is None and name != CONSOLE:
+            yield f"review.receivers: there is no receiver {name!r}"
+        elif isinstance(receiver, Mapping) and receiver.get("type") == "pagerduty":
+            yield f"review.receivers: {name!r} is a pagerduty receiver, and a review wakes nobody"
 
 
 def _nodes(place: str, rows: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,10 +1,14 @@
-"""Places where a test can have the worker die, as a power cut would have it: `SPENDFUSE_KILL_AT=stage:n`."""
+"""Places where a test can have a process die, as a power cut would have it: `SPENDFUSE_KILL_AT=stage:n`."""
 
 import os
 import signal
 from typing import Literal
 
-Stage = Literal["taken", "decided", "effects_sent", "rows_sent", "offsets_sent", "committed", "restoring", "revoked"]
+Stage = Literal[
+    "taken", "decided", "effects_sent", "rows_sent", "offsets_sent", "committed", "restoring", "revoked",
+    "keeping", "kept", "saying", "answered", "handled",
+]  # fmt: skip
+"""The first line is the worker's, the second alerting's, which also passes `taken`, `restoring` and `revoked`."""
 VARIABLE = "SPENDFUSE_KILL_AT"
 
 

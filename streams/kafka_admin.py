@@ -1,12 +1,16 @@
 """Asking a broker about itself: every wait is bounded, every failure is one sentence."""
 
 import time
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, TopicMetadata  # type: ignore[attr-defined]  # offered, but not exported
+
+from schemas.errors import BrokerError
+from streams.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 15.0
 READY_TIMEOUT_S: Final = 30.0
@@ -45,6 +49,28 @@ def topics_on_broker(admin: AdminClient) -> dict[str, TopicMetadata]:
         return dict(admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics)
     except KafkaException as error:
         raise BrokerUnreachableError(f"The broker does not answer: {_reason(error)}.") from error
+
+
+def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequence[str]) -> int:
+    """How many partitions each of the topics `alike` has.
+
+    Raises:
+        BrokerError: no broker answers, a needed topic is missing, or the topics `alike` differ in their partitions.
+    """
+    admin = AdminClient(settings.kafka() | {"log_level": 0})
+    try:
+        found = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise BrokerError(
+            f"no broker answers at {settings.kafka_bootstrap} ({error.args[0].str()}); set SPENDFUSE_KAFKA_BOOTSTRAP"
+        ) from None
+    missing = [topic for topic in map(settings.topic, needed) if topic not in found]
+    if missing:
+        raise BrokerError(f"topics are missing: {', '.join(missing)}. Create them: python -m streams topics apply")
+    counts = {name: len(found[settings.topic(name)].partitions) for name in alike}
+    if len(set(counts.values())) != 1:
+        raise BrokerError(f"{' and '.join(alike)} must have the same number of partitions: {counts}")
+    return counts[alike[0]]
 
 
 def await_leaders(admin: AdminClient, names: list[str]) -> None:

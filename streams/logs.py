@@ -7,6 +7,10 @@ from typing import Any
 import orjson
 
 
+CHATTY = ("faust", "mode", "aiokafka", "streams.telling.committed")
+"""Libraries, and a class of ours that logs as one, whose every step is no news."""
+
+
 class JsonLines(logging.Formatter):
     """Time, level, message, and whatever fields the call gave as `extra={"fields": …}`."""
 
@@ -28,6 +32,8 @@ def start_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for library in CHATTY:
+        logging.getLogger(library).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def fields(**values: Any) -> dict[str, Any]:

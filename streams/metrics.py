@@ -50,24 +50,25 @@ class Metrics:
         self.steps.labels(step).inc(now - since)
         return now
 
-    def serve(self, port: int, healthy: Callable[[], str | None]) -> Callable[[], None]:
-        """Serve /metrics and /healthz on the loopback and all interfaces; returns what stops it.
 
-        `healthy` gives None, or one sentence about what is wrong.
-        """
-        metrics_app = make_wsgi_app(self.registry)
+def serve(registry: CollectorRegistry, port: int, healthy: Callable[[], str | None]) -> Callable[[], None]:
+    """Serve /metrics and /healthz on the loopback and all interfaces; returns what stops it.
 
-        def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-            if environ.get("PATH_INFO") != "/healthz":
-                return metrics_app(environ, start_response)  # type: ignore[no-any-return]
-            fault = healthy()
-            status = "503 Service Unavailable" if fault else "200 OK"
-            start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-            return [(fault or "ok").encode() + b"\n"]
+    `healthy` gives None, or one sentence about what is wrong.
+    """
+    metrics_app = make_wsgi_app(registry)
 
-        server = make_server("", port, app, handler_class=_Quiet)
-        threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-        return server.shutdown
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ.get("PATH_INFO") != "/healthz":
+            return metrics_app(environ, start_response)  # type: ignore[no-any-return]
+        fault = healthy()
+        status = "503 Service Unavailable" if fault else "200 OK"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [(fault or "ok").encode() + b"\n"]
+
+    server = make_server("", port, app, handler_class=_Quiet)
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server.shutdown
 
 
 class _Quiet(WSGIRequestHandler):

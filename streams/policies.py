@@ -1,14 +1,14 @@
-"""The policy in force: policy.v1, read whole and followed by every worker, outside its group."""
+"""The policy in force: policy.v1, read whole and followed by every process that needs it, outside of any group."""
 
 import logging
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from prometheus_client import Counter
 
 from models.policy import Policy, read_policy_json
 from schemas.errors import BrokerError, PolicyError
 from streams.clock import seconds
 from streams.logs import fields
-from streams.metrics import Metrics
 from streams.settings import Settings
 
 log = logging.getLogger("spendfuse.policies")
@@ -18,9 +18,9 @@ READ_TIMEOUT_S = 30.0
 class Policies:
     """Follows the key `policy_name` of policy.v1. A faulty policy is refused, and the one before it stays."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, faults: Counter) -> None:
         self._settings = settings
-        self._metrics = metrics
+        self._faults = faults
         self._name = settings.policy_name.encode()
         self._at_end = False
         self._consumer = Consumer(
@@ -66,7 +66,7 @@ class Policies:
         try:
             return read_policy_json(value)
         except PolicyError as error:
-            self._metrics.policy_faults.inc()
+            self._faults.inc()
             log.error("a policy was refused; the one before it stays in force", extra=fields(faults=error.faults))
             return None
 

@@ -33,7 +33,7 @@ def run_publish(settings: Settings, policy: Policy) -> int:
 def run_diff(settings: Settings, policy: Policy) -> int:
     """Show how a file differs from the policy in force; 0 if it does not, else 1. Raises `BrokerError`."""
     try:
-        policies = Policies(settings, Metrics())
+        policies = Policies(settings, Metrics().policy_faults)
     except KafkaException as error:
         raise BrokerError(error.args[0].str()) from None
     in_force = policies.first()

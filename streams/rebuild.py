@@ -29,7 +29,7 @@ SILENCE_S = 15.0
 
 def run_rebuild(settings: Settings) -> int:
     """Rebuild every partition; returns the exit code. Raises `BrokerError`."""
-    policies = Policies(settings, Metrics())
+    policies = Policies(settings, Metrics().policy_faults)
     policy = policies.first()
     policies.close()
     consumer = Consumer(_consumer_config(settings))

@@ -2,13 +2,14 @@
 `SPENDFUSE_SETTINGS` names; a variable goes before the file. Every fault is reported at once.
 """
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from models.policy import Policy, default_policy, read_policy_toml
 from schemas.errors import SettingsError
@@ -59,7 +60,27 @@ class Settings(BaseModel):
     """Root key that signs commands. Unset, commands go out unsigned, and the log says so."""
     operator_key: SecretStr | None = None
     """Root key of operators' signatures. Unset, operator messages are refused."""
+    alerts_from: Literal["earliest", "latest"] = "earliest"
+    """Where `python -m alerting` begins on a cluster on which it has never run."""
+    slack_url: str = "https://slack.com/api/"
+    pagerduty_url: str = "https://events.pagerduty.com"
+    """PagerDuty's European region has another address."""
+    receivers_ca: Path | None = None
+    """A certificate authority to trust beside none: for receivers behind a proxy of one's own."""
+    links: dict[str, str] = {}
+    """Links in messages, label -> address with {tenant_id}, {run_id}, {incident_id}, {rule}, {detector}. In the
+    environment as JSON."""
     log_level: str = "INFO"
+
+    @field_validator("links", mode="before")
+    @classmethod
+    def _from_json(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        try:
+            return json.loads(given)
+        except ValueError:
+            raise ValueError("write a JSON object of label and address") from None
 
     def topic(self, name: str) -> str:
         """The name of a topic on this cluster."""
@@ -106,6 +127,23 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     except ValidationError as error:
         lines = [f"  - {PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
         raise SettingsError("the settings have faults:\n" + "\n".join(lines)) from None
+
+
+def read_secrets(wanted: Mapping[str, str], environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The values of variables that the policy names, each with the receiver that needs it.
+
+    Raises:
+        SettingsError: with every variable that is not set.
+    """
+    environment = os.environ if environment is None else environment
+    missing = [
+        f"  - {variable}, for the receiver {name!r}"
+        for variable, name in wanted.items()
+        if not environment.get(variable)
+    ]
+    if missing:
+        raise SettingsError("the policy's receivers need variables that are not set:\n" + "\n".join(missing))
+    return {variable: environment[variable] for variable in wanted}
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:

@@ -15,11 +15,11 @@ QUERY_TIMEOUT_S = 15.0
 
 
 class StateReader:
-    """Reads state.v1 with one consumer for all partitions asked for."""
+    """Reads a changelog, state.v1 unless another is named, with one consumer for all partitions asked for."""
 
-    def __init__(self, settings: Settings, on_progress: Callable[[], None]) -> None:
+    def __init__(self, settings: Settings, on_progress: Callable[[], None], topic: str = "state.v1") -> None:
         self._settings = settings
-        self._topic = settings.topic("state.v1")
+        self._topic = settings.topic(topic)
         self._on_progress = on_progress
 
     def read(self, partitions: Iterable[int]) -> dict[int, Rows]:

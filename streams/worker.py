@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from models.policy import Policy
 from models.stimuli import PolicyChanged
@@ -30,6 +29,7 @@ from schemas.errors import BrokerError, SpendfuseError, StateError
 from streams.clock import PartitionClock, monotonic_ms, pause, seconds
 from streams.crash_points import VARIABLE, CrashPoints
 from streams.fence import FENCE_KEY, check_fence, check_reach, read_fence
+from streams.kafka_admin import partition_count
 from streams.logs import fields
 from streams.metrics import Metrics
 from streams.partition import Partition
@@ -44,6 +44,8 @@ log = logging.getLogger("spendfuse.worker")
 
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
+CO_PARTITIONED = ("usage.v1", "operator.v1", "state.v1")
+TOPICS = (*CO_PARTITIONED, "policy.v1", "alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
 BACKOFF_S = 0.5
 PLACE_LOST = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
 """A consumer's fatal error is that it was fenced: nothing else ends one that has no producer's sequence to lose."""
@@ -88,8 +90,8 @@ class Worker:
     def run(self) -> None:
         """Work. Raises `SpendfuseError` with what to do when it cannot go on."""
         gc.disable()  # state is free of cycles, and looking for some would stall the loop for half a second
-        self._partition_count = self._check_topics()
-        policies = Policies(self._settings, self._metrics)
+        self._partition_count = partition_count(self._settings, needed=TOPICS, alike=CO_PARTITIONED)
+        policies = Policies(self._settings, self._metrics.policy_faults)
         self._policy = policies.first()
         transactions = Transactions(self._settings, Records(self._settings), self._crash)
         log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.version))
@@ -336,26 +338,6 @@ class Worker:
 
     def _alive(self) -> None:
         self.beat_ms = monotonic_ms()
-
-    def _check_topics(self) -> int:
-        """The number of partitions of usage.v1. Raises `BrokerError` where a topic is missing or counts differ."""
-        admin = AdminClient(self._settings.kafka() | {"log_level": 0})
-        try:
-            found = admin.list_topics(timeout=QUERY_TIMEOUT_S).topics
-        except KafkaException as error:
-            raise BrokerError(
-                f"no broker answers at {self._settings.kafka_bootstrap} ({error.args[0].str()}); "
-                "set SPENDFUSE_KAFKA_BOOTSTRAP"
-            ) from None
-        names = ["usage.v1", "operator.v1", "state.v1", "policy.v1", "alerts.v1", "control.v1", "rollups.v1"]
-        topics = {name: self._settings.topic(name) for name in [*names, "usage.dlq.v1"]}
-        missing = [topic for topic in topics.values() if topic not in found]
-        if missing:
-            raise BrokerError(f"topics are missing: {', '.join(missing)}. Create them: python -m streams topics apply")
-        counts = {name: len(found[topics[name]].partitions) for name in ("usage.v1", "operator.v1", "state.v1")}
-        if len(set(counts.values())) != 1:
-            raise BrokerError(f"usage.v1, operator.v1 and state.v1 must have the same number of partitions: {counts}")
-        return counts["usage.v1"]
 
     def _consumer_config(self) -> dict[str, Any]:
         return self._settings.kafka() | {

@@ -24,17 +24,22 @@ _SECRET_PREFIX = "whsec_"  # noqa: S105 - the mark before a secret, not one
 
 
 class WebhookSender:
-    """Posts to one address. The event's `id` is the delivery's: a receiver that remembers it sees no duplicates."""
+    """Posts to one address. The event's `id` is the delivery's: a receiver that remembers it sees no duplicates.
 
-    def __init__(self, url: str, secret: str, *, timeout_s: float = 10.0) -> None:
+    Without a secret posts are unsigned: for addresses that are a secret themselves, such as an outside monitor's.
+    """
+
+    def __init__(self, url: str, secret: str | None, *, timeout_s: float = 10.0) -> None:
         self._url = url
-        self._key = _key(secret)
+        self._key = None if secret is None else _key(secret)
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, delivery_id: str, notice: Notice) -> Receipt:
         body = msgspec.json.encode(envelope(delivery_id, notice))
-        headers = {"Content-Type": CONTENT_TYPE, **signature(self._key, delivery_id, int(time.time()), body)}
+        headers = {"Content-Type": CONTENT_TYPE}
+        if self._key is not None:
+            headers |= signature(self._key, delivery_id, int(time.time()), body)
         try:
             # Redirects are not followed: the signature is for this address. The body of the answer does not matter.
             async with self._opened().post(self._url, data=body, headers=headers, allow_redirects=False) as answer:

@@ -1,0 +1,25 @@
+"""`python -m alerting`: tell people. The process itself is `streams/telling`; this is only its name."""
+
+import argparse
+import sys
+
+from schemas.errors import SpendfuseError
+from streams.telling.process import run_alerting
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until told to end; returns the exit code."""
+    argparse.ArgumentParser(
+        prog="python -m alerting", description="Tell people: alerts to Slack, PagerDuty, webhooks and the console"
+    ).parse_args(arguments)
+    try:
+        return run_alerting()
+    except SpendfuseError as error:
+        print(f"spendfuse: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,296 @@
+"""The alerting process: two Faust agents bring alerts and orders to the tellers of the partitions that it owns.
+
+Faust decides who owns a partition, fetches and commits; each partition's `Teller` decides and remembers. An alert is
+acknowledged by hand, once all that follows from it is on deliveries.v1: Faust would acknowledge at the end of the
+loop body, however it ends.
+"""
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+
+import faust
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
+from faust.types import TP, EventT
+
+from alerting.effects import Record, Send
+from alerting.lanes import Lanes
+from alerting.log import Log
+from alerting.pipeline import Pipeline
+from schemas.codec import decode_alert, decode_operator
+from schemas.errors import SpendfuseError, Undecodable
+from schemas.routing import Routing
+from schemas.signing import operator_is_genuine
+from streams import clock
+from streams.crash_points import CrashPoints
+from streams.logs import fields
+from streams.settings import Settings
+from streams.state_reader import StateReader
+from streams.telling.committed import CommittedApp
+from streams.telling.metrics import TellingMetrics
+from streams.telling.senders import open_senders
+from streams.telling.speaking import Speaker
+from streams.telling.teller import RoutingChanged, Stimulus, Teller
+
+log = logging.getLogger("spendfuse.telling")
+
+HAND_OVER_S = 5.0
+"""How long partitions that go elsewhere are held for the outcome of messages under way."""
+LOOK_EVERY_S = 1.0
+QUERY_TIMEOUT_S = 5.0
+FAULT_OF_OURS = 70
+
+
+class Telling:
+    """All of `python -m alerting` that runs in its event loop. Make it inside the loop."""
+
+    def __init__(self, settings: Settings, routing: Routing, metrics: TellingMetrics, crash: CrashPoints) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._crash = crash
+        self._operator_key = settings.operator_key.get_secret_value().encode() if settings.operator_key else None
+        self._alerts = settings.topic("alerts.v1")
+        self._deliveries = settings.topic("deliveries.v1")
+        self._tellers: dict[int, Teller] = {}
+        self._working: dict[int, asyncio.Task[None]] = {}
+        self._admin = AdminClient(settings.kafka() | {"log_level": 0})
+        self._seen: object = None
+        self._dropped: dict[tuple[int, str], int] = {}
+        self.beat_ms = clock.monotonic_ms()
+        """When this process last showed that it works, or that there is nothing to do."""
+        self._routing = routing
+        self._lanes = Lanes(routing.all_receivers)
+        self._speaker = Speaker(open_senders(routing, settings), metrics, crash)
+        self.app = self._make_app()
+
+    @property
+    def partitions(self) -> list[int]:
+        """Partitions of alerts.v1 that this process answers for and whose log it has read."""
+        return sorted(number for number, teller in self._tellers.items() if teller.pipeline is not None)
+
+    async def change(self, routing: Routing) -> None:
+        """Go on with another routing. Raises `SettingsError` and changes nothing if a secret of it is missing."""
+        senders = open_senders(routing, self._settings)
+        self._lanes.hold(held=True)
+        await self._speaker.wait(HAND_OVER_S)
+        before = self._speaker
+        self._routing, self._lanes = routing, Lanes(routing.all_receivers)
+        self._speaker = Speaker(senders, self._metrics, self._crash)
+        for teller in self._tellers.values():
+            await teller.take(RoutingChanged())
+        await before.aclose()
+
+    async def look(self) -> None:
+        """Measure how far behind this process is, and show that it lives."""
+        now_ms = clock.wall_ms()
+        parts = {number: teller.pipeline for number, teller in self._tellers.items() if teller.pipeline is not None}
+        owed = [pipeline.owed(now_ms) for pipeline in parts.values()]
+        broken = {name: self._lanes[name].is_broken for name in self._lanes}
+        self._metrics.backlog({name: [one[name] for one in owed if name in one] for name in broken}, broken)
+        self._metrics.partitions.set(len(parts))
+        for number, pipeline in parts.items():
+            self._count_dropped(number, pipeline)
+        lag = await self._lag()
+        for number, behind in lag.items():
+            self._metrics.lag.labels(number).set(behind)
+        seen = (sorted(lag.items()), [(number, teller.handled) for number, teller in self._tellers.items()])
+        idle = not any(lag.values()) and not any(teller.waiting for teller in self._tellers.values())
+        if idle or seen != self._seen:
+            self._alive()
+        self._seen = seen
+
+    async def aclose(self) -> None:
+        """Let go of the senders."""
+        await self._speaker.aclose()
+
+    def _make_app(self) -> faust.App:
+        settings = self._settings
+        session_s = settings.session_timeout_ms / 1000
+        app = CommittedApp(
+            f"{settings.prefix}spendfuse-alerting",
+            broker=[f"kafka://{address.strip()}" for address in settings.kafka_bootstrap.split(",")],
+            broker_session_timeout=session_s,
+            broker_heartbeat_interval=session_s / 3,
+            broker_commit_interval=1.0,
+            broker_credentials=_credentials(settings),
+            consumer_auto_offset_reset=settings.alerts_from,
+            producer_acks=-1,
+            web_enabled=False,
+            topic_disable_leader=True,
+            topic_allow_declare=False,
+        )
+        app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
+        app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]
+        raw: dict[str, Any] = {
+            "key_type": bytes,
+            "value_type": bytes,
+            "key_serializer": "raw",
+            "value_serializer": "raw",
+        }
+
+        @app.agent(app.topic(self._alerts, allow_empty=True, **raw), name="alerts", concurrency=1)
+        async def read_alerts(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await self._take(event, self._alert)
+
+        @app.agent(app.topic(settings.topic("operator.v1"), allow_empty=True, **raw), name="orders", concurrency=1)
+        async def read_orders(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await self._take(event, self._order)
+
+        return app
+
+    async def _take(self, event: EventT[bytes], read: Callable[[EventT[bytes]], Stimulus | None]) -> None:
+        """Bring a record to its partition's teller. One that cannot be read is reported and left behind."""
+        teller = self._tellers.get(event.message.partition)
+        if teller is None:
+            log.info("a record of a partition that has gone elsewhere", extra=fields(partition=event.message.partition))
+            return
+        try:
+            stimulus = read(event)
+        except Undecodable as error:
+            self._metrics.unreadable.labels(event.message.topic).inc()
+            log.error("a record cannot be read", extra=fields(**_where(event), reason=error.reason))
+            stimulus = None
+        except Exception as error:
+            self._fatal(error)
+        if stimulus is None:
+            event.ack()
+            return
+        self._crash("taken")
+        await teller.take(stimulus, partial(self._done, event))
+
+    def _alert(self, event: EventT[bytes]) -> Stimulus | None:
+        alert = decode_alert(event.value)
+        self._metrics.read(alert)
+        return alert
+
+    def _order(self, event: EventT[bytes]) -> Stimulus | None:
+        """An operator's message; None for one whose signature does not hold."""
+        message = decode_operator(event.value)
+        headers = [(name, value) for name, value in dict(event.headers or {}).items()]
+        tenant = message.tenant_id
+        if self._operator_key is None or not operator_is_genuine(tenant, event.value, headers, self._operator_key):
+            self._metrics.refused.inc()
+            log.error("an order with a bad signature was refused", extra=fields(**_where(event)))
+            return None
+        self._metrics.orders.inc()
+        return message
+
+    def _done(self, event: EventT[bytes]) -> None:
+        """All that follows from a record is kept. What belongs to an earlier assignment must not be committed."""
+        self._crash("handled")
+        if event.message.generation_id == self.app.consumer_generation_id:
+            event.ack()
+
+    async def _assigned(self, _app: Any, assigned: Iterable[TP], **_: Any) -> None:
+        numbers = sorted(tp.partition for tp in assigned if tp.topic == self._alerts)
+        self._lanes.hold(held=False)
+        for number in numbers:
+            teller = Teller(partial(self._restore, number), partial(self._keep, number), self._say)
+            self._tellers[number] = teller
+            self._working[number] = asyncio.create_task(self._guarded(teller.run()))
+        log.info("partitions assigned", extra=fields(partitions=numbers))
+
+    async def _revoked(self, _app: Any, _revoked: Iterable[TP], **_: Any) -> None:
+        """Hand over: begin nothing new, wait for what is under way, and let the log say how far it came."""
+        self._crash("revoked")
+        self._lanes.hold(held=True)
+        await self._speaker.wait(HAND_OVER_S)
+        for teller in self._tellers.values():
+            await teller.finish()
+        if self._working:
+            await asyncio.wait(self._working.values(), timeout=HAND_OVER_S)
+        for task in self._working.values():
+            task.cancel()
+        self._tellers.clear()
+        self._working.clear()
+
+    async def _restore(self, number: int) -> Pipeline:
+        reader = StateReader(self._settings, self._alive, "deliveries.v1")
+        rows = (await asyncio.to_thread(reader.read, [number]))[number]
+        self._crash("restoring")
+        log.info("deliveries restored", extra=fields(partition=number, entries=len(rows)))
+        return Pipeline(self._routing, Log.read((key.decode(), value) for key, value in rows.items()), self._lanes)
+
+    async def _keep(self, number: int, record: Record) -> Awaitable[Any]:
+        self._crash("keeping")
+        kept: Awaitable[Any] = await self.app.producer.send(
+            self._deliveries, record.key.encode(), record.value, number, timestamp=None, headers=None
+        )
+        return self._kept(kept)
+
+    async def _kept(self, kept: Awaitable[Any]) -> None:
+        await kept
+        self._crash("kept")
+
+    def _say(self, send: Send, teller: Teller) -> None:
+        self._speaker.say(send, teller)
+
+    async def _lag(self) -> dict[int, int]:
+        """Committed records of each owned partition that have not been fetched."""
+        owned = [TopicPartition(self._alerts, number) for number in self._tellers]
+        if not owned:
+            return {}
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        futures = self._admin.list_offsets(
+            dict.fromkeys(owned, latest),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=QUERY_TIMEOUT_S,
+        )
+        lag = {}
+        for each, future in futures.items():
+            end = (await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)).offset
+            position = await asyncio.wait_for(
+                self.app.consumer.position(TP(self._alerts, each.partition)), QUERY_TIMEOUT_S
+            )
+            lag[each.partition] = max(0, end - (position or 0))
+        return lag
+
+    def _count_dropped(self, number: int, pipeline: Pipeline) -> None:
+        for receiver, count in pipeline.dropped.items():
+            self._metrics.dropped.labels(receiver).inc(max(0, count - self._dropped.get((number, receiver), 0)))
+            self._dropped[number, receiver] = count
+
+    def _alive(self) -> None:
+        self.beat_ms = clock.monotonic_ms()
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._fatal(error)
+
+    def _fatal(self, error: Exception) -> None:
+        """End at once, so that nothing is acknowledged that was not dealt with. A restart goes on from the log."""
+        log.critical("alerting cannot go on; the process ends", exc_info=error)
+        logging.shutdown()
+        os._exit(error.exit_code if isinstance(error, SpendfuseError) else FAULT_OF_OURS)
+
+
+def _where(event: EventT[bytes]) -> dict[str, object]:
+    message = event.message
+    return {"topic": message.topic, "partition": message.partition, "offset": message.offset}
+
+
+def _credentials(settings: Settings) -> Any:
+    """The cluster's credentials in Faust's terms; None for none."""
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    context = None
+    if "SSL" in settings.kafka_security_protocol:
+        context = ssl.create_default_context(cafile=str(settings.kafka_ssl_ca) if settings.kafka_ssl_ca else None)
+    if not settings.kafka_security_protocol.startswith("SASL"):
+        return faust.SSLCredentials(context)
+    password = settings.kafka_sasl_password.get_secret_value() if settings.kafka_sasl_password else ""
+    return faust.SASLCredentials(
+        username=settings.kafka_sasl_username or "",
+        password=password,
+        ssl_context=context,
+        mechanism=settings.kafka_sasl_mechanism or "PLAIN",
+    )

@@ -1,0 +1,108 @@
+"""`python -m alerting` from start to end: settings, topics, policy, event loop, signals, and what watches over it."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from models.policy import Policy
+from schemas.errors import SettingsError
+from schemas.routing import Routing
+from streams import clock
+from streams.crash_points import VARIABLE, CrashPoints
+from streams.kafka_admin import partition_count
+from streams.logs import fields, start_logging
+from streams.metrics import serve
+from streams.policies import Policies
+from streams.settings import Settings, read_settings, unknown_variables
+from streams.telling.app import LOOK_EVERY_S, Telling
+from streams.telling.metrics import TellingMetrics
+from streams.watchdog import Watchdog
+
+log = logging.getLogger("spendfuse.telling")
+
+CO_PARTITIONED = ("alerts.v1", "operator.v1", "deliveries.v1")
+STALLED_MS = 60_000
+UNHEALTHY_MS = 30_000
+
+
+def run_alerting() -> int:
+    """Tell people until told to end; returns the exit code. Raises `SpendfuseError` with what to do."""
+    settings = read_settings()
+    start_logging(settings.log_level)
+    if unknown := unknown_variables():
+        log.warning("these variables are no settings", extra=fields(names=unknown))
+    if settings.operator_key is None:
+        log.warning("SPENDFUSE_OPERATOR_KEY is not set: silences and acknowledgements are refused")
+    partition_count(settings, needed=(*CO_PARTITIONED, "policy.v1"), alike=CO_PARTITIONED)
+    metrics = TellingMetrics()
+    policies = Policies(settings, metrics.policy_faults)
+    try:
+        return asyncio.run(_run(settings, policies, metrics))
+    finally:
+        policies.close()
+
+
+async def _run(settings: Settings, policies: Policies, metrics: TellingMetrics) -> int:
+    policy = await asyncio.to_thread(policies.first)
+    telling = Telling(settings, policy.routing, metrics, CrashPoints(os.environ.get(VARIABLE)))
+    end = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end.set)
+    stop_serving = serve(metrics.registry, settings.metrics_port, _healthy(telling)) if settings.metrics_port else None
+    log.info("alerting started", extra=fields(policy_version=policy.version, receivers=list(policy.routing.receivers)))
+    try:
+        with Watchdog(lambda: telling.beat_ms, STALLED_MS):
+            return await _serve(telling, policies, policy.routing, end)
+    finally:
+        if stop_serving is not None:
+            stop_serving()
+        log.info("alerting stopped")
+
+
+async def _serve(telling: Telling, policies: Policies, routing: Routing, end: asyncio.Event) -> int:
+    app = telling.app
+    await app.start()
+    watching = asyncio.create_task(_watch(telling, policies, routing))
+    await app.wait_first(end.wait(), watching)
+    watching.cancel()
+    await app.stop()
+    await telling.aclose()
+    if app.crash_reason is not None:
+        log.critical("alerting crashed", exc_info=app.crash_reason)
+        return 1
+    return 0
+
+
+async def _watch(telling: Telling, policies: Policies, routing: Routing) -> None:
+    """Look every second whether all is well, and whether another policy is in force."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        changed = policies.changed()
+        if changed is not None and changed.routing != routing:
+            routing = await _change(telling, changed, routing)
+        try:
+            await telling.look()
+        except Exception as error:  # what cannot be measured is no sign of life: the watchdog ends it in time
+            log.warning("the state of alerting could not be measured", extra=fields(error=repr(error)))
+
+
+async def _change(telling: Telling, policy: Policy, before: Routing) -> Routing:
+    try:
+        await telling.change(policy.routing)
+    except SettingsError as error:
+        log.error("the policy's routing cannot be used; the one before it stays", extra=fields(error=str(error)))
+        return before
+    log.info("another routing is in force", extra=fields(policy_version=policy.version))
+    return policy.routing
+
+
+def _healthy(telling: Telling) -> Callable[[], str | None]:
+    def check() -> str | None:
+        silent_ms = clock.monotonic_ms() - telling.beat_ms
+        if silent_ms > UNHEALTHY_MS:
+            return f"alerting has not moved for {silent_ms // 1000} s"
+        return None if telling.partitions else "no partition of alerts.v1 is owned yet"
+
+    return check
