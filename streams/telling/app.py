@@ -119,6 +119,7 @@ class Telling:
             broker_commit_interval=1.0,
             broker_credentials=_credentials(settings),
             consumer_auto_offset_reset=settings.alerts_from,
+            consumer_group_instance_id=f"{settings.prefix}alerting-{settings.slot}",
             producer_acks=-1,
             web_enabled=False,
             topic_disable_leader=True,

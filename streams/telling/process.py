@@ -16,6 +16,7 @@ from streams.logs import fields, start_logging
 from streams.metrics import serve
 from streams.policies import Policies
 from streams.settings import Settings, read_settings, unknown_variables
+from streams.slots import claim_slot
 from streams.telling.app import LOOK_EVERY_S, Telling
 from streams.telling.metrics import TellingMetrics
 from streams.watchdog import Watchdog
@@ -36,12 +37,15 @@ def run_alerting() -> int:
     if settings.operator_key is None:
         log.warning("SPENDFUSE_OPERATOR_KEY is not set: silences and acknowledgements are refused")
     partition_count(settings, needed=(*CO_PARTITIONED, "policy.v1"), alike=CO_PARTITIONED)
+    slot = claim_slot(settings, "alerting")  # held until the process ends
+    settings = settings.model_copy(update={"slot": slot.name})
     metrics = TellingMetrics()
     policies = Policies(settings, metrics.policy_faults)
     try:
         return asyncio.run(_run(settings, policies, metrics))
     finally:
         policies.close()
+        slot.release()
 
 
 async def _run(settings: Settings, policies: Policies, metrics: TellingMetrics) -> int:

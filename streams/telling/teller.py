@@ -136,8 +136,7 @@ class Teller:
     async def _settle(self) -> None:
         """Wait until the broker has all records handed over so far."""
         unkept, self._unkept = self._unkept, []
-        for kept in unkept:
-            await kept
+        await asyncio.gather(*unkept)
 
 
 def _decide(pipeline: Pipeline, stimulus: Alert | OperatorMessage | Sent | Failed) -> list[Effect]:

@@ -29,6 +29,8 @@ IMPURE_MODULES = {
 }  # fmt: skip
 CLOCK_CALLS = {"now", "utcnow", "today"}
 FORBIDDEN_NAMES = {"types", "utils", "helpers", "common", "manager", "misc"}
+ALERTING_COMMAND = Path("alerting/__main__.py")
+"""Gives `python -m alerting` its name; the process itself is in streams/."""
 MOST_LINES_OF_A_FUNCTION = 70
 MOST_LINES_OF_A_MODULE = 500
 
@@ -94,7 +96,7 @@ def is_pure(path: Path) -> bool:
     return inside.parts[0] == "models" and path.stem != "__main__"
 
 
-SHELL_OF_ALERTING = {"__main__.py", "app.py", "agents.py", "process.py", "receipts.py", "senders", "settings.py"}
+SHELL_OF_ALERTING = {"__main__.py", "senders"}
 
 
 def read(path: Path) -> str:
@@ -104,7 +106,8 @@ def read(path: Path) -> str:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_point_one_way(package: str) -> None:
     """Imports go schemas <- models | alerting <- streams; models and alerting do not know each other."""
-    wrong = {path: found for path in modules(package) if (found := wrong_directions(package, read(path)))}
+    inner = [path for path in modules(package) if path.relative_to(ROOT) != ALERTING_COMMAND]
+    wrong = {path: found for path in inner if (found := wrong_directions(package, read(path)))}
     assert not wrong
 
 

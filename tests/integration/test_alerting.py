@@ -1,0 +1,270 @@
+"""`python -m alerting` on a real Kafka, with receivers that answer on loopback and the real clients in between.
+
+Numbers of rows are those of the fault matrix.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.operator import Silence
+from streams.clock import wall_ms
+from tests.support.alerting_process import AlertingProcess, AlertLog, Listening
+from tests.support.kafka import TopicSpace, wait_until
+from tests.support.receivers import make_authority, pagerduty, slack, webhook
+from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT
+from tests.support.telling import HOUR_MS, alert
+
+TO_THE_HOOK = """
+version = "hook"
+[receivers.hook]
+type = "webhook"
+url = "{url}"
+[[route]]
+receivers = ["hook"]
+group_by = ["incident_id"]
+group_wait_seconds = 0
+"""
+TO_ALL = """
+version = "all"
+[receivers.chat]
+type = "slack"
+channel = "#spend"
+[receivers.pager]
+type = "pagerduty"
+key_env = "PAGERDUTY_KEY"
+[[route]]
+receivers = ["chat", "pager"]
+group_by = ["incident_id"]
+group_wait_seconds = 0
+"""
+
+
+def policy_file(folder: Path, text: str) -> Path:
+    path = folder / "policy.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def incidents(hook: Listening) -> list[str]:
+    """The incident of each alert that the webhook was told, in order."""
+    return [each["incident_id"] for body in hook.bodies for each in body["data"]["alerts"]]
+
+
+def wait_told(process: AlertingProcess, hook: Listening, incident: str) -> None:
+    process.wait_for(lambda: incident in incidents(hook), 30, f"{incident} told")
+
+
+def test_what_was_aborted_reaches_nobody(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """Row 53: alerts of an aborted transaction are never told, whether before, between or after committed ones."""
+    log, now_ms = AlertLog(kafka_topics), wall_ms()
+    with (
+        Listening(webhook()) as hook,
+        AlertingProcess(
+            kafka_topics.bootstrap, kafka_topics.prefix, policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url)), {}
+        ) as process,
+    ):
+        for number in range(6):
+            log.write(alert(f"gone-{number}", at_ms=now_ms), abort=True)
+            log.write(alert(f"real-{number}", at_ms=now_ms))
+        log.write(alert("gone-last", at_ms=now_ms), abort=True)
+        log.write(alert("last", at_ms=now_ms))
+        wait_told(process, hook, "last")
+        assert process.stop() == 0, process.tail()
+        assert sorted(incidents(hook)) == ["last", *(f"real-{number}" for number in range(6))]
+
+
+def test_an_incident_is_one_message_with_a_thread_and_a_page_per_level(
+    kafka_topics: TopicSpace, tmp_path: Path
+) -> None:
+    """From 50 over 80 to 100 and resolved: Slack has one message, edited three times, with three replies in its
+    thread; PagerDuty has a page per level, each closed when the next opens, the last at the end.
+    """
+    log, now_ms = AlertLog(kafka_topics), wall_ms()
+    steps = [
+        alert("day", 0.5, at_ms=now_ms),
+        alert("day", 0.8, state="escalated", at_ms=now_ms + 1),
+        alert("day", 1.0, state="escalated", at_ms=now_ms + 2),
+        alert("day", 1.0, state="resolved", at_ms=now_ms + 3),
+    ]
+    authority = make_authority(tmp_path)
+    with (
+        Listening(slack()) as chat,
+        Listening(pagerduty(tls=authority.server)) as pager,
+        AlertingProcess(
+            kafka_topics.bootstrap,
+            kafka_topics.prefix,
+            policy_file(tmp_path, TO_ALL),
+            {"SLACK_BOT_TOKEN": "xoxb-1", "PAGERDUTY_KEY": "R0"},
+            SLACK_URL=f"{chat.url}/api/",
+            PAGERDUTY_URL=pager.url,
+            RECEIVERS_CA=tmp_path / "ca.pem",
+        ) as process,
+    ):
+        for number, step in enumerate(steps, 1):
+            log.write(step)
+            process.wait_for(
+                lambda number=number: len(chat.bodies) == 2 * number - 1 and len(pager.bodies) >= number,
+                30,
+                f"step {number} told",
+            )
+        process.wait_for(lambda: len(pager.bodies) == 6, 30, "six events at PagerDuty")
+        assert process.stop() == 0, process.tail()
+        assert chat.receiver.paths == ["/api/chat.postMessage", *(["/api/chat.update", "/api/chat.postMessage"] * 3)]
+        first, *rest = chat.bodies
+        ts = "1767280000.000001"
+        assert "thread_ts" not in first
+        assert [body.get("ts") or body["thread_ts"] for body in rest] == [ts] * 6
+        assert {body["channel"] for body in rest} == {"C0CHANNEL"}
+        assert _pages(pager.bodies) == [
+            ("trigger", 0.5), ("resolve", 0.5), ("trigger", 0.8), ("resolve", 0.8), ("trigger", 1.0), ("resolve", 1.0)
+        ] or _pages(pager.bodies) == [
+            ("trigger", 0.5), ("trigger", 0.8), ("resolve", 0.5), ("trigger", 1.0), ("resolve", 0.8), ("resolve", 1.0)
+        ]  # fmt: skip
+
+
+def _pages(bodies: list[dict[str, Any]]) -> list[tuple[str, float]]:
+    """Action and level of each event; the level is that of the key's first trigger, in order of appearance."""
+    keys: list[str] = []
+    for body in bodies:
+        if body["event_action"] == "trigger" and body["dedup_key"] not in keys:
+            keys.append(body["dedup_key"])
+    return [(body["event_action"], (0.5, 0.8, 1.0)[keys.index(body["dedup_key"])]) for body in bodies]
+
+
+def test_a_silence_holds_over_a_restart_and_a_forged_one_never(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """Row 55: what a signed silence covers is not told, before or after a restart; one signed with another key is
+    refused, and what it would cover is told.
+    """
+    log, now_ms = AlertLog(kafka_topics), wall_ms()
+    with Listening(webhook()) as hook:
+        policy = policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url))
+        with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
+            process.wait_owning(kafka_topics.partitions)
+            log.order(_silence("quiet", now_ms), OPERATOR_KEY)
+            log.order(_silence("loud", now_ms), ENGINE_KEY)
+            process.wait_for(
+                lambda: (
+                    process.metric("spendfuse_telling_orders_total").get("") == 1
+                    and process.metric("spendfuse_telling_refused_total").get("") == 1
+                ),
+                30,
+                "one order read and one refused",
+            )
+            log.write(alert("one", rule="quiet", at_ms=now_ms), alert("two", rule="loud", at_ms=now_ms))
+            wait_told(process, hook, "two")
+            process.kill()
+        with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
+            log.write(alert("three", rule="quiet", at_ms=now_ms), alert("four", rule="loud", at_ms=now_ms))
+            wait_told(process, hook, "four")
+            assert process.stop() == 0, process.tail()
+        assert set(incidents(hook)) == {"two", "four"}
+
+
+def _silence(rule: str, now_ms: int) -> Silence:
+    return Silence(
+        message_id=f"silence-{rule}", ts_ms=now_ms, tenant_id="acme", who="ana", why="a test",
+        match={"rule": rule}, until_ms=now_ms + HOUR_MS,
+    )  # fmt: skip
+
+
+def test_another_routing_takes_over_without_a_restart(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """A published policy's receivers are told from then on, and of incidents that were told elsewhere before, those
+    who were told go on to be told.
+    """
+    log, now_ms = AlertLog(kafka_topics), wall_ms()
+    with Listening(webhook()) as before, Listening(webhook()) as after:
+        policy = policy_file(tmp_path, TO_THE_HOOK.format(url=before.url))
+        with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
+            log.write(alert("first", at_ms=now_ms))
+            wait_told(process, before, "first")
+            changed = tmp_path / "changed.toml"
+            changed.write_text(
+                TO_THE_HOOK.format(url=after.url)
+                .replace("receivers.hook", "receivers.other")
+                .replace('["hook"]', '["other"]'),
+                encoding="utf-8",
+            )
+            _publish(kafka_topics, changed)
+            process.wait_said("another routing is in force")
+            log.write(alert("second", at_ms=now_ms))
+            wait_told(process, after, "second")
+            assert process.stop() == 0, process.tail()
+        assert incidents(before) == ["first"]
+
+
+def _publish(space: TopicSpace, policy: Path) -> None:
+    given = {"SPENDFUSE_KAFKA_BOOTSTRAP": space.bootstrap, "SPENDFUSE_PREFIX": space.prefix}
+    command = [sys.executable, "-m", "streams", "policy", "publish", str(policy)]
+    subprocess.run(command, cwd=ROOT, env=given, check=True, capture_output=True, timeout=60)
+
+
+def test_two_processes_share_the_work_and_one_takes_over(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """Each partition is told by one of them; when one dies, the other tells of all, and nothing twice."""
+    log, now_ms = AlertLog(kafka_topics), wall_ms()
+    tenants = [f"tenant-{number}" for number in range(16)]
+
+    def round_of(name: str) -> set[str]:
+        log.write(*(alert(f"{tenant}-{name}", tenant_id=tenant, at_ms=now_ms) for tenant in tenants))
+        return {f"{tenant}-{name}" for tenant in tenants}
+
+    with Listening(webhook()) as hook:
+        policy = policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url))
+        with (
+            AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}, SLOT="a") as first,
+            AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}, SLOT="b") as second,
+        ):
+            for process in (first, second):
+                process.wait_owning(kafka_topics.partitions // 2)
+            expected = round_of("both")
+            wait_until(lambda: expected <= set(incidents(hook)), 30, "all told by both")
+            assert min(sum(process.metric("spendfuse_telling_sent_total").values()) for process in (first, second)) > 0
+            first.kill()
+            second.wait_owning(kafka_topics.partitions)
+            expected |= round_of("one")
+            second.wait_for(lambda: expected <= set(incidents(hook)), 30, "all told by one")
+            assert second.stop() == 0, second.tail()
+        assert sorted(incidents(hook)) == sorted(expected)
+
+
+def test_a_record_that_cannot_be_read_holds_up_nobody(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """It is reported with its coordinates and counted; what stands behind it is told."""
+    with Listening(webhook()) as hook:
+        policy = policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url))
+        with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
+            log = AlertLog(kafka_topics)
+            places = log.put("alerts.v1", [("acme", value) for value in (b"{", None, b'{"alert_id": 5}')])
+            log.write(alert("good", at_ms=wall_ms()))
+            wait_told(process, hook, "good")
+            said = process.wait_said("a record cannot be read", 3)
+            assert [(line["partition"], line["offset"]) for line in said] == places
+            assert process.stop() == 0, process.tail()
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets", "code", "said"),
+    [
+        pytest.param(TO_ALL, {}, 2, ["SLACK_BOT_TOKEN, for the receiver 'chat'", "PAGERDUTY_KEY"], id="no-secrets"),
+        pytest.param("[receivers.x]\ntype = 'slack'", {}, 2, ["a slack receiver needs `channel`"], id="no-channel"),
+    ],
+)
+def test_what_is_missing_is_said_at_the_start(
+    kafka_topics: TopicSpace, tmp_path: Path, text: str, secrets: dict[str, str], code: int, said: list[str]
+) -> None:
+    """Settings and secrets that are missing end the process at once, with all of their names."""
+    policy = policy_file(tmp_path, text)
+    with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, secrets) as process:
+        assert process.wait_exit() == code, process.tail()
+        assert [words for words in said if words not in process.text] == []
+
+
+def test_missing_topics_are_named(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """Without its topics it ends with what to do, instead of waiting for them silently."""
+    policy = policy_file(tmp_path, "")
+    with AlertingProcess(kafka_topics.bootstrap, "nothing-here.", policy, {}) as process:
+        assert process.wait_exit() == 4, process.tail()
+        assert "topics are missing" in process.text
+        assert "topics apply" in process.text
