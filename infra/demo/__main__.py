@@ -1,4 +1,4 @@
-"""`make demo`: a broker, a worker, agents that obey, and a week of real usage with three incidents in it.
+"""`make demo`: a broker, a worker, alerting, agents that obey, and a week of real usage with three incidents in it.
 
 With `SPENDFUSE_KAFKA_BOOTSTRAP` set it runs on that cluster, else on the embedded broker, which enforces no
 transactions and forgets everything at its end.
@@ -7,17 +7,12 @@ transactions and forgets everything at its end.
 import argparse
 import contextlib
 import gzip
-import os
 import secrets
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -27,13 +22,13 @@ from spendfuse import Emitter, Guard, derive_tenant_key
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from infra.demo.agents import Agents, Event, overshoot_nanousd
+from infra.demo.processes import PARTITIONS, Service, start_alerting, start_broker, start_worker
 from infra.demo.screen import Screen
 from schemas.alert import Alert
 from schemas.codec import decode_alert, decode_command
 from schemas.control import Command
 
 HERE = Path(__file__).parent
-PARTITIONS = 4
 DAY_MS = 24 * 3_600_000
 HISTORY_PER_S = 12_000
 """Events a second while the week before today is replayed: the embedded broker keeps 5 MiB a partition."""
@@ -43,13 +38,15 @@ WAIT_S = 60.0
 
 
 class Watcher:
-    """Reads alerts and commands, and shows them as they come."""
+    """Reads alerts, and commands, which it shows as they come."""
 
     def __init__(self, bootstrap: str, prefix: str, screen: Screen, from_ms: int) -> None:
         self._screen = screen
         self._from_ms = from_ms
         self._stop = threading.Event()
         self.alerts: list[Alert] = []
+        self.today = 0
+        """Alerts of today, which people are told."""
         self.kills: dict[str, Command] = {}
         self._topics = {f"{prefix}alerts.v1": self._alert, f"{prefix}control.v1": self._command}
         self._consumer = Consumer(
@@ -86,8 +83,7 @@ class Watcher:
         alert = decode_alert(value)
         if alert.state in ("open", "escalated"):
             self.alerts.append(alert)
-        if alert.ts_ms >= self._from_ms and alert.state != "reminder":
-            self._screen.alert(alert)
+        self.today += alert.ts_ms >= self._from_ms
 
     def _command(self, value: bytes) -> None:
         command = decode_command(value)
@@ -102,18 +98,17 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     screen = Screen()
     with ExitStack() as stack:
-        bootstrap, prefix = _broker(stack, screen)
+        bootstrap, prefix = start_broker(stack, screen)
         result = _run(stack, screen, bootstrap, prefix, once=options.once)
     if options.once:
-        screen.line(result or "demo: nothing was stopped; see out/demo-worker.log")
+        screen.line(result or "demo: nothing was stopped; see the logs in out/")
     return 0 if result else 1
 
 
 def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once: bool) -> str | None:
     """The demo from start to end. Returns what it comes to in one line, None if nothing was stopped."""
     root_key = secrets.token_hex(16)
-    port = _free_port()
-    worker = _worker(stack, bootstrap, prefix, root_key, port)
+    worker = start_worker(stack, bootstrap, prefix, root_key)
     events, today_ms = _load()
     watcher = Watcher(bootstrap, prefix, screen, today_ms)
     stack.callback(watcher.close)
@@ -138,67 +133,24 @@ def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once:
     screen.title("A week of usage, so that the worker knows what is normal")
     history = [event for event in events if event["ts_ms"] < today_ms]
     _replay(agents, history, HISTORY_PER_S)
-    _drain(emitter, worker, port, agents)
+    _drain(emitter, worker, agents)
     screen.line(f"          {len(history):,} events counted")
+    alerting = start_alerting(stack, bootstrap, prefix, screen)
+    _settle(alerting.is_healthy)
     screen.title("Today")
     today = events[len(history) :]
     _replay(agents, today, len(today) / TODAY_S, lambda: _show_stops(screen, agents, watcher))
-    _drain(emitter, worker, port, agents)
+    _drain(emitter, worker, agents)
     _settle(lambda: all(command_id in agents.stops for command_id in watcher.kills))
+    _settle(lambda: alerting.metric("spendfuse_telling_oldest_owed_seconds") == 0 and _all_told(alerting, watcher))
     _show_stops(screen, agents, watcher)
     screen.line()
     screen.line(f"{agents.unspoken} calls were never made, because their runs had been stopped")
     result = _result(agents, watcher)
     if not once:
-        screen.line(result or "demo: nothing was stopped; see out/demo-worker.log")
+        screen.line(result or "demo: nothing was stopped; see the logs in out/")
         _stay(screen, bootstrap, prefix)
     return result
-
-
-def _broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
-    """Where the demo runs: the cluster of the environment, else an embedded broker."""
-    given = os.environ.get("SPENDFUSE_KAFKA_BOOTSTRAP")
-    prefix = f"demo-{secrets.token_hex(3)}."
-    if given:
-        from streams.topics import run_apply  # noqa: PLC0415  # only where there is a real cluster
-
-        with contextlib.redirect_stdout(None):
-            code = run_apply(given, prefix, PARTITIONS, 1)
-        if code:
-            raise SystemExit(code)
-        screen.line(f"broker    {given}, topics {prefix}*")
-        return given, prefix
-    from streams.embedded import EmbeddedBroker  # noqa: PLC0415  # loads a C library
-
-    broker = stack.enter_context(EmbeddedBroker())
-    broker.create_topics(prefix, PARTITIONS)
-    screen.line("broker    embedded (a mock cluster: no install, but no enforced transactions either)")
-    return broker.bootstrap, prefix
-
-
-def _worker(stack: ExitStack, bootstrap: str, prefix: str, root_key: str, port: int) -> "subprocess.Popen[bytes]":
-    log_path = Path(os.environ.get("SPENDFUSE_DEMO_LOG", "out/demo-worker.log"))
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    log = stack.enter_context(log_path.open("wb"))
-    environment = {
-        **os.environ,
-        "SPENDFUSE_KAFKA_BOOTSTRAP": bootstrap,
-        "SPENDFUSE_PREFIX": prefix,
-        "SPENDFUSE_POLICY": str(HERE / "policy.toml"),
-        "SPENDFUSE_ENGINE_KEY": root_key,
-        "SPENDFUSE_METRICS_PORT": str(port),
-    }
-    process = subprocess.Popen([sys.executable, "-m", "streams", "worker"], env=environment, stderr=log)
-
-    def stop() -> None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-    stack.callback(stop)
-    return process
 
 
 def _load() -> tuple[list[Event], int]:
@@ -227,42 +179,24 @@ def _replay(agents: Agents, events: list[Event], per_s: float, after: Callable[[
             after()
 
 
-def _drain(emitter: Emitter, worker: "subprocess.Popen[bytes]", port: int, agents: Agents) -> None:
+def _drain(emitter: Emitter, worker: Service, agents: Agents) -> None:
     """Wait until the worker has counted everything that was sent."""
     unsent = emitter.flush(WAIT_S)
     if unsent:
         raise SystemExit(f"demo: {unsent} events could not be sent")
-
-    def counted() -> bool:
-        if worker.poll() is not None:
-            raise SystemExit(f"demo: the worker ended with code {worker.returncode}; see out/demo-worker.log")
-        return _counted(port) >= agents.sent
-
-    _settle(counted)
+    _settle(lambda: worker.metric("spendfuse_events_total") >= agents.sent)
 
 
 def _settle(done: Callable[[], bool]) -> None:
     deadline_s = time.perf_counter() + WAIT_S
     while not done():
         if time.perf_counter() > deadline_s:
-            raise SystemExit("demo: the worker does not keep up; see out/demo-worker.log")
+            raise SystemExit("demo: the worker does not keep up; see the logs in out/")
         time.sleep(0.05)
 
 
-def _counted(port: int) -> float:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:  # loopback
-            lines: Iterator[str] = (line.decode() for line in answer)
-            return next((float(line.split()[1]) for line in lines if line.startswith("spendfuse_events_total ")), 0.0)
-    except OSError:
-        return 0.0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _all_told(alerting: Service, watcher: Watcher) -> bool:
+    return alerting.metric("spendfuse_telling_alerts_total") >= watcher.today
 
 
 _shown: set[str] = set()

@@ -117,6 +117,7 @@ class Telling:
             broker_session_timeout=session_s,
             broker_heartbeat_interval=session_s / 3,
             broker_commit_interval=1.0,
+            broker_check_crcs=settings.kafka_check_crcs,
             broker_credentials=_credentials(settings),
             consumer_auto_offset_reset=settings.alerts_from,
             consumer_group_instance_id=f"{settings.prefix}alerting-{settings.slot}",

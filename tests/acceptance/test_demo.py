@@ -15,7 +15,7 @@ LAST_LINE = re.compile(
 def test_demo_stops_what_it_should_and_says_so(tmp_path: Path) -> None:
     """The demo ends by itself with exit code 0; its incidents fire, every kill is obeyed, the last line counts them."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SPENDFUSE_")}
-    environment["SPENDFUSE_DEMO_LOG"] = str(tmp_path / "worker.log")
+    environment["SPENDFUSE_DEMO_FOLDER"] = str(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "infra.demo", "--once"],
         cwd=ROOT,
