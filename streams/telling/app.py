@@ -104,6 +104,20 @@ class Telling:
             self._alive()
         self._seen = seen
 
+    async def hand_over(self) -> None:
+        """Let go of all partitions: begin nothing new, wait for what is under way, let the log say how far it came."""
+        self._lanes.hold(held=True)
+        await self._speaker.wait(HAND_OVER_S)
+        for teller in self._tellers.values():
+            await teller.finish()
+        if self._working:
+            await asyncio.wait(self._working.values(), timeout=HAND_OVER_S)
+        for task in self._working.values():
+            task.cancel()
+        self._tellers.clear()
+        self._working.clear()
+        self._metrics.lag.clear()
+
     async def aclose(self) -> None:
         """Let go of the senders."""
         await self._speaker.aclose()
@@ -200,18 +214,8 @@ class Telling:
         log.info("partitions assigned", extra=fields(partitions=numbers))
 
     async def _revoked(self, _app: Any, _revoked: Iterable[TP], **_: Any) -> None:
-        """Hand over: begin nothing new, wait for what is under way, and let the log say how far it came."""
         self._crash("revoked")
-        self._lanes.hold(held=True)
-        await self._speaker.wait(HAND_OVER_S)
-        for teller in self._tellers.values():
-            await teller.finish()
-        if self._working:
-            await asyncio.wait(self._working.values(), timeout=HAND_OVER_S)
-        for task in self._working.values():
-            task.cancel()
-        self._tellers.clear()
-        self._working.clear()
+        await self.hand_over()
 
     async def _restore(self, number: int) -> Pipeline:
         reader = StateReader(self._settings, self._alive, "deliveries.v1")

@@ -71,6 +71,8 @@ async def _serve(telling: Telling, policies: Policies, routing: Routing, end: as
     watching = asyncio.create_task(_watch(telling, policies, routing))
     await app.wait_first(end.wait(), watching)
     watching.cancel()
+    if app.crash_reason is None:
+        await telling.hand_over()
     await app.stop()
     await telling.aclose()
     if app.crash_reason is not None:

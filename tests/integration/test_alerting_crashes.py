@@ -5,7 +5,6 @@ everywhere else. What may be said twice is said to be so: nothing else is.
 """
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -15,7 +14,7 @@ import pytest
 
 from schemas.alert import Alert
 from streams.clock import wall_ms
-from tests.support.alerting_process import AlertingProcess, AlertLog, Listening
+from tests.support.alerting_process import AlertingProcess, AlertLog, Listening, repeated_without_a_word
 from tests.support.kafka import TopicSpace, wait_until
 from tests.support.receivers import webhook
 from tests.support.telling import alert
@@ -114,10 +113,7 @@ def finish(space: TopicSpace, folder: Path, hook: Listening, incidents: Incident
         incidents.finish()
         process.wait_for(lambda: last_told(hook) == incidents.last, 90, f"{told}: everything told")
         assert process.stop() == 0, process.tail()
-    twice = {name for name, count in Counter(body["id"] for body in hook.bodies).items() if count > 1}
-    for name in twice:
-        marks = [body["data"]["maybe_repeated"] for body in hook.bodies if body["id"] == name]
-        assert all(marks[1:]), f"{told}: {name} was repeated without a word: {marks}"
+    assert repeated_without_a_word(hook) == [], told
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -13,8 +13,10 @@ from schemas.codec import encode
 from schemas.control import Target
 from schemas.operator import Resume
 from schemas.signing import KID_HEADER, operator_headers
+from streams.clock import wall_ms
 from tests.support.kafka import Record, TopicSpace, produce, read_all
-from tests.support.worker_process import ENGINE_KEY, OPERATOR_KEY, ROOT, WorkerProcess
+from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT
+from tests.support.worker_process import WorkerProcess
 
 TENANT = "acme"
 TS_MS = 1_795_276_800_000
@@ -34,13 +36,14 @@ def policy_file(folder: Path, version: str, limit_usd: float) -> Path:
     return path
 
 
-def spend(space: TopicSpace, run: str, usd: int, event: str) -> None:
+def spend(space: TopicSpace, run: str, usd: int, event: str, ts_ms: int = TS_MS, partition: int = 0) -> None:
     """A model call of a run."""
     call = {
-        "type": "llm_call", "event_id": event, "ts_ms": TS_MS, "tenant_id": TENANT, "run_id": run, "model": "m",
+        "type": "llm_call", "event_id": event, "ts_ms": ts_ms, "tenant_id": TENANT, "run_id": run, "model": "m",
         "cost_nanousd": usd * 10**9,
     }  # fmt: skip
-    produce(space.bootstrap, space.name("usage.v1"), [Record(json.dumps(call).encode(), TENANT.encode(), (), TS_MS, 0)])
+    record = Record(json.dumps(call).encode(), TENANT.encode(), (), ts_ms, partition)
+    produce(space.bootstrap, space.name("usage.v1"), [record])
 
 
 def values(space: TopicSpace, topic: str) -> list[dict[str, Any]]:
@@ -113,6 +116,77 @@ def test_only_a_signed_order_lifts_a_kill(kafka_topics: TopicSpace, tmp_path: Pa
     assert [(letter["topic"], letter["reason"]) for letter in letters] == [
         (kafka_topics.name("operator.v1"), "bad_signature")
     ] * len(forged)
+
+
+VERBS_POLICY = """
+version = "verbs"
+[[cap]]
+name = "run-cost"
+limit_usd = 10
+thresholds = [1.0]
+at_limit = "kill"
+mode = "enforce"
+[[budget]]
+name = "monthly"
+period = "month"
+limit_usd = 14
+thresholds = [1.0]
+at_limit = "pause"
+mode = "enforce"
+"""
+
+
+def test_orders_from_the_command_line_are_obeyed(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """What an operator types reaches the tenant's worker: a raised budget ends its incident and its pause, a resume
+    lifts a kill, and the list shows who ordered what. A wrong budget or key changes nothing.
+    """
+    policy = tmp_path / "verbs.toml"
+    policy.write_text(VERBS_POLICY, encoding="utf-8")
+    _publish(kafka_topics, policy)
+    now_ms = wall_ms()
+    assert _type(kafka_topics, "ack", "no-incident").returncode == 0
+    (first,) = read_all(kafka_topics.bootstrap, kafka_topics.name("operator.v1"))
+    home = first.partition or 0
+    with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix) as worker:
+        worker.wait_said("operator message")
+        spend(kafka_topics, "dear", 12, "e1", now_ms, home)
+        worker.wait_said("command")
+        spend(kafka_topics, "other", 4, "e2", now_ms, home)
+        worker.wait_said("command", 2)
+        raised = _type(kafka_topics, "exception", "--rule", "monthly", "--limit-usd", "100", "--for", "1h")
+        assert "The budget monthly of acme is $100.00 until" in raised.stdout
+        worker.wait_said("command", 3)
+        assert _type(kafka_topics, "resume", "run", "dear").returncode == 0
+        worker.wait_said("command", 4)
+        wrong = _type(kafka_topics, "exception", "--rule", "monthli", "--limit-usd", "100", "--for", "1h")
+        assert (wrong.returncode, "its budgets: monthly" in wrong.stderr) == (2, True)
+        assert _type(kafka_topics, "resume", "run", "other", key="another").returncode == 0
+        worker.wait_said("dead letter")
+        spend(kafka_topics, "other", 1, "e3", now_ms, home)
+        worker.wait_applied({home: 2})
+        assert worker.stop() == 0, worker.tail()
+    commands = values(kafka_topics, "control.v1")
+    by_run = {run: [one["action"] for one in commands if one["target"]["id"] == run] for run in ("dear", "other")}
+    assert by_run == {"dear": ["kill", "resume"], "other": ["pause", "resume"]}
+    told = [(one["rule"], one["state"]) for one in values(kafka_topics, "alerts.v1")]
+    assert told == [("run-cost", "open"), ("monthly", "open"), ("monthly", "resolved")]
+    orders = [json.loads(line) for line in _type(kafka_topics, "orders", "--json").stdout.splitlines()]
+    assert [(one["order"]["type"], one["status"]) for one in orders] == [
+        ("acknowledge", "until the incident ends"), ("exception", "in force"), ("resume", "done"),
+        ("resume", "refused"),
+    ]  # fmt: skip
+    assert {one["order"]["who"] for one in orders} == {"ana"}
+
+
+def _type(space: TopicSpace, verb: str, *words: str, key: str = OPERATOR_KEY) -> subprocess.CompletedProcess[str]:
+    """What comes of typing a command."""
+    given = {
+        "SPENDFUSE_KAFKA_BOOTSTRAP": space.bootstrap, "SPENDFUSE_PREFIX": space.prefix, "SPENDFUSE_OPERATOR_KEY": key,
+        "LOGNAME": "ana",
+    }  # fmt: skip
+    why = () if verb == "orders" else ("--why", "load test")
+    command = [sys.executable, "-m", "streams", verb, *words, "--tenant", TENANT, *why]
+    return subprocess.run(command, cwd=ROOT, env=given, check=False, capture_output=True, timeout=60, text=True)
 
 
 def _publish(space: TopicSpace, policy: Path) -> None:

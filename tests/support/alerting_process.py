@@ -75,6 +75,17 @@ class Listening:
         self._loop.close()
 
 
+def repeated_without_a_word(hook: Listening) -> list[str]:
+    """Ids of messages that a webhook got again although they did not say that they may be repeated."""
+    seen: set[str] = set()
+    found = []
+    for body in hook.bodies:
+        if body["id"] in seen and not body["data"]["maybe_repeated"]:
+            found.append(body["id"])
+        seen.add(body["id"])
+    return found
+
+
 class AlertLog:
     """Writes alerts as the worker does: in transactions, in the partition of their tenant."""
 
