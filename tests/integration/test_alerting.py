@@ -204,7 +204,9 @@ def _publish(space: TopicSpace, policy: Path) -> None:
 
 
 def test_two_processes_share_the_work_and_one_takes_over(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """Each partition is told by one of them; when one dies, the other tells of all; what was on its way may be said again, and says so."""
+    """Each partition is told by one of them; when one dies, the other tells of all. What was on its way may be said
+    again, and says so.
+    """
     log, now_ms = AlertLog(kafka_topics), wall_ms()
     tenants = [f"tenant-{number}" for number in range(16)]
 

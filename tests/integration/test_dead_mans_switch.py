@@ -143,9 +143,11 @@ def test_a_hanging_foreign_transaction_silences_its_partition(kafka_topics: Topi
         last = beats(stuck)
         others_beat(3)
         assert beats(stuck) == last
-        lags = worker.metric("spendfuse_lag_records")
-        assert {labels for labels, lag in lags.items() if lag} == {f'partition="{stuck}"'}
+        for name in ("spendfuse_lag_records", "spendfuse_held_records", "spendfuse_lag_seconds"):
+            values = worker.metric(name)
+            assert {labels for labels, value in values.items() if value > 0.5} == {f'partition="{stuck}"'}, name
         foreign.abort_transaction(30)
         worker.wait_for(lambda: beats(stuck) > last, 60, "the partition beats again")
+        worker.wait_for(lambda: not any(worker.metric("spendfuse_held_records").values()), 60, "nothing held")
         worker.wait_for(lambda: not any(worker.metric("spendfuse_lag_records").values()), 60, "nothing left to read")
         assert worker.stop() == 0, worker.tail()
