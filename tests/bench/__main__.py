@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from infra.kafka.jars import KafkaUnavailableError
-from tests.bench import engine, latency, memory, report, restore, side_by_side, throughput
+from tests.bench import engine, latency, memory, report, restore, side_by_side, telling, throughput
 from tests.bench.machine import facts
 from tests.bench.report import Part
 
@@ -18,11 +18,12 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "memory": lambda options: memory.measure(options.runs or 20_000, options.rounds or 1),
     "worker": lambda options: throughput.measure(options.events or 300_000, options.rounds or 3),
     "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
+    "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
     "restore": lambda options: restore.measure(options.runs or 300_000, options.rounds or 3),
     "peers": lambda options: side_by_side.measure(options.events or 120_000, options.rounds or 3),
 }
 """Part -> how it is measured. Without an option each takes what keeps all of them together below eight minutes."""
-NEEDS_KAFKA = {"worker", "latency", "restore", "peers"}
+NEEDS_KAFKA = {"worker", "latency", "telling", "restore", "peers"}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -79,7 +79,7 @@ def _run_round(bootstrap: str, rate: int, seconds: int) -> Round:
         before = worker.watch(lambda sample: sample.applied >= opening, TIMEOUT_S)[-1]
         with _watcher(bootstrap, topic_name(prefix, "control.v1")) as connection:
             plan = list(_plan(load, rate, seconds))
-            sent, took_s = _offer(bootstrap, topic_name(prefix, "usage.v1"), plan)
+            sent, took_s = offer(bootstrap, topic_name(prefix, "usage.v1"), plan)
             after = worker.watch(lambda _: True, TIMEOUT_S)[-1]
             time.sleep(SETTLE_S)
             connection.send("enough")
@@ -118,7 +118,7 @@ def _plan(load: UsageLoad, rate: int, seconds: int) -> Iterator[Planned]:
             yield Planned(event, number / rate, None)
 
 
-def _offer(bootstrap: str, topic: str, plan: Sequence[Planned]) -> tuple[dict[str, float], float]:
+def offer(bootstrap: str, topic: str, plan: Sequence[Planned]) -> tuple[dict[str, float], float]:
     """Send everything when it is due. Returns when each cause was produced, on the monotonic clock, and how long all
     of it took in seconds.
     """

@@ -104,13 +104,13 @@ class UsageLoad:
                 runs[place] = self._new_run()
         self._sent += count
 
-    def over_its_cap(self, number: int, cost_nanousd: int, ts_ms: int) -> Event:
+    def over_its_cap(self, number: int, cost_nanousd: int, ts_ms: int, tenant_id: str | None = None) -> Event:
         """A single model call of a new run that costs `cost_nanousd`; its event id is `cause-<number>`."""
         tenant = self._rng.choices(range(self._shape.tenants), cum_weights=self._tenants)[0]
         call = LlmCall(
             event_id=f"cause-{number}",
             ts_ms=ts_ms,
-            tenant_id=_tenant_name(tenant),
+            tenant_id=tenant_id or _tenant_name(tenant),
             run_id=f"over-its-cap-{number:08d}",
             session_id=f"over-its-cap-{number:08d}",
             workflow="workflow-0",
