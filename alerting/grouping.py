@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from alerting.dedup import RANK
+from alerting.hours import next_time_ms
 from alerting.lifecycle import due_ms
 from alerting.log import Delivery
 from alerting.notice import Receipt
@@ -41,7 +42,12 @@ class Groups:
         self._due_ms: dict[tuple[str, ...], int] = {}
 
     def when_ms(self, alert: Alert, to: Destination, group: tuple[str, ...], now_ms: int) -> int:
-        """When to tell an alert: `critical` at once, else once it has lasted, with its group or when it is due."""
+        """When to tell an alert: `critical` at once, else once it has lasted, with its group or when it is due.
+
+        What pages nobody waits for the receiver's next digest, if it has any.
+        """
+        if to.digest_at and alert.severity not in PAGING:
+            return next_time_ms(to.digest_at, to.digest_timezone, now_ms + to.hold_ms)
         own_ms = due_ms(alert, hold_ms=to.hold_ms, wait_ms=wait_ms(alert, to), now_ms=now_ms)
         if alert.severity == "critical":
             return own_ms

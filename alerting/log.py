@@ -15,8 +15,8 @@ from alerting.effects import Record
 from alerting.errors import Reason
 from alerting.muting import MuteReason
 from alerting.notice import Kind, Receipt
+from alerting.orders import TellingOrder, expires_ms
 from schemas.alert import Alert
-from schemas.operator import Acknowledge, Silence
 
 Status = Literal["owed", "said", "superseded", "not_news", "muted", "given_up"]
 """`superseded`: a newer alert of the incident is told in its place. All but `owed` are settled."""
@@ -68,7 +68,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
 class Order(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="order"):
     """What somebody ordered about telling."""
 
-    message: Silence | Acknowledge
+    message: TellingOrder
 
     @property
     def key(self) -> str:
@@ -76,21 +76,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="or
         return f"operator/{self.message.message_id}"
 
 
-class Killed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="killed"):
-    """A run that was ordered to die: its own warnings are of no use any more."""
-
-    tenant_id: str
-    run_id: str
-    at_ms: int
-    lifted: bool = False
-
-    @property
-    def key(self) -> str:
-        """The entry's key on deliveries.v1."""
-        return f"killed/{self.tenant_id}/{self.run_id}"
-
-
-Entry = Delivery | Order | Killed
+Entry = Delivery | Order
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Entry).decode
 
@@ -145,8 +131,8 @@ class Log:
     def put(self, entry: Entry) -> Record:
         """Enter it. What comes back must be kept before anything that follows from it is done."""
         self._keep(entry)
-        tenant = entry.alert.tenant_id if isinstance(entry, Delivery) else _tenant(entry)
-        return Record(entry.key, tenant, _encode(entry))
+        tenant_id = entry.alert.tenant_id if isinstance(entry, Delivery) else entry.message.tenant_id
+        return Record(entry.key, tenant_id, _encode(entry))
 
     def forget(self, now_ms: int) -> Iterator[Record]:
         """Take away what nobody can ask about any more. Looks once an hour."""
@@ -155,7 +141,7 @@ class Log:
         self._swept_ms = now_ms
         for key, (at_ms, tenant_id, subject) in list(self._settled.items()):
             last = self._said.get(subject) if subject else None
-            stands = last is not None and last.key == key and last.alert.state != "resolved" and last.kind != "watchdog"
+            stands = last is not None and last.key == key and last.alert.state != "resolved"
             if at_ms + (KEEP_OPEN_MS if stands else KEEP_SETTLED_MS) <= now_ms:
                 del self._settled[key]
                 if last is not None and last.key == key:
@@ -164,10 +150,7 @@ class Log:
 
     def _keep(self, entry: Entry) -> None:
         if isinstance(entry, Order):
-            until_ms = entry.message.until_ms if isinstance(entry.message, Silence) else entry.message.ts_ms
-            self._settled[entry.key] = (until_ms, entry.message.tenant_id, None)
-        elif isinstance(entry, Killed):
-            self._settled[entry.key] = (entry.at_ms, entry.tenant_id, None)
+            self._settled[entry.key] = (expires_ms(entry.message), entry.message.tenant_id, None)
         elif entry.status == "owed":
             self._owed[entry.key] = entry
         else:
@@ -184,7 +167,3 @@ class Log:
         receivers.discard(delivery.receiver)
         if not receivers:
             del self._told[delivery.alert.incident_id]
-
-
-def _tenant(entry: Order | Killed) -> str:
-    return entry.message.tenant_id if isinstance(entry, Order) else entry.tenant_id

@@ -5,16 +5,14 @@ What is muted for a time stays owed: it is told when the time is over, if it sti
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Literal
-from zoneinfo import ZoneInfo
 
+from alerting.hours import next_opening_ms
 from alerting.orders import Orders
 from alerting.routing import labels, matches
 from alerting.standing import Standing
 from schemas.alert import PAGING, Alert
-from schemas.policy import epoch_ms
-from schemas.routing import WEEKDAYS, OfficeHours, PlannedWindow, Quiet
+from schemas.routing import OfficeHours, PlannedWindow, Quiet
 
 MuteReason = Literal[
     "shadow", "acknowledged", "run_killed", "inhibited", "silenced", "planned", "office_hours", "flapping"
@@ -51,15 +49,18 @@ def shadow(alert: Alert) -> Mute | None:
 
 
 def acknowledged(alert: Alert, orders: Orders) -> Mute | None:
-    """Somebody acts on the incident and need not be reminded."""
-    if alert.state != "reminder" or (order := orders.acknowledgement(alert)) is None:
+    """Somebody acts on the incident, or has said that nobody need: no reminders."""
+    if alert.state != "reminder" or (order := orders.dealt_with(alert)) is None:
         return None
-    return Mute("acknowledged", f"{order.who} acts on it: {order.why}", None)
+    return Mute("acknowledged", f"by {order.who}: {order.why}", None)
 
 
 def run_killed(alert: Alert, orders: Orders) -> Mute | None:
-    """What a killed run would warn of has been dealt with. What pages is told all the same."""
-    if alert.severity in PAGING or alert.run_id is None or not orders.is_killed(alert.tenant_id, alert.run_id):
+    """What a killed run would warn of has been dealt with. What pages is told all the same, and so is the kill."""
+    may_be_the_kill = alert.mode == "enforce" and alert.level >= 1
+    if alert.severity in PAGING or may_be_the_kill or alert.run_id is None:
+        return None
+    if not orders.is_killed(alert.tenant_id, alert.run_id):
         return None
     return Mute("run_killed", f"run {alert.run_id} was killed", None)
 
@@ -92,18 +93,3 @@ def outside_office_hours(alert: Alert, hours: OfficeHours | None, now_ms: int) -
     if hours is None or alert.severity in PAGING or (opens_ms := next_opening_ms(hours, now_ms)) == now_ms:
         return None
     return Mute("office_hours", f"outside of {hours.opens:%H:%M} to {hours.closes:%H:%M} {hours.timezone}", opens_ms)
-
-
-def next_opening_ms(hours: OfficeHours, now_ms: int) -> int:
-    """`now_ms` within office hours, else when they begin next."""
-    zone = ZoneInfo(hours.timezone)
-    today = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=now_ms)).astimezone(zone).date()
-    for days in range(9):
-        day = today + timedelta(days=days)
-        if WEEKDAYS[day.weekday()] not in hours.weekdays:
-            continue
-        opens_ms = epoch_ms(datetime.combine(day, hours.opens, zone).astimezone(UTC))
-        closes_ms = epoch_ms(datetime.combine(day, hours.closes, zone).astimezone(UTC))
-        if now_ms < closes_ms:
-            return max(opens_ms, now_ms)
-    raise AssertionError("office hours name at least one weekday")

@@ -1,11 +1,11 @@
 """What is said to one receiver: one incident, or several that are told together."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from schemas.alert import Alert
 
-Kind = Literal["incident", "digest", "flapping", "watchdog"]
+Kind = Literal["incident", "digest", "flapping", "watchdog", "review"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,26 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """A message that was written beforehand, for every kind of receiver that shows one."""
+
+    subject: str
+    """What tells it apart from others of its kind, such as a week."""
+    ts_ms: int
+    text: str
+    slack_text: str
+    blocks: tuple[dict[str, Any], ...]
+    """Slack's blocks."""
+    data: Any
+    """The same as JSON values."""
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
-    """One message. `alerts` has the newest alert of each incident told; the first is the one it is mostly about."""
+    """One message. `alerts` has the newest alert of each incident told; the first is the one it is mostly about.
+
+    A `review` is about none: it comes `ready`.
+    """
 
     kind: Kind
     alerts: tuple[Alert, ...]
@@ -27,6 +45,7 @@ class Notice:
     """Where the incident's first message stands, to be updated and replied to; None if this is the first."""
     maybe_repeated: bool = False
     """An earlier attempt may have arrived: its outcome is unknown."""
+    ready: Ready | None = None
 
     @property
     def alert(self) -> Alert:

@@ -16,7 +16,7 @@ from alerting.lanes import Lanes
 from alerting.log import Delivery, Log, Status
 from alerting.notice import Kind, Notice, Receipt
 from alerting.retry import MOST_MS, QUIET_FOR_MS, retry_at_ms
-from schemas.alert import PAGING
+from schemas.alert import PAGING, Alert
 
 IN_FLIGHT_MS = 600_000
 """After so long without an outcome a message counts as lost on its way."""
@@ -119,10 +119,10 @@ class Outbox:
             self._flying[after.subject] = after
             effects.append(self._log.put(after))
         attempt = max(each.attempts for each in flying)
-        delivery_id = sha256("/".join([receiver, *(each.alert.alert_id for each in flying)]).encode()).hexdigest()[:32]
-        self._flights[delivery_id] = _Flight(flying, attempt, now_ms)
+        name = delivery_id(receiver, [each.alert for each in flying])
+        self._flights[name] = _Flight(flying, attempt, now_ms)
         self._lanes[receiver].started(now_ms)
-        return [*effects, Send(delivery_id, receiver, notice, attempt)]
+        return [*effects, Send(name, receiver, notice, attempt)]
 
     def sent(self, outcome: Sent) -> list[Effect]:
         """It was said. An outcome that nobody waits for changes nothing."""
@@ -228,6 +228,11 @@ class Outbox:
             first=self.place_of(message[0]) if len(message) == 1 else None,
             maybe_repeated=any(each.maybe_said for each in message),
         )
+
+
+def delivery_id(receiver: str, alerts: Iterable[Alert]) -> str:
+    """What a message is known by, the same after a restart."""
+    return sha256("/".join([receiver, *(alert.alert_id for alert in alerts)]).encode()).hexdigest()[:32]
 
 
 def _heir(newer: Delivery, earlier: Delivery) -> Delivery:

@@ -14,24 +14,20 @@ from msgspec.structs import replace
 
 from alerting.backlog import MOST_QUIET
 from alerting.dedup import is_over, news, outranks, overtakes
-from alerting.effects import Effect, Failed, Sent, WaitUntil
+from alerting.effects import Effect, Failed, Send, Sent, WaitUntil
 from alerting.grouping import Groups, group_key, messages
 from alerting.lanes import Lanes
 from alerting.lifecycle import Flaps
-from alerting.log import Delivery, Killed, Log, Order
+from alerting.log import Delivery, Log, Order
 from alerting.muting import Mute, muted
-from alerting.notice import Kind
-from alerting.orders import Orders
-from alerting.outbox import Outbox
+from alerting.notice import Kind, Notice
+from alerting.orders import Orders, concerns_telling
+from alerting.outbox import Outbox, Owed, delivery_id
 from alerting.routing import Destination, Router
 from alerting.standing import Standing
-from schemas.alert import PAGING, Alert
-from schemas.control import Command
-from schemas.operator import Acknowledge, OperatorMessage, Silence
+from schemas.alert import PAGING, WATCHDOG, Alert
+from schemas.operator import OperatorMessage
 from schemas.routing import Routing
-
-WATCHDOG = "watchdog"
-"""The detector of alerts that only show that telling works. Never gathered, never muted."""
 
 
 class Pipeline:
@@ -54,8 +50,10 @@ class Pipeline:
         """Take in an alert. The same one twice is one; one of a rule in shadow mode reaches nobody."""
         if alert.mode == "shadow":
             return []
-        if alert.detector != WATCHDOG:
-            self._flaps.observe(alert)
+        if alert.detector == WATCHDOG:
+            return self._beat(alert, now_ms) + self.tick(now_ms)
+        self._orders.observe(alert)
+        self._flaps.observe(alert)
         effects = [each for to in self._destinations(alert) for each in self._take_in(alert, to, now_ms)]
         if is_over(alert):
             self._orders.over(alert)
@@ -64,21 +62,10 @@ class Pipeline:
     def operator(self, message: OperatorMessage, now_ms: int) -> list[Effect]:
         """Obey what somebody ordered about telling; other orders are for the worker. The signature has been checked."""
         effects: list[Effect] = []
-        if isinstance(message, Silence | Acknowledge):
+        if concerns_telling(message):
             self._orders.obey(message)
             effects.append(self._log.put(Order(message=message)))
         return effects + self.tick(now_ms)
-
-    def command(self, command: Command, now_ms: int) -> list[Effect]:
-        """Take notice of what a run was ordered: a killed one need not warn any more."""
-        if command.target.type != "run" or command.action not in ("kill", "resume"):
-            return []
-        tenant_id, run_id, lifted = command.tenant_id, command.target.id, command.action == "resume"
-        if lifted != self._orders.is_killed(tenant_id, run_id):
-            return []
-        self._orders.killed(tenant_id, run_id, now_ms, lifted=lifted)
-        entry = Killed(tenant_id=tenant_id, run_id=run_id, at_ms=now_ms, lifted=lifted)
-        return [self._log.put(entry), *self.tick(now_ms)]
 
     def tick(self, now_ms: int) -> list[Effect]:
         """Tell what is due."""
@@ -102,6 +89,23 @@ class Pipeline:
     def failed(self, outcome: Failed) -> list[Effect]:
         """A receiver has not said it, or nobody knows."""
         return self._fail(outcome) + self.tick(outcome.at_ms)
+
+    def owed(self, now_ms: int) -> dict[str, Owed]:
+        """What each receiver has still to be told."""
+        return self._outbox.owed(now_ms)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many alerts became a number, by receiver."""
+        return self._outbox.dropped
+
+    def _beat(self, alert: Alert, now_ms: int) -> list[Effect]:
+        """A sign of life is said at once and once. It is never owed: said late, or again, it would be untrue."""
+        if alert.window_end_ms is not None and alert.window_end_ms <= now_ms:
+            return []
+        notice = Notice("watchdog", (alert,))
+        receivers = [to.receiver for to in self._router.destinations(alert)]
+        return [Send(delivery_id(receiver, [alert]), receiver, notice, 1) for receiver in receivers]
 
     def _destinations(self, alert: Alert) -> list[Destination]:
         """Who is told: whom the tree names, and of what changes also who was told of the incident before."""
@@ -145,10 +149,9 @@ class Pipeline:
             renotify_ms=to.renotify_ms,
             now_ms=now_ms,
         )  # fmt: skip
-        kind: Kind = "watchdog" if alert.detector == WATCHDOG else "flapping" if flaps else "incident"
+        kind: Kind = "flapping" if flaps else "incident"
         group = group_key(alert, to)
-        at_once = what == "nothing" or kind == "watchdog"
-        when_ms = now_ms if at_once else self._groups.when_ms(alert, to, group, now_ms)
+        when_ms = now_ms if what == "nothing" else self._groups.when_ms(alert, to, group, now_ms)
         return Delivery(
             alert=alert, receiver=to.receiver, status="owed", news=what, group=group, kind=kind, due_ms=when_ms,
             at_ms=now_ms,
@@ -177,8 +180,6 @@ class Pipeline:
     def _mute(self, delivery: Delivery, now_ms: int) -> Mute | None:
         """Why not now. What has been told is always told to be over; what got worse is not held for flapping."""
         alert, last = delivery.alert, self._outbox.last(delivery.subject)
-        if delivery.kind == "watchdog":
-            return None
         worse = alert.severity == "critical" and not is_over(alert) and (last is None or outranks(alert, last.alert))
         until_ms = self._flaps.until_ms(alert, now_ms)
         if until_ms is not None and delivery.kind != "flapping" and not worse:
@@ -234,11 +235,9 @@ class Pipeline:
         for entry in entries:
             if isinstance(entry, Order):
                 self._orders.obey(entry.message)
-            elif isinstance(entry, Killed):
-                self._orders.killed(entry.tenant_id, entry.run_id, entry.at_ms, lifted=entry.lifted)
         for each in sorted(deliveries, key=lambda each: (each.alert.ts_ms, is_over(each.alert), each.at_ms)):
-            if each.kind != "watchdog":
-                self._flaps.observe(each.alert)
+            self._orders.observe(each.alert)
+            self._flaps.observe(each.alert)
             self._standing.observe(each.alert, each.receiver)
             if is_over(each.alert):
                 self._orders.over(each.alert)

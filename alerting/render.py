@@ -1,277 +1,206 @@
-"""What people are shown of a notice: foreign text made harmless, amounts, a bar, and the facts in a fixed order.
+"""What people are shown of a notice: the parts of a message, in no receiver's markup.
 
-Everything here is without a receiver's markup. Names, summaries and evidence come from agents and their tools, and
-any of them may be hostile: nothing foreign leaves this module but through `clean`.
+The first line says what happened, to whom, how bad it is; then come a bar, what was done, what to do, whose it is, and
+the evidence. Each fact stands once. Nothing foreign gets here but through `alerting.foreign`.
 """
 
-import math
-import re
-import unicodedata
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import quote
+from collections.abc import Iterator
 
+from alerting.course import done
+from alerting.evidence import evidence
+from alerting.figures import amount, bar, clock, part_of, percent, share, span, time_of_day
+from alerting.foreign import MOST_OF_A_LINE, MOST_OF_A_SENTENCE, clean, name, names
+from alerting.lifecycle import FLAPPING_OPENS, QUIET_MS
 from alerting.notice import Notice
 from schemas.alert import Alert
-from schemas.money import format_usd
+from schemas.duration import format_duration
+from schemas.policy import Severity
 
-MOST_OF_A_NAME = 120
-MOST_OF_A_SENTENCE = 600
-MOST_OF_A_LINE = 220
-MOST_EVIDENCE = 6
-MOST_TOLD = 8
-"""Incidents listed one by one in a message about several; the rest are counted."""
-BAR_CELLS = 20
+MOST_FACTS = 6
 REPEATED = "This may be a repetition: it is unknown whether an earlier attempt arrived."
+COMES_AND_GOES = (
+    f"It opened {FLAPPING_OPENS} times within an hour. You are told once, and again when it has been steady for "
+    f"{format_duration(QUIET_MS)} or gets critical."
+)
 
-_REPLACED = "\N{REPLACEMENT CHARACTER}"
-_MOST_MARKS_IN_A_ROW = 2
-# Shown as nothing by most fonts, although Unicode counts them as letters, marks or symbols.
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-_LARGEST_SHOWN = 10**21
-_LARGEST_SHARE = 99.99
-_BASELINES_OF_A_FULL_BAR = 4
-_STATES = {"open": "", "escalated": "worse", "reminder": "still open", "resolved": "resolved"}
-
-
-def clean(text: str, most: int = MOST_OF_A_NAME) -> str:
-    """Foreign text on one line, without anything invisible or that moves its neighbours, visibly cut to `most`.
-
-    Control, zero-width, direction and unassigned characters become U+FFFD; stacks of combining marks are thinned;
-    white space of any kind becomes one space. Markup is left to the receiver's own escaping.
-    """
-    shown = re.sub(f"{_REPLACED}+", _REPLACED, " ".join("".join(_visible(text[: 4 * most])).split()))
-    if len(shown) <= most and len(text) <= 4 * most:
-        return shown
-    tail = f"… ({len(text):,} characters)"
-    return shown[: most - len(tail)] + tail
+_STATES = {"reminder": "Still open: ", "resolved": "Resolved: "}
+_SHARED_UNITS = ("nanousd", "ms", "count")
+"""Units whose amounts are many: a share of them says more than they do."""
+_UNITS = ("run", "session", "run_tree")
+_ATTRIBUTION = ("environment", "project", "agent", "user", "feature", "tier", "task_category")
+_UNATTRIBUTED = "unattributed"
+_NOUNS: dict[Severity, tuple[str, str]] = {
+    "critical": ("critical incident", "critical incidents"),
+    "error": ("error", "errors"),
+    "warning": ("warning", "warnings"),
+    "info": ("note", "notes"),
+}
 
 
-def _visible(text: str) -> Iterator[str]:
-    marks = 0
-    for character in text:
-        category = unicodedata.category(character)
-        marks = marks + 1 if category in ("Mn", "Me") else 0
-        if marks > _MOST_MARKS_IN_A_ROW:
-            continue
-        if character.isspace() or category in ("Zl", "Zp"):
-            yield " "
-        elif character in _BLANK or not character.isprintable():
-            yield _REPLACED
-        else:
-            yield character
+def headline(alert: Alert) -> str:
+    """What happened and to whom: the alert's summary, after whatever of its subject the summary leaves out."""
+    summary = clean(alert.summary, MOST_OF_A_SENTENCE - 100).rstrip(". ") or clean(alert.rule)
+    whom = " / ".join(name(each, 60) for each in _subject(alert))
+    return f"{whom}: {summary}" if whom else summary
 
 
-def amount(value: float, unit: str) -> str:
-    """A quantity for people: dollars where `unit` is `nanousd`, else the number with its unit.
-
-    >>> [amount(41_000_000_000, "nanousd"), amount(12_345, "calls"), amount(0.0123456, "")]
-    ['$41.00', '12,345 calls', '0.01235']
-    """
-    if abs(value) >= _LARGEST_SHOWN or math.isnan(value):
-        return "beyond measure"
-    if unit == "nanousd":
-        return format_usd(int(value))
-    number = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-    return f"{number} {clean(unit, 40)}".rstrip()
-
-
-def bar(share: float) -> str:
-    """A share of one as a bar; everything from one on is full.
-
-    >>> bar(0.82)
-    '████████████████░░░░'
-    """
-    filled = min(BAR_CELLS, round(BAR_CELLS * max(0.0, share)))
-    return "█" * filled + "░" * (BAR_CELLS - filled)
-
-
-def gauge(alert: Alert) -> str:
-    """The value against its limit, or against its baseline, as a bar and in words."""
-    value = amount(alert.value, alert.unit)
-    usual = f", {amount(alert.ratio, '')} x" if alert.ratio is not None else ""
-    usual = f"{usual} the usual {amount(alert.baseline, alert.unit)}" if alert.baseline is not None else ""
-    if alert.limit:
-        share = _share(alert.value, alert.limit)
-        return f"{bar(share)} {round(100 * share)} % — {value} of {amount(alert.limit, alert.unit)}{usual}"
-    if alert.baseline:
-        return f"{bar(_share(alert.value, alert.baseline) / _BASELINES_OF_A_FULL_BAR)} {value}{usual}"
-    return value
-
-
-def _share(value: float, whole: float) -> float:
-    if whole <= 0 or any(abs(one) >= _LARGEST_SHOWN or math.isnan(one) for one in (value, whole)):
-        return 1.0
-    return min(value / whole, _LARGEST_SHARE)
-
-
-def clock(ts_ms: int) -> str:
-    """A time of day with its date, in UTC."""
-    at = _at(ts_ms)
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC") if at else "an impossible time"
-
-
-def timestamp(ts_ms: int) -> str | None:
-    """A time as machines want it (RFC 3339); None if it is beyond their calendar."""
-    at = _at(ts_ms)
-    return at.isoformat(timespec="milliseconds") if at else None
-
-
-def _at(ts_ms: int) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(ts_ms / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+def _subject(alert: Alert) -> Iterator[str]:
+    """Tenant, workflow and the rest of the scope, without what the summary names."""
+    if names(alert.summary, alert.tenant_id, at_start=True):
+        return
+    yield alert.tenant_id
+    of_scope = {key: value for key, value in alert.scope.items() if key not in ("tenant_id", *_UNITS)}
+    workflow = {"workflow": alert.attribution["workflow"]} if "workflow" in alert.attribution else {}
+    for value in list({**workflow, **of_scope}.values())[:2]:
+        if value not in ("", _UNATTRIBUTED, alert.tenant_id) and not names(alert.summary, value):
+            yield value
 
 
 def title(notice: Notice) -> str:
-    """A few words on how bad it is and what watches over it: the heading of a message."""
+    """The first line of a message."""
     alert = notice.alert
     if notice.kind == "watchdog":
         return "Spendfuse is watching"
-    if notice.kind == "digest":
-        count = len(notice.alerts) + notice.more
-        return f"{count:,} {'incident' if count == 1 else 'incidents'} for {clean(alert.owner or alert.tenant_id, 60)}"
-    words = [_word(alert), clean(alert.rule, 64), clean(alert.tenant_id, 40)]
+    if is_about_several(notice):
+        return _several(notice)
     if notice.kind == "flapping":
-        words.insert(0, "FLAPPING")
-    return " · ".join(words)
+        return f"Comes and goes: {headline(alert)}"
+    return f"{_STATES.get(alert.state, '')}{headline(alert)}"
 
 
-def _word(alert: Alert) -> str:
-    if alert.state == "resolved":
-        return "RESOLVED"
-    severity = clean(alert.severity, 20).upper()
-    return f"{severity}, {_STATES[alert.state]}" if _STATES.get(alert.state) else severity
+def is_about_several(notice: Notice) -> bool:
+    """Whether it tells several incidents, or may."""
+    return notice.kind == "digest" or len(notice.alerts) + notice.more > 1
+
+
+def _several(notice: Notice) -> str:
+    """How many, of what, whose: as far as it is the same for all."""
+    count = len(notice.alerts) + notice.more
+    severities = {alert.severity for alert in notice.alerts}
+    nouns = _NOUNS[notice.alert.severity] if len(severities) == 1 else ("incident", "incidents")
+    over = "resolved " if all(alert.state == "resolved" for alert in notice.alerts) else ""
+    owners = {alert.owner for alert in notice.alerts}
+    whose = f" for {name(notice.alert.owner, 60)}" if len(owners) == 1 and notice.alert.owner else ""
+    return f"{count:,} {over}{nouns[count != 1]}{whose}"
 
 
 def sentence(notice: Notice) -> str:
-    """What has happened, in one line: what a lock screen shows."""
-    if notice.kind in ("watchdog", "digest"):
-        return f"{title(notice)}: {clean(notice.alert.summary, MOST_OF_A_LINE)}"
-    flapping = "FLAPPING: " if notice.kind == "flapping" else ""
-    return f"{flapping}{_word(notice.alert)}: {clean(notice.alert.summary, MOST_OF_A_SENTENCE - 60)}"
+    """What a lock screen shows."""
+    if notice.kind == "watchdog":
+        return f"{title(notice)}, {clock(notice.alert.ts_ms)}"
+    if is_about_several(notice):
+        return f"{title(notice)}, first of all: {headline(notice.alert)}"
+    return " ".join(part for part in (f"{title(notice)}.", what_was_done(notice)) if part)
 
 
 def step(notice: Notice) -> str:
     """What has changed since the incident's first message: a line of its history."""
-    return f"{clock(notice.alert.ts_ms)}: {sentence(notice)} {gauge(notice.alert)}"
+    what = "Resolved" if notice.alert.state == "resolved" else title(notice)
+    return f"{time_of_day(notice.alert.ts_ms)} · {what}. {what_was_done(notice)}".rstrip()
+
+
+def gauge(alert: Alert) -> str:
+    """The value against its limit, or above what is usual, as bars; numbers only where the summary has none.
+
+    Empty where there is nothing to hold the value against and the summary says it already.
+    """
+    rows = []
+    most = max(alert.value, alert.limit or 0, alert.baseline or 0)
+    if alert.limit and (alert.baseline is None or alert.value < alert.limit):
+        part = share(alert.value, alert.limit)
+        rows.append(f"{bar(part)} {_against_limit(alert, alert.limit, percent(part))}")
+    elif alert.baseline is not None:
+        rows.append(f"{bar(share(alert.value, most))} {_label(alert, alert.value, 'now')}")
+    if alert.baseline is not None:
+        rows.append(f"{bar(share(alert.baseline, most))} {_label(alert, alert.baseline, 'usual')}")
+    return "\n".join(rows) or _label(alert, alert.value, "")
+
+
+def _label(alert: Alert, value: float, word: str) -> str:
+    number = amount(value, alert.unit)
+    return word if names(alert.summary, number) else f"{word} {number}".strip()
+
+
+def _against_limit(alert: Alert, limit: float, part: str) -> str:
+    both = part_of(alert.value, limit, alert.unit)
+    if alert.unit not in _SHARED_UNITS:
+        return both
+    told = all(names(alert.summary, amount(one, alert.unit)) for one in (alert.value, limit))
+    return part if told else f"{part}, {both}"
+
+
+def what_was_done(notice: Notice) -> str:
+    """Whether anything was stopped, or how it ended: our own words and numbers, nothing foreign."""
+    was_done = done(notice.alert)
+    return f"{was_done} {COMES_AND_GOES}".strip() if notice.kind == "flapping" else was_done
+
+
+def what_to_do(notice: Notice) -> str:
+    """The next action; empty for what is over, and where several incidents ask for different ones."""
+    actions = {alert.next_action for alert in notice.alerts if alert.state != "resolved"}
+    if len(actions) != 1 or notice.kind == "watchdog":
+        return ""
+    return clean(actions.pop(), MOST_OF_A_SENTENCE)
 
 
 def facts(alert: Alert) -> list[tuple[str, str]]:
-    """Whose it is, where and when: at most five labelled lines."""
-    # The tenant stands in the title.
-    scope = [f"{clean(name, 40)} {clean(value, 60)}" for name, value in alert.scope.items() if value != alert.tenant_id]
-    window = ""
+    """Whose it is and where, labelled."""
+    period = ""
     if alert.window_start_ms is not None and alert.window_end_ms is not None:
-        start, end = clock(alert.window_start_ms), clock(alert.window_end_ms)
-        window = f"{start.removesuffix(':00 UTC')} to {end.replace(':00 UTC', ' UTC')}"
+        period = span(alert.window_start_ms, alert.window_end_ms)
+    known, told = {**alert.attribution, **alert.scope}, headline(alert)
+    more = [(key, known[key]) for key in _ATTRIBUTION if key in known and not names(told, known[key])]
     labelled = [
-        ("Owner", clean(alert.owner or "") or "unknown"),
-        ("Run", clean(alert.run_id or "")),
-        ("Scope", clean(", ".join(scope[:4]), MOST_OF_A_LINE)),
-        ("Window", window),
-        ("Mode", f"{clean(alert.mode, 20)} ({clean(alert.detector, 64)})"),
+        ("Owner", name(alert.owner or "") or "unknown"),
+        ("Run", name(alert.run_id or "")),
+        *((key.replace("_", " ").capitalize(), name(alert.scope.get(key, ""))) for key in _UNITS[1:]),
+        ("Period", period),
+        *((key.replace("_", " ").capitalize(), name(value)) for key, value in more),
     ]
-    return [(label, text) for label, text in labelled if text]
+    return [(label, text) for label, text in labelled if text and text != _UNATTRIBUTED][:MOST_FACTS]
 
 
-def evidence(alert: Alert) -> list[str]:
-    """The numbers behind it, most telling first, one to a line."""
-    rest = dict(alert.evidence)
-    lines = []
-    runs = rest.pop("top_runs", None)
-    if isinstance(runs, list) and runs:
-        lines.append(clean("top runs: " + ", ".join(_run(one) for one in runs[:3]), MOST_OF_A_LINE))
-    forecast_ms = rest.pop("forecast_limit_reached_ms", None)
-    if isinstance(forecast_ms, int) and forecast_ms:
-        lines.append(f"at this pace the limit is reached at {clock(forecast_ms)}")
-    items = [(name, value) for name, value in rest.items() if value not in (None, "", [], {})]
-    shown = items[: MOST_EVIDENCE - len(lines)]
-    lines += [_item(name, value) for name, value in shown]
-    left_out = len(items) - len(shown)
-    return [*lines, f"and {left_out} more"] if left_out else lines
+def reference(alert: Alert) -> str:
+    """What to name it by: severity, rule, time and incident."""
+    severity = clean(alert.severity, 20).capitalize()
+    return f"{severity} · rule {name(alert.rule, 64)} · {clock(alert.ts_ms)} · incident {name(alert.incident_id, 64)}"
 
 
-def _run(run: Any) -> str:
-    if not isinstance(run, dict):
-        return clean(str(run), 60)
-    cost = run.get("cost_nanousd")
-    name = clean(str(run.get("run_id", "?")), 60)
-    return f"{name} {amount(cost, 'nanousd')}" if isinstance(cost, int | float) else name
+def line(alert: Alert) -> str:
+    """An incident as one of several."""
+    run = f" · {name(alert.run_id, 64)}" if alert.run_id else ""
+    return f"{_STATES.get(alert.state, '')}{clean(headline(alert), MOST_OF_A_LINE)}{run}"
 
 
-def _item(name: str, value: Any) -> str:
-    label = clean(name.removesuffix("_nanousd").removesuffix("_ms").replace("_", " "), 40)
-    if isinstance(value, bool):
-        return f"{label}: {'yes' if value else 'no'}"
-    if not isinstance(value, int | float):
-        text = ", ".join(clean(str(one), 60) for one in value[:5]) if isinstance(value, list) else str(value)
-        return f"{label}: {clean(text, MOST_OF_A_LINE - 50)}"
-    if name.endswith("_nanousd"):
-        return f"{label}: {amount(value, 'nanousd')}"
-    if name.endswith("_ms"):
-        is_time = value > 10**12
-        return f"{label}: {clock(int(value))}" if is_time else f"{label}: {amount(value, 'ms')}"
-    return f"{label}: {amount(value, '')}"
-
-
-def what_to_do(alert: Alert) -> str:
-    """The next action, as a sentence for a tired person."""
-    return f"What to do: {clean(alert.next_action, MOST_OF_A_SENTENCE)}" if alert.next_action else ""
-
-
-def told_together(notice: Notice) -> list[str]:
-    """One line for each incident of a message about several, and how many were left out."""
-    lines = [
-        f"{_word(alert)} · {clean(alert.summary, 160)} · {gauge(alert) if alert.unit else ''}".rstrip(" ·")
-        for alert in notice.alerts[:MOST_TOLD]
-    ]
-    more = max(0, len(notice.alerts) - MOST_TOLD) + notice.more
-    return [*lines, f"and {more:,} more"] if more else lines
+def and_more(notice: Notice) -> str:
+    """How many incidents there was no room for."""
+    return f"and {notice.more:,} more" if notice.more > 0 else ""
 
 
 def plain_text(notice: Notice) -> str:
     """The whole notice as lines of text, for a terminal and for receivers without a format of their own."""
     alert = notice.alert
-    lines = [title(notice)]
     if notice.kind == "watchdog":
-        return f"{title(notice)}, {clock(alert.ts_ms)}"
-    if notice.kind == "digest" or len(notice.alerts) > 1:
-        lines += told_together(notice)
+        return sentence(notice)
+    lines = [f"{_word(notice)}  {title(notice).removeprefix(_STATES['resolved'])}"]
+    if is_about_several(notice):
+        lines += [f"{alert.severity}: {line(alert)}" for alert in notice.alerts]
+        lines += [and_more(notice), _labelled_action(notice)]
     else:
-        lines += [clean(alert.summary, MOST_OF_A_SENTENCE), gauge(alert)]
-        lines += [f"{label}: {text}" for label, text in facts(alert)]
-        lines += [*evidence(alert), what_to_do(alert)]
+        lines += [*gauge(alert).split("\n"), what_was_done(notice), _labelled_action(notice)]
+        lines += [" · ".join(f"{label.lower()} {text}" for label, text in facts(alert)), *evidence(alert)]
+        lines.append(reference(alert))
     if notice.maybe_repeated:
         lines.append(REPEATED)
-    return "\n".join(line for line in lines if line)
+    return "\n".join(each for each in lines if each)
 
 
-def links(alert: Alert, templates: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Label and address of each of the operator's link templates, such as `https://runs.example/{tenant_id}/{run_id}`.
+def _word(notice: Notice) -> str:
+    """How bad it is, in capitals."""
+    over = all(alert.state == "resolved" for alert in notice.alerts)
+    return "RESOLVED" if over else clean(notice.alert.severity, 20).upper()
 
-    Foreign values are percent-encoded, so that they stay inside their part of the path. A template whose value is
-    missing or absurdly long is left out.
-    """
-    values = {
-        "tenant_id": alert.tenant_id,
-        "incident_id": alert.incident_id,
-        "run_id": alert.run_id or "",
-        "rule": alert.rule,
-        "detector": alert.detector,
-    }
-    found = []
-    for label, template in templates.items():
-        used = [name for name in values if f"{{{name}}}" in template]
-        if any(not 0 < len(values[name]) <= 4 * MOST_OF_A_NAME for name in used):
-            continue
-        address = template
-        for name in used:
-            # A part that is only dots would be a step up the path.
-            part = quote(values[name], safe="", errors="replace")
-            address = address.replace(f"{{{name}}}", part.replace(".", "%2E") if not part.strip(".") else part)
-        if address.startswith(("https://", "http://")) and len(address) <= 2_000:
-            found.append((label, address))
-    return found
+
+def _labelled_action(notice: Notice) -> str:
+    action = what_to_do(notice)
+    return f"What to do: {action}" if action else ""

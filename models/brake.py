@@ -36,6 +36,9 @@ STRENGTH: dict[Action, int] = {"resume": 0, "downgrade": 1, "pause": 2, "kill": 
 STANDING: frozenset[BrakeState] = frozenset({"ordered", "overdue", "acknowledged"})
 """States in which the last command is in force."""
 
+AFTER_KILL = "brake/"
+"""Before the id of a target: what its incidents about a disobeyed command are bound to, as others are to a run."""
+
 
 class Origin(NamedTuple):
     """Why a command is given."""
@@ -92,6 +95,11 @@ class Brake(Row):
         return self.state in STANDING and now_ms < self.expires_ms
 
     @property
+    def after_kill(self) -> str:
+        """What incidents about a disobeyed command are bound to: they end with the answer, not with the run."""
+        return f"{AFTER_KILL}{self.target_type}/{self.target_id}"
+
+    @property
     def origin(self) -> Origin:
         """Why the last command was given."""
         return Origin(self.incident_id, self.rule, self.reason, self.owner)
@@ -126,3 +134,9 @@ class Brake(Row):
         ) = fields  # fmt: skip
         brake.due_ms = due_ms
         return brake
+
+
+def target_named(unit_id: str) -> tuple[TargetType, str]:
+    """Type and id of the target that an incident is bound to, whether by its end or by its answer to a command."""
+    target_type, _, target_id = unit_id.removeprefix(AFTER_KILL).partition("/")
+    return target_type, target_id  # type: ignore[return-value]  # only target types are written

@@ -22,6 +22,8 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 KILL_STANDS_MS = 7 * 24 * 3_600_000
 """How long a kill is worth repeating: its run is long gone by then, and its id with it."""
+CLOCKS_DIFFER_MS = 5 * MINUTE_MS
+"""How far an operator's clock may be behind: a resume within it counts as ordered after the command."""
 
 
 class Brakes:
@@ -81,10 +83,15 @@ class Brakes:
             spent_nanousd=run.cost_nanousd, expires_ms=expires_ms,
         )  # fmt: skip
 
-    def release(self, tenant: Tenant, target_type: TargetType, target_id: str, why: str, at_ms: int) -> None:
-        """An operator lets a target go on. Without a standing command there is nothing to lift."""
+    def release(
+        self, tenant: Tenant, target_type: TargetType, target_id: str, why: str, at_ms: int, ordered_ms: int
+    ) -> None:
+        """An operator lets a target go on. Without a standing command there is nothing to lift.
+
+        Nor does an old order, read again, lift a command that was given after it.
+        """
         brake = tenant.brakes.get((target_type, target_id))
-        if brake is None or not brake.move("release"):
+        if brake is None or ordered_ms + CLOCKS_DIFFER_MS < brake.issued_ms or not brake.move("release"):
             return
         brake.action = "resume"
         brake.reason = why
@@ -92,7 +99,7 @@ class Brakes:
         brake.expires_ms = at_ms + KILL_STANDS_MS
         self._send(tenant, brake, "operator")
         self._wait(tenant, brake)
-        self._incidents.resolve_unit(tenant, _after_kill(brake), at_ms, {"released": why})
+        self._incidents.resolve_unit(tenant, brake.after_kill, at_ms, {"released": why})
 
     def relieve(self, tenant: Tenant, incident_id: str, at_ms: int) -> None:
         """What a run was held back for is over: pauses and downgrades end at once. A kill is for people to lift."""
@@ -114,24 +121,24 @@ class Brakes:
             return
         brake.acked_ms = at_ms
         self._state.touch(brake)
-        self._incidents.resolve_unit(tenant, _after_kill(brake), at_ms, self.stop_evidence(tenant, brake))
+        self._incidents.resolve_unit(tenant, brake.after_kill, at_ms, self.stop_evidence(tenant, brake))
 
     def target_ended(self, tenant: Tenant, target_type: TargetType, target_id: str, at_ms: int) -> None:
         """A target is over, whatever its guard did: it spends no more."""
         brake = tenant.brakes.get((target_type, target_id))
         if brake is not None:
-            self._incidents.resolve_unit(tenant, _after_kill(brake), at_ms, self.stop_evidence(tenant, brake))
+            self._incidents.resolve_unit(tenant, brake.after_kill, at_ms, self.stop_evidence(tenant, brake))
 
     def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, at_ms: int) -> None:
         """A run has made a call while commands stand: was it one that should have been dead?"""
         braked = tenant.braked
         if run.unit_id not in braked and run.root_run_id not in braked and run.session_id not in braked:
             return
-        for brake in self.brakes_of(tenant, run):
+        for brake in tenant.brakes_of(run):
             if brake.action == "kill" and brake.stands(self._state.now_ms):
                 for rule in self._state.policy.brake_rules:
                     finding = rule.call_after(brake, call, self._overshoot(tenant, brake), self._state.now_ms)
-                    self._tell(tenant, rule, finding, brake, run.unit_id, at_ms)
+                    self._tell(tenant, rule, finding, brake, run, at_ms, about_run=True)
 
     def due(self, tenant: Tenant, target_type: TargetType, target_id: str, now_ms: int) -> None:
         """A brake's time has come: its answer is late, or its command has run out."""
@@ -140,7 +147,7 @@ class Brakes:
             return
         if now_ms >= brake.expires_ms:
             brake.move("expire")
-            self._incidents.resolve_unit(tenant, _after_kill(brake), now_ms, {"command_id": brake.command_id})
+            self._incidents.resolve_unit(tenant, brake.after_kill, now_ms, {"command_id": brake.command_id})
             del tenant.brakes[target_type, target_id]
             tenant.braked = {braked_id for _, braked_id in tenant.brakes}
             tenant.commands.pop(brake.command_id, None)
@@ -150,13 +157,6 @@ class Brakes:
             brake.move("deadline")
             self._unanswered(tenant, brake, now_ms)
         self._wait(tenant, brake)
-
-    def brakes_of(self, tenant: Tenant, run: Run) -> list[Brake]:
-        """Every brake that concerns a run: its own, its session's, its tree's."""
-        found = [tenant.brakes.get(("run", run.unit_id)), tenant.brakes.get(("run_tree", run.root_run_id))]
-        if run.session_id is not None:
-            found.append(tenant.brakes.get(("session", run.session_id)))
-        return [brake for brake in found if brake is not None]
 
     def stop_evidence(self, tenant: Tenant, brake: Brake) -> dict[str, Any]:
         """What a stop has cost and how long it took."""
@@ -199,20 +199,29 @@ class Brakes:
         self._state.touch(brake)
 
     def _unanswered(self, tenant: Tenant, brake: Brake, now_ms: int) -> None:
-        if brake.action != "kill" or not self._may_still_run(tenant, brake):
+        run = self._still_running(tenant, brake)
+        if brake.action != "kill" or run is None:
             return
-        run_id = brake.target_id if brake.target_type == "run" else None
         for rule in self._state.policy.brake_rules:
             finding = rule.unanswered(brake, self._overshoot(tenant, brake))
-            self._tell(tenant, rule, finding, brake, run_id, now_ms)
+            self._tell(tenant, rule, finding, brake, run, now_ms, about_run=brake.target_type == "run")
 
-    def _may_still_run(self, tenant: Tenant, brake: Brake) -> bool:
-        """Runs that have finished by themselves owe no answer."""
+    def _still_running(self, tenant: Tenant, brake: Brake) -> Run | None:
+        """One of the runs that owe an answer, None if all have finished by themselves."""
         unit = _unit(tenant, brake)
-        return unit is not None and (unit.state == "live" if isinstance(unit, Run) else bool(unit.members))
+        runs = map(tenant.run, sorted(unit.members)) if isinstance(unit, Group) else [unit]
+        return next((run for run in runs if run is not None and run.state == "live"), None)
 
     def _tell(
-        self, tenant: Tenant, rule: Detector[Any], finding: Finding | None, brake: Brake, run_id: str | None, at_ms: int
+        self,
+        tenant: Tenant,
+        rule: Detector[Any],
+        finding: Finding | None,
+        brake: Brake,
+        run: Run,
+        at_ms: int,
+        *,
+        about_run: bool,
     ) -> None:
         if finding is None:
             return
@@ -220,8 +229,9 @@ class Brakes:
             key=(brake.target_type, brake.target_id, brake.seq),
             scope={"tenant_id": tenant.tenant_id, brake.target_type: brake.target_id},
             owner=brake.owner,
-            run_id=run_id,
-            unit_id=_after_kill(brake),
+            run_id=run.unit_id if about_run else None,
+            run=run,
+            unit_id=brake.after_kill,
         )
         self._incidents.tell(tenant, rule, finding, subject, at_ms)
 
@@ -264,11 +274,6 @@ class Brakes:
         tenant.kill_times_ms = [*recent, at_ms]
         self._state.touch(tenant)
         return True
-
-
-def _after_kill(brake: Brake) -> str:
-    """What incidents about a disobeyed command are bound to: they end with the answer, not with the run."""
-    return f"brake/{brake.target_type}/{brake.target_id}"
 
 
 def _unit(tenant: Tenant, brake: Brake) -> Run | Group | None:

@@ -22,7 +22,7 @@ from models.seen_rows import SeenRows
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
 from models.tenant import Tenant
 from models.watch import Watch
-from schemas.operator import Acknowledge, LimitException, OperatorMessage, Resume
+from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 AHEAD_MS = 5 * 60_000
@@ -225,6 +225,9 @@ class Engine:
                     self._lifecycle.due(tenant, kind, key[0], due_ms)
 
     def _operator(self, message: OperatorMessage, append_ms: int) -> None:
+        if not self._seen.ids.add(f"operator\0{message.tenant_id}", message.message_id, append_ms):
+            self.counts.duplicates += 1
+            return
         tenant = self._tenant(message.tenant_id)
         if append_ms > tenant.clock_ms:
             self._pass_time(tenant, append_ms)
@@ -234,13 +237,17 @@ class Engine:
         self._state.cause_event_id = message.message_id
         match message:
             case Resume(target=target):
-                self._brakes.release(tenant, target.type, target.id, f"{message.who}: {message.why}", append_ms)
-            case Acknowledge(incident_id=incident_id):
+                why = f"{message.who}: {message.why}"
+                self._brakes.release(tenant, target.type, target.id, why, append_ms, message.ts_ms)
+            case Acknowledge(incident_id=incident_id) | Feedback(incident_id=incident_id, verdict="noise"):
                 self._incidents.acknowledge(tenant, incident_id)
+            case Feedback(incident_id=incident_id, verdict="planned"):
+                self._incidents.acknowledge(tenant, incident_id)
+                self._ledger.plan(tenant, incident_id)
             case LimitException():
                 self._ledger.raise_limit(tenant, message)
             case _:
-                pass  # silences are for those who tell people
+                pass  # silences are for those who tell people, and praise for those who write the review
         self._state.cause_event_id = None
 
 

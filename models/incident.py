@@ -7,8 +7,8 @@ import msgspec
 
 from models.brake import Origin
 from models.rows import Row
+from models.runs import Run
 from schemas.alert import Alert
-from schemas.control import TargetType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +20,10 @@ class Subject:
     scope: dict[str, str]
     owner: str | None
     run_id: str | None = None
+    run: Run | None = None
+    """The run that it is about, or that led to it, if there is one: whose spend it is. None for a scope."""
     unit_id: str | None = None
     """Run, session or run tree whose end resolves it."""
-    target_type: TargetType | None = None
     window_start_ms: int | None = None
     window_end_ms: int | None = None
     late: bool = False
@@ -54,6 +55,12 @@ class Incident(Row):
     def origin(self) -> Origin:
         """What a command says of why it is given."""
         return Origin(self.alert.incident_id, self.alert.rule, self.alert.summary, self.alert.owner)
+
+    @property
+    def since_ms(self) -> int:
+        """The time of its first alert: later ones carry it as evidence."""
+        since_ms: int = self.alert.evidence.get("since_ms", self.alert.ts_ms)
+        return since_ms
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.alert.incident_id)

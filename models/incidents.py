@@ -1,9 +1,11 @@
 """Opening, escalating, reminding of and resolving incidents: from findings to alerts."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from models.brake import Origin
 from models.detectors.base import Detector
 from models.effects import Effect
 from models.finding import Finding
@@ -13,6 +15,9 @@ from models.partition import PartitionState
 from models.tenant import Tenant
 from schemas.alert import Alert, AlertState
 
+Act = Callable[[Origin], None]
+"""Gives commands, and says in them what they are given for."""
+
 
 class Incidents:
     """The open incidents of a partition. One fact is one incident, however often it is found."""
@@ -21,15 +26,29 @@ class Incidents:
         self._state = state
 
     def tell(
-        self, tenant: Tenant, rule: Detector[Any], finding: Finding, subject: Subject, at_ms: int
-    ) -> Incident | None:
-        """Open or escalate the finding's incident. None if it has been told at this level already."""
+        self,
+        tenant: Tenant,
+        rule: Detector[Any],
+        finding: Finding,
+        subject: Subject,
+        at_ms: int,
+        act: Act | None = None,
+    ) -> None:
+        """Open or escalate the finding's incident, unless it has been told at this level already.
+
+        `act` gives the commands that follow. It comes first, because the alert says which command stands.
+        """
         incident_id = _incident_id(tenant, rule, subject.key, finding.aspect)
         known = tenant.incidents.get(incident_id)
         if known is not None and known.alert.level >= finding.level:
-            return None
+            return
+        if act is not None:
+            act(Origin(incident_id, rule.rule, finding.summary, subject.owner))
         alert = self._alert(tenant, rule, finding, subject, incident_id, "escalated" if known else "open", at_ms)
         incident = known or Incident(tenant.tenant_id, alert, subject.unit_id, subject.window_end_ms or 0)
+        if known is not None:
+            evidence = {**alert.evidence, "since_ms": known.since_ms}
+            alert = msgspec.structs.replace(alert, owner=alert.owner or known.alert.owner, evidence=evidence)
         incident.alert = alert
         if known is None:
             tenant.incidents[incident_id] = incident
@@ -40,11 +59,14 @@ class Incidents:
             self.resolve(tenant, incident, self._state.now_ms, {})
         else:
             self._wait(tenant, incident, self._state.now_ms)
-        return incident
 
     def find(self, tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...]) -> Incident | None:
         """The open incident of a rule about the subject with that key."""
-        return tenant.incidents.get(_incident_id(tenant, rule, key, ""))
+        return tenant.incidents.get(self.id_of(tenant, rule, key))
+
+    def id_of(self, tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...]) -> str:
+        """The id that an incident of a rule about the subject with that key has, had, or would have."""
+        return _incident_id(tenant, rule, key, "")
 
     def due(self, tenant: Tenant, incident_id: str, now_ms: int) -> None:
         """An incident's time has come: resolve it, or say again that it is open."""
@@ -56,7 +78,7 @@ class Incidents:
             return
         if not incident.acknowledged and incident.alert.mode != "shadow":
             incident.reminders += 1
-            self._publish(tenant, self._again(incident, "reminder", now_ms, {}))
+            self._publish(tenant, self._again(tenant, incident, "reminder", now_ms, {}))
         self._wait(tenant, incident, now_ms)
 
     def resolve(self, tenant: Tenant, incident: Incident, at_ms: int, evidence: dict[str, Any]) -> None:
@@ -66,7 +88,7 @@ class Incidents:
             ids.discard(incident.incident_id)
             if not ids:
                 del tenant.unit_incidents[incident.unit_id]
-        self._publish(tenant, self._again(incident, "resolved", at_ms, evidence))
+        self._publish(tenant, self._again(tenant, incident, "resolved", at_ms, evidence))
         self._state.forget(incident)
 
     def resolve_unit(self, tenant: Tenant, unit_id: str, at_ms: int, evidence: dict[str, Any]) -> None:
@@ -89,7 +111,9 @@ class Incidents:
     def _publish(self, tenant: Tenant, alert: Alert) -> None:
         self._state.publish(Effect("alerts.v1", tenant.tenant_id, alert))
 
-    def _again(self, incident: Incident, state: AlertState, at_ms: int, evidence: dict[str, Any]) -> Alert:
+    def _again(
+        self, tenant: Tenant, incident: Incident, state: AlertState, at_ms: int, evidence: dict[str, Any]
+    ) -> Alert:
         alert = incident.alert
         return msgspec.structs.replace(
             alert,
@@ -97,7 +121,8 @@ class Incidents:
             state=state,
             ts_ms=at_ms,
             cause_event_id=self._state.cause_event_id if evidence else alert.cause_event_id,
-            evidence={**alert.evidence, **evidence},
+            evidence={**alert.evidence, **evidence, "since_ms": incident.since_ms},
+            command=tenant.command_on(alert.run_id, incident.unit_id, self._state.now_ms),
         )
 
     def _alert(
@@ -138,6 +163,8 @@ class Incidents:
             ts_ms=at_ms,
             cause_event_id=self._state.cause_event_id,
             policy_version=policy.version,
+            attribution={} if subject.run is None else subject.run.attribution(),
+            command=tenant.command_on(subject.run_id, subject.unit_id, self._state.now_ms),
         )
 
 

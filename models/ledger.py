@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from models.brake import Origin
 from models.brakes import Brakes
 from models.calendar import Window
 from models.cohort import Cohort
 from models.detectors.base import ScopeDetector, SequenceDetector, UnitDetector
 from models.effects import Effect
 from models.finding import Finding
-from models.incident import Incident, Subject
+from models.incident import Subject
 from models.incidents import Incidents
 from models.partition import PartitionState
 from models.policy import canonical_match, matches
@@ -194,6 +195,21 @@ class Ledger:
                 scope.segment_ms = -1
                 self._judge_now(tenant, scope)
 
+    def plan(self, tenant: Tenant, incident_id: str) -> None:
+        """Somebody meant the spend that an incident is about, over or not: its hour is no part of what is normal."""
+        for key in sorted(tenant.scopes):
+            scope = tenant.scopes[key]
+            for rule in scope.meter.detectors:
+                for start_ms in scope.told.get(rule.rule, ()) if rule.has_baseline else ():
+                    if self._incidents.id_of(tenant, rule, (*scope.key, start_ms)) == incident_id:
+                        self._plan_hour(scope, start_ms)
+
+    def _plan_hour(self, scope: Scope, start_ms: int) -> None:
+        scope.plan(start_ms)
+        self._state.touch(scope)
+        if scope.history is not None:
+            self._state.touch(scope.history)
+
     def _move_to(self, at_ms: int) -> None:
         """Find the hour around `at_ms`, and the stretch of it in which no limit changes by itself."""
         window = self._state.policy.calendar.window("hour", at_ms)
@@ -288,29 +304,30 @@ class Ledger:
             window_end_ms=window.end_ms,
             late=late,
         )
-        incident = self._incidents.tell(tenant, rule, finding, subject, at_ms)
         action = verdict(rule.settings.mode, finding, outcome=None, late=late)
-        if incident is not None and action is not None:
-            for one in sorted(self._runs_in(tenant, scope), key=lambda one: one.unit_id):
-                self._order(tenant, incident, one, action, at_ms, window.end_ms)
+
+        def stop(origin: Origin) -> None:
+            if action is not None:
+                for one in sorted(self._runs_in(tenant, scope), key=lambda one: one.unit_id):
+                    self._order(tenant, origin, one, action, at_ms, window.end_ms)
+
+        self._incidents.tell(tenant, rule, finding, subject, at_ms, stop)
 
     def _stop_too(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], run: Run, at_ms: int) -> None:
         """The limit was reached before this run came: it is stopped at its first spend here."""
         window = scope.window(rule.period())
         incident = self._incidents.find(tenant, rule, (*scope.key, window.start_ms))
         if incident is not None and rule.limit_action is not None and self._state.now_ms < window.end_ms:
-            self._order(tenant, incident, run, rule.limit_action, at_ms, window.end_ms)
+            self._order(tenant, incident.origin, run, rule.limit_action, at_ms, window.end_ms)
 
-    def _order(
-        self, tenant: Tenant, incident: Incident, run: Run, action: Action, at_ms: int, window_end_ms: int
-    ) -> None:
+    def _order(self, tenant: Tenant, origin: Origin, run: Run, action: Action, at_ms: int, window_end_ms: int) -> None:
         if not run.unit_id or run.state != "live":
             return
         self._brakes.order(
             tenant,
             Target("run", run.unit_id),
             action,
-            incident.origin,
+            origin,
             at_ms,
             spent_nanousd=run.cost_nanousd,
             expires_ms=0 if action == "kill" else window_end_ms,

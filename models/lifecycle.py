@@ -107,7 +107,7 @@ class Lifecycle:
         if not run.unit_id:
             return
         run.state = "finished"
-        stopped = [brake for brake in self._brakes.brakes_of(tenant, run) if brake.stands(self._state.now_ms)]
+        stopped = [brake for brake in tenant.brakes_of(run) if brake.stands(self._state.now_ms)]
         if run.cost_nanousd and status != "killed" and not stopped:
             route.cohort.recent.add(run.cost_nanousd)
             self._state.touch(route.cohort)
@@ -234,7 +234,7 @@ class Lifecycle:
 
     def _weighs(self, tenant: Tenant, run: Run) -> bool:
         """Whether forgetting the run would lift something: a command that stands, or a limit half reached."""
-        stopped = any(brake.stands(self._state.now_ms) for brake in self._brakes.brakes_of(tenant, run))
+        stopped = any(brake.stands(self._state.now_ms) for brake in tenant.brakes_of(run))
         return stopped or bool(run.levels)
 
     def _revive(self, tenant: Tenant, run: Run, at_ms: int) -> None:

@@ -22,6 +22,9 @@ KEPT_MS = WINDOW_MS + 24 * HOUR_MS
 MAX_NANOUSD = 2**63 - 1
 """The most one hour or run can hold, 9.2 billion dollars; a larger amount is kept as this."""
 RUNS_KEPT = 256
+NORMAL, BREACH, PLANNED = 0, 1, 2
+"""What an hour is marked as. Only normal ones make a baseline; breaches in a row may become the new normal, planned
+hours never do: somebody has said that what they cost is an exception."""
 
 _MAD_TO_SIGMA = 1.4826
 _VERSION = 1
@@ -41,7 +44,7 @@ def median_x2(values: Sequence[int] | Iterable[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a scope spends in an hour, normally: over its active hours that were not themselves breaches."""
+    """What a scope spends in an hour, normally: over its active hours that were neither breaches nor planned."""
 
     median_x2: int
     """Twice the median in nano-dollars; 0 if there are no active hours."""
@@ -67,17 +70,17 @@ class HourlyHistory:
     goes by itself, so a history is bounded whoever feeds it.
     """
 
-    __slots__ = ("_breached", "_spend_nanousd", "_start_ms")
+    __slots__ = ("_marks", "_spend_nanousd", "_start_ms")
 
     def __init__(self) -> None:
         self._start_ms = array("q")
         self._spend_nanousd = array("q")
-        self._breached = bytearray()
+        self._marks = bytearray()
 
     def __len__(self) -> int:
         return len(self._start_ms)
 
-    def close(self, hour_start_ms: int, spend_nanousd: int, breached: bool) -> None:
+    def close(self, hour_start_ms: int, spend_nanousd: int, mark: int) -> None:
         """Enters an hour with its final spend, or replaces what was known of it."""
         if spend_nanousd < 0:
             raise ValueError("spend must not be negative")
@@ -86,7 +89,13 @@ class HourlyHistory:
         if known:
             self._remove(place, place + 1)
         if spend_nanousd:
-            self._insert(place, hour_start_ms, spend_nanousd, breached)
+            self._insert(place, hour_start_ms, spend_nanousd, mark)
+
+    def mark(self, hour_start_ms: int, mark: int) -> None:
+        """Raises the mark of an hour. One that is not kept, because it is too old or nothing was spent, has none."""
+        place, known = self._find(hour_start_ms)
+        if known:
+            self._marks[place] = max(self._marks[place], mark)
 
     def add_late(self, hour_start_ms: int, nanousd: int) -> int:
         """Adds spend that came after its hour was closed, and returns that hour's spend with it.
@@ -101,7 +110,7 @@ class HourlyHistory:
             self._spend_nanousd[place] = nanousd
         elif nanousd:
             nanousd = min(nanousd, MAX_NANOUSD)
-            self._insert(place, hour_start_ms, nanousd, False)
+            self._insert(place, hour_start_ms, nanousd, NORMAL)
         return nanousd
 
     def prune(self, now_hour_ms: int) -> None:
@@ -113,7 +122,7 @@ class HourlyHistory:
         start = bisect_left(self._start_ms, now_hour_ms - WINDOW_MS)
         end = bisect_left(self._start_ms, now_hour_ms)
         spend = np.frombuffer(self._spend_nanousd[start:end], dtype=np.int64)
-        spend = np.sort(spend[np.frombuffer(self._breached[start:end], dtype=np.uint8) == 0])
+        spend = np.sort(spend[np.frombuffer(self._marks[start:end], dtype=np.uint8) == NORMAL])
         count = len(spend)
         if not count:
             return Baseline(0, 0, 0)
@@ -124,7 +133,7 @@ class HourlyHistory:
 
     def breach_streak(self) -> int:
         """How many of the latest active hours in a row were breaches."""
-        return len(self._breached) - len(self._breached.rstrip(b"\1"))
+        return len(self._marks) - len(self._marks.rstrip(b"\1"))
 
     def restart_from_streak(self) -> None:
         """Makes the latest streak of breaches the new normal, and forgets everything before it.
@@ -136,7 +145,7 @@ class HourlyHistory:
         if not streak:
             raise ValueError("no streak of breaches to start from")
         self._remove(0, len(self) - streak)
-        self._breached = bytearray(streak)
+        self._marks = bytearray(streak)
 
     def to_bytes(self) -> bytes:
         """The history as a row: about 1 byte for when and 1 to 8 for how much, per active hour."""
@@ -145,7 +154,7 @@ class HourlyHistory:
         unit_ms = math.gcd(*since_ms) or 1
         head = struct.pack("<BHqI", _VERSION, len(self), first_ms, unit_ms)
         when = _pack([since // unit_ms for since in since_ms])
-        return head + when + _pack(self._spend_nanousd) + bytes(self._breached)
+        return head + when + _pack(self._spend_nanousd) + bytes(self._marks)
 
     @classmethod
     def from_bytes(cls, row: bytes) -> "HourlyHistory":
@@ -164,8 +173,8 @@ class HourlyHistory:
             history._spend_nanousd.extend(spend)
         except (struct.error, KeyError, OverflowError) as error:
             raise ValueError(f"broken row of an hourly history: {error}") from error
-        history._breached = bytearray(row[place:])
-        if len(history._breached) != count:
+        history._marks = bytearray(row[place:])
+        if len(history._marks) != count:
             raise ValueError("broken row of an hourly history: wrong length")
         return history
 
@@ -173,18 +182,18 @@ class HourlyHistory:
         place = bisect_left(self._start_ms, hour_start_ms)
         return place, place < len(self) and self._start_ms[place] == hour_start_ms
 
-    def _insert(self, place: int, hour_start_ms: int, spend_nanousd: int, breached: bool) -> None:
+    def _insert(self, place: int, hour_start_ms: int, spend_nanousd: int, mark: int) -> None:
         if self._start_ms and hour_start_ms < self._start_ms[-1] - KEPT_MS:
             return
         self._start_ms.insert(place, hour_start_ms)
         self._spend_nanousd.insert(place, spend_nanousd)
-        self._breached.insert(place, breached)
+        self._marks.insert(place, mark)
         self.prune(self._start_ms[-1])
 
     def _remove(self, start: int, end: int) -> None:
         del self._start_ms[start:end]
         del self._spend_nanousd[start:end]
-        del self._breached[start:end]
+        del self._marks[start:end]
 
 
 class RecentCosts:

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 from models.rows import Row
 from models.trail import Trail
-from schemas.usage import ATTRIBUTION
+from schemas.usage import ATTRIBUTION, UNATTRIBUTED
 
 UnitKind = Literal["run", "session", "run_tree"]
 Counter = Literal["cost_nanousd", "calls", "tool_calls", "retries", "premium_calls", "duration_ms"]
@@ -256,6 +256,12 @@ class Run(Unit):
         self.trail = Trail()
         self.route: Any = None
         self.route_key: RouteKey = NO_ROUTE_KEY
+
+    def attribution(self) -> dict[str, str]:
+        """What is known of whose spend it is: as its latest model call said, else as given when it started."""
+        pairs = zip(ATTRIBUTION, self.route_key, self.attributes or NO_ATTRIBUTION, strict=False)  # tags come behind
+        known = {name: own or inherited for name, own, inherited in pairs}
+        return {name: value for name, value in known.items() if value and value != UNATTRIBUTED}
 
     def forget_route(self) -> None:
         """Other rules may apply from its next message on: its route and trips are to be worked out anew."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from models.calendar import Calendar, Window
-from models.median import MAX_NANOUSD, HourlyHistory
+from models.median import BREACH, MAX_NANOUSD, NORMAL, PLANNED, HourlyHistory
 from models.rows import Row
 from schemas.policy import Period
 
@@ -105,7 +105,7 @@ class Scope(Row):
     """One distinct value of a meter's dimensions. `total_nanousd` only ever grows; periods are differences of it."""
 
     __slots__ = (
-        "at_ms", "breached", "history", "meter", "parent", "periods", "raised", "segment_ms", "stamp", "tenant_id",
+        "at_ms", "history", "mark", "meter", "parent", "periods", "raised", "segment_ms", "stamp", "tenant_id",
         "told", "total_nanousd", "trip", "values",
     )  # fmt: skip
     kind = "scope"
@@ -122,8 +122,8 @@ class Scope(Row):
         self.stamp = 0
         """`Policy.stamp` of the policy that `trip` was set by."""
         self.at_ms = 0
-        self.breached = False
-        """Whether the running hour was found too expensive, so that it stays out of the baseline."""
+        self.mark = NORMAL
+        """What the running hour is marked as: one found too expensive, or planned, stays out of the baseline."""
         self.periods: dict[Period, PeriodSpend] = {}
         self.told: dict[str, dict[int, float]] = {}
         self.raised: dict[str, tuple[int, int]] = {}
@@ -204,9 +204,20 @@ class Scope(Row):
     def _close_hour(self, start_ms: int, spent_nanousd: int, now_ms: int) -> None:
         if self.history is not None:
             if spent_nanousd:
-                self.history.hours.close(start_ms, spent_nanousd, self.breached)
+                self.history.hours.close(start_ms, spent_nanousd, self.mark)
             self.history.hours.prune(now_ms)
-        self.breached = False
+        self.mark = NORMAL
+
+    def breach(self) -> None:
+        """The running hour was found too expensive."""
+        self.mark = max(self.mark, BREACH)
+
+    def plan(self, hour_ms: int) -> None:
+        """Somebody meant what the hour that began then has cost."""
+        if self.window("hour").start_ms == hour_ms:
+            self.mark = PLANNED
+        elif self.history is not None:
+            self.history.hours.mark(hour_ms, PLANNED)
 
     def closed_at(self, at_ms: int) -> bool:
         """Whether the hour around `at_ms` is over, as far as this scope is concerned."""
@@ -242,14 +253,14 @@ class Scope(Row):
     def fields(self) -> tuple[Any, ...]:
         periods = {period: spend.fields() for period, spend in self.periods.items()}
         return (
-            self.total_nanousd, self.breached, self.at_ms, periods, self.told, self.raised, self.segment_ms, self.trip,
+            self.total_nanousd, self.mark, self.at_ms, periods, self.told, self.raised, self.segment_ms, self.trip,
             self.stamp,
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the scope's row holds, the trip included: what it followed from may have changed since."""
         (
-            self.total_nanousd, self.breached, self.at_ms, periods, self.told, raised, self.segment_ms, self.trip,
+            self.total_nanousd, self.mark, self.at_ms, periods, self.told, raised, self.segment_ms, self.trip,
             self.stamp,
         ) = fields  # fmt: skip
         self.raised = {rule: (limit, until_ms) for rule, (limit, until_ms) in raised.items()}

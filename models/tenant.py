@@ -3,7 +3,7 @@
 from heapq import heappop, heappush
 from typing import Any
 
-from models.brake import Brake
+from models.brake import STRENGTH, Brake, target_named
 from models.cohort import Cohort
 from models.incident import Incident
 from models.rows import Row, read_fields, read_header, row_digest, row_key_of
@@ -12,6 +12,7 @@ from models.scopes import Scope
 from models.totals import HourTotals
 from schemas.control import TargetType
 from schemas.operator import LimitException
+from schemas.policy import Action
 
 MOST_RAISED = 999
 """Exceptions of one tenant that are remembered beside the newest."""
@@ -101,6 +102,22 @@ class Tenant(Row):
             run = self.runs[run_id] = Run.read(self.tenant_id, run_id, read_header(run), read_fields(run))
             run.row_hash = digest
         return run
+
+    def brakes_of(self, run: Run) -> list[Brake]:
+        """Every brake that concerns a run: its own, its session's, its tree's."""
+        found = [self.brakes.get(("run", run.unit_id)), self.brakes.get(("run_tree", run.root_run_id))]
+        if run.session_id is not None:
+            found.append(self.brakes.get(("session", run.session_id)))
+        return [brake for brake in found if brake is not None]
+
+    def command_on(self, run_id: str | None, unit_id: str | None, now_ms: int) -> Action | None:
+        """The strongest command that stands on a run or, as `unit_id` names it, on a session or run tree."""
+        run = None if run_id is None else self.run(run_id)
+        brakes = [] if run is None else self.brakes_of(run)
+        if unit_id is not None and (brake := self.brakes.get(target_named(unit_id))) is not None:
+            brakes.append(brake)
+        standing = [brake.action for brake in brakes if brake.stands(now_ms)]
+        return max(standing, key=STRENGTH.__getitem__, default=None)
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id,)

@@ -1,8 +1,10 @@
 """Watching runs, sessions and run trees: counters, the rules woken by them, and the rules about order."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
+from models.brake import Origin
 from models.brakes import Brakes
 from models.detectors.base import Detector, UnitDetector
 from models.finding import Finding
@@ -174,15 +176,20 @@ class Watch:
             scope=scope,
             owner=None if route.owner == UNATTRIBUTED else route.owner,
             run_id=unit.unit_id if isinstance(unit, Run) else None,
+            run=run,
             unit_id=f"{unit.unit_kind}/{unit.unit_id}",
         )
-        incident = self._incidents.tell(tenant, rule, finding, subject, at_ms)
         action = verdict(rule.settings.mode, finding, outcome=run.outcome if unit is run else None, late=False)
-        if incident is None or action is None or (unit is run and run.state != "live"):
-            return
-        for target in self._targets(tenant, unit):
-            spent_nanousd = _spent(tenant, target, unit)
-            self._brakes.order(tenant, target, action, incident.origin, at_ms, spent_nanousd=spent_nanousd)
+
+        def stop(origin: Origin) -> None:
+            if action is None or (unit is run and run.state != "live"):
+                return
+            for target in self._targets(tenant, unit):
+                spent_nanousd = _spent(tenant, target, unit)
+                self._brakes.order(tenant, target, action, origin, at_ms, spent_nanousd=spent_nanousd)
+
+        told = replace(finding, evidence={"cost_nanousd": unit.cost_nanousd, **finding.evidence})
+        self._incidents.tell(tenant, rule, told, subject, at_ms, stop)
 
     def _targets(self, tenant: Tenant, unit: Unit) -> list[Target]:
         """Whom to command. A tree is one target; members that never named their root are told one by one."""

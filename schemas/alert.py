@@ -9,6 +9,8 @@ from schemas.policy import Action, Mode, Severity
 AlertState = Literal["open", "escalated", "resolved", "reminder"]
 PAGING: frozenset[Severity] = frozenset({"critical", "error"})
 """Severities that wake somebody."""
+WATCHDOG = "watchdog"
+"""The detector of alerts that only show that everything works: told at once or not at all, and only to who asks."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +42,6 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     cause_event_id: str | None
     policy_version: str
     attribution: dict[str, str] = {}
-    """What is known of whose spend it is beyond the scope: workflow, environment, project and so on. Routes match it."""
+    """What is known of whose spend it is: workflow, environment, project and so on; nothing for a scope."""
     command: Action | None = None
     """The command that stands on its run, if any: a run that is killed already need not warn."""

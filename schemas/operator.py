@@ -1,12 +1,14 @@
 """operator.v1: what people order. Every message is signed and says who, why and until when."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from schemas.control import Target
 from schemas.usage import EpochMs, Id, Name
+
+Verdict = Literal["useful", "noise", "planned"]
 
 
 class _OperatorMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -51,4 +53,16 @@ class Acknowledge(
     incident_id: Id
 
 
-OperatorMessage = Resume | Silence | LimitException | Acknowledge
+class Feedback(
+    _OperatorMessage, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="feedback"
+):
+    """What somebody makes of an incident: the review counts it per rule.
+
+    `noise` and `planned` end its reminders as well. `planned` keeps the hour of a spend anomaly out of what is normal.
+    """
+
+    incident_id: Id
+    verdict: Verdict
+
+
+OperatorMessage = Resume | Silence | LimitException | Acknowledge | Feedback

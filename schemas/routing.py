@@ -48,6 +48,8 @@ def _time_of_day(text: str) -> str:
     return text
 
 
+Zone = Annotated[str, AfterValidator(_zone)]
+TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
 Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
@@ -58,7 +60,7 @@ class Receiver(Settings):
     channel: str | None = None
     """Slack: the channel's id or name."""
     url: str | None = None
-    """Webhook: where to post."""
+    """Webhook: where to post. `{partition}` in it stands for that of a watchdog's sign of life."""
     url_env: str | None = None
     """Webhook: the environment variable with the address, where the address itself is a secret."""
     key_env: str | None = None
@@ -98,10 +100,13 @@ class Route(Settings):
     group_by: list[Label] | None = None
     """Alerts equal in these labels are told together."""
     group_wait_seconds: Seconds | None = None
-    """How long to gather what is told together; unset, it follows from the severity. Never delays `critical`.
-    An hour or a day makes it a digest."""
+    """How long to gather what is told together; unset, it follows from the severity. Never delays `critical`."""
     hold_seconds: Seconds | None = None
     """How long something must last before it is told. Never delays `critical`."""
+    digest_at: list[TimeOfDay] | None = None
+    """Times of day, such as "09:00": what pages nobody is told at the next of them, together. Empty: no digest."""
+    digest_timezone: Zone | None = None
+    """Whose times of day they are; unset, UTC."""
     renotify_every_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] | None = None
     routes: list["Route"] = []
 
@@ -114,7 +119,7 @@ class OfficeHours(Settings):
     weekdays: Annotated[list[Weekday], Field(min_length=1)] = ["mon", "tue", "wed", "thu", "fri"]
     opens: time = Field(alias="from")
     closes: time = Field(alias="to")
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    timezone: Zone = "UTC"
 
     @model_validator(mode="after")
     def _in_order(self) -> "OfficeHours":
@@ -158,8 +163,8 @@ class WeeklyReview(Settings):
 
     receivers: Annotated[list[str], Field(min_length=1)]
     weekday: Weekday = "mon"
-    at: Annotated[str, AfterValidator(_time_of_day)] = "08:30"
-    timezone: Annotated[str, AfterValidator(_zone)] | None = None
+    at: TimeOfDay = "08:30"
+    timezone: Zone | None = None
     """Of `at`; unset, the policy's. Where a week begins is always by the policy's."""
 
     @property

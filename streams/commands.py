@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import SettingsError
+from streams.verbs import add_verbs, order_of, span_ms
 
 Options = argparse.Namespace
 
@@ -32,6 +33,18 @@ def add_all(subparsers: Any) -> None:
         "--labels", required=True, metavar="severity=critical,tenant_id=acme", help="the alert's labels"
     )
     routes.add_argument("--expect", metavar="RECEIVER", help="fail (exit 1) unless exactly these receivers are told")
+    report = _add(subparsers, "report", _report, "what a week cost, what it bought, what was stopped, who was told")
+    report.add_argument("period", choices=["weekly"])
+    report.add_argument("--week", metavar="2026-W47", help="without it, the last full week in the policy's time zone")
+    report.add_argument("--html", type=Path, metavar="review.html", help="the page, in one file")
+    report.add_argument("--json", type=Path, metavar="review.json", help="the same as data")
+    report.add_argument("--effects", type=Path, metavar="O.jsonl", help="of a backtest's --out instead of the topics")
+    report.add_argument("--policy", type=Path, metavar="P.toml", help="policy file; without it, the policy in force")
+    add_verbs(subparsers, _order)
+    orders = _add(subparsers, "orders", _orders, "who ordered what, why and until when, and what of it is in force")
+    orders.add_argument("--tenant", metavar="acme", help="of this tenant only")
+    orders.add_argument("--since", metavar="7d", help="given within so much time")
+    orders.add_argument("--json", action="store_true", help="a JSON object a line")
     rebuild = _add(subparsers, "rebuild", _rebuild, "make the state again from usage.v1; stop the workers first")
     rebuild.add_argument("--from-input", action="store_true", required=True, help="say that this is meant")
 
@@ -45,7 +58,7 @@ def _add(subparsers: Any, name: str, run: Callable[[Options], int], text: str) -
 def _worker(options: Options) -> int:
     del options
     from streams.logs import fields, start_logging
-    from streams.metrics import Metrics
+    from streams.metrics import Metrics, serve
     from streams.settings import read_settings, unknown_variables
     from streams.slots import claim_slot
     from streams.watchdog import Watchdog
@@ -59,13 +72,14 @@ def _worker(options: Options) -> int:
     if settings.engine_key is None:
         log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
     metrics = Metrics()
-    slot = claim_slot(settings)  # held until the process ends
+    slot = claim_slot(settings, "worker")  # held until the process ends
     settings = settings.model_copy(update={"slot": slot.name})
     worker = Worker(settings, metrics)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     watchdog = Watchdog(lambda: worker.beat_ms, settings.restore_timeout_s * 1000)
-    stop_serving = metrics.serve(settings.metrics_port, healthy(worker, 30_000)) if settings.metrics_port else None
+    port = settings.metrics_port
+    stop_serving = serve(metrics.registry, port, healthy(worker, 30_000)) if port else None
     try:
         with watchdog:
             worker.run()
@@ -107,6 +121,35 @@ def _routes(options: Options) -> int:
     if options.expect is None:
         return 0
     return 0 if sorted(options.expect.split(",")) == sorted(explanation.receivers) else 1
+
+
+def _report(options: Options) -> int:
+    from streams.backtest import read_policy_file
+    from streams.settings import read_settings
+    from streams.weekly import run_weekly
+
+    policy = read_policy_file(options.policy) if options.policy else None
+    return run_weekly(
+        read_settings(), policy, label=options.week, effects=options.effects, html=options.html, json=options.json
+    )
+
+
+def _order(options: Options) -> int:
+    from streams.clock import wall_ms
+    from streams.order_tool import run_order
+    from streams.settings import read_settings
+
+    settings = read_settings()
+    return run_order(settings, order_of(options, settings.operator_name, wall_ms()))
+
+
+def _orders(options: Options) -> int:
+    from streams.clock import wall_ms
+    from streams.order_audit import run_orders
+    from streams.settings import read_settings
+
+    since_ms = None if options.since is None else wall_ms() - span_ms(options.since, "--since")
+    return run_orders(read_settings(), options.tenant, since_ms, as_json=options.json)
 
 
 def _rebuild(options: Options) -> int:

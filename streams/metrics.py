@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_args
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 
+from schemas.dead_letter import Reason
 from streams.clock import seconds
 
 LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -22,6 +23,8 @@ class Metrics:
         self.too_late = Counter("spendfuse_too_late", "Messages more than a day late", registry=registry)
         self.unkeyed = Counter("spendfuse_unkeyed", "Usage records without a key", registry=registry)
         self.dead_letters = Counter("spendfuse_dead_letters", "Records nobody can read", ["reason"], registry=registry)
+        for reason in get_args(Reason):
+            self.dead_letters.labels(reason)  # a series that begins with its first letter hides that one from a rate
         self.alerts = Counter("spendfuse_alerts", "Alerts published", ["rule", "state", "severity"], registry=registry)
         self.commands = Counter("spendfuse_commands", "Commands published", ["action"], registry=registry)
         self.batches = Counter("spendfuse_batches", "Transactions committed", registry=registry)
@@ -37,9 +40,26 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self.unanswered_kills = Counter(
+            "spendfuse_unanswered_kills", "Kills that a run disobeyed, or did not answer in time", registry=registry
+        )
         self.lag = Gauge("spendfuse_lag_records", "Records behind", ["partition"], registry=registry)
+        self.held = Gauge(
+            "spendfuse_held_records", "Records behind a transaction that is open", ["partition"], registry=registry
+        )
+        self.lag_seconds = Gauge(
+            "spendfuse_lag_seconds",
+            "For how long the input is not counted to where it ended",
+            ["partition"],
+            registry=registry,
+        )
         self.applied = Gauge("spendfuse_applied_offset", "Last committed input", ["partition"], registry=registry)
+        self.beats = Counter(
+            "spendfuse_watchdog_beats", "Signs of life of a partition on alerts.v1", ["partition"], registry=registry
+        )
         self.partitions = Gauge("spendfuse_partitions", "Partitions owned", registry=registry)
+        self.topic_partitions = Gauge("spendfuse_topic_partitions", "Partitions of usage.v1", registry=registry)
+        self.restoring = Gauge("spendfuse_restoring", "1 while state is read back", registry=registry)
         self.restore_rows = Gauge("spendfuse_restore_rows", "Rows of the last restore", registry=registry)
         self.restore_seconds = Gauge("spendfuse_restore_seconds", "Length of the last restore", registry=registry)
         self.policy_faults = Counter("spendfuse_policy_faults", "Policies refused", registry=registry)

@@ -7,6 +7,7 @@ from models.engine import Engine
 from models.policy import Policy
 from models.rows import SCHEMA
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Ticked, UsageSeen
+from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_operator, decode_usage
 from schemas.errors import SpendfuseError, Undecodable
 from schemas.signing import operator_is_genuine
@@ -33,11 +34,14 @@ class Partition:
         self.operator_offset = -1
         self.moved = False
         """Whether something was read since the last commit."""
+        self.beat: Alert | None = None
+        """The sign of life that leaves with the next commit."""
         self.bad_in_a_row = 0
         self.unkeyed = 0
         self.restored_rows = len(rows)
         self.clock = PartitionClock(0)
         self._last_append_ms = 0
+        self._end_offset = 0
         if fence is not None:
             self.engine.restore(rows.items())
             check_digest(number, fence, self.engine.digest)
@@ -93,6 +97,26 @@ class Partition:
             return
         log.info("operator message", extra=fields(type=type(order).__name__, who=order.who, why=order.why))
         self.engine.handle(OperatorSeen(order, append_ms))
+
+    def end_reached(self, offset: int) -> None:
+        """Everything that may be read of usage.v1 has been read, up to before `offset`."""
+        self._end_offset = offset
+        self.clock.end_reached()
+
+    @property
+    def read_to(self) -> int:
+        """The offset of usage.v1 before which nothing is left to read: behind the last record may be markers."""
+        return max(self.usage_offset + 1, self._end_offset)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything that may be read has been read. More may stand there, uncommitted."""
+        return self._end_offset > self.usage_offset
+
+    def committed(self) -> None:
+        """All that it had to say is visible."""
+        self.moved = False
+        self.beat = None
 
     def tick(self) -> None:
         """Let time pass where no message makes it pass."""

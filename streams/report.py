@@ -2,10 +2,13 @@
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from models.detectors.spending_after_kill import SpendingAfterKill
 from schemas.alert import Alert
 from schemas.control import Command
 from schemas.dead_letter import DeadLetter
+from streams.clock import monotonic_ms
 from streams.logs import fields
 from streams.metrics import Metrics
 from streams.partition import Partition
@@ -14,12 +17,22 @@ from streams.transactions import Outcome
 log = logging.getLogger("spendfuse.report")
 
 
+@dataclass(slots=True)
+class _Goal:
+    """Where a partition's input ended at some time, and how far it was read when last looked at."""
+
+    end: int
+    since_ms: int
+    read_to: int
+
+
 class Reporter:
     """Counts what was committed, and logs every alert and command with the event that caused it."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._counted: dict[int, tuple[int, int, int, int]] = {}
+        self._goals: dict[int, _Goal] = {}
 
     def committed(self, partitions: Iterable[Partition], outcome: Outcome) -> None:
         """A transaction is visible."""
@@ -27,6 +40,8 @@ class Reporter:
         self._metrics.rows.inc(outcome.rows)
         for partition in partitions:
             self._count(partition)
+        for number in outcome.beats:
+            self._metrics.beats.labels(number).inc()
         for effect in outcome.effects:
             match effect.value:
                 case Alert() as alert:
@@ -37,9 +52,26 @@ class Reporter:
                     self._dead_letter(letter)
 
     def progress(self, partition: Partition, high: int) -> None:
-        """How far a partition is."""
-        if high >= 0:
-            self._metrics.lag.labels(partition.number).set(max(0, high - partition.usage_offset - 1))
+        """How far a partition is, since when it has not come to where its input ended then, and whether it may."""
+        if high < 0:
+            return
+        number, read_to, now_ms = partition.number, partition.read_to, monotonic_ms()
+        goal = self._goals.get(number)
+        if goal is None or read_to >= goal.end:
+            goal = self._goals[number] = _Goal(high, now_ms, read_to)
+        behind = max(0, high - read_to)
+        # At the end of what may be read, and not a record further since: the rest is behind an open transaction.
+        held = behind if partition.at_end and goal.end > read_to == goal.read_to and goal.since_ms < now_ms else 0
+        goal.read_to = read_to
+        self._metrics.lag.labels(number).set(behind)
+        self._metrics.held.labels(number).set(held)
+        self._metrics.lag_seconds.labels(number).set((now_ms - goal.since_ms) / 1000)
+
+    def revoked(self) -> None:
+        """Partitions have gone elsewhere: their lag is somebody else's to tell."""
+        self._goals.clear()
+        for gauge in (self._metrics.lag, self._metrics.held, self._metrics.lag_seconds):
+            gauge.clear()
 
     def restored(self, partitions: Iterable[Partition], took_s: float) -> None:
         """Partitions were read back."""
@@ -64,6 +96,8 @@ class Reporter:
 
     def _alert(self, alert: Alert) -> None:
         self._metrics.alerts.labels(alert.rule, alert.state, alert.severity).inc()
+        if alert.detector == SpendingAfterKill.name and alert.state == "open":
+            self._metrics.unanswered_kills.inc()
         if alert.state == "resolved" and "cause_to_stop_ms" in alert.evidence:
             self._metrics.cause_to_stop_seconds.observe(alert.evidence["cause_to_stop_ms"] / 1000)
         log.info(

@@ -31,6 +31,8 @@ class Settings(BaseModel):
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_ssl_ca: Path | None = None
+    kafka_check_crcs: bool = True
+    """Whether alerting checks batches it reads against their checksums. The embedded broker breaks them."""
     prefix: str = ""
     """Stands before every topic, group and transaction name, so that environments can share a cluster."""
     partitions: Positive = 6
@@ -54,12 +56,24 @@ class Settings(BaseModel):
     """So many unreadable records in a row on one partition stop the worker; 0 never does."""
     accept_input_gap: bool = False
     """Go on although input that was never counted has been deleted; the missing range is logged."""
+    watchdog_s: Annotated[int, Field(ge=0)] = 60
+    """How often every partition shows on alerts.v1 that it keeps up, in seconds; 0 for never."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of /metrics and /healthz; 0 for none."""
     engine_key: SecretStr | None = None
     """Root key that signs commands. Unset, commands go out unsigned, and the log says so."""
     operator_key: SecretStr | None = None
     """Root key of operators' signatures. Unset, operator messages are refused."""
+    operator_name: str | None = None
+    """Who gives an order where `--who` is left out; unset, the login name."""
+    actions_port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """Port on which `python -m alerting` listens for the buttons of Slack's messages; 0 for none."""
+    actions_host: str = "127.0.0.1"
+    """Address that it listens on. Slack calls over TLS, which whatever stands before it ends."""
+    slack_signing_secret: SecretStr | None = None
+    """Proves that a button was pressed in Slack; from the Slack app's page."""
+    slack_operators: tuple[str, ...] = ()
+    """Slack user ids, with commas between, of those who may let a killed run go on by a button. Empty: nobody."""
     alerts_from: Literal["earliest", "latest"] = "earliest"
     """Where `python -m alerting` begins on a cluster on which it has never run."""
     slack_url: str = "https://slack.com/api/"
@@ -81,6 +95,11 @@ class Settings(BaseModel):
             return json.loads(given)
         except ValueError:
             raise ValueError("write a JSON object of label and address") from None
+
+    @field_validator("slack_operators", mode="before")
+    @classmethod
+    def _from_commas(cls, given: Any) -> Any:
+        return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
 
     def topic(self, name: str) -> str:
         """The name of a topic on this cluster."""
@@ -122,6 +141,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         value = environment.get(PREFIX + name.upper())
         if value:
             given[name] = value
+    given.setdefault("operator_name", environment.get("LOGNAME") or environment.get("USER"))
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

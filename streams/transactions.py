@@ -23,11 +23,13 @@ PATIENCE_S = 3.0
 class Outcome:
     """What one commit published, for metrics and logs."""
 
-    __slots__ = ("effects", "rows")
+    __slots__ = ("beats", "effects", "rows")
 
     def __init__(self) -> None:
         self.effects: list[Effect] = []
         self.rows = 0
+        self.beats: list[int] = []
+        """Partitions that have shown a sign of life."""
 
 
 class Aborted(SpendfuseError):  # an event in the loop, not a fault of anybody's
@@ -108,6 +110,10 @@ class Transactions:
                 outcome.effects.append(effect)
                 record = self._records.of(effect)
                 self._send(record.topic, record.value, record.key, headers=record.headers)
+            if partition.beat is not None:
+                beat = self._records.of(Effect("alerts.v1", partition.beat.tenant_id, partition.beat))
+                self._send(beat.topic, beat.value, beat.key, partition.number)
+                outcome.beats.append(partition.number)
             self._crash("effects_sent")
             rows = partition.engine.take_rows()
             self._send_rows(rows, partition.number)

@@ -28,6 +28,7 @@ from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, SpendfuseError, StateError
 from streams.clock import PartitionClock, monotonic_ms, pause, seconds
 from streams.crash_points import VARIABLE, CrashPoints
+from streams.dead_mans_switch import DeadMansSwitch
 from streams.fence import FENCE_KEY, check_fence, check_reach, read_fence
 from streams.kafka_admin import partition_count
 from streams.logs import fields
@@ -44,8 +45,8 @@ log = logging.getLogger("spendfuse.worker")
 
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
-CO_PARTITIONED = ("usage.v1", "operator.v1", "state.v1")
-TOPICS = (*CO_PARTITIONED, "policy.v1", "alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
+CO_PARTITIONED = ("usage.v1", "operator.v1", "state.v1", "alerts.v1")
+TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
 BACKOFF_S = 0.5
 PLACE_LOST = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
 """A consumer's fatal error is that it was fenced: nothing else ends one that has no producer's sequence to lose."""
@@ -91,6 +92,7 @@ class Worker:
         """Work. Raises `SpendfuseError` with what to do when it cannot go on."""
         gc.disable()  # state is free of cycles, and looking for some would stall the loop for half a second
         self._partition_count = partition_count(self._settings, needed=TOPICS, alike=CO_PARTITIONED)
+        self._metrics.topic_partitions.set(self._partition_count)
         policies = Policies(self._settings, self._metrics.policy_faults)
         self._policy = policies.first()
         transactions = Transactions(self._settings, Records(self._settings), self._crash)
@@ -143,6 +145,7 @@ class Worker:
     def _loop(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> None:
         wait_s = self._settings.batch_wait_ms / 1000
         next_tick_ms = next_policy_ms = 0
+        switch = DeadMansSwitch(self._settings, self._metrics)
         while not self._stopping:
             started = seconds()
             messages = consumer.consume(self._settings.batch_records, wait_s)  # 1
@@ -158,7 +161,7 @@ class Worker:
                 self._metrics.step("decide", taken)
             if now_ms >= next_tick_ms:
                 next_tick_ms = now_ms + self._settings.tick_ms
-                self._tick(consumer)
+                self._tick(consumer, switch)
             if now_ms >= next_policy_ms:
                 next_policy_ms = now_ms + POLICY_POLL_MS
                 self._change_policy(policies.changed())
@@ -187,7 +190,7 @@ class Worker:
         if error.code() == KafkaError._PARTITION_EOF:
             partition = self._partitions.get(message.partition())
             if partition is not None and message.topic() == self._usage_topic:
-                partition.clock.end_reached()
+                partition.end_reached(message.offset())
         elif error.code() in PLACE_LOST:
             raise PlaceLost(error.str())
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -197,11 +200,12 @@ class Worker:
         else:
             log.warning("the broker reports", extra=fields(error=error.str()))
 
-    def _tick(self, consumer: Consumer) -> None:
+    def _tick(self, consumer: Consumer, switch: DeadMansSwitch) -> None:
         for number, partition in self._partitions.items():
             partition.tick()
             _, high = consumer.get_watermark_offsets(TopicPartition(self._usage_topic, number), cached=True)
             self._reporter.progress(partition, high)
+        switch.tick(self._partitions)
 
     def _change_policy(self, policy: Policy | None) -> None:
         if policy is None or policy.source == self._policy.source:
@@ -212,7 +216,8 @@ class Worker:
             partition.engine.handle(PolicyChanged(policy))
 
     def _commit(self, consumer: Consumer, transactions: Transactions, started: float) -> None:
-        changed = [one for one in self._partitions.values() if one.moved or one.engine.has_changed]
+        partitions = self._partitions.values()
+        changed = [one for one in partitions if one.moved or one.engine.has_changed or one.beat is not None]
         if not changed:
             return
         before = seconds()
@@ -228,7 +233,7 @@ class Worker:
             self._start_over(consumer, str(lost))
         else:
             for partition in changed:
-                partition.moved = False
+                partition.committed()
             self._metrics.step("commit", before)
             self._metrics.batch_seconds.observe(seconds() - started)
             self._reporter.committed(changed, outcome)
@@ -240,7 +245,8 @@ class Worker:
         numbers = sorted(self._partitions)
         self._partitions.clear()
         self._pause()
-        places = self._restore(consumer, numbers)
+        with self._metrics.restoring.track_inprogress():
+            places = self._restore(consumer, numbers)
         try:
             consumer.assign(places)
         except KafkaException as error:
@@ -257,7 +263,8 @@ class Worker:
         numbers = sorted({partition.partition for partition in assigned})
         log.info("partitions assigned", extra=fields(partitions=numbers))
         self._partitions.clear()
-        consumer.assign(self._restore(consumer, numbers))
+        with self._metrics.restoring.track_inprogress():
+            consumer.assign(self._restore(consumer, numbers))
 
     def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
         """Between batches, so that no transaction is open: what is not committed is read again by the next owner."""
@@ -265,6 +272,7 @@ class Worker:
         log.info("partitions revoked", extra=fields(partitions=sorted({one.partition for one in revoked})))
         self._partitions.clear()
         self._metrics.partitions.set(0)
+        self._reporter.revoked()
 
     def _restore(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
         """Read the state of these partitions back. Returns where to go on reading, per input partition.

@@ -5,37 +5,43 @@ https://docs.slack.dev/reference/block-kit/blocks; the whole stays below 8,000 c
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alerting.evidence import evidence
+from alerting.figures import clock
+from alerting.links import links
 from alerting.notice import Notice
 from alerting.render import (
-    MOST_OF_A_SENTENCE,
     REPEATED,
-    clean,
-    clock,
-    evidence,
+    and_more,
     facts,
     gauge,
-    links,
+    is_about_several,
+    line,
     plain_text,
+    reference,
     sentence,
     step,
     title,
-    told_together,
     what_to_do,
+    what_was_done,
 )
-from schemas.alert import Alert
+from schemas.alert import PAGING, Alert
+from schemas.policy import Severity
 
 Block = dict[str, Any]
 
 MOST_OF_A_MESSAGE = 8_000
 MOST_OF_A_HEADER = 150
-MOST_OF_A_FIELD = 240
+MOST_OF_A_FIELD = 1_000
+"""Room for a name whose every character is escaped: an identifier that is cut could be another's."""
 MOST_OF_A_SECTION = 2_400
-MOST_OF_THE_SHORT = 600
-MOST_OF_A_VALUE = 300
+MOST_OF_A_NOTIFICATION = 600
+MOST_OF_THE_SHORT = 1_200
+MOST_OF_A_VALUE = 900
 """Of a button: identifiers that do not fit are not cut, because they would name something else."""
 
 ACKNOWLEDGE = "spendfuse.acknowledge"
@@ -45,6 +51,9 @@ NOISE = "spendfuse.noise"
 PLANNED = "spendfuse.planned"
 
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_EMOJI_CODE = re.compile(r":(?=[\w+'-]*[A-Za-z][\w+'-]*:)")
+_DOTS: dict[Severity, str] = {"critical": "🔴", "error": "🟠", "warning": "🟡", "info": "🔵"}
+_RESOLVED_DOT = "🟢"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +69,20 @@ class SlackMessage:
 
 def slack_message(notice: Notice, templates: Mapping[str, str], *, short: bool = False) -> SlackMessage:
     """The message about a notice; `short` is for a receiver that found the whole one too long."""
+    text = _notification(f"{_dot(notice)} {sentence(notice)}")
     if not short:
-        message = SlackMessage(escape(sentence(notice), MOST_OF_THE_SHORT), _blocks(notice, templates))
+        message = SlackMessage(text, _blocks(notice, templates))
         if len(message) < MOST_OF_A_MESSAGE:
             return message
-    text = escape(sentence(notice), MOST_OF_THE_SHORT)
-    section = {"type": "section", "text": _plain(plain_text(notice), MOST_OF_THE_SHORT)}
+    first, *_ = _sections(plain_text(notice).split("\n"), MOST_OF_THE_SHORT)
     remark = f"Shortened. {REPEATED}" if notice.maybe_repeated else "Shortened."
-    return SlackMessage(text, [section, *_buttons(notice), _context(_plain(remark, 200))])
+    return SlackMessage(text, [first, *_buttons(notice), _context(_plain(remark, 200))])
 
 
 def thread_reply(notice: Notice) -> SlackMessage:
     """A line in the thread of the incident's first message: what has changed."""
-    text = step(notice)
-    return SlackMessage(escape(text, MOST_OF_THE_SHORT), [_plain_section(text)])
+    text = f"{_dot(notice)} {step(notice)}"
+    return SlackMessage(_notification(text), [_section(text)])
 
 
 def escape(text: str, most: int) -> str:
@@ -91,46 +100,78 @@ def escape(text: str, most: int) -> str:
     return "".join(kept) + "…"
 
 
+def _notification(text: str) -> str:
+    """The text of a notification. Slack reads emoji codes in it, which `plain_text` objects are spared."""
+    return escape(_EMOJI_CODE.sub("\N{RATIO}", text), MOST_OF_A_NOTIFICATION)
+
+
+def _dot(notice: Notice) -> str:
+    """How bad it is, for an eye that runs down a channel: the worst of what is told, green once all of it is over."""
+    worst = [dot for severity, dot in _DOTS.items() if any(_is(alert, severity) for alert in notice.alerts)]
+    return worst[0] if worst else _RESOLVED_DOT
+
+
+def _is(alert: Alert, severity: Severity) -> bool:
+    return alert.severity == severity and alert.state != "resolved"
+
+
 def _blocks(notice: Notice, templates: Mapping[str, str]) -> list[Block]:
-    alert = notice.alert
     if notice.kind == "watchdog":
-        return [_plain_section(plain_text(notice))]
-    blocks: list[Block] = [{"type": "header", "text": _plain(title(notice), MOST_OF_A_HEADER)}]
-    if notice.kind == "digest" or len(notice.alerts) > 1:
-        blocks.append(_plain_section("\n".join(told_together(notice))))
-    else:
-        blocks.append(_plain_section(f"{clean(alert.summary, MOST_OF_A_SENTENCE)}\n{gauge(alert)}".strip()))
-        blocks.append({"type": "section", "fields": _fields(alert)})
-        blocks += [_plain_section("\n".join(part)) for part in (evidence(alert), [what_to_do(alert)]) if any(part)]
-    return [*blocks, *_buttons(notice), _footer(notice, templates)]
+        return [_section(sentence(notice))]
+    body = _several(notice) if is_about_several(notice) else _one(notice)
+    heading = f"{_dot(notice)} {title(notice)}"
+    header = {"type": "header", "text": _plain(heading, MOST_OF_A_HEADER)}
+    whole = [_section(title(notice))] if len(escape(heading, MOST_OF_A_SECTION)) > MOST_OF_A_HEADER else []
+    return [header, *whole, *body, *_buttons(notice), _footer(notice, templates)]
 
 
-def _fields(alert: Alert) -> list[Block]:
-    """Label and text side by side: Slack lays fields out in two columns, ten at most."""
-    labelled = facts(alert)
-    return [
-        one
-        for label, text in labelled[:5]
-        for one in ({"type": "mrkdwn", "text": f"*{label}*"}, _plain(text, MOST_OF_A_FIELD))
-    ]
+def _one(notice: Notice) -> Iterator[Block]:
+    """One incident: bar, what was done, what to do, whose, evidence."""
+    alert = notice.alert
+    if bars := gauge(alert):
+        yield _section(bars)
+    if was_done := what_was_done(notice):
+        yield {"type": "section", "text": {"type": "mrkdwn", "text": f"*{was_done}*"}}
+    if action := what_to_do(notice):
+        yield _section(f"What to do: {action}")
+    fields = [_plain(f"{label}: {text}", MOST_OF_A_FIELD) for label, text in facts(alert)]
+    yield {"type": "section", "fields": fields}
+    yield from _sections([f"• {each}" for each in evidence(alert)])
+
+
+def _several(notice: Notice) -> Iterator[Block]:
+    """One line for each incident, and how many were left out."""
+    lines = [f"{_dot(Notice('incident', (alert,)))} {line(alert)}" for alert in notice.alerts]
+    yield from _sections(lines)
+    if more := and_more(notice):
+        yield _section(more)
+    if action := what_to_do(notice):
+        yield _section(f"What to do: {action}")
 
 
 def _buttons(notice: Notice) -> list[Block]:
     """What can be done about the incident; none for a message about several, which a button could not tell apart."""
     alert = notice.alert
-    if notice.kind not in ("incident", "flapping") or len(notice.alerts) > 1:
+    if notice.kind == "watchdog" or is_about_several(notice):
         return []
-    ids = {"tenant_id": alert.tenant_id, "incident_id": alert.incident_id}
-    value = json.dumps(ids, separators=(",", ":"))
-    run_value = json.dumps({**ids, "run_id": alert.run_id}, separators=(",", ":"))
+    value, run_value = _value(alert), _value(alert, run_id=alert.run_id)
     if len(run_value) > MOST_OF_A_VALUE:
         return [_context(_plain("No buttons: the identifiers are too long. Use the command line.", 200))]
-    buttons = [_button("Noise", NOISE, value), _button("Planned", PLANNED, value)]
-    if alert.run_id and alert.mode == "enforce":
-        buttons.insert(0, _resume_button(run_value))
+    buttons = [_button("Planned", PLANNED, value), _button("Noise", NOISE, value)]
     if alert.state != "resolved":
-        buttons = [_button("Acknowledge", ACKNOWLEDGE, value), _button("Snooze 1 h", SNOOZE, value), *buttons]
+        acknowledge = _button("Acknowledge", ACKNOWLEDGE, value)
+        style = {"style": "primary"} if alert.severity in PAGING else {}
+        buttons = [{**acknowledge, **style}, _button("Snooze 1 h", SNOOZE, value), *buttons]
+    if alert.run_id and alert.command in ("kill", "pause", "downgrade"):
+        buttons.append(_resume_button(run_value))
     return [{"type": "actions", "elements": buttons}]
+
+
+def _value(alert: Alert, **more: str | None) -> str:
+    """Whom a button is about, whole. Escaped so that no character of it means anything to Slack on either way."""
+    ids = {"tenant_id": alert.tenant_id, "incident_id": alert.incident_id, **more}
+    value = json.dumps(ids, separators=(",", ":"))
+    return value.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _button(label: str, action_id: str, value: str) -> Block:
@@ -143,27 +184,43 @@ def _resume_button(value: str) -> Block:
         "text": _plain("It may go on spending.", 300),
         "confirm": _plain("Resume", 30),
         "deny": _plain("Leave it stopped", 30),
+        "style": "danger",
     }
-    return {**_button("Resume run", RESUME, value), "style": "danger", "confirm": confirm}
+    return {**_button("Resume run", RESUME, value), "confirm": confirm}
 
 
 def _footer(notice: Notice, templates: Mapping[str, str]) -> Block:
     alert = notice.alert
-    elements = [_plain(f"{clock(alert.ts_ms)} · incident {clean(alert.incident_id, 60)}", 200)]
+    several = is_about_several(notice)
+    latest_ms = max(each.ts_ms for each in notice.alerts)
+    elements = [_plain(clock(latest_ms) if several else reference(alert), 600)]
     linked = " · ".join(f"<{address}|{escape(label, 60)}>" for label, address in links(alert, templates)[:3])
-    if linked and len(linked) <= 1_000:
+    if linked and len(linked) <= 1_000 and not several:
         elements.insert(0, {"type": "mrkdwn", "text": linked})
     if notice.maybe_repeated:
         elements.append(_plain(REPEATED, 200))
     return _context(*elements)
 
 
+def _sections(lines: list[str], most: int = MOST_OF_A_SECTION) -> Iterator[Block]:
+    """Lines in as few sections as hold them. None is cut that fits by itself."""
+    together: list[str] = []
+    for each in lines:
+        if together and len(escape("\n".join([*together, each]), MOST_OF_A_MESSAGE)) > most:
+            yield _section("\n".join(together), most)
+            together = []
+        together.append(each)
+    if together:
+        yield _section("\n".join(together), most)
+
+
 def _context(*elements: Block) -> Block:
     return {"type": "context", "elements": list(elements)}
 
 
-def _plain_section(text: str) -> Block:
-    return {"type": "section", "text": _plain(text, MOST_OF_A_SECTION)}
+def _section(text: str, most: int = MOST_OF_A_SECTION) -> Block:
+    """Foreign text, unfolded: without `expand` Slack may hide the end of it."""
+    return {"type": "section", "text": _plain(text, most), "expand": True}
 
 
 def _plain(text: str, most: int) -> Block:

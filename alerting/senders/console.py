@@ -19,11 +19,8 @@ class ConsoleSender:
         self._out = out or sys.stdout
 
     async def send(self, delivery_id: str, notice: Notice) -> Receipt:
-        first, *rest = plain_text(notice).split("\n")
-        colour = _RESOLVED if notice.alert.state == "resolved" else _COLOURS.get(notice.alert.severity, "")
         try:
-            lines = [self._paint(first, colour), *(self._paint(f"    {line}", _DIM) for line in rest)]
-            self._out.write("\n".join(lines) + "\n")
+            self._out.write(self._writable("\n".join(self._lines(notice)) + "\n"))
             self._out.flush()
         except (OSError, ValueError) as error:
             raise SendError("network", f"the console is closed: {type(error).__name__}", retryable=False) from None
@@ -31,6 +28,18 @@ class ConsoleSender:
 
     async def aclose(self) -> None:
         """Nothing to let go of: the stream is the caller's."""
+
+    def _lines(self, notice: Notice) -> list[str]:
+        if notice.ready is not None:
+            return notice.ready.text.split("\n")
+        first, *rest = plain_text(notice).split("\n")
+        colour = _RESOLVED if notice.alert.state == "resolved" else _COLOURS.get(notice.alert.severity, "")
+        return [self._paint(first, colour), *(self._paint(f"    {line}", _DIM) for line in rest)]
+
+    def _writable(self, text: str) -> str:
+        """Not every terminal has every character."""
+        encoding = self._out.encoding or "utf-8"
+        return text.encode(encoding, "replace").decode(encoding)
 
     def _paint(self, text: str, colour: str) -> str:
         return f"\033[{colour}m{text}\033[0m" if colour and self._out.isatty() else text

@@ -18,8 +18,12 @@ import httpx2
 import pagerduty
 
 from alerting.errors import SendError
+from alerting.evidence import evidence
+from alerting.figures import timestamp
+from alerting.foreign import clean, name
+from alerting.links import links
 from alerting.notice import Notice, Receipt
-from alerting.render import MOST_OF_A_SENTENCE, clean, evidence, facts, gauge, links, sentence, timestamp, told_together
+from alerting.render import facts, gauge, is_about_several, line, reference, sentence, what_to_do, what_was_done
 from alerting.senders.base import status_error
 from schemas.alert import Alert
 
@@ -74,6 +78,8 @@ class PagerDutySender:
 
     async def send(self, delivery_id: str, notice: Notice) -> Receipt:
         """Trigger or resolve. Every event may be repeated: PagerDuty merges them by their keys."""
+        if notice.ready is not None:
+            return Receipt()  # nobody is woken for what comes ready: a review
         for event in events(delivery_id, notice, _opened(notice), self._links):
             await self._submit(event)
         return Receipt({"dedup_keys": "" if notice.alert.state == "resolved" else dedup_key(notice.alert)})
@@ -174,25 +180,30 @@ def events(delivery_id: str, notice: Notice, opened: tuple[str, ...], templates:
 def payload(delivery_id: str, notice: Notice) -> dict[str, Any]:
     """The event's payload: https://developer.pagerduty.com/docs/send-alert-event."""
     alert = notice.alert
-    details: dict[str, Any] = {"value": gauge(alert), **dict(facts(alert))}
-    details["evidence"] = evidence(alert)
-    details["what_to_do"] = clean(alert.next_action, MOST_OF_A_SENTENCE)
-    details["delivery_id"] = delivery_id
-    if len(notice.alerts) > 1 or notice.more:
-        details["incidents"] = told_together(notice)
-    count = len(notice.alerts) + notice.more
     at = timestamp(alert.ts_ms)
-    more = f" (and {count - 1:,} more)" if count > 1 else ""
+    workflow = alert.attribution.get("workflow") or alert.scope.get("workflow")
     return {
-        "summary": clean(sentence(notice), MOST_OF_A_SUMMARY - len(more)) + more,
-        "source": clean(alert.tenant_id),
+        "summary": clean(sentence(notice), MOST_OF_A_SUMMARY),
+        "source": name(alert.tenant_id),
         "severity": alert.severity,
         **({"timestamp": at} if at else {}),
-        "component": clean(alert.rule),
-        "group": clean(alert.tenant_id),
-        "class": clean(alert.detector),
-        "custom_details": details,
+        **({"component": name(workflow)} if workflow else {}),
+        "group": name(alert.rule),
+        "class": name(alert.detector),
+        "custom_details": {**_details(notice), "Delivery": delivery_id},
     }
+
+
+def _details(notice: Notice) -> dict[str, Any]:
+    """What a page shows under its summary, in this order."""
+    alert = notice.alert
+    if is_about_several(notice):
+        told: dict[str, Any] = {"What to do": what_to_do(notice), "Incidents": [line(each) for each in notice.alerts]}
+        more: dict[str, Any] = {"And more": f"{notice.more:,}"} if notice.more else {}
+    else:
+        told = {"What was done": what_was_done(notice), "What to do": what_to_do(notice), "Value": gauge(alert)}
+        more = {**dict[str, Any](facts(alert)), "Evidence": evidence(alert), "Reference": reference(alert)}
+    return {label: text for label, text in {**told, **more}.items() if text}
 
 
 def _opened(notice: Notice) -> tuple[str, ...]:

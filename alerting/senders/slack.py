@@ -9,8 +9,8 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from alerting.errors import Reason, SendError
+from alerting.foreign import clean
 from alerting.notice import Notice, Receipt
-from alerting.render import clean
 from alerting.senders.base import retry_after_ms, status_error
 from alerting.senders.blocks import SlackMessage, slack_message, thread_reply
 
@@ -97,11 +97,16 @@ class SlackSender:
 
     async def _say(self, method: str, delivery_id: str, notice: Notice, **where: str) -> dict[str, Any]:
         try:
-            return await self._call(method, delivery_id, slack_message(notice, self._links), **where)
+            return await self._call(method, delivery_id, self._message(notice), **where)
         except SendError as error:
             if error.reason != "too_long":
                 raise
-        return await self._call(method, delivery_id, slack_message(notice, self._links, short=True), **where)
+        return await self._call(method, delivery_id, self._message(notice, short=True), **where)
+
+    def _message(self, notice: Notice, *, short: bool = False) -> SlackMessage:
+        if notice.ready is not None:
+            return SlackMessage(notice.ready.slack_text, list(notice.ready.blocks))
+        return slack_message(notice, self._links, short=short)
 
     async def _call(self, method: str, delivery_id: str, message: SlackMessage, **where: str) -> dict[str, Any]:
         body = {

@@ -14,8 +14,9 @@ import aiohttp
 import msgspec
 
 from alerting.errors import Reason, SendError
+from alerting.figures import timestamp
 from alerting.notice import Notice, Receipt
-from alerting.render import plain_text, timestamp
+from alerting.render import plain_text
 from alerting.senders.base import status_error
 
 SOURCE = "spendfuse/alerting"
@@ -42,7 +43,8 @@ class WebhookSender:
             headers |= signature(self._key, delivery_id, int(time.time()), body)
         try:
             # Redirects are not followed: the signature is for this address. The body of the answer does not matter.
-            async with self._opened().post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+            address = self._address(notice)
+            async with self._opened().post(address, data=body, headers=headers, allow_redirects=False) as answer:
                 status, wait = answer.status, answer.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             failure = _failure(error)
@@ -59,6 +61,11 @@ class WebhookSender:
         if session is not None:
             await session.close()
 
+    def _address(self, notice: Notice) -> str:
+        """Where to post. `{partition}` stands for that of a sign of life, so that a monitor can tell them apart."""
+        partition = notice.alert.scope.get("partition", "") if notice.alerts else ""
+        return self._url.replace("{partition}", partition if partition.isascii() and partition.isdigit() else "")
+
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             limit = aiohttp.ClientTimeout(total=self._timeout_s, connect=self._timeout_s / 2)
@@ -68,6 +75,8 @@ class WebhookSender:
 
 def envelope(delivery_id: str, notice: Notice) -> dict[str, Any]:
     """The notice as a CloudEvent."""
+    if notice.ready is not None:
+        return _ready_envelope(delivery_id, notice)
     alert = notice.alert
     at = timestamp(alert.ts_ms)
     return {
@@ -84,6 +93,21 @@ def envelope(delivery_id: str, notice: Notice) -> dict[str, Any]:
             "more": notice.more,
             "maybe_repeated": notice.maybe_repeated,
         },
+    }
+
+
+def _ready_envelope(delivery_id: str, notice: Notice) -> dict[str, Any]:
+    ready = notice.ready
+    assert ready is not None
+    return {
+        "specversion": "1.0",
+        "id": delivery_id,
+        "source": SOURCE,
+        "type": f"spendfuse.{notice.kind}.v1",
+        "subject": ready.subject,
+        "time": timestamp(ready.ts_ms),
+        "datacontenttype": "application/json",
+        "data": {"text": ready.text, notice.kind: ready.data, "maybe_repeated": notice.maybe_repeated},
     }
 
 

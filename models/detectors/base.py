@@ -74,6 +74,8 @@ class ScopeDetector(Detector[S]):
     """Calendar periods whose spend it needs."""
     keeps_history: bool = False
     """Whether it needs the scope's last 168 hours."""
+    has_baseline: bool = False
+    """Whether it takes what the scope has spent for normal: an hour that somebody planned is not."""
     asks_parent: bool = False
     """Whether it also needs those of the scope without its last dimension."""
 

@@ -109,8 +109,7 @@ class Budget(ScopeDetector[BudgetSettings]):
     ) -> Finding:
         limit = self.limit_nanousd(scope, at_ms)
         ratio = round(spent / limit, 4) if limit else None
-        who = "/".join(scope.values)
-        share = f"{spent * 100 // limit} %" if limit else "all"
+        who = " / ".join(scope.values)
         words = words or PERIOD_WORDS[self.settings.period]
         over = level >= 1
         return Finding(
@@ -121,12 +120,17 @@ class Budget(ScopeDetector[BudgetSettings]):
             ratio=ratio,
             unit="nanousd",
             action=self.limit_action if over else None,
-            evidence={"period": self.settings.period, "forecast_limit_reached_ms": forecast_ms},
-            summary=f"{who} has spent {format_usd(spent)} {words}: {share} of its {format_usd(limit)} budget",
+            evidence={
+                "period": self.settings.period,
+                "forecast_limit_reached_ms": forecast_ms,
+                "at_limit": self.settings.at_limit,
+            },
+            summary=f"{who} has spent {format_usd(spent)} of its {format_usd(limit)} budget {words}",
             next_action=(
-                "Find out what is spending (top runs below); raise the limit with an exception if it is wanted."
+                "Look at the top runs; raise the limit with an exception if the spend is wanted."
                 if over
-                else "Look at the top runs if this is early; raise the limit in time if the spend is wanted."
+                else f"Look at the top runs if this is early in the {self.settings.period}; raise the limit in time if "
+                "the spend is wanted."
             ),
         )
 

@@ -10,6 +10,7 @@ from models.detectors.base import UnitDetector, commanded, register
 from models.finding import Finding
 from models.levels import Level, levels_of, next_amount, reached
 from models.runs import Counter, Unit, UnitKind
+from schemas.duration import format_duration
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Thresholds, Usd
 
@@ -96,9 +97,9 @@ class LimitWatch(UnitDetector[RuleSettings]):
             action=self.limit_action if over else None,
             aspect=counter,
             evidence={"counter": counter, "cost_nanousd": unit.cost_nanousd, "calls": unit.calls},
-            summary=f"{what} {unit.unit_id} {_reached(counter, value, limit)}",
+            summary=f"The {what} {_reached(counter, value, limit)}",
             next_action=(
-                f"Check that the {what} has stopped; look at its last calls before it is started again."
+                f"Look at the last calls of the {what} before it is started again."
                 if over
                 else f"Look at what the {what} is doing; stop it if it no longer looks useful."
             ),
@@ -128,11 +129,10 @@ class Cap(LimitWatch):
 
 
 def _reached(counter: Counter, value: int, limit: int) -> str:
-    share = f"{value * 100 // limit} %" if limit else "all"
     match counter:
         case "cost_nanousd":
-            return f"has cost {format_usd(value)}: {share} of its {format_usd(limit)} cap"
+            return f"has cost {format_usd(value)} of its {format_usd(limit)} cap"
         case "duration_ms":
-            return f"has run for {value // 1000} s: {share} of the {limit // 1000} s it may take"
+            return f"has taken {format_duration(value)} of the {format_duration(limit)} it may take"
         case _:
-            return f"has made {value} {COUNTER_WORDS[counter]}: {share} of the {limit} it may make"
+            return f"has made {value:,} of the {limit:,} {COUNTER_WORDS[counter]} it may make"

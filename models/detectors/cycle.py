@@ -58,8 +58,8 @@ class Cycle(SequenceDetector[CycleSettings]):
         results = "with the same results" if verified >= needed else "and its results cannot be compared"
         count = alike + period
         summary = (
-            f"The run goes round the same {period} tool calls ({', '.join(tools)}), {count // period} times so far, "
-            f"{results}."
+            f"The run goes round the same {period} tool calls ({', '.join(dict.fromkeys(tools))}), "
+            f"{count // period} times so far, {results}."
         )
         evidence: dict[str, object] = {
             "tools": tools,
@@ -70,7 +70,7 @@ class Cycle(SequenceDetector[CycleSettings]):
             "result_hash": (call.result_hash or "")[:12],
         }
         if sure:
-            advice = "Stop the run. If one of these tools only waits, list it under `pollers` of this rule."
+            advice = "Stop it if it still runs. If one of these tools only waits, list it under `pollers` of this rule."
             return page(self.settings, count, needed + period, summary, advice, evidence)
         advice = "Look at the run's last steps."
         if not polls:

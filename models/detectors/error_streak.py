@@ -44,6 +44,6 @@ class ErrorStreak(SequenceDetector[ErrorStreakSettings]):
         if isinstance(call, LlmCall):
             evidence["error_type"] = call.error_type
         if 0 < self.settings.page_at <= count:
-            advice = f"Stop the run, and check whether {last} works at all."
+            advice = f"Stop it if it still runs; check whether {last} works at all."
             return page(self.settings, count, self.settings.page_at, summary, advice, evidence)
         return notice(count, self.settings.page_at, summary, f"Check whether {last} works at all.", evidence)

@@ -10,7 +10,7 @@ from pydantic import Field
 from models.calendar import Window
 from models.detectors.base import NEVER, ScopeDetector, register
 from models.finding import Finding
-from models.median import Baseline
+from models.median import BREACH, Baseline
 from models.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import GroupBy, RuleSettings, Usd
@@ -39,6 +39,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
     settings_class = HourlySpendSettings
     defaults = ({"name": "hourly-5x"},)
     keeps_history = True
+    has_baseline = True
     asks_parent = True
 
     def __init__(self, settings: HourlySpendSettings) -> None:
@@ -81,7 +82,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         if limit is None or spent < limit[0] or scope.told_level(self.rule, hour_ms) >= 1:
             return
         scope.tell(self.rule, hour_ms, 1.0)
-        scope.breached = True
+        scope.breach()
         yield self._finding(scope, spent, limit[1], limit[2])
 
     def late(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[tuple[Window, Finding]]:
@@ -95,8 +96,8 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             return
         if spent >= max(self.floor_nanousd, baseline.trip(self.factor)):
             scope.tell(self.rule, window.start_ms, 1.0)
-            scope.history.hours.close(window.start_ms, spent, True)
-            yield window, self._finding(scope, spent, baseline, "own")
+            scope.history.hours.mark(window.start_ms, BREACH)
+            yield window, self._finding(scope, spent, baseline, "own", "in an earlier hour")
 
     def hour_closed(self, scope: Scope) -> Iterable[Finding]:
         assert scope.history is not None
@@ -105,7 +106,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             return
         hours.restart_from_streak()
         baseline = hours.baseline(scope.window("hour").start_ms)
-        who = "/".join(scope.values)
+        who = " / ".join(scope.values)
         yield Finding(
             level=1.0,
             severity="info",
@@ -113,19 +114,20 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             unit="nanousd",
             aspect="new-normal",
             summary=(
-                f"{who} has spent more than {self.settings.multiplier} x its median for "
+                f"{who} has spent more than {self.settings.multiplier} times what was usual for "
                 f"{self.settings.new_normal_hours} active hours: {format_usd(baseline.median_x2 // 2)} an hour is "
                 f"the new normal"
             ),
             next_action="Nothing, if the new level is wanted; set a budget if it is not.",
         )
 
-    def _finding(self, scope: Scope, spent: int, baseline: Baseline, whose: str) -> Finding:
+    def _finding(self, scope: Scope, spent: int, baseline: Baseline, whose: str, words: str = "this hour") -> Finding:
         median = baseline.median_x2 // 2 if baseline.median_x2 % 2 == 0 else baseline.median_x2 / 2
         if whose == "parent" and scope.parent is not None:
             median = median * scope.total_nanousd // max(1, scope.parent.total_nanousd)
         ratio = round(spent / median, 2) if median else None
-        who = "/".join(scope.values)
+        usual = f", {ratio:,.3g} times the usual {format_usd(int(median))}" if ratio else ""
+        who = " / ".join(scope.values)
         return Finding(
             level=1.0,
             severity=self.settings.severity,
@@ -140,9 +142,6 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
                 "mad_nanousd": baseline.mad_nanousd,
                 "baseline_of": whose,
             },
-            summary=(
-                f"{who} has spent {format_usd(spent)} this hour, {ratio} x the {format_usd(int(median))} of its "
-                f"median active hour in the last 7 days"
-            ),
+            summary=f"{who} has spent {format_usd(spent)} {words}{usual}",
             next_action="Look at the top runs; mark it as planned if somebody meant it.",
         )

@@ -43,7 +43,7 @@ class Repeat(SequenceDetector[RepeatSettings]):
             count,
             self.settings.page_at,
             f"Tool {call.tool} was called {count} times in a row with the same arguments{outcome}.",
-            "Stop the run. If this tool only waits for something, list it under `pollers` of this rule.",
+            "Stop it if it still runs. If this tool only waits for something, list it under `pollers` of this rule.",
             _evidence(trail, call, verified=verified),
         )
 

@@ -45,7 +45,7 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
         }
         if 0 < self.settings.page_at <= sure:
             summary = f"The same call to {call.model} was sent {sure} times in a row, and every attempt is charged."
-            advice = "Stop the run, and look at why its answers are not accepted: errors, time-outs or a failing check."
+            advice = "Stop it if it still runs; find out why its answers are not accepted."
             return page(self.settings, sure, self.settings.page_at, summary, advice, evidence)
         summary = f"What looks like the same call to {call.model} was sent {count} times in a row."
         advice = "Look at the run's retry settings; it pages if attempts go on."

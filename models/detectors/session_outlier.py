@@ -68,6 +68,7 @@ class SessionOutlier(UnitDetector[SessionOutlierSettings]):
         unit.tell(self.rule, 1.0)
         median = cohort.recent.median_x2() // 2
         ratio = round(unit.cost_nanousd / median, 2) if median else None
+        usual = f", {ratio:,.3g} times the usual {format_usd(median)}" if ratio else ""
         yield Finding(
             level=1.0,
             severity=self.settings.severity,
@@ -84,9 +85,6 @@ class SessionOutlier(UnitDetector[SessionOutlierSettings]):
                 "log_mad": round(cohort.recent.log_mad(), 4),
                 "calls": unit.calls,
             },
-            summary=(
-                f"{self.per} {unit.unit_id} has cost {format_usd(unit.cost_nanousd)}, {ratio} x the "
-                f"{format_usd(median)} that {cohort.workflow} usually costs"
-            ),
+            summary=f"The {self.per} has cost {format_usd(unit.cost_nanousd)}{usual}",
             next_action="Look at what it is doing that others do not; stop it if it is stuck.",
         )

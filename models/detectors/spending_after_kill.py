@@ -7,6 +7,7 @@ from pydantic import Field
 from models.brake import Brake
 from models.detectors.base import BrakeDetector, register
 from models.finding import Finding
+from schemas.duration import format_duration
 from schemas.money import format_usd
 from schemas.policy import RuleSettings
 from schemas.usage import LlmCall, ToolCall
@@ -32,20 +33,20 @@ class SpendingAfterKill(BrakeDetector[SpendingAfterKillSettings]):
         began_ms = min(_began_ms(call), now_ms)  # its own clock may run ahead
         if began_ms <= brake.issued_ms + self.settings.grace_seconds * 1000:
             return None
-        since_s = (began_ms - brake.issued_ms) // 1000
+        since_ms = began_ms - brake.issued_ms
         return self._finding(
             brake,
             overshoot_nanousd,
-            f"{brake.target_type} {brake.target_id} was killed {since_s} s ago and still makes calls: "
+            f"The {_what(brake)} was killed {format_duration(since_ms)} ago and still makes calls: "
             f"{format_usd(overshoot_nanousd)} spent since",
         )
 
     def unanswered(self, brake: Brake, overshoot_nanousd: int) -> Finding | None:
-        waited_s = (brake.deadline_ms - brake.issued_ms) // 1000
+        waited_ms = brake.deadline_ms - brake.issued_ms
         return self._finding(
             brake,
             overshoot_nanousd,
-            f"nobody acknowledged the kill of {brake.target_type} {brake.target_id} within {waited_s} s: "
+            f"Nobody acknowledged the kill of the {_what(brake)} within {format_duration(waited_ms)}: "
             f"{format_usd(overshoot_nanousd)} spent since",
         )
 
@@ -64,6 +65,10 @@ class SpendingAfterKill(BrakeDetector[SpendingAfterKillSettings]):
             summary=summary,
             next_action="Stop it by hand, or revoke its model key; then find out why its guard did not act.",
         )
+
+
+def _what(brake: Brake) -> str:
+    return brake.target_type.replace("_", " ")
 
 
 def _began_ms(call: LlmCall | ToolCall) -> int:

@@ -33,6 +33,7 @@ from streams.settings import Settings
 from streams.state_reader import StateReader
 from streams.telling.committed import CommittedApp
 from streams.telling.metrics import TellingMetrics
+from streams.telling.progress import Progress
 from streams.telling.senders import open_senders
 from streams.telling.speaking import Speaker
 from streams.telling.teller import RoutingChanged, Stimulus, Teller
@@ -59,7 +60,9 @@ class Telling:
         self._tellers: dict[int, Teller] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
         self._admin = AdminClient(settings.kafka() | {"log_level": 0})
-        self._seen: object = None
+        for topic in (self._alerts, settings.topic("operator.v1")):
+            metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
+        self._progress = Progress()
         self._dropped: dict[tuple[int, str], int] = {}
         self.beat_ms = clock.monotonic_ms()
         """When this process last showed that it works, or that there is nothing to do."""
@@ -79,6 +82,7 @@ class Telling:
         self._lanes.hold(held=True)
         await self._speaker.wait(HAND_OVER_S)
         before = self._speaker
+        self._metrics.gone(set(self._lanes) - routing.all_receivers.keys())
         self._routing, self._lanes = routing, Lanes(routing.all_receivers)
         self._speaker = Speaker(senders, self._metrics, self._crash)
         for teller in self._tellers.values():
@@ -98,11 +102,9 @@ class Telling:
         lag = await self._lag()
         for number, behind in lag.items():
             self._metrics.lag.labels(number).set(behind)
-        seen = (sorted(lag.items()), [(number, teller.handled) for number, teller in self._tellers.items()])
-        idle = not any(lag.values()) and not any(teller.waiting for teller in self._tellers.values())
-        if idle or seen != self._seen:
+        tellers = self._tellers.values()
+        if self._progress.is_made(lag, sum(each.waiting for each in tellers), sum(each.handled for each in tellers)):
             self._alive()
-        self._seen = seen
 
     async def hand_over(self) -> None:
         """Let go of all partitions: begin nothing new, wait for what is under way, let the log say how far it came."""

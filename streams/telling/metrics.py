@@ -76,3 +76,11 @@ class TellingMetrics:
             self.oldest.labels(receiver).set(max((part.oldest_due_s for part in parts), default=0))
             self.overdue_pages.labels(receiver).set(sum(part.due_pages for part in parts))
             self.circuit_open.labels(receiver).set(is_broken)
+            for counter in (self.sent, self.dropped):
+                counter.labels(receiver)  # a series that begins with its first event hides that one from a rate
+
+    def gone(self, receivers: Iterable[str]) -> None:
+        """The policy names these receivers no more: what was true of them last is not true for ever."""
+        for receiver in receivers:
+            for gauge in (self.owed, self.oldest, self.overdue_pages, self.circuit_open):
+                gauge.remove(receiver)

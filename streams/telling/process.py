@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from models.policy import Policy
 from schemas.errors import SettingsError
@@ -14,8 +15,10 @@ from streams.crash_points import VARIABLE, CrashPoints
 from streams.kafka_admin import partition_count
 from streams.logs import fields, start_logging
 from streams.metrics import serve
+from streams.order_writer import OrderWriter
 from streams.policies import Policies
 from streams.settings import Settings, read_settings, unknown_variables
+from streams.slack_actions import ActionServer
 from streams.slots import claim_slot
 from streams.telling.app import LOOK_EVERY_S, Telling
 from streams.telling.metrics import TellingMetrics
@@ -58,11 +61,17 @@ async def _run(settings: Settings, policies: Policies, metrics: TellingMetrics) 
     log.info("alerting started", extra=fields(policy_version=policy.version, receivers=list(policy.routing.receivers)))
     try:
         with Watchdog(lambda: telling.beat_ms, STALLED_MS):
-            return await _serve(telling, policies, policy.routing, end)
+            async with _buttons(settings):
+                return await _serve(telling, policies, policy.routing, end)
     finally:
         if stop_serving is not None:
             stop_serving()
         log.info("alerting stopped")
+
+
+def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
+    """The endpoint for Slack's buttons, if the settings want one. It alone needs the right to give orders."""
+    return ActionServer(settings, OrderWriter(settings).publish) if settings.actions_port else nullcontext()
 
 
 async def _serve(telling: Telling, policies: Policies, routing: Routing, end: asyncio.Event) -> int:

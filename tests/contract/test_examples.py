@@ -84,7 +84,7 @@ def test_every_type_has_an_example_with_as_little_and_as_much_as_it_can_say(
 
 
 def test_every_operator_message_has_an_example() -> None:
-    """All four things that people can order are shown."""
+    """All that people can order is shown."""
     shown = {example.value["type"] for example in examples("operator.v1")}
     assert shown == {kind.__struct_config__.tag for kind in get_args(OperatorMessage)}
 

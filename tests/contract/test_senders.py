@@ -384,7 +384,7 @@ def test_an_incident_is_one_message_that_is_edited() -> None:
     assert {one.json["channel"] for one in later} == {"C0CHANNEL"}
     edits, replies = later[::2], later[1::2]
     assert {one.json["ts"] for one in edits} == {one.json["thread_ts"] for one in replies} == {"1767280000.000001"}
-    assert "RESOLVED" in edits[-1].json["text"]
+    assert edits[-1].json["text"].startswith("🟢 Resolved: ")
 
 
 def test_an_edit_may_be_repeated() -> None:
@@ -482,11 +482,20 @@ def test_a_secret_that_signs_nothing_is_refused(secret: str) -> None:
         WebhookSender("http://127.0.0.1/", secret)
 
 
+def test_a_terminal_of_few_characters_is_told_all_the_same() -> None:
+    """What it cannot show is replaced, and the amounts and names are not lost with it."""
+    written = io.BytesIO()
+    terminal = io.TextIOWrapper(written, "ascii")
+    asyncio.run(ConsoleSender(terminal).send("d1", notice(owner="Zoë")))
+    assert b"$41.00 of $50.00" in written.getvalue()
+    assert b"owner Zo?" in written.getvalue()
+
+
 def test_the_console_prints_and_says_when_it_cannot() -> None:
     """The text is written without colour where there is no terminal; a closed stream is a failure that is final."""
     out = io.StringIO()
     asyncio.run(ConsoleSender(out).send("d1", notice()))
-    assert out.getvalue().startswith("CRITICAL · daily-budget · acme\n")
+    assert out.getvalue().startswith("CRITICAL  acme / search-agent: team search has spent 80 % of its daily budget\n")
     assert "\033" not in out.getvalue()
     out.close()
     outcome, _ = asyncio.run(outcome_of(ConsoleSender(out).send("d1", notice())))

@@ -88,10 +88,12 @@ def test_more_copies_are_demanded_the_more_there_are(spec: TopicSpec) -> None:
     assert spec.broker_config(3)["unclean.leader.election.enable"] == "false"
 
 
-def test_the_inputs_and_the_changelog_of_a_worker_are_co_partitioned() -> None:
-    """State of partition i is made from partition i of both inputs, so the three have the same number."""
+def test_what_one_process_reads_side_by_side_is_co_partitioned() -> None:
+    """State of partition i is made from partition i of both inputs; what is told of it, from partition i of alerts and
+    orders, and remembered in partition i of deliveries: so all have the same number.
+    """
     group = {name for name, spec in TOPICS.items() if spec.partition_group == "tenant"}
-    assert group == {"usage.v1", "operator.v1", "state.v1"}
+    assert group == {"usage.v1", "operator.v1", "state.v1", "alerts.v1", "deliveries.v1"}
     assert len({TOPICS[name].partition_count(12) for name in group}) == 1
 
 

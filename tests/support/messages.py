@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from schemas.control import Target
-from schemas.operator import Acknowledge, LimitException, OperatorMessage, Resume
+from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume, Verdict
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 USD = 10**9
@@ -70,6 +70,11 @@ def limit_exception(
 def acknowledge(ts_ms: int, incident_id: str, tenant_id: str = "acme") -> OperatorMessage:
     """Somebody has seen an incident."""
     return Acknowledge(**_order(ts_ms, tenant_id), incident_id=incident_id)
+
+
+def feedback(ts_ms: int, incident_id: str, verdict: Verdict, tenant_id: str = "acme") -> OperatorMessage:
+    """What somebody makes of an incident."""
+    return Feedback(**_order(ts_ms, tenant_id), incident_id=incident_id, verdict=verdict)
 
 
 def _message(ts_ms: int, defaults: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,14 @@ HOSTILE = {
     "zero width": "a\u200bb\u200dc\ufeffd\u2060e\u00adf\u3164g\u2800h",
     "control": "a\x1b[2J\x07\x00b\rc\nINFO forged line\td\x9b31m\u2028e\u0085f",
     "marks": "Z" + "\u0336\u0301\u0489" * 200,
+    "selectors": "run\ufe0f\ufe01\U000e0101\u180b-7",
+    "tags": "run\U000e0041\U000e0042-7",
+    "emoji codes": ":rotating_light: :white_check_mark: resolved :+1:",
+    "entities": "&lt;!channel&gt; &amp;lt; &#60;!here&#62; &quot;",
+    "json": '","run_id":"other"}],"blocks":[{"type":"divider"}] \\u0022 \\n',
+    "html": "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    "lines": "a\n" * 300 + "CRITICAL  forged\r\nINFO forged",
+    "backticks": "```code``` `x` ''",
     "half a pair": "a\ud800b",
     "blank": " \u00a0\u3000 ",
     "nothing": "",
@@ -55,6 +63,7 @@ def alert(**changes: Any) -> Alert:
         ts_ms=1_767_280_000_000,
         cause_event_id="e1",
         policy_version="p1",
+        attribution={"workflow": "search-agent", "environment": "prod"},
     )
     return msgspec.structs.replace(base, **changes)
 

@@ -38,7 +38,7 @@ SHORT = {
     "run": "run_id", "tenant": "tenant_id", "session": "session_id", "root": "root_run_id", "parent": "parent_run_id",
     "args": "args_hash", "result": "result_hash", "prompt": "prompt_hash",
 }  # fmt: skip
-OPERATOR = {"resume", "exception", "acknowledge"}
+OPERATOR = {"resume", "exception", "acknowledge", "feedback"}
 
 Fields = dict[str, Any]
 
@@ -190,12 +190,20 @@ def _operator(kind: str, ts_ms: int, fields: Fields, played: Played) -> Any:
             target_type, target_id = fields["target"].split("/", 1)
             return messages.resume(ts_ms, target_type, target_id, tenant_id)
         case "acknowledge":
-            incident_id = [alert for alert in played.alerts() if alert.rule == fields["rule"]][-1].incident_id
-            return messages.acknowledge(ts_ms, incident_id, tenant_id)
+            return messages.acknowledge(ts_ms, _incident(fields, played), tenant_id)
+        case "feedback":
+            return messages.feedback(ts_ms, _incident(fields, played), fields["verdict"], tenant_id)
         case _:
             limit_nanousd = int(Decimal(fields["usd"]) * USD)
             until_ms = ts_ms + _span_ms(fields["lasts"])
             return messages.limit_exception(ts_ms, fields["rule"], fields["scope"], limit_nanousd, until_ms, tenant_id)
+
+
+def _incident(fields: Fields, played: Played) -> str:
+    """The rule's latest incident, or that of the alert with the number `alert`, from 0."""
+    if "alert" in fields:
+        return played.alerts()[fields["alert"]].incident_id
+    return [alert for alert in played.alerts() if alert.rule == fields["rule"]][-1].incident_id
 
 
 def _target(command: Command) -> str:

@@ -10,7 +10,6 @@ from alerting.log import Log
 from alerting.notice import Receipt
 from alerting.pipeline import Pipeline
 from schemas.alert import Alert, AlertState
-from schemas.control import Command
 from schemas.operator import OperatorMessage
 from schemas.policy import Severity
 from schemas.routing import parse_routing
@@ -65,10 +64,6 @@ class World:
     def operator(self, message: OperatorMessage) -> None:
         """Hand in an order."""
         self._perform(self.pipeline.operator(message, self.now_ms))
-
-    def command(self, command: Command) -> None:
-        """Show it a command to a run."""
-        self._perform(self.pipeline.command(command, self.now_ms))
 
     def until(self, at_ms: int) -> None:
         """Let time pass, waking the pipeline when it asked for it."""

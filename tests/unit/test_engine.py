@@ -155,6 +155,35 @@ def test_an_ordered_exception_survives_a_restart_and_ends_on_time() -> None:
     assert [(alert.ts_ms, alert.limit) for alert in found] == [(until_ms, 10 * USD)]
 
 
+def commands(engine: Engine, stimuli: Iterable[Stimulus]) -> list[str]:
+    """The actions that these lead to."""
+    return [effect.value.action for effect in replay(engine, stimuli) if isinstance(effect.value, Command)]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_an_order_counts_once(*, restarts: bool) -> None:
+    """A resume that is sent again, by a retry or by somebody who copied it, does not lift the kill that came after."""
+    policy = read_policy_toml(RUN_CAP + RUN_CAP.replace("run-cost", "more").replace("limit_usd = 5", "limit_usd = 9"))
+    engine = Engine(policy)
+    assert commands(engine, seen(messages.llm_call(NINE_MS, usd=5))) == ["kill"]
+    resume = messages.resume(NINE_MS + SECOND_MS, "run", "run-1")
+    assert commands(engine, [OperatorSeen(resume, NINE_MS + SECOND_MS)]) == ["resume"]
+    assert commands(engine, seen(messages.llm_call(NINE_MS + 2 * SECOND_MS, usd=5))) == ["kill"]
+    if restarts:
+        engine = restarted(engine, policy)
+    assert commands(engine, [OperatorSeen(resume, NINE_MS + 3 * SECOND_MS)]) == []
+    again = messages.resume(NINE_MS + 4 * SECOND_MS, "run", "run-1")
+    assert commands(engine, [OperatorSeen(again, NINE_MS + 4 * SECOND_MS)]) == ["resume"]
+
+
+def test_an_event_cannot_pass_for_an_order() -> None:
+    """Whoever reports usage under an order's id does not keep the order from being obeyed."""
+    engine = Engine(read_policy_toml(RUN_CAP))
+    order = messages.resume(NINE_MS + 1, "run", "run-1")
+    replay(engine, seen(messages.llm_call(NINE_MS, usd=5, event_id=order.message_id)))
+    assert commands(engine, [OperatorSeen(order, NINE_MS + 1)]) == ["resume"]
+
+
 def test_beyond_the_limit_of_live_runs_spend_still_counts() -> None:
     """Made-up run ids cost their tenant's budget all the same, take no memory, and somebody is told."""
     engine = Engine(read_policy_toml("max_live_runs_per_tenant = 5\n" + HOURLY_BUDGET))

@@ -7,7 +7,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from models.median import HOUR_MS, KEPT_MS, MAX_NANOUSD, RUNS_KEPT, WINDOW_MS, Baseline, HourlyHistory, RecentCosts
+from models.median import (
+    BREACH,
+    HOUR_MS,
+    KEPT_MS,
+    MAX_NANOUSD,
+    NORMAL,
+    PLANNED,
+    RUNS_KEPT,
+    WINDOW_MS,
+    Baseline,
+    HourlyHistory,
+    RecentCosts,
+)
 
 NOW_MS = 490_000 * HOUR_MS
 
@@ -94,6 +106,21 @@ def test_late_spend_keeps_the_breach() -> None:
     assert history.breach_streak() == 1
     assert history.add_late(NOW_MS - HOUR_MS, 3) == 3
     assert (history.breach_streak(), history.baseline(NOW_MS)) == (0, Baseline(6, 1, 0))
+
+
+@pytest.mark.parametrize("first", [NORMAL, BREACH])
+def test_a_planned_hour_counts_neither_way(first: int) -> None:
+    """It is out of the baseline and ends a streak, stays so whatever is found or added later, and survives the row."""
+    history = HourlyHistory()
+    for ago, mark in ((3, NORMAL), (2, first), (1, BREACH)):
+        history.close(NOW_MS - ago * HOUR_MS, 10 - ago, mark)
+    history.mark(NOW_MS - 2 * HOUR_MS, PLANNED)
+    history.mark(NOW_MS - 2 * HOUR_MS, BREACH)
+    history.add_late(NOW_MS - 2 * HOUR_MS, 5)
+    restored = HourlyHistory.from_bytes(history.to_bytes())
+    assert (restored.breach_streak(), restored.baseline(NOW_MS)) == (1, Baseline(14, 1, 0))
+    history.mark(NOW_MS - 5 * HOUR_MS, PLANNED)
+    assert len(history) == 3, "an idle hour needs no mark"
 
 
 def test_idle_hours_leave_no_trace() -> None:

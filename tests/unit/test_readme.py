@@ -8,7 +8,10 @@ import pytest
 from models.policy import read_policy_toml
 from models.readme_table import with_table
 from streams.embedded import EmbeddedBroker
+from tests.support.words import order
 
+VERBS = {"silence", "snooze", "ack", "exception", "resume", "feedback"}
+NOW_MS = 1_795_392_000_000
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -32,9 +35,21 @@ def test_table_of_detectors_is_current() -> None:
 
 
 def test_policy_example_is_valid() -> None:
-    """The policy in the README is accepted as it stands."""
-    (example,) = blocks("toml")
-    assert {"tenant-hourly", "run-cost", "hourly-5x", "same-call-again"} <= set(read_policy_toml(example).rules)
+    """The policy in the README is accepted as it stands: its rules, and beside them its receivers and routes."""
+    rules, routing = blocks("toml")
+    policy = read_policy_toml(rules + routing)
+    assert {"tenant-hourly", "run-cost", "hourly-5x", "same-call-again"} <= set(policy.rules)
+    assert set(policy.routing.receivers) == {"oncall", "team"}
+
+
+def test_orders_can_be_typed_as_shown() -> None:
+    """Every order in the README is understood as it stands; the one that lists them is no order."""
+    section = README.read_text(encoding="utf-8").partition("## Tell it what you know")[2].partition("\n## ")[0]
+    lines = re.findall(r"^python -m streams (\w+ +[^#\n]*)", section, re.MULTILINE)
+    assert {line.split()[0] for line in lines} == {*VERBS, "orders"}
+    for line in lines:
+        if not line.startswith("orders"):
+            order(line, "ana", NOW_MS)
 
 
 def test_python_examples_run(broker: EmbeddedBroker) -> None:

@@ -163,11 +163,13 @@ def _answer(command: Command, at_ms: int) -> Any:
 
 def _order(draw: Random, commands: list[Command], alerts: list[Alert], at_ms: int) -> Any:
     command, alert = draw.choice(commands), draw.choice(alerts)
-    match draw.randrange(3):
+    match draw.randrange(4):
         case 0:
             return messages.resume(at_ms, command.target.type, command.target.id, command.tenant_id)
         case 1:
             return messages.acknowledge(at_ms, alert.incident_id, alert.tenant_id)
+        case 2:
+            return messages.feedback(at_ms, alert.incident_id, draw.choice(("noise", "planned")), alert.tenant_id)
         case _:
             until_ms = at_ms + draw.randrange(HOUR_MS)
             return messages.limit_exception(
@@ -292,15 +294,19 @@ def test_batches_change_nothing(make: Any, size: int) -> None:
 
 @each_case
 def test_duplicates_change_nothing(make: Any) -> None:
-    """Every tenth message delivered twice counts once."""
+    """Every tenth message delivered twice counts once, and so does every order."""
     case = make()
     twice = [
         copy
         for number, stimulus in enumerate(case.stimuli)
-        for copy in ([stimulus, stimulus] if number % 10 == 0 and isinstance(stimulus, UsageSeen) else [stimulus])
+        for copy in ([stimulus, stimulus] if _comes_twice(number, stimulus) else [stimulus])
     ]
     expected, actual = straight(case), straight(Case(case.policy, twice))
     assert expected == actual, first_difference(expected, actual)
+
+
+def _comes_twice(number: int, stimulus: Stimulus) -> bool:
+    return isinstance(stimulus, OperatorSeen) or (isinstance(stimulus, UsageSeen) and number % 10 == 0)
 
 
 @each_case

@@ -18,6 +18,7 @@ EXAMPLE = Path(__file__).parents[2] / "infra" / "policies" / "routing.toml"
         ("severity=error", "ops, oncall".replace(" ", ""), 0),
         ("severity=warning,workflow=coding-agent", "coding", 0),
         ("severity=info", "ops", 0),
+        ("severity=info,detector=watchdog", "outside", 0),
         ("severity=warning,workflow=coding-agent", "ops", 1),
     ],
 )

@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 
 from alerting.dedup import News, news
+from alerting.hours import next_opening_ms
 from alerting.lanes import BREAKS_AFTER, FIRST_BREAK_MS, Lane
-from alerting.muting import muted, next_opening_ms
+from alerting.muting import muted
 from alerting.orders import Orders
 from alerting.retry import FIRST_MS, MOST_MS, retry_at_ms
 from alerting.standing import Standing
 from schemas.alert import Alert
-from schemas.control import Command, Target
+from schemas.control import Target
+from schemas.operator import Acknowledge, Feedback, Resume, Verdict
 from schemas.policy import epoch_ms
 from schemas.routing import OfficeHours, Quiet, Receiver
 from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, World, alert
@@ -113,27 +115,113 @@ def test_what_was_covered_is_told_when_the_cover_is_gone() -> None:
     assert [send.notice.alert.incident_id for send in world.messages()] == ["parent", "parent", "child"]
 
 
-def command(action: Any, run_id: str) -> Command:
-    return Command(
-        command_id="c", action=action, tenant_id="acme", target=Target("run", run_id), reason="", rule="",
-        incident_id="", issued_ms=NOON_MS, expires_ms=0, seq=1, cause_event_id=None, cause_ts_ms=NOON_MS,
-    )  # fmt: skip
+RUN = {"tenant_id": "acme", "workflow": "docs"}
 
 
-def test_a_killed_run_does_not_warn() -> None:
-    """Its warnings are muted, also after a restart; its pages are not; a resumed run warns again."""
+def of_run(incident: str, level: float, at_ms: int, *, killed: bool = False, **more: Any) -> Alert:
+    """An alert of run `r`, as the engine sends it while a kill stands on the run, or none."""
+    return alert(incident, level, at_ms=at_ms, run_id="r", scope=RUN, command="kill" if killed else None, **more)
+
+
+def resume(at_ms: int, target: Target) -> Resume:
+    return Resume(message_id="o", ts_ms=at_ms, tenant_id="acme", who="ana", why="wanted", target=target)
+
+
+def heard(world: World) -> list[str]:
+    """Incidents that somebody was told of, in order."""
+    return [send.notice.alert.incident_id for send in world.messages()]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_killed_run_does_not_warn(*, restarts: bool) -> None:
+    """Once any alert says that a kill stands, its run's warnings are muted, those still owed too, over restarts. The
+    kill itself is told whatever its severity, and so is what pages. Other runs, and sessions, warn on.
+    """
     world = World({})
-    world.command(command("kill", "r"))
-    world.restart()
-    world.alert(alert("w", 0.8, run_id="r"))
-    world.alert(alert("p", 1.0, run_id="r", state="open", at_ms=NOON_MS + MINUTE_MS))
+
+    def happens(one: Alert) -> None:
+        world.alert(one)
+        if restarts:
+            world.restart()
+
+    happens(of_run("before", 0.8, NOON_MS))
+    happens(of_run("kill", 1.0, NOON_MS + 10_000, killed=True, severity="warning"))
+    happens(of_run("after", 0.8, NOON_MS + 20_000, killed=True))
+    happens(of_run("before", 0.8, NOON_MS + 25_000, killed=True, state="reminder"))
+    happens(alert("session", 0.8, at_ms=NOON_MS + 40_000, command="kill"))
+    happens(alert("other", 0.8, at_ms=NOON_MS + 40_000, run_id="q"))
     world.after(HOUR_MS)
-    assert [send.notice.alert.incident_id for send in world.messages()] == ["p"]
-    world.command(command("resume", "r"))
-    world.alert(alert("p", 1.0, run_id="r", state="resolved", at_ms=world.now_ms))
-    world.alert(alert("v", 0.8, run_id="r", at_ms=world.now_ms))
+    happens(of_run("page", 0.5, NOON_MS + 2 * HOUR_MS, killed=True, severity="error"))
     world.after(HOUR_MS)
-    assert world.messages()[-1].notice.alert.incident_id == "v"
+    told = {each.incident_id for send in world.messages() for each in send.notice.alerts}
+    assert told == {"kill", "session", "other", "page"}
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(
+    ("lifts", "told"),
+    [
+        (of_run("else", 0.8, NOON_MS + 2_000, state="resolved"), ["owed"]),
+        (of_run("else", 0.8, NOON_MS + 2_000, killed=True, state="resolved"), []),
+        (of_run("else", 0.8, NOON_MS - 1, state="resolved"), []),
+        (resume(NOON_MS + 2_000, Target("run", "r")), ["owed"]),
+        (resume(NOON_MS - 1, Target("run", "r")), []),
+        (resume(NOON_MS + 2_000, Target("run", "q")), []),
+        (resume(NOON_MS + 2_000, Target("session", "r")), []),
+    ],
+)
+def test_what_lifts_the_mute_of_a_killed_run(lifts: Alert | Resume, told: list[str], *, restarts: bool) -> None:
+    """A later alert of the run without the kill, or an operator's resume of the run ordered after it; nothing older,
+    and nothing about another. So it is after a restart as well, when all that is known comes from the log.
+    """
+    world = World({})
+    world.alert(of_run("seen", 0.8, NOON_MS, killed=True, state="resolved"))
+    if isinstance(lifts, Resume):
+        world.operator(lifts)
+    else:
+        world.alert(lifts)
+    world.alert(of_run("owed", 0.8, NOON_MS - HOUR_MS))
+    if restarts:
+        world.restart()
+    world.after(HOUR_MS)
+    assert heard(world) == told
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(
+    ("verdict", "told"),
+    [("useful", ["open", "reminder", "resolved"]), ("noise", ["open", "resolved"]), ("planned", ["open", "resolved"])],
+)
+def test_feedback_ends_reminders(verdict: Verdict, told: list[str], *, restarts: bool) -> None:
+    """Nobody is reminded of what was called noise or planned, also after a restart; the end is told all the same."""
+    world = World({})
+    world.alert(alert())
+    world.operator(
+        Feedback(
+            message_id="f", ts_ms=world.now_ms, tenant_id="acme", who="ana", why="w", incident_id="i", verdict=verdict
+        )
+    )
+    if restarts:
+        world.restart()
+    world.alert(alert(state="reminder", at_ms=NOON_MS + 5 * HOUR_MS))
+    world.alert(alert(state="resolved", at_ms=NOON_MS + 6 * HOUR_MS))
+    assert [state for _, state, _ in world.told()] == told
+
+
+def test_an_acknowledgement_outlasts_the_log_of_what_was_said() -> None:
+    """A month's budget that somebody acts on is not reminded of weeks later, however often the process restarts."""
+    world = World({})
+    world.alert(alert())
+    order = Acknowledge(message_id="a", ts_ms=NOON_MS, tenant_id="acme", who="ana", why="on it", incident_id="i")
+    world.operator(order)
+    for day in range(1, 30):
+        world.alert(alert("tick", 0.5, at_ms=NOON_MS + day * 24 * HOUR_MS))
+        world.restart()
+    world.alert(alert(state="reminder", at_ms=world.now_ms))
+    world.after(HOUR_MS)
+    assert "reminder" not in [state for _, state, _ in world.told()]
+    world.alert(alert("tick", 0.5, at_ms=NOON_MS + 60 * 24 * HOUR_MS))
+    assert not [key for key in world.store if key.startswith("operator/")], "in the end the log forgets orders"
 
 
 HOURS = OfficeHours.model_validate({"from": time(8), "to": time(18), "timezone": "Europe/Berlin"})
@@ -177,16 +265,6 @@ def test_planned_activity_is_not_told() -> None:
     assert [send.notice.alert.incident_id for send in world.messages()] == ["other"]
     world.after(2 * HOUR_MS)
     assert len(world.messages()) == 2
-
-
-def test_the_watchdog_always_speaks() -> None:
-    """The dead-man's switch goes through the whole pipe and is never muted or gathered."""
-    world = World(
-        {"quiet": {"planned": [{"from": "2026-01-01T00:00:00Z", "until": "2027-01-01T00:00:00Z", "why": "x"}]}}
-    )
-    for minute in range(10):
-        world.alert(alert(f"beat{minute}", 0.5, detector="watchdog", at_ms=NOON_MS + minute * MINUTE_MS))
-    assert world.told() == [("watchdog", "open", 0.5)] * 10
 
 
 @pytest.mark.parametrize("attempt", range(1, 20))

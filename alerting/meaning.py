@@ -1,0 +1,51 @@
+"""What an operator's order means, in a sentence for people. Its names are foreign text, made harmless."""
+
+from collections.abc import Mapping
+
+from alerting.figures import clock
+from alerting.foreign import clean, name
+from schemas.control import Target
+from schemas.money import format_usd
+from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume, Silence, Verdict
+
+_VERDICTS: dict[Verdict, str] = {
+    "useful": "was worth telling: the weekly review counts it",
+    "noise": "is noise: nobody is reminded of it, and the weekly review counts it",
+    "planned": "was planned: nobody is reminded of it, and its hour is no part of what is normal",
+}
+_TARGETS = {"run": "Run", "session": "Session", "run_tree": "Run tree", "workflow": "Workflow", "tenant": "Tenant"}
+
+
+def meaning(order: OperatorMessage) -> str:
+    """What an order changes, and until when."""
+    tenant = name(order.tenant_id)
+    match order:
+        case Silence(match=match, until_ms=until_ms):
+            return f"Nobody is told of {_matched(tenant, match)} until {clock(until_ms)}."
+        case Acknowledge(incident_id=incident_id):
+            return f"Incident {name(incident_id)} of {tenant} is in hand: nobody is reminded of it any more."
+        case Feedback(incident_id=incident_id, verdict=verdict):
+            return f"Incident {name(incident_id)} of {tenant} {_VERDICTS[verdict]}."
+        case LimitException(rule=rule, scope=scope, limit_nanousd=limit_nanousd, until_ms=until_ms):
+            limit = format_usd(limit_nanousd)
+            return f"The budget {name(rule)} of {name(scope)} is {limit} until {clock(until_ms)}."
+        case Resume(target=target):
+            return f"{_target(target)} of {tenant} may go on, and spend again."
+
+
+def author(order: OperatorMessage) -> str:
+    """Who gave an order, and why."""
+    return f"{clean(order.who)}: {clean(order.why, 240)}"
+
+
+def _target(target: Target) -> str:
+    return f"{_TARGETS[target.type]} {name(target.id)}"
+
+
+def _matched(tenant: str, match: Mapping[str, str]) -> str:
+    if match.keys() == {"incident_id"}:
+        return f"incident {name(match['incident_id'])} of {tenant}"
+    if not match:
+        return f"any alert of {tenant}"
+    labels = " and ".join(f"{name(label, 60)} {name(value)}" for label, value in sorted(match.items()))
+    return f"alerts of {tenant} whose {labels}"

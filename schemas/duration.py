@@ -1,0 +1,24 @@
+"""Durations for people, in the two largest units that matter."""
+
+_UNITS_MS = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
+
+
+def format_duration(ms: int) -> str:
+    """A duration in milliseconds: tenths of a second below ten seconds, else its two largest units.
+
+    >>> [format_duration(ms) for ms in (16, 1_240, 43_900, 2_220_000, 6_030_000, 180_000_000)]
+    ['16 ms', '1.2 s', '43 s', '37 min', '1 h 40 min', '2 d 2 h']
+    """
+    if ms < 0:
+        return f"-{format_duration(-ms)}"
+    if ms < 1_000:
+        return f"{ms} ms"
+    if ms < 10_000:
+        return f"{ms // 100 / 10:g} s"
+    parts: list[tuple[int, str]] = []
+    rest = ms
+    for unit, size in _UNITS_MS:
+        count, rest = divmod(rest, size)
+        if count or parts:
+            parts.append((count, unit))
+    return " ".join(f"{count:,} {unit}" for count, unit in parts[:2] if count)

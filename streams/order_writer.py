@@ -1,0 +1,89 @@
+"""Writing operators' orders to operator.v1: signed, into the partition of their tenant, acknowledged by the broker."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.codec import encode
+from schemas.errors import BrokerError, SettingsError
+from schemas.operator import OperatorMessage
+from schemas.signing import operator_headers
+from streams.settings import Settings
+
+WRITE_TIMEOUT_S = 10.0
+PATIENCE_S = 2.0
+"""How much longer than its own time-out the client may take to say so."""
+THREADS = 4
+"""Of our own, so that orders which wait for a broker keep nobody else from working."""
+
+
+class OrderWriter:
+    """Signs orders and writes them, one at a time or several at once.
+
+    Raises:
+        SettingsError: there is no key to sign with.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._key = operator_key(settings)
+        self._topic = settings.topic("operator.v1")
+        self._bootstrap = settings.kafka_bootstrap
+        self._threads = ThreadPoolExecutor(THREADS, "orders")
+        self._producer = Producer(
+            settings.kafka()
+            | {
+                "acks": "all",
+                "enable.idempotence": True,
+                "delivery.timeout.ms": int(WRITE_TIMEOUT_S * 1000),
+                "partitioner": "murmur2_random",  # as clients in Java have it, so that a key has one home
+                "log_level": 0,  # failures come back as errors with a sentence
+            }
+        )
+
+    def write(self, order: OperatorMessage) -> None:
+        """Return when the broker has the order.
+
+        Raises:
+            BrokerError: it has not said so in time. Whether it has the order is unknown then.
+        """
+        value = encode(order)
+        outcome: list[KafkaError | None] = []
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            outcome.append(error)
+
+        try:
+            self._producer.produce(
+                self._topic,
+                value,
+                order.tenant_id.encode(),
+                headers=list(operator_headers(order.tenant_id, value, self._key)),
+                on_delivery=delivered,
+            )
+            self._producer.flush(WRITE_TIMEOUT_S + PATIENCE_S)
+        except (KafkaException, BufferError) as refused:
+            raise BrokerError(f"the order was not written: {refused}") from None
+        error = outcome[0] if outcome else None
+        if error is not None or not outcome:
+            raise BrokerError(self._failure(order, error))
+
+    async def publish(self, order: OperatorMessage) -> None:
+        """`write`, without holding up the event loop."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self.write, order)
+
+    def _failure(self, order: OperatorMessage, error: KafkaError | None) -> str:
+        said = error.str() if error is not None else "no answer in time"
+        return (
+            f"{self._bootstrap} has not acknowledged the order ({said}). It may have been written all the same: look "
+            f"with `python -m streams orders --tenant {order.tenant_id}` before you give it again"
+        )
+
+
+def operator_key(settings: Settings) -> bytes:
+    """The root key of operators' signatures. Raises `SettingsError` if there is none."""
+    if settings.operator_key is None:
+        raise SettingsError(
+            "SPENDFUSE_OPERATOR_KEY is not set: orders are signed with it. Set it to the key that the workers have"
+        )
+    return settings.operator_key.get_secret_value().encode()

@@ -1,0 +1,96 @@
+"""Topics read whole: every committed record up to where the topic ends now, outside any consumer group's offsets."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from tqdm import tqdm
+
+from schemas.errors import BrokerError
+from streams.clock import seconds
+from streams.settings import Settings
+
+CHUNK = 10_000
+ANSWER_S = 15.0
+PATIENCE_S = 60.0
+"""Longer than any transaction may stay open: what a dead writer left open holds a reader up until then."""
+
+
+def committed_records(settings: Settings, name: str, *, progress: bool = False) -> Iterator[Any]:
+    """The topic's records, tombstones included; in order within a partition.
+
+    The end is the high watermark when reading begins, so that the newest committed transaction is never missed.
+
+    Raises:
+        BrokerError: no broker answers, there is no such topic, or its end was not reached in time.
+    """
+    topic = settings.topic(name)
+    consumer = Consumer(_config(settings))
+    try:
+        ends = _ends(consumer, settings, topic)
+        with tqdm(total=sum(ends.values()), desc=name, unit=" offsets", disable=None if progress else True) as bar:
+            yield from _until(consumer, topic, ends, bar)
+    finally:
+        consumer.close()
+
+
+def _ends(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int]:
+    """Where each partition that holds anything ends."""
+    try:
+        found = consumer.list_topics(timeout=ANSWER_S).topics
+        if topic not in found:
+            raise BrokerError(f"there is no topic {topic}. Create it: python -m streams topics apply")
+        marks = {
+            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_S)
+            for number in found[topic].partitions
+        }
+    except KafkaException as error:
+        raise BrokerError(
+            f"no broker answers at {settings.kafka_bootstrap} ({error.args[0].str()}); set SPENDFUSE_KAFKA_BOOTSTRAP"
+        ) from None
+    return {number: high for number, (low, high) in marks.items() if high > low}
+
+
+def _until(consumer: Consumer, topic: str, ends: dict[int, int], bar: "tqdm[Any]") -> Iterator[Any]:
+    # librdkafka stops between a partition's last record and the transaction markers after it only to say so: with an
+    # event for the end of the partition, whose offset is the end of what is committed.
+    left = dict(ends)
+    reached = dict.fromkeys(ends, 0)
+    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in ends])
+    deadline = seconds() + PATIENCE_S
+    while left:
+        messages: list[Any] = consumer.consume(CHUNK, 0.1)
+        for message in messages:
+            number, offset = message.partition(), message.offset()
+            error = message.error()
+            if error is None:
+                if offset < ends[number]:
+                    yield message
+                offset += 1
+            elif error.code() != KafkaError._PARTITION_EOF:
+                raise BrokerError(f"{topic} cannot be read: {error.str()}")
+            bar.update(max(0, min(offset, ends[number]) - reached[number]))
+            reached[number] = max(reached[number], offset)
+            if offset >= ends[number]:
+                left.pop(number, None)
+        if messages:
+            deadline = seconds() + PATIENCE_S
+        elif seconds() > deadline:
+            raise BrokerError(
+                f"{topic} was not read to its end within {PATIENCE_S:.0f} s; partitions left: {sorted(left)}. "
+                "A transaction that nobody ends holds readers up; find its writer"
+            )
+
+
+def _config(settings: Settings) -> dict[str, Any]:
+    return settings.kafka() | {
+        "group.id": f"{settings.prefix}spendfuse-reader",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 5,
+        "queued.min.messages": 100_000,
+        "log_level": 0,
+    }

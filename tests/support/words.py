@@ -1,0 +1,15 @@
+"""Orders as people type them."""
+
+import argparse
+import shlex
+
+from schemas.operator import OperatorMessage
+from streams.commands import add_all
+from streams.verbs import order_of
+
+
+def order(words: str, operator_name: str | None, now_ms: int) -> OperatorMessage:
+    """The order that these words after `python -m streams` stand for."""
+    parser = argparse.ArgumentParser()
+    add_all(parser.add_subparsers())
+    return order_of(parser.parse_args(shlex.split(words)), operator_name, now_ms)

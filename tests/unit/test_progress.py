@@ -1,0 +1,29 @@
+"""What counts as a sign of life of the alerting process."""
+
+import pytest
+
+from streams.telling.progress import Progress
+
+Look = tuple[dict[int, int], int, int]
+"""Lag by partition, what waits, what was handled."""
+
+
+@pytest.mark.parametrize(
+    ("looks", "alive"),
+    [
+        pytest.param([({0: 0}, 0, 5), ({0: 0}, 0, 5)], True, id="nothing to do"),
+        pytest.param([({}, 0, 0), ({}, 0, 0)], True, id="nothing owned"),
+        pytest.param([({0: 7}, 0, 5), ({0: 7}, 0, 5)], False, id="a fetcher that stopped"),
+        pytest.param([({0: 0}, 3, 5), ({0: 0}, 3, 5)], False, id="a teller that stopped"),
+        pytest.param([({0: 7}, 3, 5), ({0: 7}, 3, 6)], True, id="behind, and working"),
+        pytest.param([({0: 7}, 0, 5), ({0: 4}, 0, 5)], True, id="behind, and fetching"),
+        pytest.param([({0: 0, 1: 2}, 0, 5), ({0: 0, 1: 2}, 0, 5)], False, id="one partition of several stands"),
+        pytest.param([({0: 7}, 0, 5), ({0: 9}, 0, 5)], True, id="more comes in"),
+    ],
+)
+def test_work_that_is_not_done_is_no_sign_of_life(looks: list[Look], alive: bool) -> None:
+    """With something to do, only something done since the last look is one. New work only puts the moment off: what
+    comes in without end and is never dealt with shows as lag.
+    """
+    progress = Progress()
+    assert [progress.is_made(*look) for look in looks][-1] is alive
