@@ -13,7 +13,7 @@ from schemas.policy import Severity
 
 WAIT_MS: dict[Severity, int] = {"critical": 0, "error": 10_000, "warning": 30_000, "info": 30_000}
 LISTED = 10
-"""Incidents that one message shows; of the others it gives the number."""
+"""Incidents that one message shows; of others it gives the number, but never of what pages."""
 MOST_MESSAGES = 20
 """Messages that one receiver is to be sent at a time; what is less urgent is gathered into the last."""
 MOST_CRITICAL_ALONE = 50
@@ -79,13 +79,23 @@ def messages(
             critical.append(delivery)
         else:
             groups.setdefault(delivery.group, []).append(delivery)
-    size = 1 if len(critical) <= MOST_CRITICAL_ALONE else LISTED
-    alone += [tuple(critical[start : start + size]) for start in range(0, len(critical), size)]
-    together = [tuple(group) for group in groups.values()]
-    if len(together) > MOST_MESSAGES:
-        rest = tuple(delivery for group in together[MOST_MESSAGES - 1 :] for delivery in group)
-        together = [*together[: MOST_MESSAGES - 1], rest]
-    return sorted([*alone, *together], key=lambda message: urgency(message[0]))
+    alone += _in_full(critical, 1 if len(critical) <= MOST_CRITICAL_ALONE else LISTED)
+    pages = _at_most(MOST_MESSAGES, [group for group in groups.values() if group[0].alert.severity in PAGING])
+    quiet = _at_most(MOST_MESSAGES, [group for group in groups.values() if group[0].alert.severity not in PAGING])
+    listed = [message for group in pages for message in _in_full(group, LISTED)]
+    return sorted([*alone, *listed, *map(tuple, quiet)], key=lambda message: urgency(message[0]))
+
+
+def _at_most(most: int, groups: list[list[Delivery]]) -> list[list[Delivery]]:
+    """So many groups: what is less urgent is gathered into the last."""
+    if len(groups) <= most:
+        return groups
+    return [*groups[: most - 1], [delivery for group in groups[most - 1 :] for delivery in group]]
+
+
+def _in_full(deliveries: list[Delivery], size: int) -> list[Message]:
+    """Messages that each list all they are about."""
+    return [tuple(deliveries[start : start + size]) for start in range(0, len(deliveries), size)]
 
 
 def urgency(delivery: Delivery) -> tuple[int, int, str]:

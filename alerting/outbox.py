@@ -248,6 +248,4 @@ def _heir(newer: Delivery, earlier: Delivery) -> Delivery:
 def _owed(deliveries: list[Delivery], now_ms: int) -> Owed:
     due = [each for each in deliveries if each.due_ms <= now_ms]
     waits_ms = [now_ms - each.alert.ts_ms for each in due]
-    return Owed(
-        len(deliveries), sum(each.alert.severity in PAGING for each in due), max([0, *waits_ms]) / 1000
-    )
+    return Owed(len(deliveries), sum(each.alert.severity in PAGING for each in due), max([0, *waits_ms]) / 1000)

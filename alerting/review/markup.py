@@ -40,8 +40,8 @@ def element(tag: str, *pieces: Piece, **attributes: str | None) -> Markup:
 
 
 def join(pieces: Iterable[Piece]) -> Markup:
-    """Pieces after one another, the text among them escaped."""
-    return Markup("".join(one if isinstance(one, Markup) else escape(one) for one in pieces))
+    """Pieces after one another, the text among them escaped. A line never ends between a number and its sign."""
+    return Markup("".join(one if isinstance(one, Markup) else escape(one).replace(" %", "\xa0%") for one in pieces))
 
 
 @dataclass(frozen=True, slots=True)

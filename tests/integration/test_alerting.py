@@ -8,17 +8,20 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from alerting.senders.blocks import SNOOZE
 from infra.kafka.local import LocalKafka
 from schemas.operator import Silence
 from streams.clock import wall_ms
 from streams.topics import apply
 from tests.support.alerting_process import AlertingProcess, AlertLog, Listening, repeated_without_a_word
 from tests.support.kafka import TopicSpace, fresh_prefix, wait_until
-from tests.support.receivers import make_authority, pagerduty, slack, webhook
+from tests.support.presses import SIGNING_SECRET, buttons, form, press, signed
+from tests.support.receivers import make_authority, pagerduty, slack, unused_port, webhook
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT
 from tests.support.telling import HOUR_MS, alert
 
@@ -173,6 +176,31 @@ def _silence(rule: str, now_ms: int) -> Silence:
         message_id=f"silence-{rule}", ts_ms=now_ms, tenant_id="acme", who="ana", why="a test",
         match={"rule": rule}, until_ms=now_ms + HOUR_MS,
     )  # fmt: skip
+
+
+def test_a_button_under_a_message_silences_its_incident(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """The press of "Snooze 1 h", as Slack posts it, becomes a signed order that this very process reads and obeys."""
+    log, now_ms, port = AlertLog(kafka_topics), wall_ms(), unused_port()
+    noisy = alert("noisy", 0.8, at_ms=now_ms)
+    with Listening(webhook()) as hook:
+        policy = policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url))
+        with AlertingProcess(
+            kafka_topics.bootstrap, kafka_topics.prefix, policy, {},
+            ACTIONS_PORT=port, SLACK_SIGNING_SECRET=SIGNING_SECRET,
+        ) as process:  # fmt: skip
+            log.write(noisy)
+            wait_told(process, hook, "noisy")
+            pressed = press(SNOOZE, buttons(noisy)[SNOOZE])
+            pressed["actions"][0]["action_ts"] = f"{now_ms / 1000:.6f}"
+            body = form(pressed)
+            request = Request(f"http://127.0.0.1:{port}/slack/actions", body, signed(body))
+            with urlopen(request, timeout=10) as answer:
+                assert answer.status == 200
+            process.wait_for(lambda: process.metric("spendfuse_telling_orders_total").get("") == 1, 30, "the order")
+            log.write(alert("noisy", 1.0, state="escalated", at_ms=now_ms + 1), alert("another", at_ms=now_ms + 1))
+            wait_told(process, hook, "another")
+            assert process.stop() == 0, process.tail()
+        assert incidents(hook) == ["noisy", "another"]
 
 
 def test_another_routing_takes_over_without_a_restart(kafka_topics: TopicSpace, tmp_path: Path) -> None:

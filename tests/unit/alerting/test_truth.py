@@ -99,3 +99,17 @@ def test_in_the_end_people_know_what_is_true(seed: int) -> None:
                 assert hidden or heard is not None, what
                 assert heard is None or (heard.state != "resolved" and heard.level >= true.level), what
     assert not [key for key, value in world.store.items() if b'"status":"owed"' in value], f"seed {seed}"
+
+
+@pytest.mark.parametrize("owners", [1, 30])
+def test_what_pages_is_listed_and_never_a_number(owners: int) -> None:
+    """Sixty errors at once, of one owner or of thirty, are few messages, and each of them stands in one by name."""
+    world = World({"receivers": POLICY["receivers"], "route": [{"receivers": ["team"]}]})
+    for number in range(60):
+        about = {"severity": "error", "owner": f"owner-{number % owners}"}
+        world.alert(alert(f"i{number}", 0.8, at_ms=NOON_MS, **about))
+    world.after(10 * MINUTE_MS)
+    messages = world.messages("team")
+    assert len(messages) <= 20
+    assert {each.incident_id for send in messages for each in send.notice.alerts} == {f"i{n}" for n in range(60)}
+    assert sum(send.notice.more for send in messages) == 0

@@ -86,6 +86,7 @@ class Page(HTMLParser):
             if re.search(r"url\(|@import|expression|//", data):
                 self.faults.append("the style fetches something")
             return
+        data = data.replace("\xa0", " ")
         if data.strip():
             self.texts.append(data.strip())
             if {"td", "th"} & set(self.open):

@@ -1,0 +1,236 @@
+"""It watches itself: rules over metrics that exist, each with a page that says what to do, and what fires when."""
+
+import argparse
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from prometheus_client import Counter, Histogram
+
+from models.policy import default_policy
+from streams import commands
+from streams.clock import pause
+from streams.metrics import Metrics
+from streams.partition import Partition
+from streams.report import Reporter
+from streams.settings import Settings
+from streams.telling.metrics import TellingMetrics
+from tests.support.rules_file import FILE, Rule, read_rules
+
+ROOT = Path(__file__).parents[2]
+RUNBOOKS = ROOT / "docs" / "runbooks"
+PAGES = sorted(page for page in RUNBOOKS.glob("*.md") if page.stem != "README")
+SECTIONS = ("What it means", "What people notice", "How to check", "What to do", "When to escalate")
+OF_SCRAPES = {"job", "instance"}
+
+RULES = read_rules(FILE.read_text(encoding="utf-8"))
+each_rule = pytest.mark.parametrize("rule", RULES, ids=[rule.alert for rule in RULES])
+each_page = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+
+
+def exposed() -> dict[str, set[str]]:
+    """Every sample that worker and alerting offer, with its labels."""
+    found: dict[str, set[str]] = {}
+    for metric in (*vars(Metrics()).values(), *vars(TellingMetrics()).values()):
+        if not hasattr(metric, "_labelnames"):
+            continue
+        name, labels = metric._name, set(metric._labelnames)
+        match metric:
+            case Counter():
+                found[f"{name}_total"] = labels
+            case Histogram():
+                found |= {f"{name}_bucket": labels | {"le"}, f"{name}_sum": labels, f"{name}_count": labels}
+            case _:
+                found[name] = labels
+    return found
+
+
+@each_rule
+def test_a_rule_looks_at_what_there_is(rule: Rule) -> None:
+    """Each metric and label in it is offered by the worker or by alerting: a misspelt one would never fire."""
+    offered = exposed()
+    assert rule.metrics
+    assert rule.metrics <= offered.keys()
+    labels = OF_SCRAPES.union(*(offered[name] for name in rule.metrics))
+    assert rule.labels | rule.told <= labels
+    grouped = re.match(r"(?:sum|max) by \(([^)]*)\)", rule.expr)
+    if grouped:
+        assert rule.told <= {name.strip() for name in grouped[1].split(",")}, "the summary names what is summed away"
+
+
+@each_rule
+def test_a_rule_says_what_is_the_matter(rule: Rule) -> None:
+    """In a sentence, with one of the product's four words for how bad it is, and a page that exists."""
+    assert rule.severity in ("critical", "error", "warning", "info")
+    assert rule.summary.endswith(".")
+    assert len(rule.summary) <= 200
+    page = ROOT / rule.runbook
+    assert page in PAGES
+    assert f"`{rule.alert}`, {rule.severity}" in page.read_text(encoding="utf-8")
+    assert f"| `{rule.alert}` | {rule.severity} | [{page.stem}]({page.name}) |" in read(RUNBOOKS / "README.md")
+
+
+@each_page
+def test_a_page_has_a_rule_and_says_what_to_do(page: Path) -> None:
+    """No page without an alert; what it means, what people notice, how to check, what to do, when to get help."""
+    assert any(ROOT / rule.runbook == page for rule in RULES)
+    found = re.findall(r"^## (.+)$", read(page), re.MULTILINE)
+    assert [title for title in found if title in SECTIONS] == list(SECTIONS)
+
+
+@each_page
+def test_a_page_tells_the_truth(page: Path) -> None:
+    """Its commands are understood, its metrics, settings, log lines and links exist."""
+    text = read(page)
+    for command in re.findall(r"`\.venv/bin/python -m streams ([^`]+)`", text):
+        parser().parse_args(shlex.split(command))
+    offered = exposed().keys()
+    assert {name for name in re.findall(r"\bspendfuse_\w+", text) if name != "spendfuse_"} <= offered
+    known = {f"SPENDFUSE_{name.upper()}" for name in Settings.model_fields}
+    assert set(re.findall(r"SPENDFUSE_\w+", text)) <= known
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert all((page.parent / link).exists() for link in links), links
+    said = re.findall(r"log[^.`]*?(?::|has a line|says?|has|names) `([^`]+)`", text)
+    source = "\n".join(read(path) for path in (ROOT / "streams").rglob("*.py"))
+    assert all(line in source for line in said if " " in line), said
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The operators' command line; a command it does not know ends the test."""
+    found = argparse.ArgumentParser(exit_on_error=False)
+    commands.add_all(found.add_subparsers(required=True))
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- alert: A\n  expr: up\n",
+        "- alert: A\n  alert: B\n",
+        "- alert: A\n  expression: up\n",
+        "- alert: A\n  expr: a: b\n",
+        "- alert: A\n  expr: a # b\n",
+        '- alert: A\n  summary: "a \\" b"\n',
+        "rules: [a]\nb\n",
+    ],
+)
+def test_what_yaml_may_read_otherwise_is_refused(text: str) -> None:
+    """The reader of these tests believes nothing that a real one could understand differently."""
+    with pytest.raises(ValueError, match="."):
+        read_rules(text)
+
+
+def partition_lag(metrics: Metrics, name: str) -> float | None:
+    return metrics.registry.get_sample_value(name, {"partition": "0"})
+
+
+def test_what_is_read_is_lag_and_what_may_not_be_read_is_held() -> None:
+    """A worker at work is behind. One that stands at the end of what is committed is held back by somebody. A partition
+    that has gone elsewhere says nothing.
+    """
+    metrics = Metrics()
+    reporter, partition = Reporter(metrics), Partition(0, default_policy(), {}, None)
+
+    def look(read_to: int, end: int, *, at_end: bool) -> tuple[float | None, float | None]:
+        partition.usage_offset = read_to - 1
+        if at_end:
+            partition.end_reached(read_to)
+        pause(0.002)
+        reporter.progress(partition, end)
+        return partition_lag(metrics, "spendfuse_lag_records"), partition_lag(metrics, "spendfuse_held_records")
+
+    assert look(10, 10, at_end=True) == (0, 0)
+    assert look(20, 30, at_end=False) == (10, 0)
+    assert look(30, 40, at_end=True) == (10, 0), "more was written since it came to the end"
+    assert look(40, 50, at_end=True) == (10, 0), "and it went on"
+    assert look(40, 50, at_end=True) == (10, 10), "now it does not"
+    assert (partition_lag(metrics, "spendfuse_lag_seconds") or 0) > 0
+    assert look(60, 60, at_end=True) == (0, 0)
+    assert partition_lag(metrics, "spendfuse_lag_seconds") == 0
+    reporter.revoked()
+    assert partition_lag(metrics, "spendfuse_lag_records") is None
+
+
+def test_what_is_counted_is_there_from_the_start() -> None:
+    """The first dead letter ever is an increase, not the birth of a series."""
+    metrics = Metrics()
+    for reason in ("not_json", "bad_signature"):
+        assert metrics.registry.get_sample_value("spendfuse_dead_letters_total", {"reason": reason}) == 0
+    assert metrics.registry.get_sample_value("spendfuse_unanswered_kills_total") == 0
+
+
+# What fires when, by Prometheus' own judgement: 20 minutes, a sample every 15 s; `_` is no sample.
+FOREVER = 80
+HEALTHY: dict[str, str] = {
+    'spendfuse_partitions{job="worker",instance="w1"}': f"1x{FOREVER}",
+    'spendfuse_partitions{job="worker",instance="w2"}': f"1x{FOREVER}",
+    'spendfuse_topic_partitions{job="worker",instance="w1"}': f"2x{FOREVER}",
+    'spendfuse_restoring{job="worker",instance="w1"}': f"0x{FOREVER}",
+    'spendfuse_lag_records{job="worker",instance="w1",partition="0"}': "40 0 900 3 " * 20,
+    'spendfuse_lag_records{job="worker",instance="w2",partition="1"}': f"0x{FOREVER}",
+    'spendfuse_lag_seconds{job="worker",instance="w1",partition="0"}': "0 1 2 20 " * 20,
+    'spendfuse_held_records{job="worker",instance="w1",partition="0"}': "7 0 12 " * 27,
+    'spendfuse_batches_total{job="worker",instance="w1"}': f"0+300x{FOREVER}",
+    'spendfuse_batches_total{job="worker",instance="w2"}': f"0+0.25x{FOREVER}",
+    'spendfuse_aborts_total{job="worker",instance="w1"}': "0 1 " + f"2x{FOREVER}",
+    'spendfuse_watchdog_beats_total{job="worker",instance="w1",partition="0"}': f"0+0.25x{FOREVER}",
+    'spendfuse_watchdog_beats_total{job="worker",instance="w2",partition="1"}': f"0+0.25x{FOREVER}",
+    'spendfuse_unanswered_kills_total{job="worker",instance="w1"}': f"0x{FOREVER}",
+    'spendfuse_cause_to_stop_seconds_bucket{job="worker",instance="w1",le="5"}': f"0+3x{FOREVER}",
+    'spendfuse_cause_to_stop_seconds_bucket{job="worker",instance="w1",le="30"}': f"0+3x{FOREVER}",
+    'spendfuse_cause_to_stop_seconds_bucket{job="worker",instance="w1",le="+Inf"}': f"0+3x{FOREVER}",
+    'spendfuse_dead_letters_total{job="worker",instance="w1",reason="not_json"}': f"0x{FOREVER}",
+    'spendfuse_dead_letters_total{job="worker",instance="w1",reason="bad_signature"}': f"0x{FOREVER}",
+    'spendfuse_policy_faults_total{job="worker",instance="w1"}': f"0x{FOREVER}",
+    'spendfuse_telling_policy_faults_total{job="alerting",instance="a"}': f"0x{FOREVER}",
+    'spendfuse_telling_refused_total{job="alerting",instance="a"}': f"0x{FOREVER}",
+    'spendfuse_telling_partitions{job="alerting",instance="a"}': f"2x{FOREVER}",
+    'spendfuse_telling_lag_records{job="alerting",instance="a",partition="0"}': "0 3 0 0 " * 20,
+    'spendfuse_telling_overdue_pages{job="alerting",instance="a",receiver="oncall"}': "0 1 0 0 " * 20,
+    # A digest is due: for a moment its oldest warning is seven hours old.
+    'spendfuse_telling_oldest_owed_seconds{job="alerting",instance="a",receiver="oncall"}': "0 0 25000 0 " * 20,
+    'spendfuse_telling_circuit_open{job="alerting",instance="a",receiver="oncall"}': "0 0 1 " * 27,
+    'spendfuse_telling_sent_total{job="alerting",instance="a",receiver="oncall"}': f"0+5x{FOREVER}",
+    'spendfuse_telling_failed_total{job="alerting",instance="a",receiver="oncall",reason="timeout"}': f"0+1x{FOREVER}",
+    'spendfuse_telling_unreadable_total{job="alerting",instance="a",topic="alerts.v1"}': f"0x{FOREVER}",
+    'spendfuse_telling_dropped_total{job="alerting",instance="a",receiver="oncall"}': f"0x{FOREVER}",
+}  # fmt: skip
+ONCE = f"0x40 1x{FOREVER - 40}"
+GONE = "stale"
+
+
+def changed(changes: Mapping[str, str]) -> dict[str, str]:
+    """The healthy installation, but for the series whose names and labels begin so; `""` as values takes them away."""
+    series = dict(HEALTHY)
+    for start, values in changes.items():
+        found = [name for name in series if name.startswith(start)]
+        assert found, start
+        for name in found:
+            series[name] = values
+    return {name: values for name, values in series.items() if values}
+
+
+STORIES: list[tuple[str, Mapping[str, str], set[str]]] = [
+    ("all is well", {}, set()),
+    ("night: nothing but beats", {'spendfuse_batches_total{job="worker",instance="w1"': "0+0.25x80"}, set()),
+    (
+        "a worker was restarted ten minutes ago",
+        {
+            'spendfuse_batches_total{job="worker",instance="w1"': "0+300x40 0+300x40",
+            'spendfuse_watchdog_beats_total{job="worker",instance="w1"': "0+0.25x40 0+0.25x40",
+            'spendfuse_aborts_total{job="worker"': "3x40 0x40",
+            'spendfuse_restoring{job="worker"': "0x40 1 1 0x40",
+        },
+        set(),
+    ),
+    ("no worker", {'spendfuse_{job="worker"'.replace("{", "", 0)[:10]: ""}, {"SpendfuseNoWorker", "SpendfuseAlertingDown"}),
+]
