@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import date, time
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
@@ -175,7 +175,7 @@ def _as_json(value: Any) -> Any:
             return [_as_json(item) for item in value]
         case Decimal():
             return str(value)
-        case datetime():
+        case date() | time():  # a datetime is a date
             return value.isoformat()
         case _:
             return value

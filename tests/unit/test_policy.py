@@ -220,3 +220,9 @@ def test_every_table_can_be_written_with_its_defaults() -> None:
         policy = read_policy({table: [{"name": "mine", **needs.get(table, {})}]})
         assert isinstance(policy.rules["mine"], detector)
         assert json.loads(policy.to_json())[table]
+
+
+def test_times_of_day_written_as_toml_times_travel() -> None:
+    """What a file holds without quotes is on policy.v1 as text, and means the same."""
+    policy = read_policy_toml("[quiet.office_hours]\nfrom = 09:00:00\nto = 18:00:00\n")
+    assert read_policy_json(policy.to_json()).routing == policy.routing
