@@ -76,7 +76,20 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="or
         return f"operator/{self.message.message_id}"
 
 
-Entry = Delivery | Order
+class Reviewed(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="review"):
+    """A receiver has been sent the review of a week."""
+
+    week: str
+    receiver: str
+    at_ms: int
+
+    @property
+    def key(self) -> str:
+        """The entry's key on deliveries.v1."""
+        return f"review/{self.week}/{self.receiver}"
+
+
+Entry = Delivery | Order | Reviewed
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Entry).decode
 
@@ -120,6 +133,10 @@ class Log:
         key = f"{alert_id}/{receiver}"
         return key in self._owed or key in self._settled
 
+    def has_reviewed(self, week: str, receiver: str) -> bool:
+        """Whether a receiver has been sent the review of a week."""
+        return f"review/{week}/{receiver}" in self._settled
+
     def said(self, subject: tuple[str, str]) -> Delivery | None:
         """What was last said to a receiver of an incident."""
         return self._said.get(subject)
@@ -131,8 +148,7 @@ class Log:
     def put(self, entry: Entry) -> Record:
         """Enter it. What comes back must be kept before anything that follows from it is done."""
         self._keep(entry)
-        tenant_id = entry.alert.tenant_id if isinstance(entry, Delivery) else entry.message.tenant_id
-        return Record(entry.key, tenant_id, _encode(entry))
+        return Record(entry.key, _tenant_id(entry), _encode(entry))
 
     def forget(self, now_ms: int) -> Iterator[Record]:
         """Take away what nobody can ask about any more. Looks once an hour."""
@@ -151,6 +167,8 @@ class Log:
     def _keep(self, entry: Entry) -> None:
         if isinstance(entry, Order):
             self._settled[entry.key] = (expires_ms(entry.message), entry.message.tenant_id, None)
+        elif isinstance(entry, Reviewed):
+            self._settled[entry.key] = (entry.at_ms, "", None)
         elif entry.status == "owed":
             self._owed[entry.key] = entry
         else:
@@ -167,3 +185,14 @@ class Log:
         receivers.discard(delivery.receiver)
         if not receivers:
             del self._told[delivery.alert.incident_id]
+
+
+def _tenant_id(entry: Entry) -> str:
+    """Whose entry it is; a review is about all."""
+    match entry:
+        case Delivery():
+            return entry.alert.tenant_id
+        case Order():
+            return entry.message.tenant_id
+        case Reviewed():
+            return ""

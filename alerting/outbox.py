@@ -119,7 +119,7 @@ class Outbox:
             self._flying[after.subject] = after
             effects.append(self._log.put(after))
         attempt = max(each.attempts for each in flying)
-        name = delivery_id(receiver, [each.alert for each in flying])
+        name = delivery_id(receiver, [each.alert.alert_id for each in flying])
         self._flights[name] = _Flight(flying, attempt, now_ms)
         self._lanes[receiver].started(now_ms)
         return [*effects, Send(name, receiver, notice, attempt)]
@@ -230,9 +230,9 @@ class Outbox:
         )
 
 
-def delivery_id(receiver: str, alerts: Iterable[Alert]) -> str:
-    """What a message is known by, the same after a restart."""
-    return sha256("/".join([receiver, *(alert.alert_id for alert in alerts)]).encode()).hexdigest()[:32]
+def delivery_id(receiver: str, about: Iterable[str]) -> str:
+    """What a message is known by, the same after a restart: it follows from the ids of what it is about."""
+    return sha256("/".join([receiver, *about]).encode()).hexdigest()[:32]
 
 
 def _heir(newer: Delivery, earlier: Delivery) -> Delivery:

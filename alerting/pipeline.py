@@ -18,7 +18,7 @@ from alerting.effects import Effect, Failed, Send, Sent, WaitUntil
 from alerting.grouping import Groups, group_key, messages
 from alerting.lanes import Lanes
 from alerting.lifecycle import Flaps
-from alerting.log import Delivery, Log, Order
+from alerting.log import Delivery, Log, Order, Reviewed
 from alerting.muting import Mute, muted
 from alerting.notice import Kind, Notice
 from alerting.orders import Orders, concerns_telling
@@ -67,6 +67,14 @@ class Pipeline:
             effects.append(self._log.put(Order(message=message)))
         return effects + self.tick(now_ms)
 
+    def reviewed(self, entry: Reviewed) -> list[Effect]:
+        """A receiver has been sent the review of a week."""
+        return [self._log.put(entry)]
+
+    def has_reviewed(self, week: str, receiver: str) -> bool:
+        """Whether a receiver has been sent the review of a week."""
+        return self._log.has_reviewed(week, receiver)
+
     def tick(self, now_ms: int) -> list[Effect]:
         """Tell what is due."""
         effects = self._begin(now_ms)
@@ -105,7 +113,7 @@ class Pipeline:
             return []
         notice = Notice("watchdog", (alert,))
         receivers = [to.receiver for to in self._router.destinations(alert)]
-        return [Send(delivery_id(receiver, [alert]), receiver, notice, 1) for receiver in receivers]
+        return [Send(delivery_id(receiver, [alert.alert_id]), receiver, notice, 1) for receiver in receivers]
 
     def _destinations(self, alert: Alert) -> list[Destination]:
         """Who is told: whom the tree names, and of what changes also who was told of the incident before."""

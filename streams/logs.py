@@ -6,7 +6,6 @@ from typing import Any
 
 import orjson
 
-
 CHATTY = ("faust", "mode", "aiokafka", "streams.telling.committed")
 """Libraries, and a class of ours that logs as one, whose every step is no news."""
 

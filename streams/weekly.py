@@ -66,7 +66,9 @@ def read_effects(path: Path, policy: Policy, label: str | None) -> Review:
         raise SettingsError(f"{path} holds neither rollups nor alerts; write it with: backtest --out {path}")
     now_ms = max(times)
     try:
-        return review_of(_week(label, policy, now_ms), records, _terms(policy), now_ms)
+        return review_of(
+            _week(label, policy, now_ms), records, _terms(policy, rehearsed=_is_rehearsed(records)), now_ms
+        )
     except ValueError as error:
         raise SettingsError(str(error)) from None
 
@@ -119,7 +121,12 @@ def _week(label: str | None, policy: Policy, now_ms: int) -> Week:
         raise SettingsError(f"--week: {error}") from None
 
 
-def _terms(policy: Policy) -> Terms:
+def _is_rehearsed(records: Records) -> bool:
+    """Whether nobody ever obeyed: the agents of a log of the past did not hear the commands of its backtest."""
+    return not any("cause_to_stop_ms" in alert.evidence for alert in records.alerts)
+
+
+def _terms(policy: Policy, *, rehearsed: bool = False) -> Terms:
     exceptions = (
         PolicyException(rule.rule, one.scope, usd_to_nanousd(one.limit_usd), one.until_ms, one.why, one.who)
         for rule in policy.rules.values()
@@ -130,6 +137,7 @@ def _terms(policy: Policy) -> Terms:
         timezone=policy.header.timezone,
         exceptions=tuple(exceptions),
         charges_unpriced=policy.header.unpriced_usd_per_million_tokens is not None,
+        rehearsed=rehearsed,
     )
 
 

@@ -46,7 +46,7 @@ _PROMISE, _MONEY, _HOUSEKEEPING, _LAST = range(4)
 
 def _not_obeyed(review: Review) -> Iterator[Ranked]:
     kills = [kill for kill in review.kills if kill.fate == "went on"]
-    if not kills:
+    if not kills or review.rehearsed:
         return
     worst = max(kills, key=lambda kill: kill.overshoot_nanousd or 0)
     spent = sum(kill.overshoot_nanousd or 0 for kill in kills)
@@ -55,8 +55,18 @@ def _not_obeyed(review: Review) -> Iterator[Ranked]:
         text = f"{_target(worst)} spent {usd(spent)} after {named(worst.rule)} had ordered it to stop."
     else:
         lead = f"{count(len(kills), 'kill')} were not obeyed."
-        text = f"{usd(spent)} were spent after the orders, {usd(worst.overshoot_nanousd)} of it by {_target(worst)}."
-    yield _PROMISE, Attention("kill not obeyed", lead, f"{text} Find out why its guard did not act.", spent)
+        text = f"{usd(spent)} was spent after the orders, {usd(worst.overshoot_nanousd)} of it by {_target(worst)}."
+    guards = "its guard" if len(kills) == 1 else "their guards"
+    yield _PROMISE, Attention("kill not obeyed", lead, f"{text} Find out why {guards} did not act.", spent)
+
+
+def _would_have_saved(review: Review) -> Iterator[Ranked]:
+    spent = review.overshoot_nanousd or 0
+    if review.rehearsed and review.kills and spent:
+        worst = max(review.kills, key=lambda kill: kill.overshoot_nanousd or 0)
+        lead = f"{count(len(review.kills), 'kill')} would have saved up to {usd(spent)}."
+        text = f"{usd(worst.overshoot_nanousd)} of it by stopping {_target(worst)}, for {named(worst.rule)}."
+        yield _PROMISE, Attention("would have saved", lead, text, spent)
 
 
 def _wrong_kill(review: Review) -> Iterator[Ranked]:
@@ -209,6 +219,6 @@ def _before(review: Review) -> str:
 
 
 _FINDERS: tuple[Callable[[Review], Iterator[Ranked]], ...] = (
-    _not_obeyed, _wrong_kill, _unpriced, _spike, _growth, _new, _low_acceptance, _retries, _silent, _noisy, _expiring,
-    _unjudged,
+    _not_obeyed, _would_have_saved, _wrong_kill, _unpriced, _spike, _growth, _new, _low_acceptance, _retries, _silent,
+    _noisy, _expiring, _unjudged,
 )  # fmt: skip

@@ -62,6 +62,7 @@ def review_of(week: Week, records: Records, terms: Terms, now_ms: int) -> Review
         silences=telling.silences_given(orders, week, until_ms),
         exceptions_given=telling.exceptions_given(orders, week, until_ms),
         exceptions_expiring=telling.exceptions_expiring(terms.exceptions, orders, until_ms),
+        rehearsed=terms.rehearsed,
     )
     return replace(review, attention=attention(review))
 

@@ -53,6 +53,8 @@ class Terms:
     exceptions: tuple[PolicyException, ...] = ()
     charges_unpriced: bool = False
     """Whether calls without a price are charged at the policy's pessimistic one; else they count as nothing."""
+    rehearsed: bool = False
+    """Whether the records are a backtest's, in which no agent could obey."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +315,8 @@ class Review:
     exceptions_given: tuple[PolicyException, ...]
     exceptions_expiring: tuple[PolicyException, ...]
     """That end within seven days after `until_ms`."""
+    rehearsed: bool
+    """Of a backtest: no agent could obey, and what was spent after a kill is what it would have saved."""
     attention: tuple[Attention, ...] = ()
     """What to look at first, at most three."""
     format: str = field(default="spendfuse.review.v1")

@@ -114,6 +114,8 @@ def _kills(review: Review) -> str:
     parts = [f"{len(review.kills):,}"]
     if review.overshoot_nanousd is not None:
         parts.append(f"{usd(review.overshoot_nanousd)} spent after the order")
+    if review.rehearsed:
+        return ", ".join([*parts, "since nobody obeys in a backtest"])
     times = [kill.cause_to_stop_ms for kill in review.kills if kill.cause_to_stop_ms is not None]
     if times:
         parts.append(f"stopped within {format_duration(int(median(times)))} (median)")

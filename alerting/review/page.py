@@ -35,7 +35,12 @@ def _header(review: Review) -> Markup:
     if not review.is_over:
         remarks.append(f"This week is not over: it is counted until {moment(review.until_ms, week.timezone)}.")
     if not review.comparable:
-        remarks.append(f"{compared_with(review).capitalize()}.")
+        why = compared_with(review)
+        remarks.append(f"{why[0].upper()}{why[1:]}.")
+    if review.rehearsed:
+        remarks.append(
+            "From a backtest: no agent could obey, and what was spent after a kill is what it would have saved."
+        )
     return element(
         "header",
         element("h1", "Weekly review"),
@@ -81,6 +86,8 @@ def _kills(review: Review) -> tuple[str, str, list[str]]:
         return "Kills", "0", ["nothing had to be stopped"]
     disobeyed = sum(kill.fate == "went on" for kill in review.kills)
     more = [f"{usd(review.overshoot_nanousd)} spent after the order"]
+    if review.rehearsed:
+        return "Kills", f"{len(review.kills):,}", [*more, "in a backtest, where nobody obeys"]
     more.append(f"{disobeyed} not obeyed" if disobeyed else "all obeyed, so far as is known")
     return "Kills", f"{len(review.kills):,}", more
 

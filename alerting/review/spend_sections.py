@@ -16,7 +16,7 @@ from alerting.review.facts import (
 )
 from alerting.review.markup import Column, Markup, Piece, element, join, table
 from alerting.review.plots import SERIES, days_plot, heat_edges, hours_plot
-from alerting.review.words import change, count, day, named, percent, usd
+from alerting.review.words import UNKNOWN, change, count, day, named, percent, usd
 
 MOST_ROWS = 12
 """Of a table; more are counted, and stand in the data."""
@@ -51,10 +51,7 @@ def _days(review: Review) -> Markup:
         *(Column(_workflow_name(one.workflow)) for one in review.days),
         Column("Together"),
     ]
-    rows = [
-        [name, *(usd(one.days_nanousd[number]) for one in review.days), usd(_day_total(review, number))]
-        for number, name in enumerate(names)
-    ]
+    rows = [_day_row(review, number, name) for number, name in enumerate(names)]
     if review.before_days_nanousd is not None:
         columns.append(Column("Week before"))
         rows = [[*row, usd(before)] for row, before in zip(rows, review.before_days_nanousd, strict=True)]
@@ -66,6 +63,13 @@ def _days(review: Review) -> Markup:
         _as_table(table("Spend per day, by workflow", columns, rows)),
         aria_label="Spend per day, by workflow; the same figures stand in the table below it",
     )
+
+
+def _day_row(review: Review, number: int, name: str) -> list[str]:
+    if review.week.days_ms[number] >= review.until_ms:
+        return [name, *(UNKNOWN for _ in review.days), UNKNOWN]
+    parts = [one.days_nanousd[number] for one in review.days]
+    return [name, *map(usd, parts), usd(sum(parts))]
 
 
 def _both(wide: str, narrow: str) -> Markup:
@@ -85,10 +89,6 @@ def _colour(number: int, workflow: str | None) -> int:
 
 def _workflow_name(workflow: str | None) -> str:
     return "all others" if workflow is None else named(workflow)
-
-
-def _day_total(review: Review, number: int) -> int:
-    return sum(one.days_nanousd[number] for one in review.days)
 
 
 def day_names(review: Review) -> list[str]:

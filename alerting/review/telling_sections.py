@@ -32,22 +32,22 @@ def stopped(review: Review) -> Markup:
         Column("Target", "name"), Column("Tenant", "text"), Column("When", "text"), Column("Rule", "text"),
         Column("Outcome", "text"), Column("Cause to stop"), Column("Overshoot"), Column("Verdict", "remark"),
     ]  # fmt: skip
-    rows = [_kill(one, review.week.timezone) for one in review.kills[:MOST_ROWS]]
+    rows = [_kill(one, review) for one in review.kills[:MOST_ROWS]]
     foot = ["All", "", "", "", "", "", usd(review.overshoot_nanousd), ""]
     caption = f"{count(len(review.kills), 'kill')}; overshoot is what was spent after the order"
     return join([heading, table(caption, columns, rows, foot), *_left_out(len(review.kills)), *also])
 
 
-def _kill(kill: Kill, timezone: str) -> list[Piece]:
+def _kill(kill: Kill, review: Review) -> list[Piece]:
     fate: Piece = _FATES[kill.fate]
     if kill.fate == "went on":
-        fate = element("span", fate, class_="flag")
+        fate = "ran on" if review.rehearsed else element("span", fate, class_="flag")
     target = name(kill.target_id, 60)
     said = _VERDICTS[kill.verdict] if kill.verdict else UNKNOWN
     remark = f" “{named(kill.remark, 120)}” ({named(kill.who, 40)})" if kill.remark else ""
     return [
         target if kill.target_type == "run" else f"{kill.target_type.replace('_', ' ')} {target}",
-        named(kill.tenant_id), moment(kill.issued_ms, timezone), named(kill.rule), fate,
+        named(kill.tenant_id), moment(kill.issued_ms, review.week.timezone), named(kill.rule), fate,
         UNKNOWN if kill.cause_to_stop_ms is None else format_duration(kill.cause_to_stop_ms),
         usd(kill.overshoot_nanousd), said + remark,
     ]  # fmt: skip

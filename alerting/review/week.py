@@ -17,6 +17,7 @@ DAYS = 7
 
 _LABEL = re.compile(r"(\d{4})-W(\d{2})")
 _ONE_DAY = timedelta(days=1)
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,14 @@ def next_review_ms(review: WeeklyReview, timezone: str, now_ms: int) -> int:
         if due_ms > now_ms:
             return due_ms
     raise AssertionError("a weekday comes again within eight days")
+
+
+def last_review_ms(review: WeeklyReview, timezone: str, now_ms: int) -> int:
+    """The newest instant, up to now, at which a review was due."""
+    due_ms = next_review_ms(review, timezone, now_ms - (DAYS + 1) * _DAY_MS)
+    while (later_ms := next_review_ms(review, timezone, due_ms)) <= now_ms:
+        due_ms = later_ms
+    return due_ms
 
 
 def _starting(monday: date, timezone: str) -> Week:

@@ -18,13 +18,13 @@ from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 from faust.types import TP, EventT
 
-from alerting.effects import Record, Send
+from alerting.effects import Failed, Record, Send, Sent
 from alerting.lanes import Lanes
 from alerting.log import Log
 from alerting.pipeline import Pipeline
+from models.policy import Policy
 from schemas.codec import decode_alert, decode_operator
 from schemas.errors import SpendfuseError, Undecodable
-from schemas.routing import Routing
 from schemas.signing import operator_is_genuine
 from streams import clock
 from streams.crash_points import CrashPoints
@@ -34,6 +34,7 @@ from streams.state_reader import StateReader
 from streams.telling.committed import CommittedApp
 from streams.telling.metrics import TellingMetrics
 from streams.telling.progress import Progress
+from streams.telling.reviews import FIRST_PARTITION, WeeklyReviews
 from streams.telling.senders import open_senders
 from streams.telling.speaking import Speaker
 from streams.telling.teller import RoutingChanged, Stimulus, Teller
@@ -50,8 +51,9 @@ FAULT_OF_OURS = 70
 class Telling:
     """All of `python -m alerting` that runs in its event loop. Make it inside the loop."""
 
-    def __init__(self, settings: Settings, routing: Routing, metrics: TellingMetrics, crash: CrashPoints) -> None:
+    def __init__(self, settings: Settings, policy: Policy, metrics: TellingMetrics, crash: CrashPoints) -> None:
         self._settings = settings
+        self._policy = policy
         self._metrics = metrics
         self._crash = crash
         self._operator_key = settings.operator_key.get_secret_value().encode() if settings.operator_key else None
@@ -59,6 +61,7 @@ class Telling:
         self._deliveries = settings.topic("deliveries.v1")
         self._tellers: dict[int, Teller] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
+        self._reviewing: asyncio.Task[None] | None = None
         self._admin = AdminClient(settings.kafka() | {"log_level": 0})
         for topic in (self._alerts, settings.topic("operator.v1")):
             metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
@@ -66,9 +69,8 @@ class Telling:
         self._dropped: dict[tuple[int, str], int] = {}
         self.beat_ms = clock.monotonic_ms()
         """When this process last showed that it works, or that there is nothing to do."""
-        self._routing = routing
-        self._lanes = Lanes(routing.all_receivers)
-        self._speaker = Speaker(open_senders(routing, settings), metrics, crash)
+        self._lanes = Lanes(policy.routing.all_receivers)
+        self._speaker = Speaker(open_senders(policy.routing, settings), metrics, crash)
         self.app = self._make_app()
 
     @property
@@ -76,18 +78,28 @@ class Telling:
         """Partitions of alerts.v1 that this process answers for and whose log it has read."""
         return sorted(number for number, teller in self._tellers.items() if teller.pipeline is not None)
 
-    async def change(self, routing: Routing) -> None:
-        """Go on with another routing. Raises `SettingsError` and changes nothing if a secret of it is missing."""
+    async def change(self, policy: Policy) -> bool:
+        """Go on with another policy; returns whether its routing is another one.
+
+        Raises:
+            SettingsError: a secret that it names is missing; nothing is changed then.
+        """
+        routing = policy.routing
+        if routing == self._policy.routing:
+            self._policy = policy
+            return False
         senders = open_senders(routing, self._settings)
+        self._policy = policy
         self._lanes.hold(held=True)
         await self._speaker.wait(HAND_OVER_S)
         before = self._speaker
         self._metrics.gone(set(self._lanes) - routing.all_receivers.keys())
-        self._routing, self._lanes = routing, Lanes(routing.all_receivers)
+        self._lanes = Lanes(routing.all_receivers)
         self._speaker = Speaker(senders, self._metrics, self._crash)
         for teller in self._tellers.values():
             await teller.take(RoutingChanged())
         await before.aclose()
+        return True
 
     async def look(self) -> None:
         """Measure how far behind this process is, and show that it lives."""
@@ -108,6 +120,8 @@ class Telling:
 
     async def hand_over(self) -> None:
         """Let go of all partitions: begin nothing new, wait for what is under way, let the log say how far it came."""
+        if self._reviewing is not None:
+            self._reviewing.cancel()
         self._lanes.hold(held=True)
         await self._speaker.wait(HAND_OVER_S)
         for teller in self._tellers.values():
@@ -213,6 +227,9 @@ class Telling:
             teller = Teller(partial(self._restore, number), partial(self._keep, number), self._say)
             self._tellers[number] = teller
             self._working[number] = asyncio.create_task(self._guarded(teller.run()))
+        if FIRST_PARTITION in self._tellers:
+            reviews = WeeklyReviews(self._settings, lambda: self._policy, self._tellers[FIRST_PARTITION], self._ask)
+            self._reviewing = asyncio.create_task(self._guarded(reviews.run()))
         log.info("partitions assigned", extra=fields(partitions=numbers))
 
     async def _revoked(self, _app: Any, _revoked: Iterable[TP], **_: Any) -> None:
@@ -224,7 +241,9 @@ class Telling:
         rows = (await asyncio.to_thread(reader.read, [number]))[number]
         self._crash("restoring")
         log.info("deliveries restored", extra=fields(partition=number, entries=len(rows)))
-        return Pipeline(self._routing, Log.read((key.decode(), value) for key, value in rows.items()), self._lanes)
+        return Pipeline(
+            self._policy.routing, Log.read((key.decode(), value) for key, value in rows.items()), self._lanes
+        )
 
     async def _keep(self, number: int, record: Record) -> Awaitable[Any]:
         self._crash("keeping")
@@ -239,6 +258,9 @@ class Telling:
 
     def _say(self, send: Send, teller: Teller) -> None:
         self._speaker.say(send, teller)
+
+    async def _ask(self, send: Send) -> Sent | Failed:
+        return await self._speaker.outcome(send)
 
     async def _lag(self) -> dict[int, int]:
         """Committed records of each owned partition that have not been fetched."""

@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from models.policy import Policy
 from schemas.errors import SettingsError
-from schemas.routing import Routing
 from streams import clock
 from streams.crash_points import VARIABLE, CrashPoints
 from streams.kafka_admin import partition_count
@@ -53,7 +52,7 @@ def run_alerting() -> int:
 
 async def _run(settings: Settings, policies: Policies, metrics: TellingMetrics) -> int:
     policy = await asyncio.to_thread(policies.first)
-    telling = Telling(settings, policy.routing, metrics, CrashPoints(os.environ.get(VARIABLE)))
+    telling = Telling(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)))
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
@@ -62,7 +61,7 @@ async def _run(settings: Settings, policies: Policies, metrics: TellingMetrics) 
     try:
         with Watchdog(lambda: telling.beat_ms, STALLED_MS):
             async with _buttons(settings):
-                return await _serve(telling, policies, policy.routing, end)
+                return await _serve(telling, policies, end)
     finally:
         if stop_serving is not None:
             stop_serving()
@@ -74,10 +73,10 @@ def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
     return ActionServer(settings, OrderWriter(settings).publish) if settings.actions_port else nullcontext()
 
 
-async def _serve(telling: Telling, policies: Policies, routing: Routing, end: asyncio.Event) -> int:
+async def _serve(telling: Telling, policies: Policies, end: asyncio.Event) -> int:
     app = telling.app
     await app.start()
-    watching = asyncio.create_task(_watch(telling, policies, routing))
+    watching = asyncio.create_task(_watch(telling, policies))
     await app.wait_first(end.wait(), watching)
     watching.cancel()
     if app.crash_reason is None:
@@ -90,27 +89,24 @@ async def _serve(telling: Telling, policies: Policies, routing: Routing, end: as
     return 0
 
 
-async def _watch(telling: Telling, policies: Policies, routing: Routing) -> None:
+async def _watch(telling: Telling, policies: Policies) -> None:
     """Look every second whether all is well, and whether another policy is in force."""
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
-        changed = policies.changed()
-        if changed is not None and changed.routing != routing:
-            routing = await _change(telling, changed, routing)
+        if (changed := policies.changed()) is not None:
+            await _change(telling, changed)
         try:
             await telling.look()
         except Exception as error:  # what cannot be measured is no sign of life: the watchdog ends it in time
             log.warning("the state of alerting could not be measured", extra=fields(error=repr(error)))
 
 
-async def _change(telling: Telling, policy: Policy, before: Routing) -> Routing:
+async def _change(telling: Telling, policy: Policy) -> None:
     try:
-        await telling.change(policy.routing)
+        if await telling.change(policy):
+            log.info("another routing is in force", extra=fields(policy_version=policy.version))
     except SettingsError as error:
-        log.error("the policy's routing cannot be used; the one before it stays", extra=fields(error=str(error)))
-        return before
-    log.info("another routing is in force", extra=fields(policy_version=policy.version))
-    return policy.routing
+        log.error("a policy cannot be used; the one before it stays", extra=fields(error=str(error)))
 
 
 def _healthy(telling: Telling) -> Callable[[], str | None]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from alerting.effects import Failed, Send, Sent
 from alerting.errors import SendError
+from alerting.notice import Notice
 from alerting.senders.base import Sender
 from streams import clock
 from streams.crash_points import CrashPoints
@@ -44,14 +45,19 @@ class Speaker:
             task.cancel()
         await asyncio.gather(*(sender.aclose() for sender in self._senders.values()), return_exceptions=True)
 
+    async def outcome(self, send: Send) -> Sent | Failed:
+        """Have a receiver say something, and wait for what becomes of it."""
+        outcome = await self._ask(send)
+        self._report(send, outcome)
+        return outcome
+
     async def _say(self, send: Send, teller: Teller) -> None:
         self._crash("saying")
-        outcome = await self._outcome(send)
+        outcome = await self.outcome(send)
         self._crash("answered")
-        self._report(send, outcome)
         await teller.take(outcome)
 
-    async def _outcome(self, send: Send) -> Sent | Failed:
+    async def _ask(self, send: Send) -> Sent | Failed:
         try:
             async with asyncio.timeout(LONGEST_SEND_S):
                 receipt = await self._senders[send.receiver].send(send.delivery_id, send.notice)
@@ -74,21 +80,29 @@ class Speaker:
         )
 
     def _report(self, send: Send, outcome: Sent | Failed) -> None:
-        alert = send.notice.alert
-        said = fields(
-            receiver=send.receiver,
-            delivery_id=send.delivery_id,
-            attempt=send.attempt,
-            cause=alert.cause_event_id,
-            incident_id=alert.incident_id,
-            state=alert.state,
-            severity=alert.severity,
-            alerts=len(send.notice.alerts) + send.notice.more,
-            **({} if isinstance(outcome, Sent) else {"reason": outcome.reason, "ambiguous": outcome.ambiguous}),
-        )
+        said = {
+            "receiver": send.receiver,
+            "delivery_id": send.delivery_id,
+            "attempt": send.attempt,
+            **_about(send.notice),
+        }
         if isinstance(outcome, Sent):
             self._metrics.said(send, outcome)
-            log.info("told", extra=said)
+            log.info("told", extra=fields(**said))
         else:
             self._metrics.not_said(send, outcome)
-            log.warning("not told", extra=said)
+            log.warning("not told", extra=fields(**said, reason=outcome.reason, ambiguous=outcome.ambiguous))
+
+
+def _about(notice: Notice) -> dict[str, object]:
+    """What a message was about, for the log."""
+    if notice.ready is not None:
+        return {notice.kind: notice.ready.subject}
+    alert = notice.alert
+    return {
+        "cause": alert.cause_event_id,
+        "incident_id": alert.incident_id,
+        "state": alert.state,
+        "severity": alert.severity,
+        "alerts": len(notice.alerts) + notice.more,
+    }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alerting.effects import Effect, Failed, Record, Send, Sent, WaitUntil
+from alerting.log import Reviewed
 from alerting.pipeline import Pipeline
 from schemas.alert import Alert
 from schemas.operator import OperatorMessage
@@ -17,7 +18,8 @@ class RoutingChanged:
     """The pipeline is to be made anew, from the log and the routing now in force."""
 
 
-Stimulus = Alert | OperatorMessage | Sent | Failed | RoutingChanged
+Decided = Alert | OperatorMessage | Sent | Failed | Reviewed
+Stimulus = Decided | RoutingChanged
 Kept = Awaitable[Any]
 """Done once the broker has a record."""
 
@@ -139,7 +141,7 @@ class Teller:
         await asyncio.gather(*unkept)
 
 
-def _decide(pipeline: Pipeline, stimulus: Alert | OperatorMessage | Sent | Failed) -> list[Effect]:
+def _decide(pipeline: Pipeline, stimulus: Decided) -> list[Effect]:
     now_ms = clock.wall_ms()
     match stimulus:
         case Alert():
@@ -148,5 +150,7 @@ def _decide(pipeline: Pipeline, stimulus: Alert | OperatorMessage | Sent | Faile
             return pipeline.sent(stimulus)
         case Failed():
             return pipeline.failed(stimulus)
+        case Reviewed():
+            return pipeline.reviewed(stimulus)
         case _:
             return pipeline.operator(stimulus, now_ms)

@@ -9,13 +9,14 @@ import pytest
 from schemas.codec import encode
 from schemas.rollup import Rollup, rollup_key
 from schemas.signing import operator_headers
-from streams import weekly
+from streams import weekly, whole_topic
 from streams.__main__ import main
 from streams.backtest import read_policy_file
 from streams.embedded import EmbeddedBroker
 from streams.settings import read_settings
 from tests.support.kafka import Record, produce
 from tests.support.messages import DAY_MS, HOUR_MS, USD
+from tests.support.receivers import unused_port
 from tests.support.reviews import BEFORE_MS, WEEK, feedback, hour, incident, kill, reviewed, rollup, silence
 
 PREFIX = "review."
@@ -138,6 +139,20 @@ def test_a_missing_topic_is_exit_4(
     monkeypatch.setattr(weekly, "wall_ms", lambda: WEEK.end_ms)
     assert main(["report", "weekly", "--policy", str(policy), "--week", WEEK.label]) == 4
     assert "there is no topic rollups.v1. Create it: python -m streams topics apply" in capsys.readouterr().err
+
+
+def test_no_broker_is_exit_4(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """With what to set."""
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+    address = f"127.0.0.1:{unused_port()}"
+    monkeypatch.setenv("SPENDFUSE_KAFKA_BOOTSTRAP", address)
+    monkeypatch.setattr(weekly, "wall_ms", lambda: WEEK.end_ms)
+    monkeypatch.setattr(whole_topic, "ANSWER_S", 0.5)
+    assert main(["report", "weekly", "--policy", str(policy), "--week", WEEK.label]) == 4
+    assert f"no broker answers at {address}" in capsys.readouterr().err
 
 
 def test_a_process_can_ask_for_a_review(broker: EmbeddedBroker) -> None:

@@ -1,4 +1,4 @@
-"""Reads a file of Prometheus rules as far as ours goes: one form of YAML, and an error for every line that is not of it.
+"""Reads a file of Prometheus rules as far as ours goes: one form of YAML, and an error for every line of another.
 
 So that the file says the same to this reader and to any other, a plain value must not hold what YAML reads otherwise.
 """

@@ -36,10 +36,11 @@ def test_table_of_detectors_is_current() -> None:
 
 def test_policy_example_is_valid() -> None:
     """The policy in the README is accepted as it stands: its rules, and beside them its receivers and routes."""
-    rules, routing = blocks("toml")
-    policy = read_policy_toml(rules + routing)
+    rules, routing, review = blocks("toml")
+    policy = read_policy_toml(rules + routing + review)
     assert {"tenant-hourly", "run-cost", "hourly-5x", "same-call-again"} <= set(policy.rules)
     assert set(policy.routing.receivers) == {"oncall", "team"}
+    assert policy.routing.review is not None
 
 
 def test_orders_can_be_typed_as_shown() -> None:

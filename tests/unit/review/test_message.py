@@ -226,6 +226,17 @@ def test_what_is_not_worth_a_word(review: Review, kind: str) -> None:
     assert kind not in {one.kind for one in review.attention}
 
 
+def test_a_backtest_says_what_kills_would_have_saved() -> None:
+    """No agent of a log could obey: nobody is blamed for it."""
+    alerts = incident("i", "open", detector="spending_after_kill",
+                      evidence={"command_id": "k", "overshoot_nanousd": 5 * USD})  # fmt: skip
+    review = reviewed(commands=[kill("k")], alerts=alerts, terms=Terms(rehearsed=True))
+    (first, *_) = review.attention
+    assert (first.kind, first.lead) == ("would have saved", "1 kill would have saved up to $5.00.")
+    assert "Kills     1, $5.00 spent after the order, since nobody obeys in a backtest" in review_text(review)
+    assert "kill not obeyed" not in {one.kind for one in review.attention}
+
+
 def test_a_spike_and_the_growth_that_is_its_own_are_told_once() -> None:
     """The tenant grew because of that day; another tenant's growth is told beside it."""
     own = reviewed(*USUAL, hour(0, 40))

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from alerting.review.facts import Review
+from alerting.review.facts import Review, Terms
 from alerting.review.markup import Column, element, join, table
 from alerting.review.page import page
 from alerting.review.plots import heat_edges
@@ -165,9 +165,17 @@ def test_a_quiet_week_says_so() -> None:
 
 def test_a_week_that_is_not_over_says_so() -> None:
     """Until when it is counted, and that the change is of the same stretch."""
-    text = Page(page(reviewed(hour(-7, 1), hour(0, 2), now_ms=WEEK.start_ms + 30 * HOUR_MS))).text
-    assert "This week is not over: it is counted until Tue 24 Nov, 06:00." in text
-    assert "+100 % on its same stretch ($1.00)" in text
+    parsed = Page(page(reviewed(hour(-7, 1), hour(0, 2), now_ms=WEEK.start_ms + 30 * HOUR_MS)))
+    assert "This week is not over: it is counted until Tue 24 Nov, 06:00." in parsed.text
+    assert "+100 % on its same stretch ($1.00)" in parsed.text
+    assert ["Tue 24 Nov", "$0.00", "$0.00", "$0.00"] in parsed.rows
+    assert ["Wed 25 Nov", "–", "–", "$0.00"] in parsed.rows
+
+
+def test_a_backtest_says_so() -> None:
+    """And since when there is anything to count."""
+    text = Page(page(reviewed(hour(-5, 1), commands=[kill("k")], terms=Terms(rehearsed=True)))).text
+    assert "No change is given, because counting began on Wed 18 Nov. From a backtest: no agent could obey" in text
 
 
 def test_every_plot_has_its_figures_as_a_table() -> None:
