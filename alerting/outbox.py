@@ -16,7 +16,7 @@ from alerting.lanes import Lanes
 from alerting.log import Delivery, Log, Status
 from alerting.notice import Kind, Notice, Receipt
 from alerting.retry import MOST_MS, QUIET_FOR_MS, retry_at_ms
-from schemas.alert import PAGING, Alert
+from schemas.alert import PAGING
 
 IN_FLIGHT_MS = 600_000
 """After so long without an outcome a message counts as lost on its way."""

@@ -134,7 +134,6 @@ def _terms(policy: Policy, *, rehearsed: bool = False) -> Terms:
         for one in rule.settings.exceptions
     )
     return Terms(
-        timezone=policy.header.timezone,
         exceptions=tuple(exceptions),
         charges_unpriced=policy.header.unpriced_usd_per_million_tokens is not None,
         rehearsed=rehearsed,

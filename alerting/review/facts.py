@@ -49,7 +49,6 @@ class PolicyException:
 class Terms:
     """What of the policy in force a review needs."""
 
-    timezone: str = "UTC"
     exceptions: tuple[PolicyException, ...] = ()
     charges_unpriced: bool = False
     """Whether calls without a price are charged at the policy's pessimistic one; else they count as nothing."""

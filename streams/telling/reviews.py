@@ -46,6 +46,7 @@ class WeeklyReviews:
 
     async def run(self) -> None:
         """Work until cancelled. What goes wrong with a review must not cost an alert: it is logged, and tried again."""
+        await self._teller.wait_restored()
         while True:
             try:
                 done = await self.look(clock.wall_ms())
@@ -62,7 +63,7 @@ class WeeklyReviews:
         """
         policy, pipeline = self._policy(), self._teller.pipeline
         review = policy.routing.review
-        if review is None or pipeline is None:
+        if review is None or pipeline is None:  # the log may be about to be read anew
             return True
         timezone = policy.header.timezone
         due_ms = last_review_ms(review, timezone, now_ms)

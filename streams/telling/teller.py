@@ -57,6 +57,7 @@ class Teller:
         """Counts up with everything that was dealt with."""
         self._taken = 0
         self._restore = restore
+        self._restored = asyncio.Event()
         self._keep = keep
         self._say = say
         self._inbox: asyncio.Queue[_Entry | None] = asyncio.Queue(MOST_WAITING)
@@ -72,6 +73,10 @@ class Teller:
         """Hand something in. `done` is called once all that follows from it is kept."""
         self._taken += 1
         await self._inbox.put(_Entry(stimulus, done))
+
+    async def wait_restored(self) -> None:
+        """Return once the log has been read for the first time."""
+        await self._restored.wait()
 
     async def finish(self) -> None:
         """Have `run` end after what has been handed in so far."""
@@ -98,6 +103,7 @@ class Teller:
     async def _begin(self) -> Pipeline:
         await self._settle()
         pipeline = self.pipeline = await self._restore()
+        self._restored.set()
         await self._perform(pipeline.tick(clock.wall_ms()))
         await self._settle()
         return pipeline
