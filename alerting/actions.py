@@ -25,6 +25,7 @@ LABELS = {
     blocks.ACKNOWLEDGE: "Acknowledge",
     blocks.SNOOZE: "Snooze 1 h",
     blocks.RESUME: "Resume run",
+    blocks.USEFUL: "Useful",
     blocks.NOISE: "Noise",
     blocks.PLANNED: "Planned",
 }
@@ -156,6 +157,8 @@ def _order(interaction: _Interaction, action: _Action) -> OperatorMessage:
             return Acknowledge(**common, incident_id=ids.incident_id)
         case blocks.SNOOZE:
             return Silence(**common, match={"incident_id": ids.incident_id}, until_ms=at_ms + SNOOZE_MS)
+        case blocks.USEFUL:
+            return Feedback(**common, incident_id=ids.incident_id, verdict="useful")
         case blocks.NOISE:
             return Feedback(**common, incident_id=ids.incident_id, verdict="noise")
         case blocks.PLANNED:

@@ -16,7 +16,7 @@ from alerting.errors import Reason
 from alerting.muting import MuteReason
 from alerting.notice import Kind, Receipt
 from alerting.orders import TellingOrder, expires_ms
-from schemas.alert import Alert
+from schemas.alert import PAGING, Alert
 
 Status = Literal["owed", "said", "superseded", "not_news", "muted", "given_up"]
 """`superseded`: a newer alert of the incident is told in its place. All but `owed` are settled."""
@@ -46,6 +46,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     """An attempt may have arrived: its outcome was never learned."""
     muted: MuteReason | None = None
     failure: Reason | None = None
+    note: str = ""
+    """What somebody has said of the incident, when that is what is told."""
     place: dict[str, str] = {}
     """Where a receiver put the incident's own message. Empty after a message that told several."""
 
@@ -58,6 +60,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     def subject(self) -> tuple[str, str]:
         """The incident and the receiver: at most one delivery of each is owed at a time."""
         return self.alert.incident_id, self.receiver
+
+    @property
+    def wakes(self) -> bool:
+        """Whether it is for waking somebody: it is then never given up."""
+        return self.alert.severity in PAGING and self.kind != "acknowledged"
 
     @property
     def receipt(self) -> Receipt | None:

@@ -33,6 +33,17 @@ def meaning(order: OperatorMessage) -> str:
             return f"{_target(target)} of {tenant} may go on, and spend again."
 
 
+def taken_in_hand(order: OperatorMessage) -> str:
+    """What somebody has said of an incident, for those who were told of it: `Acknowledged by ana: rolling back`."""
+    match order:
+        case Feedback(verdict=verdict):
+            return f"Marked as {verdict} by {author(order)}"
+        case Silence(until_ms=until_ms):
+            return f"Snoozed until {clock(until_ms)} by {author(order)}"
+        case _:
+            return f"Acknowledged by {author(order)}"
+
+
 def author(order: OperatorMessage) -> str:
     """Who gave an order, and why."""
     return f"{clean(order.who)}: {clean(order.why, 240)}"

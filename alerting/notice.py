@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from schemas.alert import Alert
 
-Kind = Literal["incident", "digest", "flapping", "watchdog", "review"]
+Kind = Literal["incident", "acknowledged", "digest", "flapping", "watchdog", "review"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class Notice:
     maybe_repeated: bool = False
     """An earlier attempt may have arrived: its outcome is unknown."""
     ready: Ready | None = None
+    note: str = ""
+    """What somebody has said of the incident, when that is what is told."""
 
     @property
     def alert(self) -> Alert:

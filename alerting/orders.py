@@ -31,6 +31,19 @@ def concerns_telling(message: OperatorMessage) -> TypeGuard[TellingOrder]:
             return False
 
 
+def incident_of(message: OperatorMessage) -> str | None:
+    """The incident that somebody has taken in hand with it; None if it is about something else."""
+    match message:
+        case Acknowledge(incident_id=incident_id):
+            return incident_id
+        case Feedback(incident_id=incident_id, verdict="noise" | "planned"):
+            return incident_id
+        case Silence(match={"incident_id": incident_id, **others}) if not others:
+            return incident_id
+        case _:
+            return None
+
+
 def expires_ms(order: TellingOrder) -> int:
     """When an order can no longer change what is told."""
     match order:

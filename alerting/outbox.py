@@ -195,7 +195,7 @@ class Outbox:
     def _again_ms(self, delivery: Delivery, outcome: Failed, attempt: int) -> int | None:
         """When to try again; None for never. What pages is never given up unless somebody stands in."""
         receiver = self._lanes[delivery.receiver].receiver
-        pages = delivery.alert.severity in PAGING
+        pages = delivery.wakes
         if outcome.retryable and (pages or outcome.at_ms < delivery.alert.ts_ms + QUIET_FOR_MS):
             return retry_at_ms(
                 receiver.type,
@@ -227,6 +227,7 @@ class Outbox:
             more=more + len(message) - len(listed),
             first=self.place_of(message[0]) if len(message) == 1 else None,
             maybe_repeated=any(each.maybe_said for each in message),
+            note=message[0].note if len(message) == 1 else "",
         )
 
 
@@ -240,7 +241,7 @@ def _heir(newer: Delivery, earlier: Delivery) -> Delivery:
     return replace(
         newer,
         due_ms=min(newer.due_ms, earlier.due_ms) if earlier.muted is None else newer.due_ms,
-        kind=earlier.kind if newer.kind == "incident" else newer.kind,
+        kind="flapping" if "flapping" in (earlier.kind, newer.kind) else newer.kind,
         maybe_said=newer.maybe_said or earlier.maybe_said,
     )
 
@@ -248,4 +249,4 @@ def _heir(newer: Delivery, earlier: Delivery) -> Delivery:
 def _owed(deliveries: list[Delivery], now_ms: int) -> Owed:
     due = [each for each in deliveries if each.due_ms <= now_ms]
     waits_ms = [now_ms - each.alert.ts_ms for each in due]
-    return Owed(len(deliveries), sum(each.alert.severity in PAGING for each in due), max([0, *waits_ms]) / 1000)
+    return Owed(len(deliveries), sum(each.wakes for each in due), max([0, *waits_ms]) / 1000)

@@ -19,9 +19,10 @@ from alerting.grouping import Groups, group_key, messages
 from alerting.lanes import Lanes
 from alerting.lifecycle import Flaps
 from alerting.log import Delivery, Log, Order, Reviewed
+from alerting.meaning import taken_in_hand
 from alerting.muting import Mute, muted
 from alerting.notice import Kind, Notice
-from alerting.orders import Orders, concerns_telling
+from alerting.orders import Orders, concerns_telling, incident_of
 from alerting.outbox import Outbox, Owed, delivery_id
 from alerting.routing import Destination, Router
 from alerting.standing import Standing
@@ -65,7 +66,7 @@ class Pipeline:
         if concerns_telling(message):
             self._orders.obey(message)
             effects.append(self._log.put(Order(message=message)))
-        return effects + self.tick(now_ms)
+        return effects + self._pass_on(message, now_ms) + self.tick(now_ms)
 
     def reviewed(self, entry: Reviewed) -> list[Effect]:
         """A receiver has been sent the review of a week."""
@@ -115,6 +116,26 @@ class Pipeline:
         receivers = [to.receiver for to in self._router.destinations(alert)]
         return [Send(delivery_id(receiver, [alert.alert_id]), receiver, notice, 1) for receiver in receivers]
 
+    def _pass_on(self, message: OperatorMessage, now_ms: int) -> list[Effect]:
+        """Tell those who were told of an incident that somebody has taken it in hand."""
+        effects: list[Effect] = []
+        incident_id = incident_of(message)
+        for receiver in self._log.told(incident_id) if incident_id else ():
+            last = self._outbox.last((incident_id or "", receiver))
+            if last is None or last.receipt is None or receiver not in self._lanes:
+                continue  # it was one of many in a message: there is none of its own to change
+            alert = replace(last.alert, alert_id=message.message_id, ts_ms=message.ts_ms)
+            settled = is_over(alert) or self._outbox.backlog.waiting(last.subject) is not None
+            if settled or alert.tenant_id != message.tenant_id or self._log.has(alert.alert_id, receiver):
+                continue
+            effects += self._outbox.owe(
+                Delivery(
+                    alert=alert, receiver=receiver, status="owed", news="repeat", group=last.group,
+                    kind="acknowledged", due_ms=now_ms, at_ms=now_ms, note=taken_in_hand(message),
+                )
+            )  # fmt: skip
+        return effects
+
     def _destinations(self, alert: Alert) -> list[Destination]:
         """Who is told: whom the tree names, and of what changes also who was told of the incident before."""
         named = self._router.destinations(alert)
@@ -147,7 +168,8 @@ class Pipeline:
         subject = (alert.incident_id, to.receiver)
         last, owed = self._outbox.last(subject), self._outbox.backlog.waiting(subject)
         flaps = self._flaps.until_ms(alert, now_ms) is not None and not self._flaps.is_announced(alert, to.receiver)
-        what = "flapping" if flaps else news(
+        takes_in_hand = owed is not None and owed.kind == "acknowledged" and alert.state == "reminder"
+        what = "nothing" if takes_in_hand else "flapping" if flaps else news(
             alert,
             said=last.alert if last else None,
             said_ms=last.at_ms if last else 0,
@@ -188,6 +210,8 @@ class Pipeline:
     def _mute(self, delivery: Delivery, now_ms: int) -> Mute | None:
         """Why not now. What has been told is always told to be over; what got worse is not held for flapping."""
         alert, last = delivery.alert, self._outbox.last(delivery.subject)
+        if delivery.kind == "acknowledged":
+            return None
         worse = alert.severity == "critical" and not is_over(alert) and (last is None or outranks(alert, last.alert))
         until_ms = self._flaps.until_ms(alert, now_ms)
         if until_ms is not None and delivery.kind != "flapping" and not worse:
@@ -212,9 +236,7 @@ class Pipeline:
             pages = [
                 each
                 for each in self._outbox.due(receiver, now_ms)
-                if each.alert.severity in PAGING
-                and not self._log.has(each.alert.alert_id, fallback)
-                and self._mute(each, now_ms) is None
+                if each.wakes and not self._log.has(each.alert.alert_id, fallback) and self._mute(each, now_ms) is None
             ]
             effects += self._to_fallback(pages, now_ms)
         return effects
@@ -223,7 +245,7 @@ class Pipeline:
         effects: list[Effect] = []
         for each in deliveries:
             fallback = self._lanes[each.receiver].receiver.fallback
-            if fallback is not None:
+            if fallback is not None and each.kind != "acknowledged":
                 effects += self._take_in(each.alert, Destination(fallback, group_wait_ms=0), now_ms)
         return effects
 
@@ -244,8 +266,9 @@ class Pipeline:
             if isinstance(entry, Order):
                 self._orders.obey(entry.message)
         for each in sorted(deliveries, key=lambda each: (each.alert.ts_ms, is_over(each.alert), each.at_ms)):
-            self._orders.observe(each.alert)
-            self._flaps.observe(each.alert)
+            if each.kind != "acknowledged":  # its alert is one that was observed before
+                self._orders.observe(each.alert)
+                self._flaps.observe(each.alert)
             self._standing.observe(each.alert, each.receiver)
             if is_over(each.alert):
                 self._orders.over(each.alert)

@@ -88,6 +88,8 @@ def sentence(notice: Notice) -> str:
     """What a lock screen shows."""
     if notice.kind == "watchdog":
         return f"{title(notice)}, {clock(notice.alert.ts_ms)}"
+    if notice.kind == "acknowledged":
+        return f"{notice.note}. {title(notice)}"
     if is_about_several(notice):
         return f"{title(notice)}, first of all: {headline(notice.alert)}"
     return " ".join(part for part in (f"{title(notice)}.", what_was_done(notice)) if part)
@@ -95,6 +97,8 @@ def sentence(notice: Notice) -> str:
 
 def step(notice: Notice) -> str:
     """What has changed since the incident's first message: a line of its history."""
+    if notice.kind == "acknowledged":
+        return f"{time_of_day(notice.alert.ts_ms)} · {notice.note}"
     what = "Resolved" if notice.alert.state == "resolved" else title(notice)
     return f"{time_of_day(notice.alert.ts_ms)} · {what}. {what_was_done(notice)}".rstrip()
 
@@ -182,6 +186,8 @@ def plain_text(notice: Notice) -> str:
     alert = notice.alert
     if notice.kind == "watchdog":
         return sentence(notice)
+    if notice.kind == "acknowledged":
+        return "\n".join([notice.note, title(notice), reference(alert)])
     lines = [f"{_word(notice)}  {title(notice).removeprefix(_STATES['resolved'])}"]
     if is_about_several(notice):
         lines += [f"{alert.severity}: {line(alert)}" for alert in notice.alerts]

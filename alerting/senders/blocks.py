@@ -47,6 +47,7 @@ MOST_OF_A_VALUE = 900
 ACKNOWLEDGE = "spendfuse.acknowledge"
 SNOOZE = "spendfuse.snooze_1h"
 RESUME = "spendfuse.resume_run"
+USEFUL = "spendfuse.useful"
 NOISE = "spendfuse.noise"
 PLANNED = "spendfuse.planned"
 
@@ -132,6 +133,8 @@ def _one(notice: Notice) -> Iterator[Block]:
         yield _section(bars)
     if was_done := what_was_done(notice):
         yield {"type": "section", "text": {"type": "mrkdwn", "text": f"*{was_done}*"}}
+    if notice.note:
+        yield _section(notice.note)
     if action := what_to_do(notice):
         yield _section(f"What to do: {action}")
     fields = [_plain(f"{label}: {text}", MOST_OF_A_FIELD) for label, text in facts(alert)]
@@ -158,7 +161,9 @@ def _buttons(notice: Notice) -> list[Block]:
     if len(run_value) > MOST_OF_A_VALUE:
         return [_context(_plain("No buttons: the identifiers are too long. Use the command line.", 200))]
     buttons = [_button("Planned", PLANNED, value), _button("Noise", NOISE, value)]
-    if alert.state != "resolved":
+    if alert.state == "resolved":
+        buttons.insert(0, _button("Useful", USEFUL, value))
+    elif notice.kind != "acknowledged":
         acknowledge = _button("Acknowledge", ACKNOWLEDGE, value)
         style = {"style": "primary"} if alert.severity in PAGING else {}
         buttons = [{**acknowledge, **style}, _button("Snooze 1 h", SNOOZE, value), *buttons]

@@ -43,7 +43,7 @@ _NOT_SENT = (
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One call of the Events API: `trigger` with a payload, or `resolve`."""
+    """One call of the Events API: `trigger` with a payload, `acknowledge` or `resolve`."""
 
     action: str
     dedup_key: str
@@ -171,6 +171,8 @@ def events(delivery_id: str, notice: Notice, opened: tuple[str, ...], templates:
     lower = [one for one in opened if one != key]
     if notice.alert.state == "resolved":
         return [Event("resolve", one) for one in (*lower, key)]
+    if notice.kind == "acknowledged":
+        return [Event("acknowledge", key)]
     properties: dict[str, Any] = {"payload": payload(delivery_id, notice), "client": "Spendfuse"}
     if linked := links(notice.alert, templates):
         properties["links"] = [{"href": address, "text": clean(label)} for label, address in linked]

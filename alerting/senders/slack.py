@@ -71,7 +71,7 @@ class SlackSender:
 
     async def send(self, delivery_id: str, notice: Notice) -> Receipt:
         place = notice.first.place if notice.first is not None else {}
-        if notice.kind in ("incident", "flapping") and {"channel", "ts"} <= place.keys():
+        if notice.kind in ("incident", "acknowledged", "flapping") and {"channel", "ts"} <= place.keys():
             try:
                 return await self._update(delivery_id, notice, place["channel"], place["ts"])
             except _SlackError as error:

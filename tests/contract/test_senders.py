@@ -5,6 +5,7 @@ Rows 46 to 49 of the fault list, as far as a single send goes: when to try again
 
 import asyncio
 import base64
+import dataclasses
 import hashlib
 import hmac
 import io
@@ -452,6 +453,32 @@ def test_pages_open_and_close_per_level(authority: TestAuthority) -> None:
         ("resolve", "1"),
     ]
     assert received[0].json["payload"]["severity"] == "critical"
+
+
+def test_an_acknowledged_incident_is_acknowledged_everywhere(authority: TestAuthority) -> None:
+    """PagerDuty's page of the level is acknowledged under its key; Slack's message is edited and replied to, and says
+    who has it. Afterwards the end closes the page.
+    """
+    told = dataclasses.replace(notice(level=0.8), kind="acknowledged", note="Acknowledged by ana: rolling back")
+
+    async def scenario() -> tuple[list[Received], list[Received]]:
+        async with pagerduty(tls=authority.server) as pager, slack() as chat:
+            async with (
+                sending("pagerduty", pager.url, authority.client) as to_pager,
+                sending("slack", chat.url, authority.client) as to_chat,
+            ):
+                for sender in (to_pager, to_chat):
+                    first = await sender.send("d1", notice(level=0.8))
+                    first = await sender.send("d2", dataclasses.replace(told, first=first))
+                    await sender.send("d3", notice(first, level=0.8, state="resolved"))
+            return pager.received, chat.received
+
+    pages, posts = asyncio.run(scenario())
+    assert [one.json["event_action"] for one in pages] == ["trigger", "acknowledge", "resolve"]
+    assert len({one.json["dedup_key"] for one in pages}) == 1
+    assert [one.path.rpartition("/")[2] for one in posts[1:3]] == ["chat.update", "chat.postMessage"]
+    assert all("Acknowledged by ana: rolling back" in one.body.decode() for one in posts[1:3])
+    assert '"spendfuse.acknowledge"' not in posts[1].body.decode()
 
 
 def test_a_webhook_is_signed_and_enveloped() -> None:

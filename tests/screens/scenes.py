@@ -8,10 +8,12 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from alerting.figures import time_of_day
+from alerting.meaning import taken_in_hand
 from alerting.notice import Kind, Notice
 from alerting.senders.blocks import SlackMessage, slack_message, thread_reply
 from models.policy import read_policy_toml
 from schemas.alert import Alert
+from schemas.operator import Acknowledge
 from streams.backtest import effects_of
 from streams.scorecard import Scorecard
 from tests.screens.block_kit import Posted
@@ -45,6 +47,7 @@ def scenes() -> Iterator[Scene]:
     yield Scene("budget-resolved", "the same message when the hour is over, with its thread", [_life(budget)])
     yield Scene("run-killed", "a run reaches its cap and is ordered to stop", [_life(cap[:2])])
     yield Scene("run-stopped", "the same message when the run has stopped", [_life(cap)])
+    yield Scene("acknowledged", "the same message once somebody has it", [_acknowledged(cap)])
     yield Scene("loop", "the same call with the same result, over and over", [_life(loop[:2])])
     yield Scene("circle", "the same few calls, round and round", [_life(_of(_demo(), "going-in-circles")[-2:-1])])
     yield Scene("retry-storm", "the same model call re-sent and charged each time", [_life(storm[:2])])
@@ -95,6 +98,18 @@ def _life(alerts: Sequence[Alert]) -> Posted:
     first, *later = alerts
     replies = [(_at(alert), thread_reply(Notice("incident", (alert,)))) for alert in later]
     return Posted(_message(Notice("incident", (alerts[-1],))), _at(first), edited=bool(later), replies=replies)
+
+
+def _acknowledged(alerts: Sequence[Alert]) -> Posted:
+    """The message of an incident that somebody has taken in hand half a minute after its second alert."""
+    first, second, *_ = alerts
+    order = Acknowledge(
+        message_id="order", ts_ms=second.ts_ms + 30_000, tenant_id=second.tenant_id, who="ana",
+        why="the refund tool is down, looking", incident_id=second.incident_id,
+    )  # fmt: skip
+    notice = Notice("acknowledged", (replace(second, ts_ms=order.ts_ms),), note=taken_in_hand(order))
+    replies = [(_at(second), thread_reply(Notice("incident", (second,)))), (_at(notice.alert), thread_reply(notice))]
+    return Posted(_message(notice), _at(first), edited=True, replies=replies)
 
 
 def _one(alert: Alert, kind: Kind = "incident", *, maybe_repeated: bool = False) -> Posted:

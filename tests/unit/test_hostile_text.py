@@ -35,7 +35,7 @@ from tests.support.scenario import load, play, scenario_files
 LINKS = {"Run": "https://runs.example/{tenant_id}/{run_id}", "Runbook": "https://docs.example/rules/{rule}"}
 KINDS: tuple[Kind, ...] = ("incident", "digest", "flapping", "watchdog")
 LIMITS = {"header": 150, "section": 3_000, "field": 2_000, "context": 3_000, "button": 75}
-BUTTONS = {kit.ACKNOWLEDGE, kit.SNOOZE, kit.RESUME, kit.NOISE, kit.PLANNED}
+BUTTONS = {kit.ACKNOWLEDGE, kit.SNOOZE, kit.RESUME, kit.USEFUL, kit.NOISE, kit.PLANNED}
 OUR_WORDS = re.compile(r"\*[A-Za-z0-9 $.,;:'-]+\*")
 LINK = re.compile(r"<https://(runs|docs)\.example/[A-Za-z0-9%._~/-]+\|(Run|Runbook)>( · )?")
 EMOJI_CODE = re.compile(r":[\w+'-]*[a-z][\w+'-]*:")

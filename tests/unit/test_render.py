@@ -272,8 +272,8 @@ def test_buttons_carry_whom_they_are_about() -> None:
     ("changes", "expected"),
     [
         ({"command": "kill"}, BUTTONS | {kit.RESUME}),
-        ({"command": "pause", "state": "resolved"}, {kit.RESUME, kit.NOISE, kit.PLANNED}),
-        ({"state": "resolved"}, {kit.NOISE, kit.PLANNED}),
+        ({"command": "pause", "state": "resolved"}, {kit.RESUME, kit.USEFUL, kit.NOISE, kit.PLANNED}),
+        ({"state": "resolved"}, {kit.USEFUL, kit.NOISE, kit.PLANNED}),
         ({"command": None}, BUTTONS),
         ({"command": "resume"}, BUTTONS),
         ({"command": "kill", "run_id": None}, BUTTONS),

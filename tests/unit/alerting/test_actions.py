@@ -32,6 +32,7 @@ def pressed(action_id: str, may_resume: tuple[str, ...] = ("U01ANA",), **fields:
     [
         (blocks.ACKNOWLEDGE, Acknowledge, {"incident_id": "i1", "why": "pressed Acknowledge in Slack"}),
         (blocks.SNOOZE, Silence, {"match": {"incident_id": "i1"}, "until_ms": AT_MS + 3_600_000}),
+        (blocks.USEFUL, Feedback, {"incident_id": "i1", "verdict": "useful"}),
         (blocks.NOISE, Feedback, {"incident_id": "i1", "verdict": "noise"}),
         (blocks.PLANNED, Feedback, {"incident_id": "i1", "verdict": "planned"}),
         (blocks.RESUME, Resume, {"target": Target("run", "r1"), "why": "pressed Resume run in Slack"}),
@@ -50,7 +51,8 @@ def test_every_button_that_is_shown_is_understood() -> None:
     """The message and this side of it agree on ids and values, also where names are hostile."""
     for hostile in HOSTILE.values():
         name = hostile[:60].replace("\ud800", "") or "i"
-        found = buttons(alert(tenant_id=name, incident_id=name, run_id=name, command="kill"))
+        about_it = {"tenant_id": name, "incident_id": name, "run_id": name, "command": "kill"}
+        found = buttons(alert(**about_it)) | buttons(alert(**about_it, state="resolved"))
         assert found.keys() == actions.LABELS.keys() or not found
         orders = {action_id: pressed(action_id, value=value) for action_id, value in found.items()}
         for action_id, order in orders.items():
