@@ -16,7 +16,7 @@ def policy_with_receivers(policy: str, environment: Mapping[str, str]) -> tuple[
     everything, pages, told = ["console"], [], ["the terminal"]
     tables = []
     if token := environment.get(SLACK):
-        channel = environment.get(SLACK_CHANNEL) or first_channel(WebClient(token, timeout=10))
+        channel = environment.get(SLACK_CHANNEL) or first_channel(_slack(token, environment))
         tables.append(f'[receivers.chat]\ntype = "slack"\nkey_env = "{SLACK}"\nchannel = "{channel}"')
         everything.append("chat")
         told.append(f"Slack ({channel})")
@@ -39,6 +39,10 @@ def first_channel(slack: WebClient) -> str:
     except (SlackApiError, OSError):
         return USUAL_CHANNEL  # the token may not be allowed to look
     return str(channels[0]["id"]) if channels else USUAL_CHANNEL
+
+
+def _slack(token: str, environment: Mapping[str, str]) -> WebClient:
+    return WebClient(token, base_url=environment.get("SPENDFUSE_SLACK_URL", WebClient.BASE_URL), timeout=10)
 
 
 def _route(how: str, receivers: list[str]) -> str:

@@ -6,26 +6,30 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.alerting_process import Listening
+from tests.support.receivers import make_authority, pagerduty, slack
+
 ROOT = Path(__file__).parents[2]
 LAST_LINE = re.compile(
     r"demo: (\d+) events, (\d+) alerts, (\d+) kills, (\d+) acks, cause to stop p50 (\d+) ms p99 (\d+) ms"
 )
 
 
+KEYS = {"SLACK_BOT_TOKEN": "xoxb-demo", "SLACK_CHANNEL": "#spend", "PAGERDUTY_ROUTING_KEY": "R0"}
+
+
 def test_demo_stops_what_it_should_and_says_so(tmp_path: Path) -> None:
-    """The demo ends by itself with exit code 0; its incidents fire, every kill is obeyed, the last line counts them."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SPENDFUSE_")}
-    environment["SPENDFUSE_DEMO_FOLDER"] = str(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", "infra.demo", "--once"],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    """The demo ends by itself with exit code 0; its incidents fire, every kill is obeyed, people are
+    told as they will be, the last line counts it all.
+    """
+    authority = make_authority(tmp_path)
+    with Listening(slack()) as chat, Listening(pagerduty(tls=authority.server)) as pager:
+        done = run_demo(
+            tmp_path,
+            SLACK_URL=f"{chat.url}/api/",
+            PAGERDUTY_URL=pager.url,
+            RECEIVERS_CA=str(tmp_path / "ca.pem"),
+        )
     assert done.returncode == 0, done.stdout[-3000:]
     last = done.stdout.splitlines()[-1]
     counts = LAST_LINE.fullmatch(last)
@@ -37,8 +41,29 @@ def test_demo_stops_what_it_should_and_says_so(tmp_path: Path) -> None:
     assert 0 < p50_ms <= p99_ms
     for promised in (
         "KILL      run initech-docs-agent-0023, ordered by same-call-again",
-        "100 % of its $10.00 budget",
-        "of its median active hour in the last 7 days",
         "STOPPED   initech-docs-agent-0023 acknowledged",
+        "CRITICAL  initech / docs-agent: Tool search_docs was called 5 times in a row",
+        "CRITICAL  acme has spent $10.00 of its $10.00 budget this hour",
+        "CRITICAL  globex has spent $2.08 this hour, 5.06 times the usual $0.41",
+        "RESOLVED  acme / coding-agent: The run has cost $5.03 of its $5.00 cap",
     ):
         assert promised in done.stdout
+    posted = [body for path, body in zip(chat.receiver.paths, chat.bodies, strict=True) if path.endswith("postMessage")]
+    assert sum("thread_ts" not in body for body in posted) >= 6, "a message an incident"
+    assert {body["event_action"] for body in pager.bodies} == {"trigger", "resolve"}
+
+
+def run_demo(folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    """The demo with keys for Slack and PagerDuty in its environment, and nothing else but where those are."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SPENDFUSE_")}
+    ours = {f"SPENDFUSE_{name}": value for name, value in {"DEMO_FOLDER": str(folder), **settings}.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "infra.demo", "--once"],
+        cwd=ROOT,
+        env=inherited | KEYS | ours,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+        check=False,
+    )

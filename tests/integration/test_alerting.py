@@ -18,23 +18,19 @@ from infra.kafka.local import LocalKafka
 from schemas.operator import Silence
 from streams.clock import wall_ms
 from streams.topics import apply
-from tests.support.alerting_process import AlertingProcess, AlertLog, Listening, repeated_without_a_word
+from tests.support.alerting_process import (
+    TO_THE_HOOK,
+    AlertingProcess,
+    AlertLog,
+    Listening,
+    repeated_without_a_word,
+)
 from tests.support.kafka import TopicSpace, fresh_prefix, wait_until
 from tests.support.presses import SIGNING_SECRET, buttons, form, press, signed
 from tests.support.receivers import make_authority, pagerduty, slack, unused_port, webhook
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT
 from tests.support.telling import HOUR_MS, alert
 
-TO_THE_HOOK = """
-version = "hook"
-[receivers.hook]
-type = "webhook"
-url = "{url}"
-[[route]]
-receivers = ["hook"]
-group_by = ["incident_id"]
-group_wait_seconds = 0
-"""
 TO_ALL = """
 version = "all"
 [receivers.chat]

@@ -14,23 +14,19 @@ import pytest
 
 from schemas.alert import Alert
 from streams.clock import wall_ms
-from tests.support.alerting_process import AlertingProcess, AlertLog, Listening, repeated_without_a_word
+from tests.support.alerting_process import (
+    TO_THE_HOOK,
+    AlertingProcess,
+    AlertLog,
+    Listening,
+    repeated_without_a_word,
+)
 from tests.support.kafka import TopicSpace, wait_until
 from tests.support.receivers import webhook
 from tests.support.telling import alert
 
 SEED = 20_261_122
 TENANTS = 8
-POLICY = """
-version = "crash"
-[receivers.hook]
-type = "webhook"
-url = "{url}"
-[[route]]
-receivers = ["hook"]
-group_by = ["incident_id"]
-group_wait_seconds = 0
-"""
 STAGES = ("taken", "keeping", "kept", "saying", "answered", "handled")
 
 
@@ -90,7 +86,7 @@ def hook() -> Iterator[Listening]:
 
 def start(space: TopicSpace, folder: Path, hook: Listening, **settings: object) -> AlertingProcess:
     policy = folder / "policy.toml"
-    policy.write_text(POLICY.format(url=hook.url), encoding="utf-8")
+    policy.write_text(TO_THE_HOOK.format(url=hook.url), encoding="utf-8")
     return AlertingProcess(space.bootstrap, space.prefix, policy, {}, SLOT="one", **settings)
 
 

@@ -17,6 +17,18 @@ from tests.support.kafka import TopicSpace
 from tests.support.receivers import Receiver
 from tests.support.service_process import ServiceProcess
 
+TO_THE_HOOK = """
+version = "hook"
+[receivers.hook]
+type = "webhook"
+url = "{url}"
+[[route]]
+receivers = ["hook"]
+group_by = ["incident_id"]
+group_wait_seconds = 0
+"""
+"""A policy that tells one webhook of every incident at once and alone; give it the `url`."""
+
 
 class AlertingProcess(ServiceProcess):
     """`python -m alerting`.
