@@ -3,17 +3,14 @@
 import re
 import sys
 
-from confluent_kafka import KafkaException
-
 from alerting.meaning import author, meaning
 from models.detectors.budget import Budget
 from models.policy import Policy
-from schemas.errors import BrokerError, SettingsError
+from schemas.errors import SettingsError
 from schemas.operator import LimitException, OperatorMessage
 from streams.kafka_admin import partition_count
-from streams.metrics import Metrics
 from streams.order_writer import OrderWriter
-from streams.policies import Policies
+from streams.policies import policy_in_force
 from streams.settings import Settings
 
 
@@ -22,7 +19,7 @@ def run_order(settings: Settings, order: OperatorMessage) -> int:
     writer = OrderWriter(settings)
     partition_count(settings, needed=("operator.v1", "policy.v1"), alike=("operator.v1",))
     if isinstance(order, LimitException):
-        policy = _policy_in_force(settings)
+        policy = policy_in_force(settings)
         if policy.source:
             check_exception(order, policy)
         else:
@@ -49,14 +46,3 @@ def check_exception(order: LimitException, policy: Policy) -> None:
     if re.fullmatch(pattern, order.scope, re.DOTALL) is None:
         shape = "/".join(of_tenant.get(name, f"<{name}>") for name in budget.group_by)
         raise SettingsError(f"--scope {order.scope!r}: the budget {order.rule} is about scopes such as {shape}")
-
-
-def _policy_in_force(settings: Settings) -> Policy:
-    try:
-        policies = Policies(settings, Metrics().policy_faults)
-    except KafkaException as error:
-        raise BrokerError(error.args[0].str()) from None
-    try:
-        return policies.first()
-    finally:
-        policies.close()

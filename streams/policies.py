@@ -2,13 +2,14 @@
 
 import logging
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from prometheus_client import Counter
 
 from models.policy import Policy, read_policy_json
 from schemas.errors import BrokerError, PolicyError
 from streams.clock import seconds
 from streams.logs import fields
+from streams.metrics import Metrics
 from streams.settings import Settings
 
 log = logging.getLogger("spendfuse.policies")
@@ -73,3 +74,15 @@ class Policies:
     def close(self) -> None:
         """Stop following."""
         self._consumer.close()
+
+
+def policy_in_force(settings: Settings) -> Policy:
+    """The policy in force now, for a tool that does not follow it. Raises `BrokerError`."""
+    try:
+        policies = Policies(settings, Metrics().policy_faults)
+    except KafkaException as error:
+        raise BrokerError(error.args[0].str()) from None
+    try:
+        return policies.first()
+    finally:
+        policies.close()

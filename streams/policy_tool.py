@@ -3,12 +3,11 @@
 import difflib
 import json
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import Producer
 
 from models.policy import Policy
 from schemas.errors import BrokerError
-from streams.metrics import Metrics
-from streams.policies import Policies
+from streams.policies import policy_in_force
 from streams.settings import Settings
 
 SEND_TIMEOUT_S = 15.0
@@ -32,12 +31,7 @@ def run_publish(settings: Settings, policy: Policy) -> int:
 
 def run_diff(settings: Settings, policy: Policy) -> int:
     """Show how a file differs from the policy in force; 0 if it does not, else 1. Raises `BrokerError`."""
-    try:
-        policies = Policies(settings, Metrics().policy_faults)
-    except KafkaException as error:
-        raise BrokerError(error.args[0].str()) from None
-    in_force = policies.first()
-    policies.close()
+    in_force = policy_in_force(settings)
     lines = list(difflib.unified_diff(_lines(in_force), _lines(policy), "in force", "the file", lineterm=""))
     print("\n".join(lines) if lines else "no difference")
     return 1 if lines else 0

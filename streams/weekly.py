@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from confluent_kafka import KafkaException, Message
+from confluent_kafka import Message
 
 from alerting.review.compute import review_of
 from alerting.review.data import as_data
@@ -22,15 +22,14 @@ from models.policy import Policy
 from schemas.alert import Alert
 from schemas.codec import decode_alert, decode_command, decode_operator, decode_rollup
 from schemas.control import Command
-from schemas.errors import BrokerError, SettingsError, Undecodable
+from schemas.errors import SettingsError, Undecodable
 from schemas.money import usd_to_nanousd
 from schemas.operator import OperatorMessage
 from schemas.rollup import Rollup, rollup_key
 from schemas.signing import operator_is_genuine
 from streams.clock import wall_ms
 from streams.event_log import open_log
-from streams.metrics import Metrics
-from streams.policies import Policies
+from streams.policies import policy_in_force
 from streams.settings import Settings
 from streams.whole_topic import committed_records
 
@@ -89,7 +88,7 @@ def run_weekly(
     if effects is not None:
         review = read_effects(effects, policy or settings.file_policy(), label)
     else:
-        policy = policy or _policy_in_force(settings)
+        policy = policy or policy_in_force(settings)
         review = read_review(settings, _week(label, policy, wall_ms()), policy, progress=True)
     if html is not None:
         from alerting.review.page import page  # noqa: PLC0415 - drawing takes a second to load; the message needs none
@@ -99,16 +98,6 @@ def run_weekly(
         _write(json, msgspec.json.format(msgspec.json.encode(as_data(review)), indent=2).decode() + "\n")
     print(review_text(review))
     return 0
-
-
-def _policy_in_force(settings: Settings) -> Policy:
-    try:
-        policies = Policies(settings, Metrics().policy_faults)
-        policy = policies.first()
-    except KafkaException as error:
-        raise BrokerError(error.args[0].str()) from None
-    policies.close()
-    return policy
 
 
 def _week(label: str | None, policy: Policy, now_ms: int) -> Week:

@@ -34,6 +34,7 @@ from streams.state_reader import StateReader
 from streams.telling.committed import CommittedApp
 from streams.telling.metrics import TellingMetrics
 from streams.telling.progress import Progress
+from streams.telling.pulse import Pulse
 from streams.telling.reviews import FIRST_PARTITION, WeeklyReviews
 from streams.telling.senders import open_senders
 from streams.telling.speaking import Speaker
@@ -46,6 +47,10 @@ HAND_OVER_S = 5.0
 LOOK_EVERY_S = 1.0
 QUERY_TIMEOUT_S = 5.0
 FAULT_OF_OURS = 70
+
+
+class StoodStill(Exception):
+    """The process was frozen, or its machine was, for longer than the group waits."""
 
 
 class Telling:
@@ -66,6 +71,7 @@ class Telling:
         for topic in (self._alerts, settings.topic("operator.v1")):
             metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
         self._progress = Progress()
+        self.pulse = Pulse(settings.session_timeout_ms, self._stood_still)
         self._dropped: dict[tuple[int, str], int] = {}
         self.beat_ms = clock.monotonic_ms()
         """When this process last showed that it works, or that there is nothing to do."""
@@ -257,6 +263,7 @@ class Telling:
         self._crash("kept")
 
     def _say(self, send: Send, teller: Teller) -> None:
+        self.pulse.check()
         self._speaker.say(send, teller)
 
     async def _ask(self, send: Send) -> Sent | Failed:
@@ -295,6 +302,9 @@ class Telling:
             await work
         except Exception as error:
             self._fatal(error)
+
+    def _stood_still(self, silent_ms: int) -> None:
+        self._fatal(StoodStill(f"this process stood still for {silent_ms} ms: others answer for its partitions by now"))
 
     def _fatal(self, error: Exception) -> None:
         """End at once, so that nothing is acknowledged that was not dealt with. A restart goes on from the log."""

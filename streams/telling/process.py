@@ -76,9 +76,11 @@ def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
 async def _serve(telling: Telling, policies: Policies, end: asyncio.Event) -> int:
     app = telling.app
     await app.start()
+    beating = asyncio.create_task(telling.pulse.run())
     watching = asyncio.create_task(_watch(telling, policies))
     await app.wait_first(end.wait(), watching)
     watching.cancel()
+    beating.cancel()
     if app.crash_reason is None:
         await telling.hand_over()
     await app.stop()

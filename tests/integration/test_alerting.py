@@ -175,7 +175,9 @@ def _silence(rule: str, now_ms: int) -> Silence:
 
 
 def test_a_button_under_a_message_silences_its_incident(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """The press of "Snooze 1 h", as Slack posts it, becomes a signed order that this very process reads and obeys."""
+    """The press of "Snooze 1 h", as Slack posts it, becomes a signed order that this very process reads and obeys:
+    whoever was told of the incident hears that somebody has it, and no more.
+    """
     log, now_ms, port = AlertLog(kafka_topics), wall_ms(), unused_port()
     noisy = alert("noisy", 0.8, at_ms=now_ms)
     with Listening(webhook()) as hook:
@@ -196,7 +198,12 @@ def test_a_button_under_a_message_silences_its_incident(kafka_topics: TopicSpace
             log.write(alert("noisy", 1.0, state="escalated", at_ms=now_ms + 1), alert("another", at_ms=now_ms + 1))
             wait_told(process, hook, "another")
             assert process.stop() == 0, process.tail()
-        assert incidents(hook) == ["noisy", "another"]
+        told = [(each["subject"], each["type"]) for each in hook.bodies]
+        assert told == [
+            ("noisy", "spendfuse.incident.open.v1"),
+            ("noisy", "spendfuse.acknowledged.open.v1"),
+            ("another", "spendfuse.incident.open.v1"),
+        ]
 
 
 def test_another_routing_takes_over_without_a_restart(kafka_topics: TopicSpace, tmp_path: Path) -> None:

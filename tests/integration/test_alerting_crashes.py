@@ -144,6 +144,33 @@ def test_deaths_while_the_log_is_read(kafka_topics: TopicSpace, tmp_path: Path, 
         incidents.abandon()
 
 
+def test_a_process_that_was_frozen_does_not_act_on_what_it_believed(
+    kafka_topics: TopicSpace, tmp_path: Path, hook: Listening
+) -> None:
+    """Frozen for longer than the group waits, it ends when it thaws; what it had is told by its sibling meanwhile."""
+    incidents = Incidents(kafka_topics, count=100, per_s=20, rng=Random(SEED))
+    policy = tmp_path / "policy.toml"
+    policy.write_text(TO_THE_HOOK.format(url=hook.url), encoding="utf-8")
+    incidents.start()
+    try:
+        with (
+            AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}, SLOT="a") as frozen,
+            AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}, SLOT="b") as sibling,
+        ):
+            frozen.wait_owning(kafka_topics.partitions // 2)
+            frozen.freeze()
+            sibling.wait_owning(kafka_topics.partitions)
+            frozen.thaw()
+            assert frozen.wait_exit() == 70, frozen.tail()
+            assert "stood still" in frozen.text
+            incidents.finish()
+            sibling.wait_for(lambda: last_told(hook) == incidents.last, 90, "everything told")
+            assert sibling.stop() == 0, sibling.tail()
+    finally:
+        incidents.abandon()
+    assert repeated_without_a_word(hook) == []
+
+
 @pytest.mark.timeout(400)
 def test_twenty_deaths_at_any_moment(kafka_topics: TopicSpace, tmp_path: Path, hook: Listening) -> None:
     """Row 51: killed twenty times at random moments under load, it tells of every incident how it stands in the end;
