@@ -49,6 +49,10 @@ QUERY_TIMEOUT_S = 5.0
 FAULT_OF_OURS = 70
 
 
+class AssignmentError(Exception):
+    """Somebody would answer for a partition's alerts without hearing its operators."""
+
+
 class StoodStill(Exception):
     """The process was frozen, or its machine was, for longer than the group waits."""
 
@@ -63,12 +67,13 @@ class Telling:
         self._crash = crash
         self._operator_key = settings.operator_key.get_secret_value().encode() if settings.operator_key else None
         self._alerts = settings.topic("alerts.v1")
+        self._orders = settings.topic("operator.v1")
         self._deliveries = settings.topic("deliveries.v1")
         self._tellers: dict[int, Teller] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
         self._reviewing: asyncio.Task[None] | None = None
         self._admin = AdminClient(settings.kafka() | {"log_level": 0})
-        for topic in (self._alerts, settings.topic("operator.v1")):
+        for topic in (self._alerts, self._orders):
             metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
         self._progress = Progress()
         self.pulse = Pulse(settings.session_timeout_ms, self._stood_still)
@@ -176,7 +181,7 @@ class Telling:
             async for event in stream.noack().events():
                 await self._take(event, self._alert)
 
-        @app.agent(app.topic(settings.topic("operator.v1"), allow_empty=True, **raw), name="orders", concurrency=1)
+        @app.agent(app.topic(self._orders, allow_empty=True, **raw), name="orders", concurrency=1)
         async def read_orders(stream: Any) -> None:
             async for event in stream.noack().events():
                 await self._take(event, self._order)
@@ -227,7 +232,11 @@ class Telling:
             event.ack()
 
     async def _assigned(self, _app: Any, assigned: Iterable[TP], **_: Any) -> None:
-        numbers = sorted(tp.partition for tp in assigned if tp.topic == self._alerts)
+        numbers, of_orders = (
+            sorted(tp.partition for tp in assigned if tp.topic == topic) for topic in (self._alerts, self._orders)
+        )
+        if numbers != of_orders:
+            self._fatal(AssignmentError(f"alerts of {numbers} were assigned, but orders of {of_orders}"))
         self._lanes.hold(held=False)
         for number in numbers:
             teller = Teller(partial(self._restore, number), partial(self._keep, number), self._say)
