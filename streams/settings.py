@@ -4,6 +4,7 @@
 
 import json
 import os
+import pwd
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,6 +134,7 @@ class Settings(BaseModel):
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Read all settings. Raises `SettingsError` that lists every fault."""
+    login = _login() if environment is None else None
     environment = os.environ if environment is None else environment
     given: dict[str, Any] = {}
     if path := environment.get(FILE):
@@ -141,7 +143,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         value = environment.get(PREFIX + name.upper())
         if value:
             given[name] = value
-    given.setdefault("operator_name", environment.get("LOGNAME") or environment.get("USER"))
+    given.setdefault("operator_name", environment.get("LOGNAME") or environment.get("USER") or login)
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
@@ -171,6 +173,14 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE, f"{PREFIX}CACHE"}
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def _login() -> str | None:
+    """The name of whoever this process belongs to, where no variable says it; None where it has no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return None
 
 
 def _read_file(path: Path) -> dict[str, Any]:

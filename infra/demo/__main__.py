@@ -22,7 +22,7 @@ from spendfuse import Emitter, Guard, derive_tenant_key
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from infra.demo.agents import Agents, Event, overshoot_nanousd
-from infra.demo.processes import PARTITIONS, Service, start_alerting, start_broker, start_worker
+from infra.demo.processes import PARTITIONS, Keys, Service, start_alerting, start_broker, start_worker
 from infra.demo.screen import Screen
 from schemas.alert import Alert
 from schemas.codec import decode_alert, decode_command
@@ -107,8 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once: bool) -> str | None:
     """The demo from start to end. Returns what it comes to in one line, None if nothing was stopped."""
-    root_key = secrets.token_hex(16)
-    worker = start_worker(stack, bootstrap, prefix, root_key)
+    keys = Keys(engine=secrets.token_hex(16), operator=secrets.token_hex(16))
+    worker = start_worker(stack, bootstrap, prefix, keys)
     events, today_ms = _load()
     watcher = Watcher(bootstrap, prefix, screen, today_ms)
     stack.callback(watcher.close)
@@ -122,7 +122,10 @@ def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once:
         KafkaControl(bootstrap, prefix=prefix, config=quiet),
         emitter,
         when_blind="continue",
-        keys=lambda tenant_id: {"engine": derive_tenant_key(root_key.encode(), tenant_id)},
+        keys=lambda tenant_id: {
+            "engine": derive_tenant_key(keys.engine.encode(), tenant_id),
+            "operator": derive_tenant_key(keys.operator.encode(), tenant_id),
+        },
         clock_ms=clock,
     )
     stack.callback(guard.close)
@@ -135,7 +138,7 @@ def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once:
     _replay(agents, history, HISTORY_PER_S)
     _drain(emitter, worker, agents)
     screen.line(f"          {len(history):,} events counted")
-    alerting = start_alerting(stack, bootstrap, prefix, screen)
+    alerting = start_alerting(stack, bootstrap, prefix, keys, screen)
     _settle(alerting.is_healthy)
     screen.title("Today")
     today = events[len(history) :]
@@ -149,7 +152,7 @@ def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once:
     result = _result(agents, watcher)
     if not once:
         screen.line(result or "demo: nothing was stopped; see the logs in out/")
-        _stay(screen, bootstrap, prefix)
+        _stay(screen, bootstrap, prefix, keys)
     return result
 
 
@@ -228,9 +231,17 @@ def _result(agents: Agents, watcher: Watcher) -> str | None:
     return f"demo: {agents.sent} events, {counts}, cause to stop p50 {p50:.0f} ms p99 {p99:.0f} ms"
 
 
-def _stay(screen: Screen, bootstrap: str, prefix: str) -> None:
+def _stay(screen: Screen, bootstrap: str, prefix: str, keys: Keys) -> None:
+    settings = {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "OPERATOR_KEY": keys.operator}
+    tool, week = ".venv/bin/python -m streams", time.strftime("%G-W%V", time.gmtime())
     screen.title("Still running")
-    screen.line(f"broker {bootstrap}, topic prefix {prefix!r}: send usage events of your own (README, Produce events).")
+    screen.line("Send usage events of your own (README, Produce events), or try the tools in another terminal:")
+    screen.line()
+    screen.line("  export " + " ".join(f"SPENDFUSE_{name}={value}" for name, value in settings.items()))
+    screen.line(f'  {tool} resume run acme-coding-agent-0037 --tenant acme --why "trying it"')
+    screen.line(f"  {tool} orders")
+    screen.line(f"  {tool} report weekly --week {week} --html out/review.html")
+    screen.line()
     screen.line("Ctrl-C ends it.")
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()

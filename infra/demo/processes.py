@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from infra.demo.receivers import policy_with_receivers
@@ -20,6 +21,14 @@ from infra.demo.screen import Screen
 HERE = Path(__file__).parent
 PARTITIONS = 4
 _SAMPLE = re.compile(r"^(\w+)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Root keys of this run: who may stop, and who may let go again."""
+
+    engine: str
+    operator: str
 
 
 class Service:
@@ -80,19 +89,24 @@ def start_broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
     return broker.bootstrap, prefix
 
 
-def start_worker(stack: ExitStack, bootstrap: str, prefix: str, root_key: str) -> Service:
+def start_worker(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys) -> Service:
     """The detection worker under the demo's policy."""
-    given = {"ENGINE_KEY": root_key, "POLICY": HERE / "policy.toml", "WATCHDOG_S": 0}
+    given = {"ENGINE_KEY": keys.engine, "OPERATOR_KEY": keys.operator, "POLICY": HERE / "policy.toml", "WATCHDOG_S": 0}
     return _start(stack, "worker", ["streams", "worker"], bootstrap, prefix, given)
 
 
-def start_alerting(stack: ExitStack, bootstrap: str, prefix: str, screen: Screen) -> Service:
+def start_alerting(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, screen: Screen) -> Service:
     """Alerting, from now on: it prints to the demo's own output, and tells Slack and PagerDuty given their keys."""
     text, told = policy_with_receivers((HERE / "policy.toml").read_text(encoding="utf-8"), os.environ)
     policy = _folder() / "demo-policy.toml"
     policy.write_text(text, encoding="utf-8")
     screen.line(f"telling   {told}")
-    given = {"POLICY": policy, "ALERTS_FROM": "latest", "KAFKA_CHECK_CRCS": "SPENDFUSE_KAFKA_BOOTSTRAP" in os.environ}
+    given = {
+        "OPERATOR_KEY": keys.operator,
+        "POLICY": policy,
+        "ALERTS_FROM": "latest",
+        "KAFKA_CHECK_CRCS": "SPENDFUSE_KAFKA_BOOTSTRAP" in os.environ,  # the embedded broker breaks them
+    }
     return _start(stack, "alerting", ["alerting"], bootstrap, prefix, given)
 
 
