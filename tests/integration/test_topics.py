@@ -148,9 +148,9 @@ def test_unequal_co_partitioned_topics_are_reported(admin: AdminClient, prefix: 
 
 def test_partitions_of_other_topics_are_left_and_said(admin: AdminClient, prefix: str) -> None:
     """Where nothing depends on the number, an older one stays and is mentioned."""
-    create_topic(admin, topic_name(prefix, "alerts.v1"), partitions=2)
+    create_topic(admin, topic_name(prefix, "rollups.v1"), partitions=2)
     done = apply(admin, prefix, partitions=3, replication=1)
-    assert done.left == (f"{topic_name(prefix, 'alerts.v1')} has 2 partitions, a new one would get 3",)
+    assert done.left == (f"{topic_name(prefix, 'rollups.v1')} has 2 partitions, a new one would get 3",)
     assert differences(admin, prefix, []) == []
 
 

@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
 )
 
 from streams.topics import apply
+from streams.worker import CO_PARTITIONED
 from tests.integration.proof import FENCE, check_state, newest
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
 from tests.support.load import POLICY, Flow, Shape, usage_log
@@ -147,7 +148,7 @@ def expire(settled: Settled) -> None:
 
 
 def grow(settled: Settled) -> None:
-    names = [settled.space.name(topic) for topic in ("usage.v1", "operator.v1", "state.v1")]
+    names = [settled.space.name(topic) for topic in CO_PARTITIONED]
     for future in settled.admin.create_partitions([NewPartitions(name, 6) for name in names]).values():
         future.result(20)
     wait_until(
