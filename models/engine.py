@@ -249,10 +249,3 @@ class Engine:
             case _:
                 pass  # silences are for those who tell people, and praise for those who write the review
         self._state.cause_event_id = None
-
-
-def replay(engine: Engine, stimuli: Iterable[Any]) -> list[Effect]:
-    """Handle everything in order and return all effects."""
-    for stimulus in stimuli:
-        engine.handle(stimulus)
-    return engine.take_effects()

@@ -8,14 +8,11 @@ loop body, however it ends.
 import asyncio
 import logging
 import os
-import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any
 
 import faust
-from confluent_kafka import IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 from faust.types import TP, EventT
 
 from alerting.effects import Failed, Record, Send, Sent
@@ -31,7 +28,8 @@ from streams.crash_points import CrashPoints
 from streams.logs import fields
 from streams.settings import Settings
 from streams.state_reader import StateReader
-from streams.telling.committed import CommittedApp
+from streams.telling.committed import committed_app
+from streams.telling.lag import Lag
 from streams.telling.metrics import TellingMetrics
 from streams.telling.progress import Progress
 from streams.telling.pulse import Pulse
@@ -45,7 +43,6 @@ log = logging.getLogger("spendfuse.telling")
 HAND_OVER_S = 5.0
 """How long partitions that go elsewhere are held for the outcome of messages under way."""
 LOOK_EVERY_S = 1.0
-QUERY_TIMEOUT_S = 5.0
 FAULT_OF_OURS = 70
 
 
@@ -72,7 +69,7 @@ class Telling:
         self._tellers: dict[int, Teller] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
         self._reviewing: asyncio.Task[None] | None = None
-        self._admin = AdminClient(settings.kafka() | {"log_level": 0})
+        self._lag = Lag(settings, self._alerts)
         for topic in (self._alerts, self._orders):
             metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
         self._progress = Progress()
@@ -122,7 +119,7 @@ class Telling:
         self._metrics.partitions.set(len(parts))
         for number, pipeline in parts.items():
             self._count_dropped(number, pipeline)
-        lag = await self._lag()
+        lag = await self._lag.measure(self.app.consumer, self._tellers)
         for number, behind in lag.items():
             self._metrics.lag.labels(number).set(behind)
         tellers = self._tellers.values()
@@ -150,38 +147,16 @@ class Telling:
         await self._speaker.aclose()
 
     def _make_app(self) -> faust.App:
-        settings = self._settings
-        session_s = settings.session_timeout_ms / 1000
-        app = CommittedApp(
-            f"{settings.prefix}spendfuse-alerting",
-            broker=[f"kafka://{address.strip()}" for address in settings.kafka_bootstrap.split(",")],
-            broker_session_timeout=session_s,
-            broker_heartbeat_interval=session_s / 3,
-            broker_commit_interval=1.0,
-            broker_check_crcs=settings.kafka_check_crcs,
-            broker_credentials=_credentials(settings),
-            consumer_auto_offset_reset=settings.alerts_from,
-            consumer_group_instance_id=f"{settings.prefix}alerting-{settings.slot}",
-            producer_acks=-1,
-            web_enabled=False,
-            topic_disable_leader=True,
-            topic_allow_declare=False,
-        )
+        app = committed_app(self._settings)
         app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
         app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]
-        raw: dict[str, Any] = {
-            "key_type": bytes,
-            "value_type": bytes,
-            "key_serializer": "raw",
-            "value_serializer": "raw",
-        }
 
-        @app.agent(app.topic(self._alerts, allow_empty=True, **raw), name="alerts", concurrency=1)
+        @app.agent(app.raw_topic(self._alerts), name="alerts", concurrency=1)
         async def read_alerts(stream: Any) -> None:
             async for event in stream.noack().events():
                 await self._take(event, self._alert)
 
-        @app.agent(app.topic(self._orders, allow_empty=True, **raw), name="orders", concurrency=1)
+        @app.agent(app.raw_topic(self._orders), name="orders", concurrency=1)
         async def read_orders(stream: Any) -> None:
             async for event in stream.noack().events():
                 await self._take(event, self._order)
@@ -203,7 +178,7 @@ class Telling:
         except Exception as error:
             self._fatal(error)
         if stimulus is None:
-            event.ack()
+            self._acknowledge(event)
             return
         self._crash("taken")
         await teller.take(stimulus, partial(self._done, event))
@@ -226,8 +201,12 @@ class Telling:
         return message
 
     def _done(self, event: EventT[bytes]) -> None:
-        """All that follows from a record is kept. What belongs to an earlier assignment must not be committed."""
+        """All that follows from a record is kept."""
         self._crash("handled")
+        self._acknowledge(event)
+
+    def _acknowledge(self, event: EventT[bytes]) -> None:
+        """Let its offset be committed, unless it belongs to an earlier assignment."""
         if event.message.generation_id == self.app.consumer_generation_id:
             event.ack()
 
@@ -278,26 +257,6 @@ class Telling:
     async def _ask(self, send: Send) -> Sent | Failed:
         return await self._speaker.outcome(send)
 
-    async def _lag(self) -> dict[int, int]:
-        """Committed records of each owned partition that have not been fetched."""
-        owned = [TopicPartition(self._alerts, number) for number in self._tellers]
-        if not owned:
-            return {}
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        futures = self._admin.list_offsets(
-            dict.fromkeys(owned, latest),
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=QUERY_TIMEOUT_S,
-        )
-        lag = {}
-        for each, future in futures.items():
-            end = (await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)).offset
-            position = await asyncio.wait_for(
-                self.app.consumer.position(TP(self._alerts, each.partition)), QUERY_TIMEOUT_S
-            )
-            lag[each.partition] = max(0, end - (position or 0))
-        return lag
-
     def _count_dropped(self, number: int, pipeline: Pipeline) -> None:
         for receiver, count in pipeline.dropped.items():
             self._metrics.dropped.labels(receiver).inc(max(0, count - self._dropped.get((number, receiver), 0)))
@@ -325,21 +284,3 @@ class Telling:
 def _where(event: EventT[bytes]) -> dict[str, object]:
     message = event.message
     return {"topic": message.topic, "partition": message.partition, "offset": message.offset}
-
-
-def _credentials(settings: Settings) -> Any:
-    """The cluster's credentials in Faust's terms; None for none."""
-    if settings.kafka_security_protocol == "PLAINTEXT":
-        return None
-    context = None
-    if "SSL" in settings.kafka_security_protocol:
-        context = ssl.create_default_context(cafile=str(settings.kafka_ssl_ca) if settings.kafka_ssl_ca else None)
-    if not settings.kafka_security_protocol.startswith("SASL"):
-        return faust.SSLCredentials(context)
-    password = settings.kafka_sasl_password.get_secret_value() if settings.kafka_sasl_password else ""
-    return faust.SASLCredentials(
-        username=settings.kafka_sasl_username or "",
-        password=password,
-        ssl_context=context,
-        mechanism=settings.kafka_sasl_mechanism or "PLAIN",
-    )

@@ -1,13 +1,16 @@
-"""A Faust app that reads only what was committed.
+"""A Faust app over a cluster of the settings' that reads only what was committed.
 
 Faust sets the isolation level only together with its own transactions; we want the first without the second, or alerts
 of aborted transactions would be told. Everything between the app and aiokafka's consumer is subclassed for that.
 """
 
+import ssl
 from typing import Any
 
 import faust
 from faust.transport.drivers import aiokafka as driver
+
+from streams.settings import Settings
 
 
 class CommittedConsumerThread(driver.AIOKafkaConsumerThread):
@@ -42,3 +45,48 @@ class CommittedApp(faust.App):
 
     def _create_directories(self) -> None:
         """Without tables there is nothing to keep in a folder."""
+
+    def raw_topic(self, name: str) -> Any:
+        """A topic whose keys and values are bytes as they are, tombstones included."""
+        raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes}
+        return self.topic(name, **raw, key_serializer="raw", value_serializer="raw", allow_empty=True)
+
+
+def committed_app(settings: Settings) -> CommittedApp:
+    """The app of one alerting process: a static member of its group, without tables, leader, web server or topics of
+    its own making.
+    """
+    session_s = settings.session_timeout_ms / 1000
+    return CommittedApp(
+        f"{settings.prefix}spendfuse-alerting",
+        broker=[f"kafka://{address.strip()}" for address in settings.kafka_bootstrap.split(",")],
+        broker_session_timeout=session_s,
+        broker_heartbeat_interval=session_s / 3,
+        broker_commit_interval=1.0,
+        broker_check_crcs=settings.kafka_check_crcs,
+        broker_credentials=_credentials(settings),
+        consumer_auto_offset_reset=settings.alerts_from,
+        consumer_group_instance_id=f"{settings.prefix}alerting-{settings.slot}",
+        producer_acks=-1,
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_allow_declare=False,
+    )
+
+
+def _credentials(settings: Settings) -> Any:
+    """The cluster's credentials in Faust's terms; None for none."""
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return None
+    context = None
+    if "SSL" in settings.kafka_security_protocol:
+        context = ssl.create_default_context(cafile=str(settings.kafka_ssl_ca) if settings.kafka_ssl_ca else None)
+    if not settings.kafka_security_protocol.startswith("SASL"):
+        return faust.SSLCredentials(context)
+    password = settings.kafka_sasl_password.get_secret_value() if settings.kafka_sasl_password else ""
+    return faust.SASLCredentials(
+        username=settings.kafka_sasl_username or "",
+        password=password,
+        ssl_context=context,
+        mechanism=settings.kafka_sasl_mechanism or "PLAIN",
+    )

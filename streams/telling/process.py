@@ -7,8 +7,10 @@ import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
+from aiokafka.errors import CorruptRecordException
+
 from models.policy import Policy
-from schemas.errors import SettingsError
+from schemas.errors import SettingsError, StateError
 from streams import clock
 from streams.crash_points import VARIABLE, CrashPoints
 from streams.kafka_admin import partition_count
@@ -85,10 +87,15 @@ async def _serve(telling: Telling, policies: Policies, end: asyncio.Event) -> in
         await telling.hand_over()
     await app.stop()
     await telling.aclose()
-    if app.crash_reason is not None:
-        log.critical("alerting crashed", exc_info=app.crash_reason)
-        return 1
-    return 0
+    if app.crash_reason is None:
+        return 0
+    if isinstance(app.crash_reason, CorruptRecordException):
+        raise StateError(
+            f"a batch was not read as it was written: {app.crash_reason}. On the embedded broker, which breaks "
+            "checksums, set SPENDFUSE_KAFKA_CHECK_CRCS=false; on any other, look at its disks and the way to it"
+        )
+    log.critical("alerting crashed", exc_info=app.crash_reason)
+    return 1
 
 
 async def _watch(telling: Telling, policies: Policies) -> None:

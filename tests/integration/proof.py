@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from schemas.errors import Undecodable
 from streams.backtest import effects_of
 from streams.scorecard import Scorecard
 from tests.support.kafka import Record, TopicSpace, read_all, wait_settled
-from tests.support.load import Flow
+from tests.support.load import POLICY, Flow, Logged, Shape, usage_log, write_events
 
 Fact = tuple[str, str, bytes]
 """Topic, key and value of a record."""
@@ -36,6 +37,39 @@ class Expected:
     """Alerts and commands."""
     rollups: dict[str, bytes]
     """Key -> its last value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A small log under the tests' policy, and what it must lead to."""
+
+    log: list[Logged]
+    policy: Path
+    expected: Expected
+
+
+def small_load(folder: Path, shape: Shape) -> Load:
+    """A log of that shape, with its files in `folder`."""
+    log = usage_log(shape)
+    policy = folder / "policy.toml"
+    policy.write_text(POLICY, encoding="utf-8")
+    return Load(log, policy, expect(POLICY, write_events(log, folder / "events.jsonl")))
+
+
+@contextmanager
+def flowing(space: TopicSpace, load: Load, rate_per_s: float) -> Iterator[Flow]:
+    """The load, written to usage.v1 at a steady rate."""
+    flow = Flow(space.bootstrap, space.name("usage.v1"), load.log, rate_per_s)
+    flow.start()
+    yield flow
+    flow.abandon()
+
+
+def check_all(space: TopicSpace, load: Load, flow: Flow, told: str) -> None:
+    """What was published, what was refused and the state are as they must be."""
+    check_published(space, load.expected, told)
+    check_dead_letters(space, flow, told)
+    check_state(space, POLICY, told)
 
 
 def expect(policy_text: str, events: Path) -> Expected:

@@ -6,15 +6,18 @@ while reading the state back (7), and while partitions are taken away (8).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 import pytest
 
-from tests.integration.proof import Expected, check_dead_letters, check_published, check_state, expect
+from tests.integration.proof import (
+    Load,
+    check_all,
+    flowing,
+    small_load,
+)
 from tests.support.kafka import TopicSpace, wait_until
-from tests.support.load import POLICY, Flow, Logged, Shape, usage_log, write_events
+from tests.support.load import Flow, Shape
 from tests.support.worker_process import WorkerProcess
 
 SEED = 20_261_123
@@ -33,32 +36,17 @@ STAGES = (
 """Stage, and at which of its passes the worker dies at the latest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """A small log and what it must lead to."""
-
-    log: list[Logged]
-    policy: Path
-    expected: Expected
-
-
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
     """2,000 records, the same for every stage."""
-    folder = tmp_path_factory.mktemp("load")
-    log = usage_log(Shape(2000, SEED, tenants=8, history_hours=20, busy_hours=2))
-    policy = folder / "policy.toml"
-    policy.write_text(POLICY, encoding="utf-8")
-    return Load(log, policy, expect(POLICY, write_events(log, folder / "events.jsonl")))
+    return small_load(tmp_path_factory.mktemp("load"), Shape(2000, SEED, tenants=8, history_hours=20, busy_hours=2))
 
 
 @pytest.fixture
 def flow(kafka_topics: TopicSpace, load: Load) -> Iterator[Flow]:
     """The load, flowing slowly enough for several deaths on the way."""
-    flow = Flow(kafka_topics.bootstrap, kafka_topics.name("usage.v1"), load.log, RATE_PER_S)
-    flow.start()
-    yield flow
-    flow.abandon()
+    with flowing(kafka_topics, load, RATE_PER_S) as flow:
+        yield flow
 
 
 def start(space: TopicSpace, load: Load, slot: str = "0", **settings: object) -> WorkerProcess:
@@ -77,9 +65,7 @@ def finish(space: TopicSpace, load: Load, flow: Flow, told: str) -> None:
         flow.finish()
         worker.wait_applied(flow.ends)
         assert worker.stop() == 0, worker.tail()
-    check_published(space, load.expected, told)
-    check_dead_letters(space, flow, told)
-    check_state(space, POLICY, told)
+    check_all(space, load, flow, told)
 
 
 @pytest.mark.parametrize(("stage", "latest"), STAGES)
@@ -112,6 +98,4 @@ def test_a_death_while_partitions_are_taken_away(kafka_topics: TopicSpace, load:
             flow.finish()
             second.wait_applied(flow.ends)
             assert second.stop() == 0, second.tail()
-    check_published(kafka_topics, load.expected, "revoked")
-    check_dead_letters(kafka_topics, flow, "revoked")
-    check_state(kafka_topics, POLICY, "revoked")
+    check_all(kafka_topics, load, flow, "revoked")

@@ -4,8 +4,6 @@ Numbers of rows are those of the fault matrix.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -13,9 +11,14 @@ from confluent_kafka.admin import AdminClient
 
 from infra.kafka.local import LocalKafka, free_ports
 from streams.topics import apply
-from tests.integration.proof import Expected, check_dead_letters, check_published, check_state, expect
+from tests.integration.proof import (
+    Load,
+    check_all,
+    flowing,
+    small_load,
+)
 from tests.support.kafka import TopicSpace, fresh_prefix, read_all, wait_until
-from tests.support.load import POLICY, Flow, Logged, Shape, usage_log, write_events
+from tests.support.load import Flow, Shape
 from tests.support.worker_process import WorkerProcess
 
 SEED = 20_261_124
@@ -23,42 +26,21 @@ RATE_PER_S = 300
 TAKEOVER_S = 90
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """A small log and what it must lead to."""
-
-    log: list[Logged]
-    policy: Path
-    expected: Expected
-
-
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
     """3,000 records: ten seconds of flow."""
-    folder = tmp_path_factory.mktemp("load")
-    log = usage_log(Shape(3000, SEED, tenants=8, history_hours=20, busy_hours=3))
-    policy = folder / "policy.toml"
-    policy.write_text(POLICY, encoding="utf-8")
-    return Load(log, policy, expect(POLICY, write_events(log, folder / "events.jsonl")))
+    return small_load(tmp_path_factory.mktemp("load"), Shape(3000, SEED, tenants=8, history_hours=20, busy_hours=3))
 
 
 @pytest.fixture
 def flow(kafka_topics: TopicSpace, load: Load) -> Iterator[Flow]:
     """The load, flowing."""
-    flow = Flow(kafka_topics.bootstrap, kafka_topics.name("usage.v1"), load.log, RATE_PER_S)
-    flow.start()
-    yield flow
-    flow.abandon()
+    with flowing(kafka_topics, load, RATE_PER_S) as flow:
+        yield flow
 
 
 def start(space: TopicSpace, load: Load, slot: str = "0", **settings: object) -> WorkerProcess:
     return WorkerProcess(space.bootstrap, space.prefix, load.policy, slot=slot, **settings)
-
-
-def check_all(space: TopicSpace, load: Load, flow: Flow, told: str) -> None:
-    check_published(space, load.expected, told)
-    check_dead_letters(space, flow, told)
-    check_state(space, POLICY, told)
 
 
 def owned(worker: WorkerProcess) -> int:

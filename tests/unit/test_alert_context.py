@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from models.effects import Effect
-from models.engine import Engine, replay
+from models.engine import Engine
 from models.policy import read_policy_toml
 from models.stimuli import OperatorSeen, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
@@ -16,6 +16,7 @@ from schemas.policy import Action
 from schemas.usage import UsageMessage
 from tests.support import messages
 from tests.support.messages import HOUR_MS, MINUTE_MS, MONDAY_MS, SECOND_MS
+from tests.support.replay import replay
 
 NINE_MS = MONDAY_MS + 9 * HOUR_MS
 CAP = '[[cap]]\nname = "cap"\nlimit_usd = 10\nthresholds = [0.5, 1.0]\n'

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models.engine import Engine, replay
+from models.engine import Engine
 from models.policy import Policy, read_policy_toml
 from models.stimuli import OperatorSeen, PolicyChanged, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
@@ -14,6 +14,7 @@ from schemas.control import Command
 from schemas.usage import UsageMessage
 from tests.support import messages
 from tests.support.messages import DAY_MS, HOUR_MS, MINUTE_MS, MONDAY_MS, SECOND_MS, USD
+from tests.support.replay import replay
 
 NINE_MS = MONDAY_MS + 9 * HOUR_MS
 MOST_NANOUSD = 10**15

@@ -1,0 +1,43 @@
+"""How far behind is this process? Asked of the broker: a fetcher that died says that it has read everything."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
+from faust.types import TP
+
+from streams.settings import Settings
+
+QUERY_TIMEOUT_S = 5.0
+
+
+class Lag:
+    """Compares where a topic's partitions end, as far as they are committed, with how far a consumer has come."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._topic = topic
+        self._admin = AdminClient(settings.kafka() | {"log_level": 0})
+
+    async def measure(self, consumer: Any, partitions: Iterable[int]) -> dict[int, int]:
+        """Committed records of each partition that Faust's `consumer` has not fetched.
+
+        Raises:
+            Exception: the broker or the consumer does not answer; each has ways of its own to say so.
+        """
+        owned = [TopicPartition(self._topic, number) for number in partitions]
+        if not owned:
+            return {}
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        futures = self._admin.list_offsets(
+            dict.fromkeys(owned, latest),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=QUERY_TIMEOUT_S,
+        )
+        lag = {}
+        for each, future in futures.items():
+            end = (await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)).offset
+            position = await asyncio.wait_for(consumer.position(TP(self._topic, each.partition)), QUERY_TIMEOUT_S)
+            lag[each.partition] = max(0, end - (position or 0))
+        return lag
