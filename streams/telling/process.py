@@ -77,8 +77,8 @@ def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
 
 async def _serve(telling: Telling, policies: Policies, end: asyncio.Event) -> int:
     app = telling.app
+    beating = asyncio.create_task(telling.pulse.run())  # first: starting may take longer than the group waits
     await app.start()
-    beating = asyncio.create_task(telling.pulse.run())
     watching = asyncio.create_task(_watch(telling, policies))
     await app.wait_first(end.wait(), watching)
     watching.cancel()

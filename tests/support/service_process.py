@@ -120,9 +120,10 @@ class ServiceProcess:
         return self.said(message)
 
     def wait_for(self, predicate: Callable[[], object], timeout_s: float, what: str) -> None:
-        """`wait_until`, with the end of its log in the failure."""
+        """`wait_until`, with the end of its log in the failure; a process that has ended is waited for no longer."""
         try:
-            wait_until(predicate, timeout_s, what)
+            wait_until(lambda: predicate() or not self.running, timeout_s, what)
+            assert predicate(), f"the process ended before: {what}"
         except AssertionError as error:
             raise AssertionError(f"{error}; its last words:\n{self.tail()}") from None
 
