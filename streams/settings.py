@@ -33,7 +33,7 @@ class Settings(BaseModel):
     kafka_sasl_password: SecretStr | None = None
     kafka_ssl_ca: Path | None = None
     kafka_check_crcs: bool = True
-    """Whether alerting checks batches it reads against their checksums. The embedded broker breaks them."""
+    """Whether alerting checks what it reads against its checksums. The embedded broker's markers have wrong ones."""
     prefix: str = ""
     """Stands before every topic, group and transaction name, so that environments can share a cluster."""
     partitions: Positive = 6
