@@ -7,6 +7,7 @@ from schemas.duration import format_duration
 from schemas.money import format_usd
 from schemas.policy import Action, Period
 
+SECOND_MS = 1_000
 _SENT: dict[Action, str] = {
     "kill": "A kill was sent to {whom}, not yet confirmed.",
     "pause": "A pause was sent to {whom}.",
@@ -56,7 +57,10 @@ def _ended(alert: Alert) -> str:
 def _lasted(alert: Alert) -> str:
     """For how long, since the first alert of the incident."""
     since_ms = alert.evidence.get("since_ms")
-    return format_duration(alert.ts_ms - since_ms) if isinstance(since_ms, int) else ""
+    if not isinstance(since_ms, int):
+        return ""
+    lasted_ms = alert.ts_ms - since_ms
+    return format_duration(lasted_ms) if lasted_ms >= SECOND_MS else "less than a second"
 
 
 def _how(alert: Alert) -> str:

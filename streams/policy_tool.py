@@ -15,7 +15,10 @@ SEND_TIMEOUT_S = 15.0
 
 def run_publish(settings: Settings, policy: Policy) -> int:
     """Put a policy in force: every worker takes it over between two batches. Raises `BrokerError`."""
-    producer = Producer(settings.kafka() | {"acks": "all", "enable.idempotence": True, "delivery.timeout.ms": 10_000})
+    producer = Producer(
+        settings.kafka()
+        | {"acks": "all", "enable.idempotence": True, "delivery.timeout.ms": 10_000, "log_level": 0}  # said as an error
+    )
     failures: list[str] = []
     producer.produce(
         settings.topic("policy.v1"),
