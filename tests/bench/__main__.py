@@ -22,7 +22,7 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "restore": lambda options: restore.measure(options.runs or 300_000, options.rounds or 3),
     "peers": lambda options: side_by_side.measure(options.events or 120_000, options.rounds or 3),
 }
-"""Part -> how it is measured. Without an option each takes what keeps all of them together below eight minutes."""
+"""Part -> how it is measured. Without an option all of them together take less than a quarter of an hour."""
 NEEDS_KAFKA = {"worker", "latency", "telling", "restore", "peers"}
 
 

@@ -21,7 +21,16 @@ from schemas.codec import encode
 from schemas.topics import topic_name
 from tests.bench.broker import bench_broker, broker_note, fast_producer, fill, fresh_topics
 from tests.bench.engine import policy_file
-from tests.bench.latency import COST_NANOUSD, SETTLE_S, TIMEOUT_S, WARM_UP_S, Planned, offer
+from tests.bench.latency import (
+    BROKER_WARM_UP_S,
+    COST_NANOUSD,
+    SETTLE_S,
+    TIMEOUT_S,
+    WARM_UP_S,
+    Planned,
+    offer,
+    warm_up,
+)
 from tests.bench.load import Shape, UsageLoad
 from tests.bench.machine import ANY_CORE
 from tests.bench.report import Part, percentile
@@ -62,6 +71,7 @@ def measure(seconds: int, rounds: int) -> Part:
         policy = Path(folder) / "policy.toml"
         routes = "".join(_ROUTES.format(number=number) for number in range(CHANNELS))
         policy.write_text(policy_file("plain").read_text(encoding="utf-8") + routes, encoding="utf-8")
+        warm_up(bootstrap)
         found = [_from_cause(bootstrap, policy, seconds) for _ in range(rounds)]
         for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
             part.add(f"{RATE_PER_S:,} events/s: {name}", "ms", [percentile(waits, share) for waits in found])
@@ -71,6 +81,7 @@ def measure(seconds: int, rounds: int) -> Part:
         part.add(f"critical alert to Slack, amid {WARNINGS:,} warnings: p50", "ms", amid, alone.median)
         part.add(f"messages for {WARNINGS:,} warnings of one owner", "messages", [pair[2] for pair in pairs])
     part.notes.append(f"{CAUSES_PER_S * seconds} causes a round over {CHANNELS} channels, after {WARM_UP_S} s without")
+    part.notes.append(f"the broker was warmed up for {BROKER_WARM_UP_S} s")
     return part
 
 
