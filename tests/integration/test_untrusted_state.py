@@ -4,6 +4,8 @@ Numbers of rows are those of the fault matrix.
 """
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from streams.worker import CO_PARTITIONED
 from tests.integration.proof import FENCE, check_state, newest
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
 from tests.support.load import POLICY, Flow, Shape, usage_log
+from tests.support.service_process import OPERATOR_KEY, ROOT
 from tests.support.worker_process import WorkerProcess
 
 SEED = 20_261_125
@@ -207,6 +210,25 @@ def test_it_refuses_and_says_what_to_do(settled: Settled, name: str) -> None:
         assert [word for word in words if word not in worker.text] == [], worker.tail()
         assert "Traceback" not in worker.text
     assert len(read_all(settled.space.bootstrap, settled.space.name("alerts.v1"))) == before
+
+
+def test_what_it_says_to_do_helps(settled: Settled) -> None:
+    """Row 27: after the rebuild that the refusal names, the worker counts on, and its state is that of a fresh engine
+    over the log, for all partitions and with what came later.
+    """
+    cut(settled)
+    with settled.start() as worker:
+        assert worker.wait_exit() == 3, worker.tail()
+        assert REBUILD in worker.text
+    given = {"SPENDFUSE_KAFKA_BOOTSTRAP": settled.space.bootstrap, "SPENDFUSE_PREFIX": settled.space.prefix}
+    ours = {"SPENDFUSE_POLICY": str(settled.policy), "SPENDFUSE_OPERATOR_KEY": OPERATOR_KEY}
+    command = [sys.executable, *REBUILD.split()[1:]]
+    subprocess.run(command, cwd=ROOT, env=given | ours, check=True, capture_output=True, timeout=120)
+    settled.feed()
+    with settled.start() as worker:
+        worker.wait_applied(settled.ends)
+        assert worker.stop() == 0, worker.tail()
+    check_state(settled.space, POLICY, "rebuilt")
 
 
 def test_a_gap_in_the_input_is_passed_only_when_told_to(settled: Settled) -> None:
