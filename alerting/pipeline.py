@@ -118,10 +118,11 @@ class Pipeline:
 
     def _pass_on(self, message: OperatorMessage, now_ms: int) -> list[Effect]:
         """Tell those who were told of an incident that somebody has taken it in hand."""
+        if (incident_id := incident_of(message)) is None:
+            return []
         effects: list[Effect] = []
-        incident_id = incident_of(message)
-        for receiver in self._log.told(incident_id) if incident_id else ():
-            last = self._outbox.last((incident_id or "", receiver))
+        for receiver in self._log.told(incident_id):
+            last = self._outbox.last((incident_id, receiver))
             if last is None or last.receipt is None or receiver not in self._lanes:
                 continue  # it was one of many in a message: there is none of its own to change
             alert = replace(last.alert, alert_id=message.message_id, ts_ms=message.ts_ms)

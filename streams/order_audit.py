@@ -6,22 +6,20 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from alerting.figures import clock
 from alerting.foreign import clean
 from alerting.meaning import author, meaning
 from schemas.codec import decode_operator
-from schemas.errors import BrokerError, Undecodable
+from schemas.errors import Undecodable
 from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume, Silence
 from schemas.signing import operator_is_genuine
-from streams.clock import seconds, wall_ms
+from streams.clock import wall_ms
 from streams.kafka_admin import partition_count
 from streams.order_writer import operator_key
 from streams.settings import Settings
+from streams.whole_topic import committed_records
 
-READ_TIMEOUT_S = 30.0
-CHUNK = 1_000
 Status = Literal["in force", "until the incident ends", "done", "over", "replaced", "repeated", "refused"]
 """`repeated`: the same order once more, which changes nothing. `refused`: nobody obeys it, and why stands beside it."""
 
@@ -81,44 +79,8 @@ def audit(records: Iterable[OrderRecord], key: bytes, now_ms: int) -> list[Audit
 
 def read_orders(settings: Settings) -> list[OrderRecord]:
     """Everything on operator.v1, up to where it ends now. Raises `BrokerError`."""
-    count = partition_count(settings, needed=("operator.v1",), alike=("operator.v1",))
-    topic = settings.topic("operator.v1")
-    consumer = Consumer(
-        settings.kafka()
-        | {
-            "group.id": f"{settings.prefix}spendfuse-orders",
-            "enable.auto.commit": False,
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "log_level": 0,
-        }
-    )
-    try:
-        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(count)])
-        return _drain(consumer, topic, set(range(count)))
-    except KafkaException as error:
-        raise BrokerError(f"{topic} cannot be read: {error.args[0].str()}") from None
-    finally:
-        consumer.close()
-
-
-def _drain(consumer: Consumer, topic: str, unread: set[int]) -> list[OrderRecord]:
-    found: list[OrderRecord] = []
-    deadline = seconds() + READ_TIMEOUT_S
-    while unread:
-        if seconds() > deadline:
-            raise BrokerError(f"{topic} was not read to its end; partitions left: {sorted(unread)}")
-        messages: list[Any] = consumer.consume(CHUNK, 0.1)
-        for message in messages:
-            error = message.error()
-            if error is None:
-                deadline = seconds() + READ_TIMEOUT_S
-                found.append(_record(message))
-            elif error.code() == KafkaError._PARTITION_EOF:
-                unread.discard(message.partition())
-            else:
-                raise KafkaException(error)
-    return found
+    partition_count(settings, needed=("operator.v1",), alike=("operator.v1",))
+    return [_record(message) for message in committed_records(settings, "operator.v1")]
 
 
 def _record(message: Any) -> OrderRecord:

@@ -15,9 +15,8 @@ from tqdm import tqdm
 from models.policy import Policy
 from schemas.errors import BrokerError
 from streams.fence import FENCE_KEY, write_fence
-from streams.metrics import Metrics
 from streams.partition import Partition
-from streams.policies import Policies
+from streams.policies import policy_in_force
 from streams.settings import Settings
 from streams.state_reader import StateReader
 
@@ -29,9 +28,7 @@ SILENCE_S = 15.0
 
 def run_rebuild(settings: Settings) -> int:
     """Rebuild every partition; returns the exit code. Raises `BrokerError`."""
-    policies = Policies(settings, Metrics().policy_faults)
-    policy = policies.first()
-    policies.close()
+    policy = policy_in_force(settings)
     consumer = Consumer(_consumer_config(settings))
     try:
         topics = consumer.list_topics(timeout=TIMEOUT_S).topics

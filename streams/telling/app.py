@@ -191,7 +191,7 @@ class Telling:
     def _order(self, event: EventT[bytes]) -> Stimulus | None:
         """An operator's message; None for one whose signature does not hold."""
         message = decode_operator(event.value)
-        headers = [(name, value) for name, value in dict(event.headers or {}).items()]
+        headers = list(dict(event.headers or {}).items())
         tenant = message.tenant_id
         if self._operator_key is None or not operator_is_genuine(tenant, event.value, headers, self._operator_key):
             self._metrics.refused.inc()

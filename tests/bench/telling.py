@@ -1,12 +1,8 @@
 """From a cause to Slack: an event passes a run's cap, and a request to Slack says so; alone, and amid warnings."""
 
 import asyncio
-import os
 import re
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -16,7 +12,6 @@ from tempfile import TemporaryDirectory
 
 from confluent_kafka import Producer
 
-from infra.kafka.local import free_ports
 from schemas.codec import encode
 from schemas.topics import topic_name
 from tests.bench.broker import bench_broker, broker_note, fast_producer, fill, fresh_topics
@@ -35,7 +30,7 @@ from tests.bench.load import Shape, UsageLoad
 from tests.bench.machine import ANY_CORE
 from tests.bench.report import Part, percentile
 from tests.bench.worker_process import WorkerProcess
-from tests.support.kafka import wait_until
+from tests.support.alerting_process import AlertingProcess
 from tests.support.receivers import slack
 from tests.support.telling import alert
 
@@ -147,32 +142,11 @@ def _write(producer: Producer, topic: str, incident: str, level: float) -> None:
 @contextmanager
 def _alerting(bootstrap: str, prefix: str, policy: Path, url: str) -> Iterator[None]:
     """An alerting process that has its partition."""
-    port = free_ports(1)[0]
-    settings = {
-        "KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "POLICY": str(policy), "SLACK_URL": f"{url}/api/",
-        "METRICS_PORT": str(port), "SLOT": "bench", "LOG_LEVEL": "WARNING",
-    }  # fmt: skip
-    environment = os.environ | {f"SPENDFUSE_{name}": value for name, value in settings.items()}
-    with Path(os.devnull).open("wb") as nowhere:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "alerting"],
-            env=environment | {"SLACK_BOT_TOKEN": "xoxb-bench"},
-            stdout=nowhere,
-        )
-    try:
-        wait_until(lambda: _owns(port), TIMEOUT_S, "alerting owns its partition")
+    settings = {"SLACK_URL": f"{url}/api/", "SLOT": "bench", "LOG_LEVEL": "WARNING"}
+    with AlertingProcess(bootstrap, prefix, policy, {"SLACK_BOT_TOKEN": "xoxb-bench"}, **settings) as process:
+        process.wait_owning(1)
         yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _owns(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+        process.stop()
 
 
 @contextmanager
