@@ -1,10 +1,10 @@
-"""`python -m alerting`: tell people. The process itself is `streams/telling`; this is only its name."""
+"""`python -m alerting`: tell people. The process itself is `streams/notifier`; this is only its name."""
 
 import argparse
 import sys
 
 from schemas.errors import SpendfuseError
-from streams.telling.process import run_alerting
+from streams.notifier.process import run_alerting
 
 
 def main(arguments: list[str] | None = None) -> int:

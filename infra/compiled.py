@@ -13,8 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 COPIED = ("schemas", "models", "streams", "infra/demo")
 HOT = (
-    "brake", "brakes", "cohort", "engine", "incident", "incidents", "ledger", "levels", "lifecycle", "partition",
-    "restore", "rows", "runs", "scopes", "seen_rows", "tenant", "totals", "trail", "watch",
+    "commands/commands", "commands/standing", "engine", "incidents/incident", "incidents/incidents", "rules/levels",
+    "runs/registry", "runs/watch", "spend/ledger", "state/call_history", "state/cohort", "state/partition",
+    "state/restore", "state/rows", "state/runs", "state/scopes", "state/seen_rows", "state/tenant", "state/totals",
 )  # fmt: skip
 """Modules of `models` on the path of every event. Those that use pydantic or numpy would gain nothing."""
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from models.detectors import REGISTRY
-from models.readme_table import with_table
+from models.rules.readme_table import with_table
 from schemas.export import main, policy_document
 
 TABLES = {table: detector.settings_class for table, detector in REGISTRY.items()}

@@ -8,20 +8,20 @@ done at its own time, before the message that passes it.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from models.brakes import Brakes
+from models.commands.commands import Brakes
 from models.effects import Effect
-from models.incidents import Incidents
-from models.ledger import Ledger, Route
-from models.lifecycle import Lifecycle
-from models.partition import PartitionState
-from models.policy import Policy
-from models.price import PriceBook
-from models.restore import restore_row
-from models.runs import MAX_NANOUSD, Run
-from models.seen_rows import SeenRows
+from models.incidents.incidents import Incidents
+from models.prices.book import PriceBook
+from models.rules.policy import Policy
+from models.runs.registry import Lifecycle
+from models.runs.watch import Watch
+from models.spend.ledger import Ledger, Route
+from models.state.partition import PartitionState
+from models.state.restore import restore_row
+from models.state.runs import MAX_NANOUSD, Run
+from models.state.seen_rows import SeenRows
+from models.state.tenant import Tenant
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
-from models.tenant import Tenant
-from models.watch import Watch
 from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from models.policy import Policy
+from models.rules.policy import Policy
 from schemas.dead_letter import DeadLetter
 from schemas.operator import OperatorMessage
 from schemas.usage import UsageMessage

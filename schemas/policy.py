@@ -1,7 +1,7 @@
 """The policy: what is watched, how strictly, and what is done about it. Written as TOML, sent as JSON on policy.v1.
 
 The rule tables are open: each detector brings its own settings class, derived from `RuleSettings`, so that a new
-detector needs no edit here. `models.policy` joins the two and validates a policy whole.
+detector needs no edit here. `models.rules.policy` joins the two and validates a policy whole.
 """
 
 from datetime import UTC, datetime

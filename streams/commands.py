@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import SettingsError
-from streams.verbs import add_verbs, order_of, span_ms
+from streams.tools.verbs import add_verbs, order_of, span_ms
 
 Options = argparse.Namespace
 
@@ -57,12 +57,12 @@ def _add(subparsers: Any, name: str, run: Callable[[Options], int], text: str) -
 
 def _worker(options: Options) -> int:
     del options
-    from streams.logs import fields, start_logging
-    from streams.metrics import Metrics, serve
+    from streams.process.logs import fields, start_logging
+    from streams.process.metrics import Metrics, serve
+    from streams.process.slots import claim_slot
+    from streams.process.watchdog import Watchdog
     from streams.settings import read_settings, unknown_variables
-    from streams.slots import claim_slot
-    from streams.watchdog import Watchdog
-    from streams.worker import Worker, healthy
+    from streams.worker.worker import Worker, healthy
 
     settings = read_settings()
     start_logging(settings.log_level)
@@ -91,8 +91,8 @@ def _worker(options: Options) -> int:
 
 
 def _topics(options: Options) -> int:
+    from streams.kafka.topics import run_apply, run_check
     from streams.settings import read_settings
-    from streams.topics import run_apply, run_check
 
     settings = read_settings()
     if options.action == "apply":
@@ -101,15 +101,15 @@ def _topics(options: Options) -> int:
 
 
 def _backtest(options: Options) -> int:
-    from streams.backtest import run_backtest
+    from streams.tools.backtest import run_backtest
 
     return run_backtest(options.policy, options.events, options.out, options.against)
 
 
 def _routes(options: Options) -> int:
     from alerting.routing import Router
-    from streams.backtest import read_policy_file
     from streams.settings import read_settings
+    from streams.tools.backtest import read_policy_file
 
     pairs = [pair.partition("=") for pair in options.labels.split(",") if pair]
     if not pairs or not all(name and equals for name, equals, _ in pairs):
@@ -124,9 +124,9 @@ def _routes(options: Options) -> int:
 
 
 def _report(options: Options) -> int:
-    from streams.backtest import read_policy_file
     from streams.settings import read_settings
-    from streams.weekly import run_weekly
+    from streams.tools.backtest import read_policy_file
+    from streams.tools.weekly import run_weekly
 
     policy = read_policy_file(options.policy) if options.policy else None
     return run_weekly(
@@ -136,8 +136,8 @@ def _report(options: Options) -> int:
 
 def _order(options: Options) -> int:
     from streams.clock import wall_ms
-    from streams.order_tool import run_order
     from streams.settings import read_settings
+    from streams.tools.order import run_order
 
     settings = read_settings()
     return run_order(settings, order_of(options, settings.operator_name, wall_ms()))
@@ -145,8 +145,8 @@ def _order(options: Options) -> int:
 
 def _orders(options: Options) -> int:
     from streams.clock import wall_ms
-    from streams.order_audit import run_orders
     from streams.settings import read_settings
+    from streams.tools.order_audit import run_orders
 
     since_ms = None if options.since is None else wall_ms() - span_ms(options.since, "--since")
     return run_orders(read_settings(), options.tenant, since_ms, as_json=options.json)
@@ -154,16 +154,16 @@ def _orders(options: Options) -> int:
 
 def _rebuild(options: Options) -> int:
     del options
-    from streams.rebuild import run_rebuild
     from streams.settings import read_settings
+    from streams.tools.rebuild import run_rebuild
 
     return run_rebuild(read_settings())
 
 
 def _policy(options: Options) -> int:
-    from streams.backtest import read_policy_file
-    from streams.policy_tool import run_diff, run_publish
     from streams.settings import read_settings
+    from streams.tools.backtest import read_policy_file
+    from streams.tools.policy import run_diff, run_publish
 
     policy = read_policy_file(options.file)
     match options.action:

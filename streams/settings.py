@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from models.policy import Policy, default_policy, read_policy_toml
+from models.rules.policy import Policy, default_policy, read_policy_toml
 from schemas.errors import SettingsError
 
 PREFIX = "SPENDFUSE_"

@@ -7,10 +7,10 @@ from typing import NoReturn
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from infra.kafka.embedded import EmbeddedBroker
 from infra.kafka.jars import KafkaUnavailableError
 from infra.kafka.local import LocalKafka
-from streams.embedded import EmbeddedBroker
-from streams.topics import apply
+from streams.kafka.topics import apply
 from tests.support.kafka import (
     RealKafka,
     TopicSpace,

@@ -73,7 +73,7 @@ def start_broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
     given = os.environ.get("SPENDFUSE_KAFKA_BOOTSTRAP")
     prefix = f"demo-{secrets.token_hex(3)}."
     if given:
-        from streams.topics import run_apply  # noqa: PLC0415  # only where there is a real cluster
+        from streams.kafka.topics import run_apply  # noqa: PLC0415  # only where there is a real cluster
 
         with contextlib.redirect_stdout(None):
             code = run_apply(given, prefix, PARTITIONS, 1)
@@ -81,7 +81,7 @@ def start_broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
             raise SystemExit(code)
         screen.line(f"broker    {given}, topics {prefix}*")
         return given, prefix
-    from streams.embedded import EmbeddedBroker  # noqa: PLC0415  # loads a C library
+    from infra.kafka.embedded import EmbeddedBroker  # noqa: PLC0415  # loads a C library
 
     broker = stack.enter_context(EmbeddedBroker())
     broker.create_topics(prefix, PARTITIONS)

@@ -28,8 +28,8 @@ from schemas.control import Command
 from schemas.money import usd_to_nanousd
 from schemas.operator import Feedback, LimitException, OperatorMessage, Silence, Verdict
 from schemas.usage import CommandAck, RunFinished, UsageMessage
-from streams.backtest import read_policy_file
-from streams.event_log import read_log
+from streams.tools.backtest import read_policy_file
+from streams.tools.event_log import read_log
 
 HERE = Path(__file__).parent
 WEEK_MS = 7 * DAY_MS

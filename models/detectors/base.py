@@ -3,10 +3,10 @@
 A detector is one file in this folder. Its class is registered by `@register`, which makes it known to the policy
 file, the generic checks and the README's table. The kinds differ in what they watch:
 
-ScopeDetector     spend of a scope (`models.scopes.Scope`); woken when the scope's total reaches `next_trip`
-UnitDetector      counters of one run, session or run tree (`models.runs.Unit`); woken at the `trips` it names
-SequenceDetector  the recent calls of one run (`models.trail.Trail`); asked at every call, so it answers in one compare
-BrakeDetector     commands that were given (`models.brake.Brake`)
+ScopeDetector     spend of a scope (`models.state.scopes.Scope`); woken when the scope's total reaches `next_trip`
+UnitDetector      counters of one run, session or run tree (`models.state.runs.Unit`); woken at the `trips` it names
+SequenceDetector  the recent calls of one run (`models.state.call_history.Trail`); asked at every call: one compare
+BrakeDetector     commands that were given (`models.commands.standing.Brake`)
 UnpricedDetector  calls without a price
 """
 
@@ -14,13 +14,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from models.brake import Brake
 from models.calendar import Window
-from models.cohort import Cohort
-from models.finding import Finding
-from models.runs import Counter, Unit, UnitKind
-from models.scopes import ClosedPeriods, Scope
-from models.trail import Trail
+from models.commands.standing import Brake
+from models.rules.finding import Finding
+from models.state.call_history import Trail
+from models.state.cohort import Cohort
+from models.state.runs import Counter, Unit, UnitKind
+from models.state.scopes import ClosedPeriods, Scope
 from schemas.policy import Action, Limit, Period, RuleSettings, Severity
 from schemas.usage import LlmCall, ToolCall
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from models.calendar import Window
 from models.detectors.base import NEVER, ScopeDetector, commanded, register
-from models.finding import Finding
-from models.levels import Level, levels_of, next_amount, reached
-from models.scopes import ClosedPeriods, Scope
+from models.rules.finding import Finding
+from models.rules.levels import Level, levels_of, next_amount, reached
+from models.state.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, BudgetException, GroupBy, Limit, Period, RuleSettings, Thresholds, Usd
 

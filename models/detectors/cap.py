@@ -5,11 +5,11 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from models.cohort import Cohort
 from models.detectors.base import UnitDetector, commanded, register
-from models.finding import Finding
-from models.levels import Level, levels_of, next_amount, reached
-from models.runs import Counter, Unit, UnitKind
+from models.rules.finding import Finding
+from models.rules.levels import Level, levels_of, next_amount, reached
+from models.state.cohort import Cohort
+from models.state.runs import Counter, Unit, UnitKind
 from schemas.duration import format_duration
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Thresholds, Usd

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from models.detectors.base import SequenceDetector, register
 from models.detectors.in_a_row import ToolPatterns, notice, page
-from models.finding import Finding
-from models.trail import LONGEST_PERIOD, Trail
+from models.rules.finding import Finding
+from models.state.call_history import LONGEST_PERIOD, Trail
 from schemas.usage import ToolCall
 
 LEAST_MATCHES = 4

@@ -2,8 +2,8 @@
 
 from models.detectors.base import SequenceDetector, register
 from models.detectors.in_a_row import RowSettings, notice, page
-from models.finding import Finding
-from models.trail import Trail
+from models.rules.finding import Finding
+from models.state.call_history import Trail
 from schemas.usage import LlmCall, ToolCall
 
 

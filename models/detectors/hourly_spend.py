@@ -9,9 +9,9 @@ from pydantic import Field
 
 from models.calendar import Window
 from models.detectors.base import NEVER, ScopeDetector, register
-from models.finding import Finding
-from models.median import BREACH, Baseline
-from models.scopes import ClosedPeriods, Scope
+from models.rules.finding import Finding
+from models.state.median import BREACH, Baseline
+from models.state.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import GroupBy, RuleSettings, Usd
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from models.detectors.base import commanded
-from models.finding import Finding
+from models.rules.finding import Finding
 from schemas.policy import RunRuleSettings
 
 NOTICE = 0.5

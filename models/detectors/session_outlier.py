@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from models.cohort import Cohort
 from models.detectors.base import UnitDetector, commanded, register
-from models.finding import Finding
-from models.runs import Counter, Unit
+from models.rules.finding import Finding
+from models.state.cohort import Cohort
+from models.state.runs import Counter, Unit
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
 

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from models.brake import Brake
+from models.commands.standing import Brake
 from models.detectors.base import BrakeDetector, register
-from models.finding import Finding
+from models.rules.finding import Finding
 from schemas.duration import format_duration
 from schemas.money import format_usd
 from schemas.policy import RuleSettings

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from models.detectors.base import commanded, register
 from models.detectors.cap import LimitWatch
-from models.runs import Counter, Run, Unit
+from models.state.runs import Counter, Run, Unit
 from schemas.policy import Action, Limit, Mode, RuleSettings, Thresholds
 
 

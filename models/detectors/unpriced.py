@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from models.detectors.base import UnpricedDetector, register
-from models.finding import Finding
+from models.rules.finding import Finding
 from schemas.policy import RuleSettings, Severity
 
 

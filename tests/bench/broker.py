@@ -9,8 +9,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # offered, but not exported
 
 from schemas.topics import topic_name
-from streams.kafka_admin import admin_client
-from streams.topics import apply
+from streams.kafka.admin import admin_client
+from streams.kafka.topics import apply
 from tests.bench.load import Event
 from tests.bench.machine import ANY_CORE, OTHER_CORE, on_core
 from tests.support.kafka import delete_topics, find_sources, start_kafka

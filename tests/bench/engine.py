@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.engine import Engine
-from models.policy import Policy, read_policy_toml
+from models.rules.policy import Policy, read_policy_toml
 from models.stimuli import UsageSeen
 from schemas.codec import decode_usage, encode
 from streams.settings import Settings

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from models.engine import Engine
-from models.policy import read_policy
-from models.seen import SeenIds
+from models.rules.policy import read_policy
+from models.state.seen import SeenIds
 from models.stimuli import UsageSeen
 from schemas.usage import LlmCall, RunStarted, ToolCall, UsageMessage
 from tests.bench.engine import POLICIES, read_bench_policy

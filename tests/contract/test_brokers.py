@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # offered, but not exported
 
-from streams.embedded import EmbeddedBroker
+from infra.kafka.embedded import EmbeddedBroker
 from tests.support.kafka import Header, RealKafka, Record, fresh_prefix, produce, read_all, to_record, wait_until
 
 SEED = 20261122

@@ -11,7 +11,7 @@ import pytest
 
 from models.effects import Effect
 from models.engine import Engine
-from models.policy import default_policy
+from models.rules.policy import default_policy
 from models.stimuli import RecordRefused, Ticked, UsageSeen
 from schemas.codec import (
     DETAIL_CHARACTERS,

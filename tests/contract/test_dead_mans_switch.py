@@ -5,14 +5,14 @@ from collections.abc import Callable
 import pytest
 from confluent_kafka import Producer
 
-from models.policy import default_policy
+from infra.kafka.embedded import EmbeddedBroker
+from models.rules.policy import default_policy
 from schemas.alert import WATCHDOG, Alert
 from streams.clock import wall_ms
-from streams.dead_mans_switch import DeadMansSwitch
-from streams.embedded import EmbeddedBroker
-from streams.metrics import Metrics
-from streams.partition import Partition
+from streams.process.metrics import Metrics
 from streams.settings import Settings
+from streams.worker.dead_mans_switch import DeadMansSwitch
+from streams.worker.partition import Partition
 from tests.support.kafka import wait_until
 
 RECORDS = 3

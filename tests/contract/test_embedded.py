@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from infra.kafka.embedded import EmbeddedBroker, EmbeddedBrokerError, Request
 from schemas.topics import load_topics
-from streams.embedded import EmbeddedBroker, EmbeddedBrokerError, Request
 from tests.support.kafka import Record, produce, read_all, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -134,7 +134,7 @@ def test_a_stopped_broker_says_so(embedded: EmbeddedBroker) -> None:
 @pytest.mark.parametrize("end", ["close its input", "SIGTERM"])
 def test_as_a_process_it_serves_others_until_told_to_end(end: str) -> None:
     """The demo's processes find the topics at the printed address, and nothing is left running."""
-    command = [sys.executable, "-m", "streams.embedded", "--topics-prefix", "demo.", "--partitions", "2"]
+    command = [sys.executable, "-m", "infra.kafka.embedded", "--topics-prefix", "demo.", "--partitions", "2"]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from models.policy import read_policy_json
+from models.rules.policy import read_policy_json
 from schemas.codec import (
     decode_alert,
     decode_command,

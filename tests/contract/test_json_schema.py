@@ -10,7 +10,7 @@ import pytest
 
 import infra.demo
 from models.__main__ import TABLES
-from models.policy import read_policy_json, read_policy_toml
+from models.rules.policy import read_policy_json, read_policy_toml
 from schemas.codec import decode_usage
 from schemas.errors import Undecodable
 from schemas.export import FOLDER, main, policy_document, stale, topic_documents, write

@@ -13,9 +13,9 @@ import pytest
 from alerting.senders import blocks
 from schemas.errors import BrokerError, SettingsError
 from schemas.operator import OperatorMessage
-from streams import slack_actions
+from streams.notifier import slack_actions
+from streams.notifier.slack_actions import MOST_BYTES, PATH, ActionServer
 from streams.settings import read_settings
-from streams.slack_actions import MOST_BYTES, PATH, ActionServer
 from tests.support.notices import HOSTILE
 from tests.support.presses import SIGNING_SECRET, form, press, signed
 from tests.support.receivers import Answer, Receiver, unused_port, webhook

@@ -21,10 +21,10 @@ from alerting.senders.pagerduty import PagerDutySender
 from alerting.senders.slack import SlackSender
 from schemas.routing import parse_routing
 from streams.clock import wall_ms
-from streams.crash_points import CrashPoints
-from streams.telling.metrics import TellingMetrics
-from streams.telling.speaking import Speaker
-from streams.telling.teller import Teller
+from streams.notifier.metrics import TellingMetrics
+from streams.notifier.speaking import Speaker
+from streams.notifier.teller import Teller
+from streams.process.crash_points import CrashPoints
 from tests.support.receivers import Answer, Receiver, TestAuthority, make_authority, pagerduty, slack, slack_error
 from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, SECOND_MS, alert
 from tests.support.telling_over_http import OverHttp

@@ -12,12 +12,12 @@ import msgspec
 import xxhash
 
 from models.engine import Engine
-from models.policy import Policy, read_policy_toml
+from models.rules.policy import Policy, read_policy_toml
 from models.stimuli import UsageSeen
 from schemas.codec import decode_usage, encode
 from schemas.errors import Undecodable
-from streams.backtest import effects_of
-from streams.scorecard import Scorecard
+from streams.tools.backtest import effects_of
+from streams.tools.scorecard import Scorecard
 from tests.support.kafka import Record, TopicSpace, read_all, wait_settled
 from tests.support.load import POLICY, Flow, Logged, Shape, usage_log, write_events
 

@@ -17,7 +17,7 @@ from alerting.senders.blocks import SNOOZE
 from infra.kafka.local import LocalKafka
 from schemas.operator import Silence
 from streams.clock import wall_ms
-from streams.topics import apply
+from streams.kafka.topics import apply
 from tests.support.alerting_process import (
     TO_THE_HOOK,
     AlertingProcess,

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from confluent_kafka import Producer
 
+from infra.kafka.embedded import EmbeddedBroker
 from schemas.alert import WATCHDOG
 from schemas.codec import decode_alert
 from streams.clock import wall_ms
-from streams.embedded import EmbeddedBroker
 from tests.support.alerting_process import AlertingProcess, AlertLog, Listening
 from tests.support.kafka import TopicSpace, read_all
 from tests.support.receivers import webhook

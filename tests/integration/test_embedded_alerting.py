@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from infra.kafka.embedded import EmbeddedBroker
 from streams.clock import wall_ms
-from streams.embedded import EmbeddedBroker
 from tests.support.alerting_process import TO_THE_HOOK, AlertingProcess, AlertLog, Listening
 from tests.support.kafka import TopicSpace
 from tests.support.receivers import webhook

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.embedded import EmbeddedBroker
+from infra.kafka.embedded import EmbeddedBroker
 from tests.integration.proof import check_state, expect
 from tests.support.kafka import TopicSpace, read_all
 from tests.support.load import POLICY, Flow, Shape, usage_log, write_events

@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 
 from infra.kafka.jars import KAFKA_VERSION, KafkaUnavailableError, fetch_jars, jars_folder, missing_tools
 from infra.kafka.local import LocalKafka
-from streams.topics import apply, check
+from streams.kafka.topics import apply, check
 from tests.support.kafka import ADDRESS_SETTING, Record, find_sources, produce, read_all
 
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
     NewTopic,
 )
 
+from infra.kafka.embedded import EmbeddedBroker
 from schemas.topics import load_topics, topic_name
-from streams.embedded import EmbeddedBroker
-from streams.kafka_admin import await_leaders
-from streams.topics import PartitionsRefusedError, apply, check, run_apply, run_check
+from streams.kafka.admin import await_leaders
+from streams.kafka.topics import PartitionsRefusedError, apply, check, run_apply, run_check
 from tests.support.kafka import RealKafka, Record, TopicSpace, delete_topics, fresh_prefix, produce, wait_until
 
 
@@ -199,7 +199,7 @@ def test_an_unreachable_broker_is_exit_code_4(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody listens there: one sentence and code 4, not a stack of errors and not an endless wait."""
-    monkeypatch.setattr("streams.kafka_admin.REQUEST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("streams.kafka.admin.REQUEST_TIMEOUT_S", 0.5)
     with EmbeddedBroker() as broker:
         address = broker.bootstrap
     assert (run_check(address, ""), run_apply(address, "", 1, 1)) == (4, 4)
@@ -210,7 +210,7 @@ def test_a_broker_that_does_not_know_topic_settings_is_said(
     embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The embedded broker cannot describe topics: check ends with code 4 and a sentence instead of a false answer."""
-    monkeypatch.setattr("streams.topics.REQUEST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("streams.kafka.topics.REQUEST_TIMEOUT_S", 0.5)
     embedded.create_topics("", 2)
     assert run_check(embedded.bootstrap, "") == 4
     assert "did not describe the topics' settings" in capsys.readouterr().err

@@ -21,8 +21,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
     NewPartitions,
 )
 
-from streams.topics import apply
-from streams.worker import CO_PARTITIONED
+from streams.kafka.topics import apply
+from streams.worker.worker import CO_PARTITIONED
 from tests.integration.proof import FENCE, check_state, newest
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
 from tests.support.load import POLICY, Flow, Shape, usage_log

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
+from infra.kafka.embedded import EmbeddedBroker
 from schemas.codec import encode
 from schemas.rollup import Rollup, rollup_key
 from schemas.signing import operator_headers
-from streams import weekly, whole_topic
 from streams.__main__ import main
-from streams.backtest import read_policy_file
-from streams.embedded import EmbeddedBroker
+from streams.kafka import whole_topic
 from streams.settings import read_settings
+from streams.tools import weekly
+from streams.tools.backtest import read_policy_file
 from tests.support.kafka import Record, produce
 from tests.support.messages import DAY_MS, HOUR_MS, USD
 from tests.support.receivers import unused_port

@@ -6,8 +6,8 @@ from pathlib import Path
 from schemas.codec import decode_alert, encode
 from schemas.rollup import rollup_key
 from streams.clock import wall_ms
+from streams.kafka.whole_topic import committed_records
 from streams.settings import read_settings
-from streams.whole_topic import committed_records
 from tests.support.alerting_process import AlertingProcess, AlertLog, Listening
 from tests.support.kafka import Record, TopicSpace, produce
 from tests.support.messages import DAY_MS, HOUR_MS, USD

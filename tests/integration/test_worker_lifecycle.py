@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from infra.kafka.local import LocalKafka, free_ports
-from streams.topics import apply
+from streams.kafka.topics import apply
 from tests.integration.proof import (
     Load,
     check_all,

@@ -10,8 +10,8 @@ from PIL import Image
 
 from alerting.review.page import page
 from infra.demo.weeks import Weeks
-from streams.backtest import read_policy_file
-from streams.weekly import read_effects
+from streams.tools.backtest import read_policy_file
+from streams.tools.weekly import read_effects
 from tests.screens.__main__ import BROWSERS, COLOURS, OUTPUT, QUIETLY
 
 POLICY = OUTPUT.parents[1] / "infra" / "demo" / "policy.toml"

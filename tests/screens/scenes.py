@@ -11,11 +11,11 @@ from alerting.figures import time_of_day
 from alerting.meaning import taken_in_hand
 from alerting.notice import Kind, Notice
 from alerting.senders.blocks import SlackMessage, slack_message, thread_reply
-from models.policy import read_policy_toml
+from models.rules.policy import read_policy_toml
 from schemas.alert import Alert
 from schemas.operator import Acknowledge
-from streams.backtest import effects_of
-from streams.scorecard import Scorecard
+from streams.tools.backtest import effects_of
+from streams.tools.scorecard import Scorecard
 from tests.screens.block_kit import Posted
 from tests.support.notices import HOSTILE
 from tests.support.scenario import load, play

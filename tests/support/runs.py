@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from models.detectors.base import SequenceDetector
-from models.finding import Finding
-from models.trail import Trail
+from models.rules.finding import Finding
+from models.state.call_history import Trail
 from schemas.usage import LlmCall, ToolCall
 
 

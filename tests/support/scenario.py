@@ -25,7 +25,7 @@ import msgspec
 
 from models.effects import Effect
 from models.engine import Engine
-from models.policy import Policy, read_policy
+from models.rules.policy import Policy, read_policy
 from models.stimuli import OperatorSeen, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.control import Command

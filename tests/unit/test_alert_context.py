@@ -7,7 +7,7 @@ import pytest
 
 from models.effects import Effect
 from models.engine import Engine
-from models.policy import read_policy_toml
+from models.rules.policy import read_policy_toml
 from models.stimuli import OperatorSeen, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.control import Command

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from models.engine import Engine
-from models.policy import read_policy_toml
+from models.rules.policy import read_policy_toml
 from streams.__main__ import main
-from streams.event_log import read_log
+from streams.tools.event_log import read_log
 
 T0_MS = 1_795_000_000_000
 ROOT = Path(__file__).parents[2]

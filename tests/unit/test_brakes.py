@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from models.brake import STANDING, STRENGTH, TRANSITIONS, Brake, BrakeEvent, BrakeState
+from models.commands.standing import STANDING, STRENGTH, TRANSITIONS, Brake, BrakeEvent, BrakeState
 
 
 def test_a_standing_command_is_lifted_by_release_and_expiry_alone() -> None:

@@ -16,7 +16,7 @@ import pytest
 from genai_prices import Usage, calc_price
 
 from infra.demo.build_log import build
-from models.policy import read_policy_toml
+from models.rules.policy import read_policy_toml
 from schemas.usage import UsageMessage
 
 ROOT = Path(__file__).parents[2]

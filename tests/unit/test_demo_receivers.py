@@ -7,7 +7,7 @@ from slack_sdk import WebClient
 
 from alerting.routing import Router
 from infra.demo.receivers import USUAL_CHANNEL, first_channel, policy_with_receivers
-from models.policy import read_policy_toml
+from models.rules.policy import read_policy_toml
 from tests.support.alerting_process import Listening
 from tests.support.receivers import Answer, Received, Receiver
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from models.engine import Engine
-from models.policy import Policy, read_policy_toml
+from models.rules.policy import Policy, read_policy_toml
 from models.stimuli import OperatorSeen, PolicyChanged, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.codec import encode

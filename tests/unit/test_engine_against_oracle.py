@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models.engine import Engine
-from models.policy import read_policy_toml
+from models.rules.policy import read_policy_toml
 from models.stimuli import Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.rollup import Rollup

@@ -8,7 +8,7 @@ import pytest
 
 from models.stimuli import RecordRefused, UsageSeen
 from schemas.errors import SettingsError
-from streams.event_log import AppendTimes, read_log
+from streams.tools.event_log import AppendTimes, read_log
 
 T0_MS = 1_795_000_000_000
 DAY_MS = 24 * 3_600_000

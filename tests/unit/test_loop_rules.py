@@ -11,7 +11,7 @@ from models.detectors.cycle import Cycle, CycleSettings
 from models.detectors.error_streak import ErrorStreak, ErrorStreakSettings
 from models.detectors.repeat import Repeat, RepeatSettings
 from models.detectors.retry_storm import RetryStorm, RetryStormSettings
-from models.finding import Finding
+from models.rules.finding import Finding
 from schemas.policy import RuleSettings
 from schemas.usage import CallStatus, LlmCall, ToolCall
 from tests.support.runs import drive

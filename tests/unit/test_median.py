@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from models.median import (
+from models.state.median import (
     BREACH,
     HOUR_MS,
     KEPT_MS,

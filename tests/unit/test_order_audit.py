@@ -8,16 +8,16 @@ import msgspec
 import pytest
 from pydantic import SecretStr
 
+from infra.kafka.embedded import EmbeddedBroker
 from schemas.codec import encode
 from schemas.errors import BrokerError
 from schemas.operator import OperatorMessage
 from schemas.signing import operator_headers
-from streams import order_writer
 from streams.__main__ import main
-from streams.embedded import EmbeddedBroker
-from streams.order_audit import Audited, OrderRecord, audit, read_orders
-from streams.order_writer import OrderWriter
+from streams.kafka import order_writer
+from streams.kafka.order_writer import OrderWriter
 from streams.settings import Settings, read_settings
+from streams.tools.order_audit import Audited, OrderRecord, audit, read_orders
 from tests.support import messages
 from tests.support.notices import HOSTILE
 from tests.support.receivers import unused_port

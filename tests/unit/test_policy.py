@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from models.detectors import REGISTRY
-from models.policy import Policy, default_policy, read_policy, read_policy_json, read_policy_toml
+from models.rules.policy import Policy, default_policy, read_policy, read_policy_json, read_policy_toml
 from schemas.errors import PolicyError
 
 CONTRACT = """

@@ -22,8 +22,8 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from models import price
-from models.price import MAX_EVENT_NANOUSD, PRICE_SOURCE, PriceBook
+from models.prices import book as price
+from models.prices.book import MAX_EVENT_NANOUSD, PRICE_SOURCE, PriceBook
 from schemas.usage import LlmCall
 
 DAY_MS = 86_400_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.telling.pulse import Pulse
+from streams.notifier.pulse import Pulse
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from models.policy import read_policy_toml
-from models.readme_table import with_table
-from streams.embedded import EmbeddedBroker
+from infra.kafka.embedded import EmbeddedBroker
+from models.rules.policy import read_policy_toml
+from models.rules.readme_table import with_table
 from tests.support.words import order
 
 VERBS = {"silence", "snooze", "ack", "exception", "resume", "feedback"}

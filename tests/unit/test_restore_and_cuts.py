@@ -13,8 +13,8 @@ import pytest
 
 from models.effects import Effect
 from models.engine import Engine
-from models.policy import Policy, read_policy_toml
-from models.rows import row_digest
+from models.rules.policy import Policy, read_policy_toml
+from models.state.rows import row_digest
 from models.stimuli import OperatorSeen, PolicyChanged, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.codec import decode_usage, encode

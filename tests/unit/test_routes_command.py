@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.policy import read_policy_json, read_policy_toml
+from models.rules.policy import read_policy_json, read_policy_toml
 from schemas.errors import PolicyError
 from streams.__main__ import main
 

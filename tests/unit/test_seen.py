@@ -5,8 +5,8 @@ import random
 import pytest
 import xxhash
 
-from models import seen
-from models.seen import GENERATION_MS, NewIds, SeenIds
+from models.state import seen
+from models.state.seen import GENERATION_MS, NewIds, SeenIds
 
 SEED = 5
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from prometheus_client import Counter, Histogram
 
-from models.policy import default_policy
+from models.rules.policy import default_policy
 from streams import commands
 from streams.clock import pause
-from streams.metrics import Metrics
-from streams.partition import Partition
-from streams.report import Reporter
+from streams.notifier.metrics import TellingMetrics
+from streams.process.metrics import Metrics
 from streams.settings import Settings
-from streams.telling.metrics import TellingMetrics
+from streams.worker.partition import Partition
+from streams.worker.reporter import Reporter
 from tests.support.rules_file import FILE, Rule, read_rules
 
 ROOT = Path(__file__).parents[2]

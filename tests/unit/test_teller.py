@@ -13,7 +13,7 @@ from alerting.pipeline import Pipeline
 from schemas.alert import Alert
 from schemas.routing import parse_routing
 from streams.clock import wall_ms
-from streams.telling.teller import RoutingChanged, Teller
+from streams.notifier.teller import RoutingChanged, Teller
 from tests.support.telling import alert
 
 WAIT_S = 10.0

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from models.trail import LONGEST_PERIOD, STEPS, Trail
+from models.state.call_history import LONGEST_PERIOD, STEPS, Trail
 from schemas.usage import LlmCall, ToolCall
 
 

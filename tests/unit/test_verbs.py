@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from models.policy import read_policy_toml
+from models.rules.policy import read_policy_toml
 from schemas.codec import decode_operator, encode
 from schemas.control import Target
 from schemas.errors import SettingsError
 from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume, Silence
 from streams.__main__ import main
-from streams.order_tool import check_exception
 from streams.settings import read_settings
+from streams.tools.order import check_exception
 from tests.support.words import order
 
 NOW_MS = 1_795_392_000_000

@@ -10,10 +10,10 @@ from alerting.effects import Failed, Record, Send, Sent
 from alerting.log import Log
 from alerting.notice import Receipt
 from alerting.pipeline import Pipeline
-from models.policy import read_policy_toml
+from models.rules.policy import read_policy_toml
+from streams.notifier.reviews import WeeklyReviews
+from streams.notifier.teller import Teller
 from streams.settings import Settings
-from streams.telling.reviews import WeeklyReviews
-from streams.telling.teller import Teller
 from tests.support.reviews import reviewed
 
 POLICY = read_policy_toml(
@@ -41,7 +41,9 @@ class Office:
         self.store: dict[str, bytes] = {}
         self.away: set[str] = set()
         self.said: list[tuple[str, str]] = []
-        monkeypatch.setattr("streams.telling.reviews.read_review", lambda _settings, week, _policy: reviewed(week=week))
+        monkeypatch.setattr(
+            "streams.notifier.reviews.read_review", lambda _settings, week, _policy: reviewed(week=week)
+        )
 
     async def look(self, *times_ms: int) -> list[bool]:
         """A process that looks at these times."""

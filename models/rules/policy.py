@@ -1,0 +1,238 @@
+"""A policy at work: the file validated whole, its rules made detectors, and the scopes that they need."""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import date, time
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.calendar import Calendar
+from models.detectors import REGISTRY
+from models.detectors.base import (
+    BrakeDetector,
+    Detector,
+    ScopeDetector,
+    SequenceDetector,
+    UnitDetector,
+    UnpricedDetector,
+)
+from models.identity import derived_id
+from models.state.scopes import Meter
+from schemas.errors import PolicyError
+from schemas.policy import Matcher, Period, PolicyHeader
+from schemas.routing import TABLES as ROUTING_TABLES
+from schemas.routing import Routing, parse_routing
+
+PERIOD_ORDER: tuple[Period, ...] = ("hour", "day", "week", "month")
+
+
+class Policy:
+    """The rules in force. Immutable; another policy is another object."""
+
+    def __init__(
+        self, header: PolicyHeader, rules: Iterable[Detector[Any]], source: Mapping[str, Any], routing: Routing
+    ) -> None:
+        self.header = header
+        self.routing = routing
+        """Who is told; no part of any decision here."""
+        self.version = header.version
+        self.source = source
+        """What was written, as JSON values: what policy.v1 carries."""
+        self.rules = {rule.rule: rule for rule in rules}
+        self.calendar = Calendar(header.timezone)
+        self.unit_rules = [rule for rule in self.rules.values() if isinstance(rule, UnitDetector)]
+        self.sequence_rules = [rule for rule in self.rules.values() if isinstance(rule, SequenceDetector)]
+        self.brake_rules = [rule for rule in self.rules.values() if isinstance(rule, BrakeDetector)]
+        self.unpriced_rules = [rule for rule in self.rules.values() if isinstance(rule, UnpricedDetector)]
+        self.meters = _meters([rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)])
+        self.route_dimensions = _route_dimensions(self.rules.values(), self.meters.values())
+        """What rules, scopes and totals tell apart: messages equal in these share a route."""
+        self.by_call = any(_uses_call(meter) for meter in self.meters.values())
+        """Whether a scope depends on a call's model, provider or route."""
+        self.tracks = frozenset(rule.per for rule in self.unit_rules)
+        """Kinds of unit that some rule watches."""
+        self.boundaries_ms = sorted({moment for rule in self.rules.values() for moment in rule.boundaries_ms()})
+        """Moments at which a limit changes by itself."""
+        settings = (f"{rule.name} {rule.settings.model_dump_json()}" for rule in self.rules.values())
+        self.stamp = int(derived_id(header.model_dump_json(), *settings)[:8], 16) or 1
+        """A number that is another one where any setting is."""
+
+    def is_premium(self, model: str) -> bool:
+        """Whether the policy counts `model` among the expensive ones."""
+        return any(fnmatchcase(model, pattern) for pattern in self.header.premium_models)
+
+    def to_json(self) -> bytes:
+        """The policy as policy.v1 carries it."""
+        return json.dumps(self.source, sort_keys=True, separators=(",", ":")).encode()
+
+
+def default_policy() -> Policy:
+    """What is in force where no policy was given."""
+    return read_policy({})
+
+
+def read_policy_toml(text: str) -> Policy:
+    """Read a policy file. Raises `PolicyError` with every fault."""
+    try:
+        raw = tomllib.loads(text, parse_float=Decimal)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PolicyError([f"not TOML: {error}"]) from None
+    return read_policy(raw)
+
+
+def read_policy_json(data: bytes) -> Policy:
+    """Read a policy.v1 value. Raises `PolicyError` with every fault."""
+    try:
+        raw = json.loads(data, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        raise PolicyError([f"not JSON: {error}"]) from None
+    if not isinstance(raw, dict):
+        raise PolicyError(["a policy is a JSON object"])
+    return read_policy(raw)
+
+
+def read_policy(raw: Mapping[str, Any]) -> Policy:
+    """Make a policy of its tables. Raises `PolicyError` with every fault, each with the name of its place."""
+    faults: list[str] = []
+    above = {name: value for name, value in raw.items() if name not in REGISTRY and name not in ROUTING_TABLES}
+    try:
+        header = PolicyHeader.model_validate(above)
+    except ValidationError as error:
+        faults += _faults("", error)
+        header = PolicyHeader()
+    try:
+        Calendar(header.timezone)  # the machine may know zones that the shipped rules do not have
+    except ValueError as error:
+        faults.append(f"timezone: {error}; use a name such as Europe/Berlin")
+    routing = Routing()
+    try:
+        routing = parse_routing(raw)
+    except PolicyError as error:
+        faults += error.faults
+    rules: list[Detector[Any]] = []
+    for table, detector in REGISTRY.items():
+        rules += _read_table(table, detector, raw.get(table, []), faults)
+    names = [rule.rule for rule in rules]
+    faults += [f"{name!r} names two rules; alerts could not tell them apart" for name in _twice(names)]
+    if faults:
+        raise PolicyError(faults)
+    defaults = _default_rules(rules, with_all=header.include_defaults)
+    return Policy(header, [*rules, *defaults], _as_json(raw), routing)
+
+
+def _default_rules(given: list[Detector[Any]], *, with_all: bool) -> list[Detector[Any]]:
+    """Defaults of every detector for an empty file, else of those only that guard our own promises."""
+    with_all = with_all or not given
+    present = {type(rule) for rule in given}
+    names = {rule.rule for rule in given}
+    return [
+        detector(detector.settings_class.model_validate(settings))
+        for detector in dict.fromkeys(REGISTRY.values())
+        if detector not in present and (with_all or detector.always_on)
+        for settings in detector.defaults
+        if settings["name"] not in names
+    ]
+
+
+def _read_table(table: str, detector: type[Detector[Any]], rows: Any, faults: list[str]) -> list[Detector[Any]]:
+    rules: list[Detector[Any]] = []
+    for index, row in enumerate(rows if isinstance(rows, list) else [rows]):
+        if not isinstance(row, Mapping):
+            faults.append(f"{table}[{index}]: must be a table, written [[{table}]]")
+            continue
+        try:
+            rules.append(detector(detector.settings_class.model_validate(row)))
+        except ValidationError as error:
+            name = row.get("name")
+            faults += _faults(f"{table}[{index}]" + (f' "{name}"' if name else ""), error)
+    return rules
+
+
+def _faults(place: str, error: ValidationError) -> list[str]:
+    lines = []
+    for fault in error.errors():
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        lines.append(f"{place}{path}: {message}".lstrip("."))
+    return lines
+
+
+def _twice(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _as_json(value: Any) -> Any:
+    match value:
+        case Mapping():
+            return {key: _as_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_as_json(item) for item in value]
+        case Decimal():
+            return str(value)
+        case date() | time():  # a datetime is a date
+            return value.isoformat()
+        case _:
+            return value
+
+
+def _route_dimensions(rules: Iterable[Detector[Any]], meters: Iterable[Meter]) -> tuple[str, ...]:
+    names = {"workflow", "owner"}
+    for rule in rules:
+        names.update(rule.settings.match)
+    for meter in meters:
+        names.update(meter.group_by)
+    return tuple(sorted(names))
+
+
+def _uses_call(meter: Meter) -> bool:
+    names = (*meter.group_by, *(name for name, _ in meter.match))
+    return any(name in ("model", "provider", "route") for name in names)
+
+
+Match = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def canonical_match(match: Matcher) -> Match:
+    """A matcher in one fixed form: sorted, every value a tuple."""
+    return tuple(
+        (name, tuple(sorted([value] if isinstance(value, str) else value))) for name, value in sorted(match.items())
+    )
+
+
+def matches(match: Match, dimensions: Mapping[str, str]) -> bool:
+    """Whether every dimension the matcher names has one of its values."""
+    return all(dimensions.get(name) in values for name, values in match)
+
+
+def _meters(rules: list[ScopeDetector[Any]]) -> dict[str, Meter]:
+    """One meter per distinct (group_by, match), with its parents: rules that watch the same scopes share them."""
+    wanted: dict[tuple[tuple[str, ...], Match], list[ScopeDetector[Any]]] = {}
+    for rule in rules:
+        match = canonical_match(rule.settings.match)
+        wanted.setdefault((rule.group_by, match), []).append(rule)
+        if rule.asks_parent and len(rule.group_by) > 1:
+            wanted.setdefault((rule.group_by[:-1], match), [])
+    meters: dict[tuple[tuple[str, ...], Match], Meter] = {}
+    for group_by, match in sorted(wanted, key=lambda cut: (len(cut[0]), cut)):
+        detectors = wanted[group_by, match]
+        periods = {"hour", *(period for detector in detectors for period in detector.periods)}
+        children = any(
+            cut == match and names[:-1] == group_by and any(rule.asks_parent for rule in of)
+            for (names, cut), of in wanted.items()
+        )
+        meters[group_by, match] = Meter(
+            meter_id=derived_id(*group_by, "|", *(f"{name}={','.join(values)}" for name, values in match))[:12],
+            group_by=group_by,
+            match=match,
+            periods=tuple(period for period in PERIOD_ORDER if period in periods),
+            keeps_history=children or any(detector.keeps_history for detector in detectors),
+            detectors=tuple(detectors),
+            parent=meters.get((group_by[:-1], match)),
+        )
+    return {meter.meter_id: meter for meter in meters.values()}

@@ -1,0 +1,68 @@
+"""The state of one partition, and what every part of the engine does with it: change a row, ask for an effect."""
+
+from models.effects import Effect
+from models.rules.policy import Policy
+from models.state.rows import Row, row_digest, row_key, row_value
+from models.state.tenant import Tenant
+
+
+class PartitionState:
+    """Tenants, what has changed since the last commit, and what is to be published."""
+
+    __slots__ = ("cause_event_id", "dirty", "effects", "now_ms", "policy", "raised_until_ms", "row_sum", "tenants")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.tenants: dict[str, Tenant] = {}
+        self.dirty: list[Row] = []
+        self.effects: list[Effect] = []
+        self.cause_event_id: str | None = None
+        """The event being handled; every alert and command it causes names it."""
+        self.now_ms = 0
+        """When it happens: the append time of what is being handled, or the time at which something falls due."""
+        self.raised_until_ms: set[int] = set()
+        """When exceptions that operators ordered end: limits change by themselves then."""
+        self.row_sum = 0
+        """Sum of the digests of all rows, modulo 2**64: what the fence proves the state with."""
+
+    def touch(self, row: Row) -> None:
+        """The row has changed and is to be written."""
+        if not row.dirty:
+            row.dirty = True
+            self.dirty.append(row)
+
+    def forget(self, row: Row) -> None:
+        """The row is gone and is to be deleted from the changelog."""
+        row.deleted = True
+        self.touch(row)
+
+    def publish(self, effect: Effect) -> None:
+        """Ask the world to publish something."""
+        self.effects.append(effect)
+
+    def take_effects(self) -> list[Effect]:
+        """What has been asked for since the last call, in order."""
+        effects, self.effects = self.effects, []
+        return effects
+
+    def take_rows(self) -> list[tuple[bytes, bytes | None]]:
+        """Changelog records of all rows changed since the last call; None deletes."""
+        records: list[tuple[bytes, bytes | None]] = []
+        for row in self.dirty:
+            row.dirty = False
+            key = row_key(row)
+            value = None if row.deleted else row_value(row)
+            if value is None and not row.row_hash:
+                continue
+            fresh = 0 if value is None else row_digest(key, value)
+            self.row_sum = (self.row_sum - row.row_hash + fresh) % 2**64
+            row.row_hash = fresh
+            records.append((key, value))
+        self.dirty.clear()
+        return records
+
+    def settle(self) -> None:
+        """Forget which rows have changed, unwritten."""
+        for row in self.dirty:
+            row.dirty = False
+        self.dirty.clear()

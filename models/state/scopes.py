@@ -1,0 +1,267 @@
+"""What a scope spends: one running total, one trip, and where each calendar period began.
+
+The hot path is one add and one compare. Everything else happens when the hour changes or the trip is reached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from models.calendar import Calendar, Window
+from models.state.median import BREACH, MAX_NANOUSD, NORMAL, PLANNED, HourlyHistory
+from models.state.rows import Row
+from schemas.policy import Period
+
+if TYPE_CHECKING:
+    from models.detectors.base import ScopeDetector
+
+NO_TRIP = 1 << 62
+AT_ONCE = -1
+"""A trip below any total: the next spend is judged."""
+TOLD_PERIODS = 32
+"""Periods per rule whose told levels are remembered: more than the 24 hours in which a late event can return."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Meter:
+    """A way to cut a tenant's spend into scopes: by these dimensions, of what matches."""
+
+    meter_id: str
+    group_by: tuple[str, ...]
+    match: tuple[tuple[str, tuple[str, ...]], ...]
+    periods: tuple[Period, ...]
+    keeps_history: bool
+    detectors: tuple[ScopeDetector[Any], ...]
+    parent: Meter | None = field(default=None)
+
+
+ClosedPeriods = dict[Period, tuple[Window, int]]
+"""Closed periods, each with what was spent in it."""
+
+
+class PeriodSpend:
+    """The current period of one kind and the last one before it in which anything was spent."""
+
+    __slots__ = ("base_nanousd", "end_ms", "previous_nanousd", "previous_start_ms", "start_ms")
+
+    def __init__(self, start_ms: int, end_ms: int, base_nanousd: int, previous_start_ms: int, previous_nanousd: int):
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+        self.base_nanousd = base_nanousd
+        """The scope's total when this period began, plus what arrived since for earlier ones."""
+        self.previous_start_ms = previous_start_ms
+        self.previous_nanousd = previous_nanousd
+
+    def add_late(self, start_ms: int, nanousd: int) -> int | None:
+        """Book spend into the closed period that began then; returns its spend, None if it is no longer known."""
+        if start_ms < self.previous_start_ms:
+            return None
+        if start_ms > self.previous_start_ms:
+            self.previous_start_ms, self.previous_nanousd = start_ms, 0
+        self.previous_nanousd += nanousd
+        return self.previous_nanousd
+
+    def fields(self) -> tuple[int, ...]:
+        """In the constructor's order."""
+        return (self.start_ms, self.end_ms, self.base_nanousd, self.previous_start_ms, self.previous_nanousd)
+
+
+class ScopeHistory(Row):
+    """A scope's last 168 active hours; a row of its own, written when an hour closes."""
+
+    __slots__ = ("_hours", "_packed", "scope_key", "tenant_id")
+    kind = "history"
+
+    def __init__(self, tenant_id: str, scope_key: tuple[str, ...]) -> None:
+        super().__init__()
+        self.tenant_id = tenant_id
+        self.scope_key = scope_key
+        self._hours: HourlyHistory | None = HourlyHistory()
+        self._packed = b""
+
+    @property
+    def hours(self) -> HourlyHistory:
+        """The hours. They are looked at a few times an hour, and in between kept as small as the row holds them."""
+        if self._hours is None:
+            self._hours = HourlyHistory.from_bytes(self._packed)
+        return self._hours
+
+    def key_parts(self) -> tuple[str, ...]:
+        return (self.tenant_id, *self.scope_key)
+
+    def fields(self) -> tuple[Any, ...]:
+        self._packed = self.hours.to_bytes()
+        self._hours = None
+        return (self._packed,)
+
+    def read(self, fields: tuple[Any, ...]) -> None:
+        """Take over what the history's row holds."""
+        self._packed = fields[0]
+        self._hours = None
+
+
+class Scope(Row):
+    """One distinct value of a meter's dimensions. `total_nanousd` only ever grows; periods are differences of it."""
+
+    __slots__ = (
+        "at_ms", "history", "mark", "meter", "parent", "periods", "raised", "segment_ms", "stamp", "tenant_id",
+        "told", "total_nanousd", "trip", "values",
+    )  # fmt: skip
+    kind = "scope"
+
+    def __init__(self, tenant_id: str, meter: Meter, values: tuple[str, ...]) -> None:
+        super().__init__()
+        self.tenant_id = tenant_id
+        self.meter = meter
+        self.values = values
+        self.total_nanousd = 0
+        self.trip = NO_TRIP
+        self.segment_ms = -1
+        """Start of the stretch of time for which `trip` holds; another one means: look again."""
+        self.stamp = 0
+        """`Policy.stamp` of the policy that `trip` was set by."""
+        self.at_ms = 0
+        self.mark = NORMAL
+        """What the running hour is marked as: one found too expensive, or planned, stays out of the baseline."""
+        self.periods: dict[Period, PeriodSpend] = {}
+        self.told: dict[str, dict[int, float]] = {}
+        self.raised: dict[str, tuple[int, int]] = {}
+        """Rule -> (limit in nano-dollars, until): exceptions that an operator ordered."""
+        self.history = ScopeHistory(tenant_id, self.key) if meter.keeps_history else None
+        self.parent: Scope | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The meter and the values: what tells it from the tenant's other scopes."""
+        return (self.meter.meter_id, *self.values)
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        """Dimension -> value, as alerts show it."""
+        return dict(zip(self.meter.group_by, self.values, strict=True))
+
+    @property
+    def override_key(self) -> str:
+        """What the policy's `overrides` and `exceptions` call it: the values in order, joined by `/`."""
+        return "/".join(self.values)
+
+    def follow(self, meter: Meter) -> None:
+        """Another policy watches: forget what followed from the old one, and keep what was spent."""
+        self.meter = meter
+        self.parent = None
+        self.segment_ms = -1
+        if meter.keeps_history and self.history is None:
+            self.history = ScopeHistory(self.tenant_id, self.key)
+
+    def watched_by(self, rule: str) -> bool:
+        """Whether the rule of that name limits it."""
+        return any(detector.rule == rule for detector in self.meter.detectors)
+
+    def window(self, period: Period) -> Window:
+        """The current period."""
+        spend = self.periods[period]
+        return Window(spend.start_ms, spend.end_ms)
+
+    def base(self, period: Period) -> int:
+        """The total at which the current period began."""
+        return self.periods[period].base_nanousd
+
+    def spend(self, period: Period) -> int:
+        """Nano-dollars spent in the current period."""
+        return self.total_nanousd - self.periods[period].base_nanousd
+
+    def told_level(self, rule: str, start_ms: int) -> float:
+        """The highest level of `rule` already told for the period that began then, 0 for none."""
+        return self.told.get(rule, {}).get(start_ms, 0.0)
+
+    def tell(self, rule: str, start_ms: int, level: float) -> None:
+        """Remember that `level` has been told for that period."""
+        periods = self.told.setdefault(rule, {})
+        periods[start_ms] = level
+        while len(periods) > TOLD_PERIODS:
+            del periods[min(periods)]
+
+    def enter(self, calendar: Calendar, at_ms: int) -> int | None:
+        """Move on to the periods around `at_ms`. Returns the spend of the hour that closed, None if none did."""
+        self.at_ms = at_ms
+        closed: int | None = None
+        for period in self.meter.periods:
+            window = calendar.window(period, at_ms)
+            current = self.periods.get(period)
+            if current is None:
+                self.periods[period] = PeriodSpend(window.start_ms, window.end_ms, self.total_nanousd, 0, 0)
+            elif window.start_ms > current.start_ms:
+                spent = self.total_nanousd - current.base_nanousd
+                if period == "hour":
+                    closed = spent
+                    self._close_hour(current.start_ms, spent, window.start_ms)
+                self.periods[period] = PeriodSpend(
+                    window.start_ms, window.end_ms, self.total_nanousd, current.start_ms, spent
+                )
+        return closed
+
+    def _close_hour(self, start_ms: int, spent_nanousd: int, now_ms: int) -> None:
+        if self.history is not None:
+            if spent_nanousd:
+                self.history.hours.close(start_ms, spent_nanousd, self.mark)
+            self.history.hours.prune(now_ms)
+        self.mark = NORMAL
+
+    def breach(self) -> None:
+        """The running hour was found too expensive."""
+        self.mark = max(self.mark, BREACH)
+
+    def plan(self, hour_ms: int) -> None:
+        """Somebody meant what the hour that began then has cost."""
+        if self.window("hour").start_ms == hour_ms:
+            self.mark = PLANNED
+        elif self.history is not None:
+            self.history.hours.mark(hour_ms, PLANNED)
+
+    def closed_at(self, at_ms: int) -> bool:
+        """Whether the hour around `at_ms` is over, as far as this scope is concerned."""
+        hour = self.periods.get("hour")
+        return hour is not None and at_ms < hour.start_ms
+
+    def present_ms(self, now_ms: int) -> int:
+        """`now_ms`, within the hour and the stretch of it that the scope is in."""
+        hour = self.window("hour")
+        return max(hour.start_ms, self.segment_ms, min(now_ms, hour.end_ms - 1))
+
+    def add_late(self, calendar: Calendar, at_ms: int, nanousd: int) -> ClosedPeriods:
+        """Book spend into the closed periods around `at_ms`, and into those running ones that still hold it."""
+        nanousd = min(nanousd, MAX_NANOUSD - self.total_nanousd)
+        self.total_nanousd += nanousd
+        closed: ClosedPeriods = {}
+        for period, spend in self.periods.items():
+            if at_ms >= spend.start_ms:
+                continue
+            spend.base_nanousd += nanousd
+            window = calendar.window(period, at_ms)
+            if period == "hour" and self.history is not None:
+                spent: int | None = self.history.hours.add_late(window.start_ms, nanousd)
+            else:
+                spent = spend.add_late(window.start_ms, nanousd)
+            if spent is not None:
+                closed[period] = window, spent
+        return closed
+
+    def key_parts(self) -> tuple[str, ...]:
+        return (self.tenant_id, *self.key)
+
+    def fields(self) -> tuple[Any, ...]:
+        periods = {period: spend.fields() for period, spend in self.periods.items()}
+        return (
+            self.total_nanousd, self.mark, self.at_ms, periods, self.told, self.raised, self.segment_ms, self.trip,
+            self.stamp,
+        )  # fmt: skip
+
+    def read(self, fields: tuple[Any, ...]) -> None:
+        """Take over what the scope's row holds, the trip included: what it followed from may have changed since."""
+        (
+            self.total_nanousd, self.mark, self.at_ms, periods, self.told, raised, self.segment_ms, self.trip,
+            self.stamp,
+        ) = fields  # fmt: skip
+        self.raised = {rule: (limit, until_ms) for rule, (limit, until_ms) in raised.items()}
+        self.periods = {period: PeriodSpend(*spend) for period, spend in periods.items()}

@@ -1,0 +1,136 @@
+"""Everything that is known of one tenant: its clock, its runs, its scopes, and what is due when."""
+
+from heapq import heappop, heappush
+from typing import Any
+
+from models.commands.standing import STRENGTH, Brake, target_named
+from models.incidents.incident import Incident
+from models.state.cohort import Cohort
+from models.state.rows import Row, read_fields, read_header, row_digest, row_key_of
+from models.state.runs import Run, RunTree, Session
+from models.state.scopes import Scope
+from models.state.totals import HourTotals
+from schemas.control import TargetType
+from schemas.operator import LimitException
+from schemas.policy import Action
+
+MOST_RAISED = 999
+"""Exceptions of one tenant that are remembered beside the newest."""
+
+Timer = tuple[int, str, tuple[str, ...]]
+"""due_ms, kind of row, its key within the tenant. Ties fall in the order of the names: never by chance."""
+
+
+class Tenant(Row):
+    """A tenant's time is its own: it moves with the tenant's messages, so that partitioning changes nothing."""
+
+    __slots__ = (
+        "braked", "brakes", "clock_ms", "cohorts", "commands", "incidents", "kill_times_ms", "overflow", "raised",
+        "routes", "runs", "scopes", "sessions", "stale_events", "stale_nanousd", "tenant_id", "timers", "totals",
+        "trees", "unit_incidents", "unpriced",
+    )  # fmt: skip
+    kind = "tenant"
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__()
+        self.tenant_id = tenant_id
+        self.clock_ms = 0
+        """The latest append time among its messages."""
+        self.runs: dict[str, Run | bytes] = {}
+        """Restored runs stay bytes until they are touched."""
+        self.sessions: dict[str, Session] = {}
+        self.trees: dict[str, RunTree] = {}
+        self.scopes: dict[tuple[str, ...], Scope] = {}
+        self.totals: dict[tuple[str, int], HourTotals] = {}
+        self.cohorts: dict[str, Cohort] = {}
+        self.incidents: dict[str, Incident] = {}
+        self.unit_incidents: dict[str, set[str]] = {}
+        """Run, session or tree id -> ids of its open incidents."""
+        self.brakes: dict[tuple[TargetType, str], Brake] = {}
+        self.braked: set[str] = set()
+        """Ids that some brake is about: a call whose ids are not among them is free, at the price of a look."""
+        self.commands: dict[str, Brake] = {}
+        """Id of a brake's last command -> the brake."""
+        self.kill_times_ms: list[int] = []
+        """Of the last minute, for the blast-radius limit."""
+        self.unpriced: dict[str, list[int]] = {}
+        """Model -> [start of the day, calls, tokens] without a price."""
+        self.stale_events = 0
+        self.stale_nanousd = 0
+        """What arrived more than a day late: counted, not alerted."""
+        self.raised: list[tuple[str, str, int, int]] = []
+        """(rule, scope, limit in nano-dollars, until): exceptions that operators ordered, scopes to come included."""
+        self.overflow: Run | None = None
+        """Stands for all runs beyond the limit of live runs."""
+        self.timers: list[Timer] = []
+        self.routes: dict[Any, Any] = {}
+
+    def raise_limit(self, exception: LimitException, now_ms: int) -> None:
+        """Remember an exception until its end, in place of an earlier one about the same."""
+        about = (exception.rule, exception.scope)
+        standing = [one for one in self.raised if one[:2] != about and now_ms < one[3]]
+        self.raised = [*standing[-MOST_RAISED:], (*about, exception.limit_nanousd, exception.until_ms)]
+
+    def raised_for(self, scope: Scope) -> dict[str, tuple[int, int]]:
+        """Rule -> (limit in nano-dollars, until) for a scope that has just come into being."""
+        return {
+            rule: (limit_nanousd, until_ms)
+            for rule, key, limit_nanousd, until_ms in self.raised
+            if key == scope.override_key and scope.watched_by(rule)
+        }
+
+    def wake_at(self, due_ms: int, kind: str, key: tuple[str, ...]) -> None:
+        """Have `kind` and `key` looked at once the tenant's time reaches `due_ms`."""
+        heappush(self.timers, (due_ms, kind, key))
+
+    def is_due(self, now_ms: int) -> bool:
+        """Whether something may fall due by `now_ms`."""
+        return bool(self.timers) and self.timers[0][0] <= now_ms
+
+    def next_timer(self, now_ms: int) -> Timer | None:
+        """Take the earliest timer that is due."""
+        if self.timers and self.timers[0][0] <= now_ms:
+            return heappop(self.timers)
+        return None
+
+    def run(self, run_id: str) -> Run | None:
+        """A live run, decoded if this is its first touch since a restore."""
+        run = self.runs.get(run_id)
+        if isinstance(run, bytes):
+            key = row_key_of("run", self.tenant_id, run_id)
+            digest = row_digest(key, run)
+            run = self.runs[run_id] = Run.read(self.tenant_id, run_id, read_header(run), read_fields(run))
+            run.row_hash = digest
+        return run
+
+    def brakes_of(self, run: Run) -> list[Brake]:
+        """Every brake that concerns a run: its own, its session's, its tree's."""
+        found = [self.brakes.get(("run", run.unit_id)), self.brakes.get(("run_tree", run.root_run_id))]
+        if run.session_id is not None:
+            found.append(self.brakes.get(("session", run.session_id)))
+        return [brake for brake in found if brake is not None]
+
+    def command_on(self, run_id: str | None, unit_id: str | None, now_ms: int) -> Action | None:
+        """The strongest command that stands on a run or, as `unit_id` names it, on a session or run tree."""
+        run = None if run_id is None else self.run(run_id)
+        brakes = [] if run is None else self.brakes_of(run)
+        if unit_id is not None and (brake := self.brakes.get(target_named(unit_id))) is not None:
+            brakes.append(brake)
+        standing = [brake.action for brake in brakes if brake.stands(now_ms)]
+        return max(standing, key=STRENGTH.__getitem__, default=None)
+
+    def key_parts(self) -> tuple[str, ...]:
+        return (self.tenant_id,)
+
+    def fields(self) -> tuple[Any, ...]:
+        return (
+            self.clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, self.raised,
+        )  # fmt: skip
+
+    def read(self, fields: tuple[Any, ...]) -> None:
+        """Take over what the tenant's row holds. Its clock may be behind: live runs carry a later one."""
+        (
+            clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, raised,
+        ) = fields  # fmt: skip
+        self.raised = [(rule, scope, limit, until_ms) for rule, scope, limit, until_ms in raised]
+        self.clock_ms = max(self.clock_ms, clock_ms)

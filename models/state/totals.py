@@ -1,0 +1,92 @@
+"""Hourly totals of a workflow, sent out as rollups a few seconds after they changed."""
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+from models.state.rows import Row
+from schemas.rollup import Rollup
+
+FLUSH_MS = 10_000
+"""A running hour is written at most this often per workflow."""
+KEEP_MS = 25 * 3_600_000
+"""How long after its end an hour can still be corrected: late events arrive for up to a day."""
+
+MAX_INTEGER = (1 << 63) - 1
+"""The most that a row and a rollup can hold."""
+
+COUNTERS = (
+    "cost_nanousd", "calls", "tool_calls", "retries", "errors", "input_tokens", "output_tokens", "unpriced_calls",
+    "unpriced_tokens", "runs_started", "runs_finished", "accepted", "edited", "rejected", "escalated",
+)  # fmt: skip
+
+_read_counters: Callable[[Any], tuple[int, ...]] = attrgetter(*COUNTERS)
+
+
+class HourTotals(Row):
+    """What one workflow did in one hour. `flush_ms` is when its next rollup is due, 0 while nothing has changed."""
+
+    __slots__ = (*COUNTERS, "due_ms", "end_ms", "flush_ms", "start_ms", "tenant_id", "workflow")
+    kind = "totals"
+
+    def __init__(self, tenant_id: str, workflow: str, start_ms: int, end_ms: int) -> None:
+        super().__init__()
+        self.tenant_id = tenant_id
+        self.workflow = workflow
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+        self.due_ms = 0
+        self.flush_ms = 0
+        self.cost_nanousd = 0
+        self.calls = 0
+        self.tool_calls = 0
+        self.retries = 0
+        self.errors = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.unpriced_calls = 0
+        self.unpriced_tokens = 0
+        self.runs_started = 0
+        self.runs_finished = 0
+        self.accepted = 0
+        self.edited = 0
+        self.rejected = 0
+        self.escalated = 0
+
+    def rollup(self, ts_ms: int) -> Rollup:
+        """The hour so far, as rollups.v1 tells it."""
+        counters = dict(zip(COUNTERS, self._counters(), strict=True))
+        return Rollup(
+            tenant_id=self.tenant_id,
+            workflow=self.workflow,
+            hour_start_ms=self.start_ms,
+            hour_end_ms=self.end_ms,
+            ts_ms=ts_ms,
+            **counters,
+        )
+
+    def key_parts(self) -> tuple[str, ...]:
+        return (self.tenant_id, self.workflow, str(self.start_ms))
+
+    def header(self) -> tuple[int, int]:
+        return self.due_ms, 0
+
+    def fields(self) -> tuple[Any, ...]:
+        return (self.end_ms, self.flush_ms, *self._counters())
+
+    def _counters(self) -> tuple[int, ...]:
+        counters = _read_counters(self)
+        if max(counters) > MAX_INTEGER:
+            return tuple(min(counter, MAX_INTEGER) for counter in counters)
+        return counters
+
+    @classmethod
+    def read(cls, parts: tuple[str, ...], due_ms: int, fields: tuple[Any, ...]) -> "HourTotals":
+        """Totals as their row holds them."""
+        tenant_id, workflow, start_ms = parts
+        totals = cls(tenant_id, workflow, int(start_ms), fields[0])
+        totals.flush_ms = fields[1]
+        totals.due_ms = due_ms
+        for name, value in zip(COUNTERS, fields[2:], strict=True):
+            setattr(totals, name, value)
+        return totals

@@ -1,0 +1,286 @@
+"""The alerting process: two Faust agents bring alerts and orders to the tellers of the partitions that it owns.
+
+Faust decides who owns a partition, fetches and commits; each partition's `Teller` decides and remembers. An alert is
+acknowledged by hand, once all that follows from it is on deliveries.v1: Faust would acknowledge at the end of the
+loop body, however it ends.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any
+
+import faust
+from faust.types import TP, EventT
+
+from alerting.effects import Failed, Record, Send, Sent
+from alerting.lanes import Lanes
+from alerting.log import Log
+from alerting.pipeline import Pipeline
+from models.rules.policy import Policy
+from schemas.codec import decode_alert, decode_operator
+from schemas.errors import SpendfuseError, Undecodable
+from schemas.signing import operator_is_genuine
+from streams import clock
+from streams.kafka.state_reader import StateReader
+from streams.notifier.committed import committed_app
+from streams.notifier.lag import Lag
+from streams.notifier.metrics import TellingMetrics
+from streams.notifier.progress import Progress
+from streams.notifier.pulse import Pulse
+from streams.notifier.reviews import FIRST_PARTITION, WeeklyReviews
+from streams.notifier.senders import open_senders
+from streams.notifier.speaking import Speaker
+from streams.notifier.teller import RoutingChanged, Stimulus, Teller
+from streams.process.crash_points import CrashPoints
+from streams.process.logs import fields
+from streams.settings import Settings
+
+log = logging.getLogger("spendfuse.telling")
+
+HAND_OVER_S = 5.0
+"""How long partitions that go elsewhere are held for the outcome of messages under way."""
+LOOK_EVERY_S = 1.0
+FAULT_OF_OURS = 70
+
+
+class AssignmentError(Exception):
+    """Somebody would answer for a partition's alerts without hearing its operators."""
+
+
+class StoodStill(Exception):
+    """The process was frozen, or its machine was, for longer than the group waits."""
+
+
+class Telling:
+    """All of `python -m alerting` that runs in its event loop. Make it inside the loop."""
+
+    def __init__(self, settings: Settings, policy: Policy, metrics: TellingMetrics, crash: CrashPoints) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._metrics = metrics
+        self._crash = crash
+        self._operator_key = settings.operator_key.get_secret_value().encode() if settings.operator_key else None
+        self._alerts = settings.topic("alerts.v1")
+        self._orders = settings.topic("operator.v1")
+        self._deliveries = settings.topic("deliveries.v1")
+        self._tellers: dict[int, Teller] = {}
+        self._working: dict[int, asyncio.Task[None]] = {}
+        self._reviewing: asyncio.Task[None] | None = None
+        self._lag = Lag(settings, self._alerts)
+        for topic in (self._alerts, self._orders):
+            metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
+        self._progress = Progress()
+        self.pulse = Pulse(settings.session_timeout_ms, self._stood_still)
+        self._dropped: dict[tuple[int, str], int] = {}
+        self.beat_ms = clock.monotonic_ms()
+        """When this process last showed that it works, or that there is nothing to do."""
+        self._lanes = Lanes(policy.routing.all_receivers)
+        self._speaker = Speaker(open_senders(policy.routing, settings), metrics, crash)
+        self.app = self._make_app()
+
+    @property
+    def partitions(self) -> list[int]:
+        """Partitions of alerts.v1 that this process answers for and whose log it has read."""
+        return sorted(number for number, teller in self._tellers.items() if teller.pipeline is not None)
+
+    async def change(self, policy: Policy) -> bool:
+        """Go on with another policy; returns whether its routing is another one.
+
+        Raises:
+            SettingsError: a secret that it names is missing; nothing is changed then.
+        """
+        routing = policy.routing
+        if routing == self._policy.routing:
+            self._policy = policy
+            return False
+        senders = open_senders(routing, self._settings)
+        self._policy = policy
+        self._lanes.hold(held=True)
+        await self._speaker.wait(HAND_OVER_S)
+        before = self._speaker
+        self._metrics.gone(set(self._lanes) - routing.all_receivers.keys())
+        self._lanes = Lanes(routing.all_receivers)
+        self._speaker = Speaker(senders, self._metrics, self._crash)
+        for teller in self._tellers.values():
+            await teller.take(RoutingChanged())
+        await before.aclose()
+        return True
+
+    async def look(self) -> None:
+        """Measure how far behind this process is, and show that it lives."""
+        now_ms = clock.wall_ms()
+        parts = {number: teller.pipeline for number, teller in self._tellers.items() if teller.pipeline is not None}
+        owed = [pipeline.owed(now_ms) for pipeline in parts.values()]
+        broken = {name: self._lanes[name].is_broken for name in self._lanes}
+        self._metrics.backlog({name: [one[name] for one in owed if name in one] for name in broken}, broken)
+        self._metrics.partitions.set(len(parts))
+        for number, pipeline in parts.items():
+            self._count_dropped(number, pipeline)
+        lag = await self._lag.measure(self.app.consumer, self._tellers)
+        for number, behind in lag.items():
+            self._metrics.lag.labels(number).set(behind)
+        tellers = self._tellers.values()
+        if self._progress.is_made(lag, sum(each.waiting for each in tellers), sum(each.handled for each in tellers)):
+            self._alive()
+
+    async def hand_over(self) -> None:
+        """Let go of all partitions: begin nothing new, wait for what is under way, let the log say how far it came."""
+        if self._reviewing is not None:
+            self._reviewing.cancel()
+        self._lanes.hold(held=True)
+        await self._speaker.wait(HAND_OVER_S)
+        for teller in self._tellers.values():
+            await teller.finish()
+        if self._working:
+            await asyncio.wait(self._working.values(), timeout=HAND_OVER_S)
+        for task in self._working.values():
+            task.cancel()
+        self._tellers.clear()
+        self._working.clear()
+        self._metrics.lag.clear()
+
+    async def aclose(self) -> None:
+        """Let go of the senders."""
+        await self._speaker.aclose()
+
+    def _make_app(self) -> faust.App:
+        app = committed_app(self._settings)
+        app.on_partitions_assigned.connect(self._assigned, weak=False)  # type: ignore[arg-type]
+        app.on_partitions_revoked.connect(self._revoked, weak=False)  # type: ignore[arg-type]
+
+        @app.agent(app.raw_topic(self._alerts), name="alerts", concurrency=1)
+        async def read_alerts(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await self._take(event, self._alert)
+
+        @app.agent(app.raw_topic(self._orders), name="orders", concurrency=1)
+        async def read_orders(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await self._take(event, self._order)
+
+        return app
+
+    async def _take(self, event: EventT[bytes], read: Callable[[EventT[bytes]], Stimulus | None]) -> None:
+        """Bring a record to its partition's teller. One that cannot be read is reported and left behind."""
+        teller = self._tellers.get(event.message.partition)
+        if teller is None:
+            log.info("a record of a partition that has gone elsewhere", extra=fields(partition=event.message.partition))
+            return
+        try:
+            stimulus = read(event)
+        except Undecodable as error:
+            self._metrics.unreadable.labels(event.message.topic).inc()
+            log.error("a record cannot be read", extra=fields(**_where(event), reason=error.reason))
+            stimulus = None
+        except Exception as error:
+            self._fatal(error)
+        if stimulus is None:
+            self._acknowledge(event)
+            return
+        self._crash("taken")
+        await teller.take(stimulus, partial(self._done, event))
+
+    def _alert(self, event: EventT[bytes]) -> Stimulus | None:
+        alert = decode_alert(event.value)
+        self._metrics.read(alert)
+        return alert
+
+    def _order(self, event: EventT[bytes]) -> Stimulus | None:
+        """An operator's message; None for one whose signature does not hold."""
+        message = decode_operator(event.value)
+        headers = list(dict(event.headers or {}).items())
+        tenant = message.tenant_id
+        if self._operator_key is None or not operator_is_genuine(tenant, event.value, headers, self._operator_key):
+            self._metrics.refused.inc()
+            log.error("an order with a bad signature was refused", extra=fields(**_where(event)))
+            return None
+        self._metrics.orders.inc()
+        return message
+
+    def _done(self, event: EventT[bytes]) -> None:
+        """All that follows from a record is kept."""
+        self._crash("handled")
+        self._acknowledge(event)
+
+    def _acknowledge(self, event: EventT[bytes]) -> None:
+        """Let its offset be committed, unless it belongs to an earlier assignment."""
+        if event.message.generation_id == self.app.consumer_generation_id:
+            event.ack()
+
+    async def _assigned(self, _app: Any, assigned: Iterable[TP], **_: Any) -> None:
+        numbers, of_orders = (
+            sorted(tp.partition for tp in assigned if tp.topic == topic) for topic in (self._alerts, self._orders)
+        )
+        if numbers != of_orders:
+            self._fatal(AssignmentError(f"alerts of {numbers} were assigned, but orders of {of_orders}"))
+        self._lanes.hold(held=False)
+        for number in numbers:
+            teller = Teller(partial(self._restore, number), partial(self._keep, number), self._say)
+            self._tellers[number] = teller
+            self._working[number] = asyncio.create_task(self._guarded(teller.run()))
+        if FIRST_PARTITION in self._tellers:
+            reviews = WeeklyReviews(self._settings, lambda: self._policy, self._tellers[FIRST_PARTITION], self._ask)
+            self._reviewing = asyncio.create_task(self._guarded(reviews.run()))
+        log.info("partitions assigned", extra=fields(partitions=numbers))
+
+    async def _revoked(self, _app: Any, _revoked: Iterable[TP], **_: Any) -> None:
+        self._crash("revoked")
+        await self.hand_over()
+
+    async def _restore(self, number: int) -> Pipeline:
+        reader = StateReader(self._settings, self._alive, "deliveries.v1")
+        rows = (await asyncio.to_thread(reader.read, [number]))[number]
+        self._crash("restoring")
+        log.info("deliveries restored", extra=fields(partition=number, entries=len(rows)))
+        return Pipeline(
+            self._policy.routing, Log.read((key.decode(), value) for key, value in rows.items()), self._lanes
+        )
+
+    async def _keep(self, number: int, record: Record) -> Awaitable[Any]:
+        self._crash("keeping")
+        kept: Awaitable[Any] = await self.app.producer.send(
+            self._deliveries, record.key.encode(), record.value, number, timestamp=None, headers=None
+        )
+        return self._kept(kept)
+
+    async def _kept(self, kept: Awaitable[Any]) -> None:
+        await kept
+        self._crash("kept")
+
+    def _say(self, send: Send, teller: Teller) -> None:
+        self.pulse.check()
+        self._speaker.say(send, teller)
+
+    async def _ask(self, send: Send) -> Sent | Failed:
+        return await self._speaker.outcome(send)
+
+    def _count_dropped(self, number: int, pipeline: Pipeline) -> None:
+        for receiver, count in pipeline.dropped.items():
+            self._metrics.dropped.labels(receiver).inc(max(0, count - self._dropped.get((number, receiver), 0)))
+            self._dropped[number, receiver] = count
+
+    def _alive(self) -> None:
+        self.beat_ms = clock.monotonic_ms()
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            self._fatal(error)
+
+    def _stood_still(self, silent_ms: int) -> None:
+        self._fatal(StoodStill(f"this process stood still for {silent_ms} ms: others answer for its partitions by now"))
+
+    def _fatal(self, error: Exception) -> None:
+        """End at once, so that nothing is acknowledged that was not dealt with. A restart goes on from the log."""
+        log.critical("alerting cannot go on; the process ends", exc_info=error)
+        logging.shutdown()
+        os._exit(error.exit_code if isinstance(error, SpendfuseError) else FAULT_OF_OURS)
+
+
+def _where(event: EventT[bytes]) -> dict[str, object]:
+    message = event.message
+    return {"topic": message.topic, "partition": message.partition, "offset": message.offset}

@@ -1,0 +1,108 @@
+"""Having receivers say things: one task a message, and its outcome brought back to whoever asked."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from alerting.effects import Failed, Send, Sent
+from alerting.errors import SendError
+from alerting.notice import Notice
+from alerting.senders.base import Sender
+from streams import clock
+from streams.notifier.metrics import TellingMetrics
+from streams.notifier.teller import Teller
+from streams.process.crash_points import CrashPoints
+from streams.process.logs import fields
+
+log = logging.getLogger("spendfuse.telling")
+LONGEST_SEND_S = 60.0
+"""Senders have limits of their own; this one only makes sure that every message has an outcome."""
+
+
+class Speaker:
+    """All senders of a process, and the messages under way."""
+
+    def __init__(self, senders: Mapping[str, Sender], metrics: TellingMetrics, crash: CrashPoints) -> None:
+        self._senders = senders
+        self._metrics = metrics
+        self._crash = crash
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def say(self, send: Send, teller: Teller) -> None:
+        """Begin a message."""
+        task = asyncio.create_task(self._say(send, teller))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+    async def wait(self, patience_s: float) -> None:
+        """Wait for messages under way, as long as that."""
+        if self._under_way:
+            await asyncio.wait(set(self._under_way), timeout=patience_s)
+
+    async def aclose(self) -> None:
+        """Give up what is under way, and let go of connections and threads."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*(sender.aclose() for sender in self._senders.values()), return_exceptions=True)
+
+    async def outcome(self, send: Send) -> Sent | Failed:
+        """Have a receiver say something, and wait for what becomes of it."""
+        outcome = await self._ask(send)
+        self._report(send, outcome)
+        return outcome
+
+    async def _say(self, send: Send, teller: Teller) -> None:
+        self._crash("saying")
+        outcome = await self.outcome(send)
+        self._crash("answered")
+        await teller.take(outcome)
+
+    async def _ask(self, send: Send) -> Sent | Failed:
+        try:
+            async with asyncio.timeout(LONGEST_SEND_S):
+                receipt = await self._senders[send.receiver].send(send.delivery_id, send.notice)
+        except SendError as error:
+            failure = error
+        except TimeoutError:
+            failure = SendError("timeout", "no outcome in time", retryable=True, ambiguous=True)
+        except Exception as error:  # a fault of ours or of a client: it must not cost the message
+            log.exception("a sender failed", extra=fields(receiver=send.receiver, delivery_id=send.delivery_id))
+            failure = SendError("unknown", type(error).__name__, retryable=True, ambiguous=True)
+        else:
+            return Sent(send.delivery_id, receipt, clock.wall_ms())
+        return Failed(
+            send.delivery_id,
+            failure.reason,
+            retryable=failure.retryable,
+            ambiguous=failure.ambiguous,
+            retry_after_ms=failure.retry_after_ms,
+            at_ms=clock.wall_ms(),
+        )
+
+    def _report(self, send: Send, outcome: Sent | Failed) -> None:
+        said = {
+            "receiver": send.receiver,
+            "delivery_id": send.delivery_id,
+            "attempt": send.attempt,
+            **_about(send.notice),
+        }
+        if isinstance(outcome, Sent):
+            self._metrics.said(send, outcome)
+            log.info("told", extra=fields(**said))
+        else:
+            self._metrics.not_said(send, outcome)
+            log.warning("not told", extra=fields(**said, reason=outcome.reason, ambiguous=outcome.ambiguous))
+
+
+def _about(notice: Notice) -> dict[str, object]:
+    """What a message was about, for the log."""
+    if notice.ready is not None:
+        return {notice.kind: notice.ready.subject}
+    alert = notice.alert
+    return {
+        "cause": alert.cause_event_id,
+        "incident_id": alert.incident_id,
+        "state": alert.state,
+        "severity": alert.severity,
+        "alerts": len(notice.alerts) + notice.more,
+    }

@@ -1,0 +1,88 @@
+"""The policy in force: policy.v1, read whole and followed by every process that needs it, outside of any group."""
+
+import logging
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from prometheus_client import Counter
+
+from models.rules.policy import Policy, read_policy_json
+from schemas.errors import BrokerError, PolicyError
+from streams.clock import seconds
+from streams.process.logs import fields
+from streams.process.metrics import Metrics
+from streams.settings import Settings
+
+log = logging.getLogger("spendfuse.policies")
+READ_TIMEOUT_S = 30.0
+
+
+class Policies:
+    """Follows the key `policy_name` of policy.v1. A faulty policy is refused, and the one before it stays."""
+
+    def __init__(self, settings: Settings, faults: Counter) -> None:
+        self._settings = settings
+        self._faults = faults
+        self._name = settings.policy_name.encode()
+        self._at_end = False
+        self._consumer = Consumer(
+            settings.kafka()
+            | {
+                "group.id": f"{settings.prefix}spendfuse-policies-{settings.slot}",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 100,
+            }
+        )
+        self._consumer.assign([TopicPartition(settings.topic("policy.v1"), 0, OFFSET_BEGINNING)])
+
+    def first(self) -> Policy:
+        """The policy to start with: the topic's, else the file's, else the defaults."""
+        found: Policy | None = None
+        deadline = seconds() + READ_TIMEOUT_S
+        while not self._at_end:
+            found = self.changed(wait_s=0.05) or found
+            if seconds() > deadline:
+                raise BrokerError(
+                    f"{self._settings.topic('policy.v1')} could not be read within {READ_TIMEOUT_S:.0f} s"
+                )
+        return found or self._settings.file_policy()
+
+    def changed(self, wait_s: float = 0.0) -> Policy | None:
+        """The newest valid policy that has arrived since the last call, None for none."""
+        newest: Policy | None = None
+        for message in self._consumer.consume(100, wait_s):
+            error = message.error()
+            if error is not None:
+                if error.code() == KafkaError._PARTITION_EOF:
+                    self._at_end = True
+                continue
+            value = message.value()
+            if message.key() == self._name and value is not None:
+                newest = self._read(value) or newest
+        return newest
+
+    def _read(self, value: bytes) -> Policy | None:
+        try:
+            return read_policy_json(value)
+        except PolicyError as error:
+            self._faults.inc()
+            log.error("a policy was refused; the one before it stays in force", extra=fields(faults=error.faults))
+            return None
+
+    def close(self) -> None:
+        """Stop following."""
+        self._consumer.close()
+
+
+def policy_in_force(settings: Settings) -> Policy:
+    """The policy in force now, for a tool that does not follow it. Raises `BrokerError`."""
+    try:
+        policies = Policies(settings, Metrics().policy_faults)
+    except KafkaException as error:
+        raise BrokerError(error.args[0].str()) from None
+    try:
+        return policies.first()
+    finally:
+        policies.close()

@@ -1,0 +1,138 @@
+"""`orders`: who ordered what, why and until when, and what of it is in force. What was forged is listed as refused."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from alerting.figures import clock
+from alerting.foreign import clean
+from alerting.meaning import author, meaning
+from schemas.codec import decode_operator
+from schemas.errors import Undecodable
+from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume, Silence
+from schemas.signing import operator_is_genuine
+from streams.clock import wall_ms
+from streams.kafka.admin import partition_count
+from streams.kafka.order_writer import operator_key
+from streams.kafka.whole_topic import committed_records
+from streams.settings import Settings
+
+Status = Literal["in force", "until the incident ends", "done", "over", "replaced", "repeated", "refused"]
+"""`repeated`: the same order once more, which changes nothing. `refused`: nobody obeys it, and why stands beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRecord:
+    """A record of operator.v1 as it was read."""
+
+    partition: int
+    offset: int
+    appended_ms: int
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """A record, what it orders, and what has become of that. Of what was refused, `order` is what it claims."""
+
+    record: OrderRecord
+    order: OperatorMessage | None
+    status: Status
+    refused: str = ""
+
+
+def run_orders(settings: Settings, tenant: str | None, since_ms: int | None, *, as_json: bool) -> int:
+    """List the orders of operator.v1, of one tenant or all, since a moment or ever. Raises `SpendfuseError`."""
+    key = operator_key(settings)
+    found = audit(read_orders(settings), key, wall_ms())
+    chosen = [one for one in found if _is_chosen(one, tenant, since_ms)]
+    for one in chosen:
+        print(_line(one) if as_json else _lines(one))
+    if not chosen and not as_json:
+        print("no orders")
+    return 0
+
+
+def audit(records: Iterable[OrderRecord], key: bytes, now_ms: int) -> list[Audited]:
+    """Judge every record, in the order in which they were written. `key` is the root key of operators' signatures."""
+    found: list[Audited] = []
+    seen: set[tuple[str, str]] = set()
+    standing: dict[tuple[str, str, str], int] = {}
+    for record in sorted(records, key=lambda one: (one.appended_ms, one.partition, one.offset)):
+        one = _judged(record, key, now_ms)
+        if one.order is not None and one.status != "refused":
+            order_id = (one.order.tenant_id, one.order.message_id)
+            if order_id in seen:
+                one = Audited(record, one.order, "repeated")
+            elif isinstance(one.order, LimitException):
+                about = (one.order.tenant_id, one.order.rule, one.order.scope)
+                _replace(found, standing.get(about))
+                standing[about] = len(found)
+            seen.add(order_id)
+        found.append(one)
+    return found
+
+
+def read_orders(settings: Settings) -> list[OrderRecord]:
+    """Everything on operator.v1, up to where it ends now. Raises `BrokerError`."""
+    partition_count(settings, needed=("operator.v1",), alike=("operator.v1",))
+    return [_record(message) for message in committed_records(settings, "operator.v1")]
+
+
+def _record(message: Any) -> OrderRecord:
+    appended_ms = message.timestamp()[1]
+    return OrderRecord(message.partition(), message.offset(), appended_ms, message.value(), message.headers() or [])
+
+
+def _judged(record: OrderRecord, key: bytes, now_ms: int) -> Audited:
+    try:
+        order = decode_operator(record.value)
+    except Undecodable as fault:
+        return Audited(record, None, "refused", str(fault))
+    assert record.value is not None
+    if not operator_is_genuine(order.tenant_id, record.value, record.headers, key):
+        return Audited(record, order, "refused", "not signed by an operator's key")
+    return Audited(record, order, _status(order, now_ms))
+
+
+def _status(order: OperatorMessage, now_ms: int) -> Status:
+    match order:
+        case Silence(until_ms=until_ms) | LimitException(until_ms=until_ms):
+            return "in force" if now_ms < until_ms else "over"
+        case Feedback(verdict="useful") | Resume():
+            return "done"
+        case Acknowledge() | Feedback():
+            return "until the incident ends"
+
+
+def _replace(found: list[Audited], place: int | None) -> None:
+    """A later exception about the same takes an earlier one's place, if that was in force."""
+    if place is not None and found[place].status == "in force":
+        found[place] = Audited(found[place].record, found[place].order, "replaced")
+
+
+def _is_chosen(one: Audited, tenant: str | None, since_ms: int | None) -> bool:
+    ours = tenant is None or one.order is None or one.order.tenant_id == tenant
+    return ours and (since_ms is None or one.record.appended_ms >= since_ms)
+
+
+def _lines(one: Audited) -> str:
+    where = f"partition {one.record.partition}, offset {one.record.offset}"
+    head = f"{clock(one.record.appended_ms)}  {one.status.upper()}"
+    if one.status == "refused":
+        claim = "" if one.order is None else f"\n    It claims, by {author(one.order)}: {meaning(one.order)}"
+        return f"{head}: {clean(one.refused, 220)} ({where}){claim}"
+    assert one.order is not None
+    return f"{head}  {author(one.order)}\n    {meaning(one.order)} ({clean(one.order.message_id)})"
+
+
+def _line(one: Audited) -> str:
+    """One JSON object; `in_force` is null where it depends on an incident that this command knows nothing of."""
+    in_force = {"in force": True, "until the incident ends": None}.get(one.status, False)
+    where = {"partition": one.record.partition, "offset": one.record.offset, "appended_ms": one.record.appended_ms}
+    said = {"status": one.status, "in_force": in_force, "refused": one.refused or None, "order": one.order, **where}
+    return json.dumps(msgspec.to_builtins(said))

@@ -1,0 +1,44 @@
+"""`policy publish` and `policy diff`: what policy.v1 holds, and putting something else there."""
+
+import difflib
+import json
+
+from confluent_kafka import Producer
+
+from models.rules.policy import Policy
+from schemas.errors import BrokerError
+from streams.process.policies import policy_in_force
+from streams.settings import Settings
+
+SEND_TIMEOUT_S = 15.0
+
+
+def run_publish(settings: Settings, policy: Policy) -> int:
+    """Put a policy in force: every worker takes it over between two batches. Raises `BrokerError`."""
+    producer = Producer(
+        settings.kafka()
+        | {"acks": "all", "enable.idempotence": True, "delivery.timeout.ms": 10_000, "log_level": 0}  # said as an error
+    )
+    failures: list[str] = []
+    producer.produce(
+        settings.topic("policy.v1"),
+        policy.to_json(),
+        settings.policy_name.encode(),
+        on_delivery=lambda error, _: failures.append(error.str()) if error is not None else None,
+    )
+    if producer.flush(SEND_TIMEOUT_S) or failures:
+        raise BrokerError(f"the policy was not published: {failures[0] if failures else 'no answer in time'}")
+    print(f"policy {policy.version} is published on {settings.topic('policy.v1')}")
+    return 0
+
+
+def run_diff(settings: Settings, policy: Policy) -> int:
+    """Show how a file differs from the policy in force; 0 if it does not, else 1. Raises `BrokerError`."""
+    in_force = policy_in_force(settings)
+    lines = list(difflib.unified_diff(_lines(in_force), _lines(policy), "in force", "the file", lineterm=""))
+    print("\n".join(lines) if lines else "no difference")
+    return 1 if lines else 0
+
+
+def _lines(policy: Policy) -> list[str]:
+    return json.dumps(policy.source, indent=2, sort_keys=True).splitlines()

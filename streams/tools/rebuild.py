@@ -1,0 +1,150 @@
+"""State made again from the input, where the changelog cannot be trusted.
+
+Everything up to the group's committed offset has been published already, so that only the state is wanted: effects are
+dropped. What comes after is left to the worker. Stop the workers first.
+"""
+
+import sys
+from collections.abc import Iterator
+from heapq import merge
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from tqdm import tqdm
+
+from models.rules.policy import Policy
+from schemas.errors import BrokerError
+from streams.kafka.state_reader import StateReader
+from streams.process.policies import policy_in_force
+from streams.settings import Settings
+from streams.worker.fence import FENCE_KEY, write_fence
+from streams.worker.partition import Partition
+
+TIMEOUT_S = 30.0
+ROWS_PER_TRANSACTION = 20_000
+TAKE_ROWS_EVERY = 5000
+SILENCE_S = 15.0
+
+
+def run_rebuild(settings: Settings) -> int:
+    """Rebuild every partition; returns the exit code. Raises `BrokerError`."""
+    policy = policy_in_force(settings)
+    consumer = Consumer(_consumer_config(settings))
+    try:
+        topics = consumer.list_topics(timeout=TIMEOUT_S).topics
+        count = len(topics[settings.topic("usage.v1")].partitions)
+        producer = _producer(settings)
+        for number in range(count):
+            _rebuild(settings, consumer, producer, policy, number, count)
+    except KafkaException as error:
+        raise BrokerError(error.args[0].str()) from error
+    except KeyError as missing:
+        raise BrokerError(f"there is no topic {missing}. Create it: python -m streams topics apply") from None
+    finally:
+        consumer.close()
+    return 0
+
+
+def _rebuild(
+    settings: Settings, consumer: Consumer, producer: Producer, policy: Policy, number: int, partitions: int
+) -> None:
+    inputs = [TopicPartition(settings.topic(name), number) for name in ("usage.v1", "operator.v1")]
+    ends = [max(0, one.offset) for one in consumer.committed(inputs, TIMEOUT_S)]
+    lows = [consumer.get_watermark_offsets(one, timeout=TIMEOUT_S)[0] for one in inputs]
+    if lows[0] > 0:
+        print(
+            f"partition {number}: usage.v1 before offset {lows[0]} has been deleted by retention; "
+            "periods and medians that reach further back will be lower than they were",
+            file=sys.stderr,
+        )
+    partition = Partition(number, policy, {}, None)
+    rows: dict[bytes, bytes] = {}
+    streams = [
+        _records(settings, one.topic, number, low, end) for one, low, end in zip(inputs, lows, ends, strict=True)
+    ]
+    total = sum(max(0, end - low) for low, end in zip(lows, ends, strict=True))
+    ordered = merge(*streams, key=lambda message: int(message.timestamp()[1]))
+    for index, message in enumerate(tqdm(ordered, total=total, desc=f"partition {number}", disable=None), 1):
+        if message.topic() == inputs[0].topic:
+            partition.usage(message)
+        else:
+            partition.operator(message, _operator_key(settings))
+        if index % TAKE_ROWS_EVERY == 0:
+            _take(partition, rows)
+    _take(partition, rows)
+    partition.usage_offset, partition.operator_offset = ends[0] - 1, ends[1] - 1
+    _write(settings, producer, partition, rows, partitions)
+    print(f"partition {number}: {len(rows):,} rows rebuilt, up to offset {ends[0] - 1} of usage.v1")
+
+
+def _take(partition: Partition, rows: dict[bytes, bytes]) -> None:
+    partition.engine.take_effects()
+    for key, value in partition.engine.take_rows():
+        if value is None:
+            rows.pop(key, None)
+        else:
+            rows[key] = value
+
+
+def _write(
+    settings: Settings, producer: Producer, partition: Partition, rows: dict[bytes, bytes], partitions: int
+) -> None:
+    """The old rows out, the new ones in, the fence last: until it stands, no worker starts from what is there."""
+    topic, number = settings.topic("state.v1"), partition.number
+    old = StateReader(settings, lambda: None).read([number])[number]
+    records: list[tuple[bytes, bytes | None]] = [(FENCE_KEY, None)]
+    records += [(key, None) for key in old if key not in rows and key != FENCE_KEY]
+    records += rows.items()
+    records.append((FENCE_KEY, write_fence(partition.fence(partitions))))
+    for first in range(0, len(records), ROWS_PER_TRANSACTION):
+        producer.begin_transaction()
+        for key, value in records[first : first + ROWS_PER_TRANSACTION]:
+            producer.produce(topic, value, key, number)
+        producer.commit_transaction(TIMEOUT_S)
+
+
+def _records(settings: Settings, topic: str, number: int, low: int, end: int) -> Iterator[Any]:
+    """The records of one partition from `low` to before `end`."""
+    if end <= low:
+        return
+    consumer = Consumer(_consumer_config(settings))
+    try:
+        consumer.assign([TopicPartition(topic, number, low)])
+        while True:
+            messages = consumer.consume(10_000, SILENCE_S)
+            if not messages:
+                raise BrokerError(f"{topic}[{number}] could not be read up to offset {end}")
+            for message in messages:
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    raise BrokerError(f"{topic}[{number}]: {error.str()}")
+                offset = message.offset()
+                if error is None and offset is not None and offset < end:
+                    yield message
+                if offset is not None and offset >= end - 1:
+                    return
+    finally:
+        consumer.close()
+
+
+def _operator_key(settings: Settings) -> bytes | None:
+    return settings.operator_key.get_secret_value().encode() if settings.operator_key else None
+
+
+def _producer(settings: Settings) -> Producer:
+    producer = Producer(
+        settings.kafka()
+        | {"transactional.id": f"{settings.prefix}engine-rebuild", "retry.backoff.ms": 2, "linger.ms": 1}
+    )
+    producer.init_transactions(TIMEOUT_S)
+    return producer
+
+
+def _consumer_config(settings: Settings) -> dict[str, Any]:
+    return settings.kafka() | {
+        "group.id": f"{settings.prefix}spendfuse-engine",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+    }

@@ -1,0 +1,233 @@
+"""The weekly review: records from the topics, or from a file of effects, to a message, a page and data.
+
+What decides is in `alerting/review`; here is what fetches and writes.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from confluent_kafka import Message
+
+from alerting.review.compute import review_of
+from alerting.review.data import as_data
+from alerting.review.facts import PolicyException, Records, Review, Terms
+from alerting.review.message import review_text
+from alerting.review.telling import is_of_interest
+from alerting.review.week import Week, last_full_week, week_before, week_named
+from models.detectors.budget import Budget
+from models.rules.policy import Policy
+from schemas.alert import Alert
+from schemas.codec import decode_alert, decode_command, decode_operator, decode_rollup
+from schemas.control import Command
+from schemas.errors import SettingsError, Undecodable
+from schemas.money import usd_to_nanousd
+from schemas.operator import OperatorMessage
+from schemas.rollup import Rollup, rollup_key
+from schemas.signing import operator_is_genuine
+from streams.clock import wall_ms
+from streams.kafka.whole_topic import committed_records
+from streams.process.policies import policy_in_force
+from streams.settings import Settings
+from streams.tools.event_log import open_log
+
+log = logging.getLogger("spendfuse.weekly")
+Value = TypeVar("Value")
+
+
+def read_review(settings: Settings, week: Week, policy: Policy, *, progress: bool = False) -> Review:
+    """The review of a week, from the topics as they stand now. Blocks for as long as reading takes.
+
+    Raises:
+        BrokerError: the topics cannot be read.
+        SettingsError: the week has not begun.
+    """
+    now_ms = wall_ms()
+    if now_ms <= week.start_ms:
+        raise SettingsError(f"week {week.label} has not begun")
+    return review_of(week, _read_topics(settings, week, progress=progress), _terms(policy), now_ms)
+
+
+def read_effects(path: Path, policy: Policy, label: str | None) -> Review:
+    """The review of a week, from a file as `backtest --out` writes it; lines of operator.v1 may stand in it, too.
+
+    Now is where the file ends, its last hour counted as over. Without a `label` it is the week that was full last by
+    then.
+
+    Raises:
+        SettingsError: the file cannot be read, or the week is none or has not begun.
+    """
+    records = _read_file(path)
+    times = [*(one.hour_end_ms for one in records.rollups), *(one.ts_ms + 1 for one in records.alerts)]
+    if not times:
+        raise SettingsError(f"{path} holds neither rollups nor alerts; write it with: backtest --out {path}")
+    now_ms = max(times)
+    try:
+        return review_of(
+            _week(label, policy, now_ms), records, _terms(policy, rehearsed=_is_rehearsed(records)), now_ms
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def run_weekly(
+    settings: Settings,
+    policy: Policy | None,
+    *,
+    label: str | None,
+    effects: Path | None,
+    html: Path | None,
+    json: Path | None,
+) -> int:
+    """Print the message of a week, and write its page and data where asked. Returns the exit code.
+
+    Without a policy it is the one in force; for a file of effects, the one that SPENDFUSE_POLICY names.
+    """
+    if effects is not None:
+        review = read_effects(effects, policy or settings.file_policy(), label)
+    else:
+        policy = policy or policy_in_force(settings)
+        review = read_review(settings, _week(label, policy, wall_ms()), policy, progress=True)
+    if html is not None:
+        from alerting.review.page import page  # noqa: PLC0415 - drawing takes a second to load; the message needs none
+
+        _write(html, page(review))
+    if json is not None:
+        _write(json, msgspec.json.format(msgspec.json.encode(as_data(review)), indent=2).decode() + "\n")
+    print(review_text(review))
+    return 0
+
+
+def _week(label: str | None, policy: Policy, now_ms: int) -> Week:
+    timezone = policy.header.timezone
+    if label is None:
+        return last_full_week(timezone, now_ms)
+    try:
+        return week_named(label, timezone)
+    except ValueError as error:
+        raise SettingsError(f"--week: {error}") from None
+
+
+def _is_rehearsed(records: Records) -> bool:
+    """Whether nobody ever obeyed: the agents of a log of the past did not hear the commands of its backtest."""
+    return not any("cause_to_stop_ms" in alert.evidence for alert in records.alerts)
+
+
+def _terms(policy: Policy, *, rehearsed: bool = False) -> Terms:
+    exceptions = (
+        PolicyException(rule.rule, one.scope, usd_to_nanousd(one.limit_usd), one.until_ms, one.why, one.who)
+        for rule in policy.rules.values()
+        if isinstance(rule, Budget)
+        for one in rule.settings.exceptions
+    )
+    return Terms(
+        exceptions=tuple(exceptions),
+        charges_unpriced=policy.header.unpriced_usd_per_million_tokens is not None,
+        rehearsed=rehearsed,
+    )
+
+
+def _read_topics(settings: Settings, week: Week, *, progress: bool) -> Records:
+    def values(name: str, decode: Callable[[bytes | None], Value]) -> Iterator[Value]:
+        records = committed_records(settings, name, progress=progress)
+        return _decoded(name, records, decode)
+
+    return Records(
+        rollups=list(_two_weeks(committed_records(settings, "rollups.v1", progress=progress), week)),
+        alerts=[one for one in values("alerts.v1", decode_alert) if is_of_interest(one, week)],
+        commands=list(values("control.v1", decode_command)),
+        orders=list(_genuine(committed_records(settings, "operator.v1", progress=progress), settings)),
+    )
+
+
+def _two_weeks(records: Iterable[Message], week: Week) -> Iterable[Rollup]:
+    """The last rollup of each hour of the week and the one before; of all other hours only the earliest."""
+    start_ms = week_before(week).start_ms
+    newest: dict[bytes | None, Rollup] = {}
+    earliest: Rollup | None = None
+    for message in records:
+        key = message.key()
+        if message.value() is None:
+            newest.pop(key, None)
+            continue
+        for rollup in _decoded("rollups.v1", [message], decode_rollup):
+            if earliest is None or rollup.hour_start_ms < earliest.hour_start_ms:
+                earliest = rollup
+            if start_ms <= rollup.hour_start_ms < week.end_ms:
+                newest[key] = rollup
+    if earliest is not None and earliest.hour_start_ms < start_ms:
+        return [earliest, *newest.values()]
+    return newest.values()
+
+
+def _genuine(records: Iterable[Message], settings: Settings) -> Iterator[OperatorMessage]:
+    """Operators' messages whose signature holds: what the worker refuses does not count here either."""
+    key = settings.operator_key.get_secret_value().encode() if settings.operator_key else None
+    refused = 0
+    for message in records:
+        for order in _decoded("operator.v1", [message], decode_operator):
+            headers: Any = message.headers()  # the client's annotation also allows what only a producer may give
+            if key and operator_is_genuine(order.tenant_id, message.value() or b"", headers, key):
+                yield order
+            else:
+                refused += 1
+    if refused:
+        why = "their signature does not hold" if key else "SPENDFUSE_OPERATOR_KEY is not set"
+        log.warning("%d messages of operator.v1 are left out: %s", refused, why)
+
+
+def _decoded(name: str, records: Iterable[Message], decode: Callable[[bytes | None], Value]) -> Iterator[Value]:
+    """The values of a topic's records. One that cannot be read is named in the log and left out."""
+    for message in records:
+        try:
+            yield decode(message.value())
+        except Undecodable as error:
+            if error.reason != "empty":
+                place = f"{name}[{message.partition()}] offset {message.offset()}"
+                log.warning("%s is left out of the review: %s", place, error)
+
+
+class _Line(msgspec.Struct):
+    """One effect in a file."""
+
+    topic: str
+    value: msgspec.Raw
+
+
+_line = msgspec.json.Decoder(_Line)
+
+
+def _read_file(path: Path) -> Records:
+    rollups: dict[str, Rollup] = {}
+    alerts: list[Alert] = []
+    commands: list[Command] = []
+    orders: list[OperatorMessage] = []
+    with open_log(path) as (lines, _):
+        for number, text in enumerate(lines, 1):
+            if not text.strip():
+                continue
+            try:
+                line = _line.decode(text)
+                value = bytes(line.value)
+                match line.topic:
+                    case "rollups.v1":
+                        rollup = decode_rollup(value)
+                        rollups[rollup_key(rollup.tenant_id, rollup.workflow, rollup.hour_start_ms)] = rollup
+                    case "alerts.v1":
+                        alerts.append(decode_alert(value))
+                    case "control.v1":
+                        commands.append(decode_command(value))
+                    case "operator.v1":
+                        orders.append(decode_operator(value))
+            except (msgspec.DecodeError, UnicodeDecodeError, Undecodable) as error:
+                raise SettingsError(f"{path} line {number} is no effect as backtest --out writes it: {error}") from None
+    return Records(list(rollups.values()), alerts, commands, orders)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from None

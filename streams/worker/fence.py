@@ -1,0 +1,83 @@
+"""The fence row: how far a partition's state goes, and the proof that it is whole. Last row of every transaction."""
+
+import msgspec
+
+from models.state.rows import SCHEMA, row_key_of
+from schemas.errors import StateError
+
+FENCE_KEY = row_key_of("fence")
+_INSTEAD = "Rebuild the state from the input: python -m streams rebuild --from-input"
+
+
+class Fence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a partition's rows include. Offsets are those of the last record applied, -1 for none."""
+
+    usage_offset: int
+    operator_offset: int
+    digest: str
+    """Sum of the digests of all rows, modulo 2**64, in hexadecimal."""
+    schema: int
+    partitions: int
+    policy_version: str
+    last_append_ms: int
+    written_ms: int
+    """Wall clock of the writer, so that a restart knows how long it was away."""
+
+
+def write_fence(fence: Fence) -> bytes:
+    """The fence row's value."""
+    return msgspec.json.encode(fence)
+
+
+def read_fence(partition: int, value: bytes | None, rows: int) -> Fence | None:
+    """The fence of a partition, None if there is no state at all. Raises `StateError` if rows have no fence."""
+    if value is None:
+        if rows:
+            raise StateError(f"partition {partition}: {rows} changelog rows and no fence row. {_INSTEAD}")
+        return None
+    try:
+        return msgspec.json.decode(value, type=Fence)
+    except msgspec.MsgspecError as error:
+        raise StateError(f"partition {partition}: the fence row cannot be read ({error}). {_INSTEAD}") from None
+
+
+def check_fence(partition: int, fence: Fence, partitions: int) -> None:
+    """Refuse state that this worker cannot carry on. Raises `StateError`."""
+    if fence.schema > SCHEMA:
+        raise StateError(
+            f"partition {partition}: the state was written by a newer version (schema {fence.schema}, this one reads "
+            f"{SCHEMA}). Run that version, or rebuild: python -m streams rebuild --from-input"
+        )
+    if fence.partitions != partitions:
+        raise StateError(
+            f"partition {partition}: the state was made for {fence.partitions} partitions of usage.v1, now there are "
+            f"{partitions}: tenants have moved. {_INSTEAD}"
+        )
+
+
+def check_digest(partition: int, fence: Fence, digest: int) -> None:
+    """Refuse rows that are not the ones the fence was written over. Raises `StateError`."""
+    if fence.digest != f"{digest:016x}":
+        raise StateError(
+            f"partition {partition}: the state's digest is {digest:016x}, its fence says {fence.digest}: rows are "
+            f"missing, altered, or from a writer that was cut off. {_INSTEAD}"
+        )
+
+
+def check_reach(partition: int, fence: Fence, low: int, high: int, *, accept_gap: bool) -> str | None:
+    """Compare the fence with the input that still exists, from `low` to before `high`.
+
+    Returns a warning if a gap was accepted. Raises `StateError`.
+    """
+    following = fence.usage_offset + 1
+    if following > high:
+        raise StateError(
+            f"partition {partition}: the state includes usage.v1 up to offset {fence.usage_offset}, but the topic ends "
+            f"at {high}: it was deleted and made anew. Delete state.v1 too, or restore the topic."
+        )
+    if following >= low:
+        return None
+    gap = f"partition {partition}: usage.v1 from offset {following} to {low - 1} was deleted before it was counted"
+    if not accept_gap:
+        raise StateError(f"{gap}. Set SPENDFUSE_ACCEPT_INPUT_GAP=true to go on without it.")
+    return gap

@@ -1,0 +1,154 @@
+"""One partition at work: its engine, its clock, and how far it has read."""
+
+import logging
+from typing import Any
+
+from models.engine import Engine
+from models.rules.policy import Policy
+from models.state.rows import SCHEMA
+from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Ticked, UsageSeen
+from schemas.alert import Alert
+from schemas.codec import dead_letter, decode_operator, decode_usage
+from schemas.errors import SpendfuseError, Undecodable
+from schemas.signing import operator_is_genuine
+from streams.clock import PartitionClock, wall_ms
+from streams.process.logs import fields
+from streams.worker.fence import Fence, check_digest
+
+log = logging.getLogger("spendfuse.partition")
+
+
+class PoisonedInput(SpendfuseError):  # it names what is wrong with the input
+    """So many unreadable records in a row that something is broken upstream. Nothing was committed past them."""
+
+    exit_code = 3
+
+
+class Partition:
+    """Turns records into stimuli for its engine, and its engine's state into a fence."""
+
+    def __init__(self, number: int, policy: Policy, rows: dict[bytes, bytes], fence: Fence | None) -> None:
+        self.number = number
+        self.engine = Engine(policy)
+        self.usage_offset = -1
+        self.operator_offset = -1
+        self.moved = False
+        """Whether something was read since the last commit."""
+        self.beat: Alert | None = None
+        """The sign of life that leaves with the next commit."""
+        self.bad_in_a_row = 0
+        self.unkeyed = 0
+        self.restored_rows = len(rows)
+        self.clock = PartitionClock(0)
+        self._last_append_ms = 0
+        self._end_offset = 0
+        if fence is not None:
+            self.engine.restore(rows.items())
+            check_digest(number, fence, self.engine.digest)
+            self.usage_offset = fence.usage_offset
+            self.operator_offset = fence.operator_offset
+            self._last_append_ms = fence.last_append_ms
+            self.clock = PartitionClock(fence.last_append_ms, wall_ms() - fence.written_ms)
+            if fence.policy_version != policy.version:
+                self.engine.handle(PolicyChanged(policy))
+
+    def usage(self, message: Any) -> None:
+        """Take in one record of usage.v1. One at or below the fence has been counted already."""
+        offset = message.offset()
+        if offset <= self.usage_offset:
+            return
+        self.usage_offset = offset
+        self.moved = True
+        append_ms = message.timestamp()[1]
+        self._last_append_ms = append_ms
+        self.clock.record(append_ms)
+        value = message.value()
+        try:
+            usage = decode_usage(value)
+            key = message.key()
+            if key is None:
+                self.unkeyed += 1
+            elif key != usage.tenant_id.encode():
+                raise Undecodable("wrong_tenant", "the record's key is not its tenant_id")
+        except Undecodable as fault:
+            self._refuse(message, value, fault, append_ms)
+            return
+        self.bad_in_a_row = 0
+        self.engine.handle(UsageSeen(usage, append_ms))
+
+    def operator(self, message: Any, operator_key: bytes | None) -> None:
+        """Take in one record of operator.v1. Without a valid signature it orders nothing."""
+        offset = message.offset()
+        if offset <= self.operator_offset:
+            return
+        self.operator_offset = offset
+        self.moved = True
+        append_ms = message.timestamp()[1]
+        value = message.value()
+        try:
+            order = decode_operator(value)
+            genuine = operator_key is not None and operator_is_genuine(
+                order.tenant_id, value, message.headers(), operator_key
+            )
+            if not genuine:
+                raise Undecodable("bad_signature", "not signed by an operator's key")
+        except Undecodable as fault:
+            self._refuse(message, value, fault, append_ms)
+            return
+        log.info("operator message", extra=fields(type=type(order).__name__, who=order.who, why=order.why))
+        self.engine.handle(OperatorSeen(order, append_ms))
+
+    def end_reached(self, offset: int) -> None:
+        """Everything that may be read of usage.v1 has been read, up to before `offset`."""
+        self._end_offset = offset
+        self.clock.end_reached()
+
+    @property
+    def read_to(self) -> int:
+        """The offset of usage.v1 before which nothing is left to read: behind the last record may be markers."""
+        return max(self.usage_offset + 1, self._end_offset)
+
+    @property
+    def at_end(self) -> bool:
+        """Whether everything that may be read has been read. More may stand there, uncommitted."""
+        return self._end_offset > self.usage_offset
+
+    def committed(self) -> None:
+        """All that it had to say is visible."""
+        self.moved = False
+        self.beat = None
+
+    def tick(self) -> None:
+        """Let time pass where no message makes it pass."""
+        now_ms = self.clock.now_ms()
+        if now_ms > 0:
+            self.engine.handle(Ticked(now_ms))
+
+    def fence(self, partitions: int) -> Fence:
+        """How far the rows taken so far go."""
+        return Fence(
+            usage_offset=self.usage_offset,
+            operator_offset=self.operator_offset,
+            digest=f"{self.engine.digest:016x}",
+            schema=SCHEMA,
+            partitions=partitions,
+            policy_version=self.engine.policy.version,
+            last_append_ms=self._last_append_ms,
+            written_ms=wall_ms(),
+        )
+
+    def check_poison(self, limit: int) -> None:
+        """Raise `PoisonedInput` if more than `limit` records in a row could not be read."""
+        if limit and self.bad_in_a_row > limit:
+            raise PoisonedInput(
+                f"partition {self.number}: more than {limit} records in a row cannot be read, up to offset "
+                f"{self.usage_offset}. Stop the producer that writes them; then start the worker again, or raise "
+                "SPENDFUSE_DEAD_LETTER_LIMIT to have them set aside."
+            )
+
+    def _refuse(self, message: Any, value: bytes | None, fault: Undecodable, append_ms: int) -> None:
+        self.bad_in_a_row += 1
+        letter = dead_letter(
+            message.topic(), message.partition(), message.offset(), message.key(), value, fault, append_ms
+        )
+        self.engine.handle(RecordRefused(letter))

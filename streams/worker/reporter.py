@@ -1,0 +1,135 @@
+"""What the worker says about itself: metrics and logs, after the fact was committed."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from models.detectors.spending_after_kill import SpendingAfterKill
+from schemas.alert import Alert
+from schemas.control import Command
+from schemas.dead_letter import DeadLetter
+from streams.clock import monotonic_ms
+from streams.process.logs import fields
+from streams.process.metrics import Metrics
+from streams.worker.partition import Partition
+from streams.worker.transactions import Outcome
+
+log = logging.getLogger("spendfuse.report")
+
+
+@dataclass(slots=True)
+class _Goal:
+    """Where a partition's input ended at some time, and how far it was read when last looked at."""
+
+    end: int
+    since_ms: int
+    read_to: int
+
+
+class Reporter:
+    """Counts what was committed, and logs every alert and command with the event that caused it."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._counted: dict[int, tuple[int, int, int, int]] = {}
+        self._goals: dict[int, _Goal] = {}
+
+    def committed(self, partitions: Iterable[Partition], outcome: Outcome) -> None:
+        """A transaction is visible."""
+        self._metrics.batches.inc()
+        self._metrics.rows.inc(outcome.rows)
+        for partition in partitions:
+            self._count(partition)
+        for number in outcome.beats:
+            self._metrics.beats.labels(number).inc()
+        for effect in outcome.effects:
+            match effect.value:
+                case Alert() as alert:
+                    self._alert(alert)
+                case Command() as command:
+                    self._command(command)
+                case DeadLetter() as letter:
+                    self._dead_letter(letter)
+
+    def progress(self, partition: Partition, high: int) -> None:
+        """How far a partition is, since when it has not come to where its input ended then, and whether it may."""
+        if high < 0:
+            return
+        number, read_to, now_ms = partition.number, partition.read_to, monotonic_ms()
+        goal = self._goals.get(number)
+        if goal is None or read_to >= goal.end:
+            goal = self._goals[number] = _Goal(high, now_ms, read_to)
+        behind = max(0, high - read_to)
+        # At the end of what may be read, and not a record further since: the rest is behind an open transaction.
+        held = behind if partition.at_end and goal.end > read_to == goal.read_to and goal.since_ms < now_ms else 0
+        goal.read_to = read_to
+        self._metrics.lag.labels(number).set(behind)
+        self._metrics.held.labels(number).set(held)
+        self._metrics.lag_seconds.labels(number).set((now_ms - goal.since_ms) / 1000)
+
+    def revoked(self) -> None:
+        """Partitions have gone elsewhere: their lag is somebody else's to tell."""
+        self._goals.clear()
+        for gauge in (self._metrics.lag, self._metrics.held, self._metrics.lag_seconds):
+            gauge.clear()
+
+    def restored(self, partitions: Iterable[Partition], took_s: float) -> None:
+        """Partitions were read back."""
+        rows = 0
+        for partition in partitions:
+            rows += partition.restored_rows
+            self._counted[partition.number] = (0, 0, 0, 0)
+            self._metrics.applied.labels(partition.number).set(partition.usage_offset)
+        self._metrics.restore_rows.set(rows)
+        self._metrics.restore_seconds.set(took_s)
+        log.info("state restored", extra=fields(rows=rows, seconds=round(took_s, 3)))
+
+    def _count(self, partition: Partition) -> None:
+        counts = partition.engine.counts
+        now = (counts.events, counts.duplicates, counts.too_late, partition.unkeyed)
+        before = self._counted.get(partition.number, (0, 0, 0, 0))
+        counters = (self._metrics.events, self._metrics.duplicates, self._metrics.too_late, self._metrics.unkeyed)
+        for counter, new, old in zip(counters, now, before, strict=True):
+            counter.inc(new - old)
+        self._counted[partition.number] = now
+        self._metrics.applied.labels(partition.number).set(partition.usage_offset)
+
+    def _alert(self, alert: Alert) -> None:
+        self._metrics.alerts.labels(alert.rule, alert.state, alert.severity).inc()
+        if alert.detector == SpendingAfterKill.name and alert.state == "open":
+            self._metrics.unanswered_kills.inc()
+        if alert.state == "resolved" and "cause_to_stop_ms" in alert.evidence:
+            self._metrics.cause_to_stop_seconds.observe(alert.evidence["cause_to_stop_ms"] / 1000)
+        log.info(
+            "alert",
+            extra=fields(
+                cause=alert.cause_event_id,
+                alert_id=alert.alert_id,
+                state=alert.state,
+                severity=alert.severity,
+                rule=alert.rule,
+                tenant_id=alert.tenant_id,
+                run_id=alert.run_id,
+            ),
+        )
+
+    def _command(self, command: Command) -> None:
+        self._metrics.commands.labels(command.action).inc()
+        log.info(
+            "command",
+            extra=fields(
+                cause=command.cause_event_id,
+                command_id=command.command_id,
+                action=command.action,
+                rule=command.rule,
+                tenant_id=command.tenant_id,
+                target=f"{command.target.type}/{command.target.id}",
+            ),
+        )
+
+    def _dead_letter(self, letter: DeadLetter) -> None:
+        self._metrics.dead_letters.labels(letter.reason).inc()
+        log.warning(
+            "dead letter",
+            extra=fields(topic=letter.topic, partition=letter.partition, offset=letter.offset, reason=letter.reason),
+        )

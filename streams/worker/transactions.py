@@ -1,0 +1,178 @@
+"""One transaction per batch: everything that follows from it, its state rows, its fences and its input offsets."""
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from models.effects import Effect
+from schemas.errors import BrokerError, SpendfuseError
+from streams.kafka.records import Records
+from streams.process.crash_points import CrashPoints
+from streams.settings import Settings
+from streams.worker.fence import FENCE_KEY, write_fence
+from streams.worker.partition import Partition
+
+START_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 15.0
+PATIENCE_S = 3.0
+"""How much longer than its own time-out a call may take before it counts as hanging."""
+
+
+class Outcome:
+    """What one commit published, for metrics and logs."""
+
+    __slots__ = ("beats", "effects", "rows")
+
+    def __init__(self) -> None:
+        self.effects: list[Effect] = []
+        self.rows = 0
+        self.beats: list[int] = []
+        """Partitions that have shown a sign of life."""
+
+
+class Aborted(SpendfuseError):  # an event in the loop, not a fault of anybody's
+    """The transaction was aborted: nothing of it is visible, and the state it was made from must be restored."""
+
+
+class ProducerLost(SpendfuseError):  # likewise
+    """The outcome of the transaction is unknown, or the producer was fenced: make a new one, and read the fence."""
+
+    def __init__(self, text: str, *, fenced: bool = False) -> None:
+        super().__init__(text)
+        self.fenced = fenced
+        """Whether somebody has taken the transactional id, if only the coordinator because time was up."""
+
+
+class Transactions:
+    """The transactional producer of a worker."""
+
+    def __init__(self, settings: Settings, records: Records, crash: CrashPoints) -> None:
+        self._settings = settings
+        self._records = records
+        self._crash = crash
+        self._state_topic = settings.topic("state.v1")
+        self._producer = self._start()
+
+    def renew(self) -> None:
+        """A new producer under the same transactional id: aborts what the former left open, and fences it."""
+        self._producer = self._start()
+
+    def _start(self) -> Producer:
+        producer = Producer(
+            self._settings.kafka()
+            | {
+                "transactional.id": f"{self._settings.prefix}engine-{self._settings.slot}",
+                "transaction.timeout.ms": self._settings.transaction_timeout_ms,
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 1,
+                "compression.type": "lz4",
+                "queue.buffering.max.messages": 1_000_000,
+                "queue.buffering.max.kbytes": 1_048_576,
+                "message.max.bytes": 4 * 1024 * 1024,
+                "partitioner": "murmur2_random",  # as clients in Java have it, so that a key has one home
+                "delivery.report.only.error": True,  # commit tells of success for all at once
+                # After a commit the broker still writes markers, and the next transaction is told to come again:
+                # with the default of 100 ms every small transaction takes that long.
+                "retry.backoff.ms": 2,
+                "retry.backoff.max.ms": 50,
+            }
+        )
+        try:
+            producer.init_transactions(START_TIMEOUT_S)
+        except KafkaException as error:
+            raise BrokerError(f"no transactional producer could be started: {error.args[0].str()}") from error
+        return producer
+
+    def commit(self, partitions: Iterable[Partition], consumer: Consumer, partition_count: int) -> Outcome:
+        """Publish what the partitions' engines decided since the last commit. Raises `Aborted` or `ProducerLost`."""
+        outcome = Outcome()
+        try:
+            self._producer.begin_transaction()  # 4
+            offsets = self._produce(partitions, partition_count, outcome)  # 5
+            if self._crash.armed:
+                self._producer.flush(CALL_TIMEOUT_S)
+            self._crash("rows_sent")
+            self._send_offsets(offsets, consumer.consumer_group_metadata())  # 6: always, the zombie check
+            self._crash("offsets_sent")
+            self._producer.commit_transaction(CALL_TIMEOUT_S)  # 7
+            self._crash("committed")
+        except KafkaException as error:
+            self._give_up(error)
+        return outcome
+
+    def _produce(self, partitions: Iterable[Partition], partition_count: int, outcome: Outcome) -> list[TopicPartition]:
+        offsets: list[TopicPartition] = []
+        for partition in partitions:
+            for effect in partition.engine.take_effects():
+                outcome.effects.append(effect)
+                record = self._records.of(effect)
+                self._send(record.topic, record.value, record.key, headers=record.headers)
+            if partition.beat is not None:
+                beat = self._records.of(Effect("alerts.v1", partition.beat.tenant_id, partition.beat))
+                self._send(beat.topic, beat.value, beat.key, partition.number)
+                outcome.beats.append(partition.number)
+            self._crash("effects_sent")
+            rows = partition.engine.take_rows()
+            self._send_rows(rows, partition.number)
+            outcome.rows += len(rows)
+            fence = write_fence(partition.fence(partition_count))
+            self._send(self._state_topic, fence, FENCE_KEY, partition.number)
+            offsets += self._offsets(partition)
+        return offsets
+
+    def _send_offsets(self, offsets: list[TopicPartition], group: object) -> None:
+        """The call that hangs for good when the coordinator goes away: then it is left behind in its thread."""
+        producer = self._producer
+        failures: list[KafkaException] = []
+
+        def call() -> None:
+            try:
+                producer.send_offsets_to_transaction(offsets, group, CALL_TIMEOUT_S)
+            except KafkaException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=call, name="send-offsets", daemon=True)
+        thread.start()
+        thread.join(CALL_TIMEOUT_S + PATIENCE_S)
+        if thread.is_alive():
+            raise ProducerLost("the coordinator went away while it was sent the offsets")
+        if failures:
+            raise failures[0]
+
+    def _offsets(self, partition: Partition) -> list[TopicPartition]:
+        inputs = (("usage.v1", partition.usage_offset), ("operator.v1", partition.operator_offset))
+        return [TopicPartition(self._settings.topic(topic), partition.number, offset + 1) for topic, offset in inputs]
+
+    def _send_rows(self, rows: list[tuple[bytes, bytes | None]], partition: int) -> None:
+        """Many per batch, so the loop holds nothing but the call itself."""
+        produce, topic = self._producer.produce, self._state_topic
+        for key, value in rows:
+            try:
+                produce(topic, value, key, partition)
+            except BufferError:
+                self._send(topic, value, key, partition)
+
+    def _send(self, topic: str, value: bytes | None, key: bytes, partition: int = -1, headers: Any = None) -> None:
+        while True:
+            try:
+                if headers is None:
+                    self._producer.produce(topic, value, key, partition)
+                else:
+                    self._producer.produce(topic, value, key, partition, headers=headers)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def _give_up(self, error: KafkaException) -> None:
+        reason = error.args[0]
+        if not reason.txn_requires_abort():
+            raise ProducerLost(reason.str(), fenced=reason.code() == KafkaError._FENCED) from error
+        try:
+            self._producer.abort_transaction(CALL_TIMEOUT_S)
+        except KafkaException as failed:
+            raise ProducerLost(f"{reason.str()}; the abort failed too: {failed.args[0].str()}") from error
+        raise Aborted(reason.str()) from error

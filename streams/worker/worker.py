@@ -1,0 +1,388 @@
+"""The detection worker: records in, decisions out, one transaction per batch.
+
+The loop is numbered, each step with what it guarantees:
+
+1 take      one wait, many records; partitions come and go here and nowhere else
+2 decode    bytes to values; a bad record becomes a dead letter of this transaction
+3 decide    the engines take the values in order, and remember which rows they touched
+4 begin     a transaction
+5 produce   alerts, commands, rollups, dead letters, changed rows, and per partition the fence row last
+6 offsets   of the input, with the group's metadata: a worker that lost its partitions fails here
+7 commit    all of it becomes visible at once, or none of it
+
+Whatever goes wrong after step 3, the state in memory is dropped and read back from the changelog: the fence says how
+far it goes, and reading goes on behind it. That is slower than undoing, needs nothing on the hot path, and is the same
+code as a restart.
+"""
+
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from models.rules.policy import Policy
+from models.stimuli import PolicyChanged
+from schemas.errors import BrokerError, SpendfuseError, StateError
+from streams.clock import PartitionClock, monotonic_ms, pause, seconds
+from streams.kafka.admin import partition_count
+from streams.kafka.records import Records
+from streams.kafka.state_reader import StateReader
+from streams.process.crash_points import VARIABLE, CrashPoints
+from streams.process.logs import fields
+from streams.process.metrics import Metrics
+from streams.process.policies import Policies
+from streams.settings import Settings
+from streams.worker.dead_mans_switch import DeadMansSwitch
+from streams.worker.fence import FENCE_KEY, check_fence, check_reach, read_fence
+from streams.worker.partition import Partition
+from streams.worker.reporter import Reporter
+from streams.worker.transactions import Aborted, ProducerLost, Transactions
+
+log = logging.getLogger("spendfuse.worker")
+
+QUERY_TIMEOUT_S = 15.0
+POLICY_POLL_MS = 200
+CO_PARTITIONED = ("usage.v1", "operator.v1", "state.v1", "alerts.v1")
+TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
+BACKOFF_S = 0.5
+PLACE_LOST = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
+"""A consumer's fatal error is that it was fenced: nothing else ends one that has no producer's sequence to lose."""
+SLOT_MEMORY_MS = 30_000
+"""A second process in our slot takes our transactional id, and within so much time our place in the group."""
+
+
+class FencedOut(SpendfuseError):  # it says what has happened
+    """Another process holds this worker's slot."""
+
+
+class PlaceLost(SpendfuseError):  # an event in the loop, not a fault of anybody's
+    """The group has given this consumer's place to another one: maybe to a second process, maybe only to our own
+    attempt to join again, whose answer was lost with the broker that gave it.
+    """
+
+
+class Worker:
+    """One process of the detection service. `run` works until `stop` is called."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._usage_topic = settings.topic("usage.v1")
+        self._operator_topic = settings.topic("operator.v1")
+        key = settings.operator_key
+        self._operator_key = key.get_secret_value().encode() if key else None
+        self._partitions: dict[int, Partition] = {}
+        self._partition_count = 0
+        self._policy: Policy
+        self._stopping = False
+        self._fenced_ms = -SLOT_MEMORY_MS
+        self._crash = CrashPoints(os.environ.get(VARIABLE))
+        self._reporter = Reporter(metrics)
+        self.beat_ms = monotonic_ms()
+        """When the loop last showed that it lives."""
+
+    def stop(self) -> None:
+        """Finish the batch, commit, leave."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Work. Raises `SpendfuseError` with what to do when it cannot go on."""
+        gc.disable()  # state is free of cycles, and looking for some would stall the loop for half a second
+        self._partition_count = partition_count(self._settings, needed=TOPICS, alike=CO_PARTITIONED)
+        self._metrics.topic_partitions.set(self._partition_count)
+        policies = Policies(self._settings, self._metrics.policy_faults)
+        self._policy = policies.first()
+        transactions = Transactions(self._settings, Records(self._settings), self._crash)
+        log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.version))
+        try:
+            while not self._stopping:
+                self._take_part(policies, transactions)
+        finally:
+            policies.close()
+        log.info("worker stopped")
+
+    def _take_part(self, policies: Policies, transactions: Transactions) -> None:
+        """Work as a member of the group, until asked to stop or until the place in it is lost."""
+        consumer = Consumer(self._consumer_config())
+        consumer.subscribe(
+            [self._usage_topic, self._operator_topic],
+            on_assign=self._assigned,
+            on_revoke=self._revoked,
+            on_lost=self._revoked,
+        )
+        try:
+            self._loop(consumer, policies, transactions)
+        except PlaceLost as lost:
+            log.warning("the group gave our place away; joining again", extra=fields(error=str(lost)))
+            self._check_slot(consumer, transactions)
+            self._pause()
+        finally:
+            consumer.close()
+
+    def _check_slot(self, consumer: Consumer, transactions: Transactions) -> None:
+        """Raise `FencedOut` if a second process has this slot: it has then taken our transactional id as well.
+
+        The transaction tried here cannot be committed, because the group refuses its offsets; how it fails tells.
+        """
+        owned = list(self._partitions.values())
+        self._partitions.clear()
+        taken = monotonic_ms() < self._fenced_ms + SLOT_MEMORY_MS
+        if owned and not taken:
+            try:
+                transactions.commit(owned, consumer, self._partition_count)
+            except Aborted:
+                return
+            except ProducerLost as lost:
+                taken = lost.fenced
+                if not taken:
+                    transactions.renew()
+        if taken:
+            raise FencedOut(f"another worker has taken slot {self._settings.slot!r}; give each its own SPENDFUSE_SLOT")
+
+    def _loop(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> None:
+        wait_s = self._settings.batch_wait_ms / 1000
+        next_tick_ms = next_policy_ms = 0
+        switch = DeadMansSwitch(self._settings, self._metrics)
+        while not self._stopping:
+            started = seconds()
+            messages = consumer.consume(self._settings.batch_records, wait_s)  # 1
+            taken = self._metrics.step("take", started)
+            now_ms = monotonic_ms()
+            if now_ms - self.beat_ms > PartitionClock.SLACK_MS:
+                # We stood still: what was appended meanwhile is read before time may pass it.
+                next_tick_ms = now_ms + self._settings.tick_ms
+            self.beat_ms = now_ms
+            self._crash("taken")
+            if messages:
+                self._decide(messages)  # 2, 3
+                self._metrics.step("decide", taken)
+            if now_ms >= next_tick_ms:
+                next_tick_ms = now_ms + self._settings.tick_ms
+                self._tick(consumer, switch)
+            if now_ms >= next_policy_ms:
+                next_policy_ms = now_ms + POLICY_POLL_MS
+                self._change_policy(policies.changed())
+            self._crash("decided")
+            self._commit(consumer, transactions, started)
+
+    def _decide(self, messages: Iterable[Any]) -> None:
+        partitions = self._partitions
+        usage_topic = self._usage_topic
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._input_error(error, message)
+                continue
+            partition = partitions.get(message.partition())
+            if partition is None:
+                continue  # revoked since it was fetched
+            if message.topic() == usage_topic:
+                partition.usage(message)
+            else:
+                partition.operator(message, self._operator_key)
+        for partition in partitions.values():
+            partition.check_poison(self._settings.dead_letter_limit)
+
+    def _input_error(self, error: KafkaError, message: Any) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            partition = self._partitions.get(message.partition())
+            if partition is not None and message.topic() == self._usage_topic:
+                partition.end_reached(message.offset())
+        elif error.code() in PLACE_LOST:
+            raise PlaceLost(error.str())
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise BrokerError(f"the input does not reach back to where the state ends: {error.str()}")
+        elif error.fatal():
+            raise BrokerError(f"the consumer cannot go on: {error.str()}")
+        else:
+            log.warning("the broker reports", extra=fields(error=error.str()))
+
+    def _tick(self, consumer: Consumer, switch: DeadMansSwitch) -> None:
+        for number, partition in self._partitions.items():
+            partition.tick()
+            _, high = consumer.get_watermark_offsets(TopicPartition(self._usage_topic, number), cached=True)
+            self._reporter.progress(partition, high)
+        switch.tick(self._partitions)
+
+    def _change_policy(self, policy: Policy | None) -> None:
+        if policy is None or policy.source == self._policy.source:
+            return
+        self._policy = policy
+        log.info("policy changed", extra=fields(policy_version=policy.version))
+        for partition in self._partitions.values():
+            partition.engine.handle(PolicyChanged(policy))
+
+    def _commit(self, consumer: Consumer, transactions: Transactions, started: float) -> None:
+        partitions = self._partitions.values()
+        changed = [one for one in partitions if one.moved or one.engine.has_changed or one.beat is not None]
+        if not changed:
+            return
+        before = seconds()
+        try:
+            outcome = transactions.commit(changed, consumer, self._partition_count)  # 4 to 7
+        except Aborted as aborted:
+            self._start_over(consumer, str(aborted))
+        except ProducerLost as lost:
+            log.warning("the producer is renewed", extra=fields(error=str(lost)))
+            if lost.fenced:
+                self._fenced_ms = monotonic_ms()
+            transactions.renew()
+            self._start_over(consumer, str(lost))
+        else:
+            for partition in changed:
+                partition.committed()
+            self._metrics.step("commit", before)
+            self._metrics.batch_seconds.observe(seconds() - started)
+            self._reporter.committed(changed, outcome)
+
+    def _start_over(self, consumer: Consumer, why: str) -> None:
+        """Drop the state in memory, read it back, and go on behind its fence."""
+        self._metrics.aborts.inc()
+        log.warning("a batch was not committed; the state is read back", extra=fields(error=why))
+        numbers = sorted(self._partitions)
+        self._partitions.clear()
+        self._pause()
+        with self._metrics.restoring.track_inprogress():
+            places = self._restore(consumer, numbers)
+        try:
+            consumer.assign(places)
+        except KafkaException as error:
+            raise PlaceLost(error.args[0].str()) from error
+
+    def _pause(self) -> None:
+        """Back off before trying again, without a busy loop."""
+        until = seconds() + BACKOFF_S
+        while seconds() < until and not self._stopping:
+            self.beat_ms = monotonic_ms()
+            pause(0.05)
+
+    def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        numbers = sorted({partition.partition for partition in assigned})
+        log.info("partitions assigned", extra=fields(partitions=numbers))
+        self._partitions.clear()
+        with self._metrics.restoring.track_inprogress():
+            consumer.assign(self._restore(consumer, numbers))
+
+    def _revoked(self, _: Consumer, revoked: list[TopicPartition]) -> None:
+        """Between batches, so that no transaction is open: what is not committed is read again by the next owner."""
+        self._crash("revoked")
+        log.info("partitions revoked", extra=fields(partitions=sorted({one.partition for one in revoked})))
+        self._partitions.clear()
+        self._metrics.partitions.set(0)
+        self._reporter.revoked()
+
+    def _restore(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
+        """Read the state of these partitions back. Returns where to go on reading, per input partition.
+
+        A broker that does not answer is asked again, for as long as a restore may take. Raises `BrokerError` then.
+        """
+        deadline = seconds() + self._settings.restore_timeout_s
+        while True:
+            try:
+                return self._restore_once(consumer, numbers)
+            except KafkaException as error:
+                said = error.args[0].str()
+                if error.args[0].code() in PLACE_LOST:
+                    raise PlaceLost(said) from error
+            self._partitions.clear()
+            if seconds() > deadline or self._stopping:
+                raise BrokerError(f"the state could not be read back: {said}")
+            log.warning("the state is not read back yet", extra=fields(error=said))
+            self._pause()
+
+    def _restore_once(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
+        started = seconds()
+        inputs = [
+            TopicPartition(topic, number) for number in numbers for topic in (self._usage_topic, self._operator_topic)
+        ]
+        if not inputs:
+            return []
+        # Asking for committed offsets waits for transactions still pending on them, before the changelog is read.
+        committed = {(one.topic, one.partition): one.offset for one in consumer.committed(inputs, QUERY_TIMEOUT_S)}
+        changelog = StateReader(self._settings, self._alive).read(numbers)
+        for number in numbers:
+            self._crash("restoring")
+            self._partitions[number] = self._restored(consumer, number, changelog.pop(number), committed)
+            self._alive()
+        _settle_memory()
+        self._metrics.partitions.set(len(self._partitions))
+        self._reporter.restored(self._partitions.values(), seconds() - started)
+        return [
+            TopicPartition(topic, number, offset + 1)
+            for number, partition in self._partitions.items()
+            for topic, offset in (
+                (self._usage_topic, partition.usage_offset),
+                (self._operator_topic, partition.operator_offset),
+            )
+        ]
+
+    def _restored(
+        self, consumer: Consumer, number: int, rows: dict[bytes, bytes], committed: dict[tuple[str, int], int]
+    ) -> Partition:
+        fence = read_fence(number, rows.pop(FENCE_KEY, None), len(rows))
+        usage = TopicPartition(self._usage_topic, number)
+        low, high = consumer.get_watermark_offsets(usage, timeout=QUERY_TIMEOUT_S)
+        group_offset = committed.get((self._usage_topic, number), -1)
+        if fence is None:
+            _refuse_lost_state(number, group_offset)
+            partition = Partition(number, self._policy, rows, None)
+            partition.usage_offset = low - 1
+            return partition
+        check_fence(number, fence, self._partition_count)
+        gap = check_reach(number, fence, low, high, accept_gap=self._settings.accept_input_gap)
+        if gap:
+            log.error("input is missing", extra=fields(gap=gap))
+        if group_offset not in (fence.usage_offset + 1, -1001, -1):
+            log.warning(
+                "the group's offset differs from the fence, which rules",
+                extra=fields(partition=number, group_offset=group_offset, fence=fence.usage_offset + 1),
+            )
+        partition = Partition(number, self._policy, rows, fence)
+        partition.usage_offset = max(fence.usage_offset, low - 1)
+        return partition
+
+    def _alive(self) -> None:
+        self.beat_ms = monotonic_ms()
+
+    def _consumer_config(self) -> dict[str, Any]:
+        return self._settings.kafka() | {
+            "group.id": f"{self._settings.prefix}spendfuse-engine",
+            "group.instance.id": f"{self._settings.prefix}engine-{self._settings.slot}",
+            "partition.assignment.strategy": "range",
+            "session.timeout.ms": self._settings.session_timeout_ms,
+            "heartbeat.interval.ms": max(1, self._settings.session_timeout_ms // 3),
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 5,
+            "queued.min.messages": 200_000,
+        }
+
+
+def _settle_memory() -> None:
+    """What a restore left behind is collected once, and the state it made is never looked at again."""
+    gc.collect()
+    gc.freeze()
+
+
+def _refuse_lost_state(number: int, group_offset: int) -> None:
+    if group_offset > 0:
+        raise StateError(
+            f"partition {number}: the group has counted usage.v1 up to offset {group_offset - 1}, but the changelog is "
+            "empty: its state is lost. Rebuild it: python -m streams rebuild --from-input"
+        )
+
+
+def healthy(worker: Worker, limit_ms: int) -> Callable[[], str | None]:
+    """A health check: None, or what is wrong."""
+
+    def check() -> str | None:
+        silent_ms = monotonic_ms() - worker.beat_ms
+        return f"the loop has not moved for {silent_ms // 1000} s" if silent_ms > limit_ms else None
+
+    return check
