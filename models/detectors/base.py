@@ -84,23 +84,21 @@ class ScopeDetector(Detector[S]):
         """The `scope.total_nanousd` at which to wake it, `NEVER` for not in this period."""
 
     @abstractmethod
-    def woken(self, scope: Scope) -> Iterable[Finding]:
-        """What is wrong now that the trip is reached, and again whenever the scope is judged anew."""
+    def judge(self, scope: Scope) -> Iterable[Finding]:
+        """What is true of the scope now. Asked when the trip is reached and whenever something else may have changed;
+        reads and returns, nothing else. Every finding names its `window`.
+        """
 
-    def late(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[tuple[Window, Finding]]:
-        """Findings about the closed periods around `at_ms`, to which spend was added."""
+    def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[Finding]:
+        """What is true of the closed periods around `at_ms`, to which spend was added."""
         return ()
 
-    def relieved(self, scope: Scope) -> bool:
-        """Whether a raised limit has made untrue what was told of the running period; that is forgotten then."""
-        return False
-
-    def hour_closed(self, scope: Scope) -> Iterable[Finding]:
-        """Called when an hour in which the scope spent is over."""
+    def judge_hour(self, scope: Scope) -> Iterable[Finding]:
+        """What is true now that an hour in which the scope spent is over."""
         return ()
 
-    def standing(self, scope: Scope) -> bool:
-        """Whether the limit is reached, so that a run which spends here now is to be stopped as well."""
+    def is_exhausted(self, scope: Scope) -> bool:
+        """Whether its limit is reached, so that whoever spends here is to be stopped, by `limit_action`."""
         return False
 
     def period(self) -> Period:
@@ -118,8 +116,8 @@ class UnitDetector(Detector[S]):
         """Counter -> the value at which to wake it next. Counters it leaves out do not wake it."""
 
     @abstractmethod
-    def woken(self, unit: Unit, cohort: Cohort | None) -> Iterable[Finding]:
-        """What is wrong with the unit now."""
+    def judge(self, unit: Unit, cohort: Cohort | None) -> Iterable[Finding]:
+        """What is true of the unit now; reads and returns, nothing else."""
 
 
 class SequenceDetector(Detector[S]):
