@@ -6,14 +6,17 @@ from alerting.figures import clock
 from alerting.foreign import clean, name
 from schemas.control import Target
 from schemas.money import format_usd
-from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume, Silence, Verdict
+from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume, Silence, Verdict
 
 _VERDICTS: dict[Verdict, str] = {
     "useful": "was worth telling: the weekly review counts it",
     "noise": "is noise: nobody is reminded of it, and the weekly review counts it",
     "planned": "was planned: nobody is reminded of it, and its hour is no part of what is normal",
 }
-_TARGETS = {"run": "Run", "session": "Session", "run_tree": "Run tree", "workflow": "Workflow", "tenant": "Tenant"}
+_TARGETS = {
+    "run": "Run", "session": "Session", "run_tree": "Run tree", "workflow": "Workflow", "tenant": "Tenant",
+    "scope": "Scope",
+}  # fmt: skip
 
 
 def meaning(order: OperatorMessage) -> str:
@@ -29,6 +32,9 @@ def meaning(order: OperatorMessage) -> str:
         case LimitException(rule=rule, scope=scope, limit_nanousd=limit_nanousd, until_ms=until_ms):
             limit = format_usd(limit_nanousd)
             return f"The budget {name(rule)} of {name(scope)} is {limit} until {clock(until_ms)}."
+        case Kill(target=target, until_ms=until_ms):
+            end = "until somebody resumes it" if until_ms is None else f"until {clock(until_ms)}"
+            return f"{_target(target)} of {tenant} must stop, and stays stopped {end}."
         case Resume(target=target):
             return f"{_target(target)} of {tenant} may go on, and spend again."
 

@@ -6,7 +6,14 @@ import msgspec
 
 from schemas.policy import Action
 
-TargetType = Literal["run", "session", "run_tree", "workflow", "tenant"]
+TargetType = Literal["run", "session", "run_tree", "workflow", "tenant", "scope"]
+Scope = dict[str, list[str]]
+"""Dimension -> its allowed values, as in a rule's `group_by` and `match`: `tenant_id`, attribution, `tags.<name>`,
+and of single calls `model`, `provider` and `route`.
+
+A run is in the scope when its own value of every named dimension is one of those listed. A missing value is
+"unattributed". An empty scope is the whole tenant.
+"""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -16,8 +23,11 @@ class Target(msgspec.Struct, frozen=True):
     id: str
 
 
-class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """One order to one target. `seq` rises per target; a kill is lifted by nothing but an operator's resume."""
+class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One order to one target. `seq` rises per target; a kill is lifted by nothing but an operator's resume.
+
+    `scope` is given for targets of the type `scope` only: it says which runs are meant, runs not yet started included.
+    """
 
     command_id: str
     action: Action
@@ -31,3 +41,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     cause_event_id: str | None
     cause_ts_ms: int
+    scope: Scope | None = None

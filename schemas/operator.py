@@ -9,6 +9,7 @@ from schemas.control import Target
 from schemas.usage import EpochMs, Id, Name
 
 Verdict = Literal["useful", "noise", "planned"]
+LimitNanousd = Annotated[int, Meta(ge=0, le=10**18)]
 
 
 class _OperatorMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -19,10 +20,32 @@ class _OperatorMessage(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit
     why: Annotated[str, Meta(min_length=1, max_length=1024)]
 
 
-class Resume(_OperatorMessage, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="resume"):
-    """Lift the command that stands on a target, a kill included."""
+class Kill(_OperatorMessage, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="kill"):
+    """Stop what the target names: a run, session, run tree, workflow or tenant, with runs that start later.
+
+    It stands until `until_ms`, or until an operator's resume when that is None.
+    """
 
     target: Target
+    until_ms: EpochMs | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a scope, which only a rule can name: its dimensions are not in the message."""
+        if self.target.type == "scope":
+            raise ValueError("a scope is stopped by its budget; kill a workflow or the tenant")
+
+
+class Resume(_OperatorMessage, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="resume"):
+    """Lift the command that stands on a target, a kill included.
+
+    Its terms: `limit_nanousd` is the new limit of whatever stopped the target, in money spent in all; until `until_ms`
+    the rule that stopped it does not stop it again. Without terms it has one more allowance of the limit that stopped
+    it.
+    """
+
+    target: Target
+    limit_nanousd: LimitNanousd | None = None
+    until_ms: EpochMs | None = None
 
 
 class Silence(
@@ -41,7 +64,7 @@ class LimitException(
 
     rule: Name
     scope: Name
-    limit_nanousd: Annotated[int, Meta(ge=0, le=10**18)]
+    limit_nanousd: LimitNanousd
     until_ms: EpochMs
 
 
@@ -65,4 +88,4 @@ class Feedback(
     verdict: Verdict
 
 
-OperatorMessage = Resume | Silence | LimitException | Acknowledge | Feedback
+OperatorMessage = Kill | Resume | Silence | LimitException | Acknowledge | Feedback

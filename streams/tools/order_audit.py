@@ -12,7 +12,7 @@ from alerting.foreign import clean
 from alerting.meaning import author, meaning
 from schemas.codec import decode_operator
 from schemas.errors import Undecodable
-from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume, Silence
+from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume, Silence
 from schemas.signing import operator_is_genuine
 from streams.clock import wall_ms
 from streams.kafka.admin import partition_count
@@ -103,6 +103,8 @@ def _status(order: OperatorMessage, now_ms: int) -> Status:
     match order:
         case Silence(until_ms=until_ms) | LimitException(until_ms=until_ms):
             return "in force" if now_ms < until_ms else "over"
+        case Kill(until_ms=until_ms):
+            return "in force" if until_ms is None or now_ms < until_ms else "over"
         case Feedback(verdict="useful") | Resume():
             return "done"
         case Acknowledge() | Feedback():

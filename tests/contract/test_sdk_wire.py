@@ -193,8 +193,8 @@ def _command(tenant_id: str, target_type: TargetType, target_id: str, action: Ac
         "command_id": "command-1", "reason": "too much", "rule": "run-cost", "incident_id": "incident-1",
         "issued_ms": NOW_MS, "expires_ms": NOW_MS + 3_600_000, "seq": 7, "cause_event_id": None, "cause_ts_ms": NOW_MS,
     }  # fmt: skip
-    target = Target(type=target_type, id=target_id)
-    return Command(**(given | {"action": action, "tenant_id": tenant_id, "target": target}))
+    given |= {"action": action, "tenant_id": tenant_id, "target": Target(type=target_type, id=target_id)}
+    return Command(**given, scope={"workflow": [target_id], "tags.team": []} if target_type == "scope" else None)
 
 
 def _record(command: Command, kid: KeyId) -> ControlRecord:
@@ -225,6 +225,8 @@ def test_the_client_believes_what_the_service_signed(kid: KeyId, target_type: Ta
     assert read.by_operator == (kid == "operator")
     assert read.command == parse(encode(command))
     assert (read.command.tenant_id, read.command.target) == (name, (target_type, name))
+    scope = command.scope and {dimension: frozenset(values) for dimension, values in command.scope.items()}
+    assert read.command.scope == scope
     assert (read.command.action, read.command.seq) == (command.action, command.seq)
     assert (read.command.issued_ms, read.command.expires_ms) == (command.issued_ms, command.expires_ms)
 

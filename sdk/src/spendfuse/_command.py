@@ -6,12 +6,14 @@ from typing import NoReturn
 from urllib.parse import quote
 
 ACTIONS = frozenset(("kill", "pause", "resume", "downgrade"))
-TARGET_TYPES = frozenset(("run", "session", "run_tree", "workflow", "tenant"))
+TARGET_TYPES = frozenset(("run", "session", "run_tree", "workflow", "tenant", "scope"))
 MAX_COMMAND_BYTES = 64 * 1024
 _MAX_INT = 2**63 - 1
 
 Target = tuple[str, str]
 """Type and id."""
+Scope = dict[str, frozenset[str]]
+"""Dimension -> its allowed values."""
 
 
 class Malformed(Exception):
@@ -28,7 +30,10 @@ class ControlRecord:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What an agent must do, for as long as `expires_ms` lies ahead. `seq` rises per target."""
+    """What an agent must do, for as long as `expires_ms` lies ahead. `seq` rises per target.
+
+    `scope` is set if and only if the target is of the type `scope`.
+    """
 
     command_id: str
     action: str
@@ -40,6 +45,7 @@ class Command:
     reason: str
     rule: str | None
     incident_id: str | None
+    scope: Scope | None = None
 
 
 def record_key(tenant_id: str, target: Target) -> bytes:
@@ -60,17 +66,19 @@ def parse(value: bytes) -> Command:
     target = body.get("target")
     if not isinstance(target, dict):
         raise Malformed("target is not an object")
+    target_type = _one_of(target, "type", TARGET_TYPES)
     return Command(
         command_id=_text(body, "command_id"),
         action=_one_of(body, "action", ACTIONS),
         tenant_id=_text(body, "tenant_id"),
-        target=(_one_of(target, "type", TARGET_TYPES), _text(target, "id")),
+        target=(target_type, _text(target, "id")),
         seq=_whole(body, "seq"),
         issued_ms=_whole(body, "issued_ms"),
         expires_ms=_whole(body, "expires_ms"),
         reason=_maybe_text(body, "reason") or "no reason given",
         rule=_maybe_text(body, "rule"),
         incident_id=_maybe_text(body, "incident_id"),
+        scope=_scope(body) if target_type == "scope" else None,
     )
 
 
@@ -104,3 +112,15 @@ def _whole(body: dict[str, object], name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_INT:
         raise Malformed(f"{name} is not a whole number in range")
     return value
+
+
+def _scope(body: dict[str, object]) -> Scope:
+    given = body.get("scope")
+    if not isinstance(given, dict):
+        raise Malformed("scope is not an object")
+    scope: Scope = {}
+    for dimension, values in given.items():
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise Malformed("a dimension of the scope has no list of texts")
+        scope[dimension] = frozenset(values)
+    return scope
