@@ -18,7 +18,7 @@ from schemas.dead_letter import DeadLetter, Reason
 from schemas.errors import Undecodable
 from schemas.operator import OperatorMessage
 from schemas.rollup import Rollup
-from schemas.usage import UsageMessage
+from schemas.usage import END_MS, FIRST_MS, UsageMessage
 
 MAX_MESSAGE_BYTES = 64 * 1024
 MAX_DEPTH = 512
@@ -38,6 +38,12 @@ _encoder: Final = msgspec.json.Encoder()
 _string: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 """A string, ended or not: one that had to end would make a hostile message cost its length squared."""
 _quoted: Final = re.compile(r" '.*' - at ", re.DOTALL)
+_bad_time: Final = re.compile(r"Expected `int` ([<>])=? -?\d+ - at `\$\.ts_ms`")
+_UNITS: Final = {
+    ">": f"ts_ms is below {FIRST_MS}: it counts seconds, most likely; send milliseconds since 1970 (times 1000)",
+    "<": f"ts_ms is {END_MS} or more, past the year 2199: it counts microseconds or nanoseconds, most likely; "
+    "send milliseconds since 1970",
+}
 
 
 def decode_usage(data: bytes | None) -> UsageMessage:
@@ -81,6 +87,8 @@ def undecodable(error: Exception) -> Undecodable:
     Decoders raise three unrelated classes: bad UTF-8 and deep nesting have their own. Any other error is raised.
     """
     text = str(error)
+    if isinstance(error, msgspec.ValidationError) and (bad_time := _bad_time.fullmatch(text)):
+        return Undecodable("bad_time", _UNITS[bad_time[1]])
     return Undecodable(_reason(error, text), _quoted.sub(" - at ", text)[:DETAIL_CHARACTERS])
 
 

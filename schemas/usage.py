@@ -12,16 +12,22 @@ Count = Annotated[int, Meta(ge=0, le=10**12)]
 Nanousd = Annotated[int, Meta(ge=0, le=10**15)]
 """Money of one event: at most a million dollars, so that a sum of a billion events still is an exact integer."""
 EpochMs = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+FIRST_MS = 1_000_000_000_000
+"""2001-09-09: an earlier `ts_ms` counts seconds."""
+END_MS = 7_258_118_400_000
+"""2200-01-01: a `ts_ms` from here on counts microseconds or nanoseconds."""
+EventMs = Annotated[int, Meta(ge=FIRST_MS, lt=END_MS)]
 Tags = Annotated[dict[Name, Name], Meta(max_length=16)]
 
 CallStatus = Literal["ok", "error", "cancelled"]
+ServiceTier = Literal["standard", "batch", "flex", "priority"]
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """What every message carries. Attribution left out means: as given on the run's `run_started`."""
 
     event_id: Id
-    ts_ms: EpochMs
+    ts_ms: EventMs
     tenant_id: Id
     run_id: Id
     seq: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
@@ -45,7 +51,10 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
 class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="llm_call"):
     """One attempt at one model call, charged whatever became of it.
 
-    `input_tokens` is the total, cached tokens included. `cost_nanousd` is None when the source gave no price.
+    `input_tokens` and `output_tokens` are totals. `cache_read_tokens`, `cache_write_tokens` and `input_audio_tokens`
+    are parts of the first, `cache_write_1h_tokens` of `cache_write_tokens`; `reasoning_tokens`, `output_audio_tokens`
+    and `output_image_tokens` are parts of the second. `cost_nanousd` is None when the source gave no price. An answer
+    from a semantic cache (`cache_hit`) costs 0 whatever `cost_nanousd` says.
     """
 
     model: Name
@@ -66,10 +75,22 @@ class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True,
     prompt_hash: Hash | None = None
     images: Count = 0
     cache_hit: bool = False
+    cache_write_1h_tokens: Count = 0
+    input_audio_tokens: Count = 0
+    output_audio_tokens: Count = 0
+    output_image_tokens: Count = 0
+    service_tier: ServiceTier | None = None
+    web_searches: Count = 0
+    fallback_from: Name | None = None
+    context_reload: bool = False
 
 
 class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_call"):
-    """One use of a tool: hashes of what went in and what came out, never the text."""
+    """One use of a tool: hashes of what went in and what came out, never the text.
+
+    `result_shape_hash` is of the result without its times, durations, counters, ids and white space. `writes` says
+    that the tool changed something.
+    """
 
     tool: Name
     args_hash: Hash | None = None
@@ -77,6 +98,9 @@ class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True
     status: CallStatus = "ok"
     latency_ms: Count | None = None
     cost_nanousd: Nanousd | None = None
+    result_shape_hash: Hash | None = None
+    started_ms: EpochMs | None = None
+    writes: bool = False
 
 
 class RunStarted(

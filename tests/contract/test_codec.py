@@ -205,3 +205,11 @@ def test_of_a_refused_record_only_its_first_bytes_are_kept() -> None:
     assert letter.size_bytes == len(value)
     assert len(letter.head_base64) <= 4 * 86
     assert SECRET not in repr(letter)
+
+
+@pytest.mark.parametrize(("ts_ms", "unit"), [(1_795_276_800, "seconds"), (1_795_276_800_000_000, "microseconds")])
+def test_a_time_in_another_unit_is_refused_with_that_hint(ts_ms: int, unit: str) -> None:
+    """Whoever finds the dead letter reads which unit the producer sent, and which one is wanted."""
+    with pytest.raises(Undecodable, match=f"it counts {unit}.*send milliseconds since 1970") as caught:
+        decode_usage(written(ts_ms=ts_ms))
+    assert caught.value.reason == "bad_time"

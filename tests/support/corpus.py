@@ -104,10 +104,20 @@ def _wrong_numbers() -> Iterator[Refused]:
     yield Refused("tokens negative", written(output_tokens=-5), "wrong_value")
     yield Refused("tokens beyond their bound", written(input_tokens=10**12 + 1), "wrong_value")
     yield Refused("tokens as bool", written(input_tokens=True), "wrong_value")
-    yield Refused("time negative", written(ts_ms=-1), "wrong_value")
+    yield Refused("time negative", written(ts_ms=-1), "bad_time")
+    yield Refused("time zero", written(ts_ms=0), "bad_time")
+    yield Refused("time in seconds", written(ts_ms=1_795_276_800), "bad_time")
+    yield Refused("time a millisecond too early", written(ts_ms=999_999_999_999), "bad_time")
+    yield Refused("time in microseconds", written(ts_ms=1_795_276_800_000_000), "bad_time")
+    yield Refused("time in nanoseconds", written(ts_ms=1_795_276_800_000_000_000), "bad_time")
+    yield Refused("time in the year 2200", written(ts_ms=7_258_118_400_000), "bad_time")
+    yield Refused("time the largest of 63 bits", written(ts_ms=2**63 - 1), "bad_time")
     yield Refused("time as float", written(ts_ms=1_795_276_800_000.5), "wrong_value")
     yield Refused("time as text", written(ts_ms="2026-11-22T06:00:00Z"), "wrong_value")
-    yield Refused("time beyond 63 bits", written(ts_ms=2**63), "wrong_value")
+    yield Refused("time beyond 63 bits", written(ts_ms=2**63), "bad_time")
+    yield Refused("time beyond 64 bits", written(ts_ms=2**64), "bad_time")
+    yield Refused("service tier unknown", written(service_tier="cheap"), "wrong_value")
+    yield Refused("writes as number", written(type="tool_call", tool="t", writes=1), "wrong_value")
     yield Refused("seq zero", written(seq=0), "wrong_value")
     yield Refused("attempt zero", written(attempt=0), "wrong_value")
     yield Refused("flag as number", written(cache_hit=1), "wrong_value")
@@ -232,10 +242,9 @@ ACCEPTED: tuple[Accepted, ...] = (
     Accepted("optional null", written(session_id=None, cost_nanousd=None), "cost_nanousd", None),
     Accepted("minus zero", spelled(b'"input_tokens":-0'), "input_tokens", 0),
     Accepted("a million dollars", written(cost_nanousd=10**15), "cost_nanousd", 10**15),
-    Accepted("time zero", written(ts_ms=0), "ts_ms", 0),
+    Accepted("time the earliest", written(ts_ms=10**12), "ts_ms", 10**12),
     Accepted("time in the year 2099", written(ts_ms=4_070_908_800_000), "ts_ms", 4_070_908_800_000),
-    Accepted("time in nanoseconds", written(ts_ms=1_795_276_800_000_000_000), "ts_ms", 1_795_276_800_000_000_000),
-    Accepted("time the largest", written(ts_ms=2**63 - 1), "ts_ms", 2**63 - 1),
+    Accepted("time the latest", written(ts_ms=7_258_118_399_999), "ts_ms", 7_258_118_399_999),
     Accepted("unknown field", written(note={"text": ["x", None, 1.5, True]}), "run_id", "run-1"),
     Accepted("unknown field beyond floats", spelled(b'"note":1e999'), "run_id", "run-1"),
     Accepted("unknown field of 5000 digits", spelled(b'"note":' + b"9" * 5000), "run_id", "run-1"),
