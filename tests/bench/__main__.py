@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from infra.kafka.jars import KafkaUnavailableError
-from tests.bench import engine, latency, memory, report, restore, side_by_side, telling, throughput
+from tests.bench import asleep, engine, latency, memory, report, restore, side_by_side, telling, throughput
 from tests.bench.machine import facts
 from tests.bench.report import Part
 
@@ -16,6 +16,7 @@ Options = argparse.Namespace
 PARTS: dict[str, Callable[[Options], Part]] = {
     "engine": lambda options: engine.measure(options.events or 100_000, options.rounds or 1),
     "memory": lambda options: memory.measure(options.runs or 20_000, options.rounds or 1),
+    "asleep": lambda options: asleep.measure(options.runs or 1_000_000, options.rounds or 1),
     "worker": lambda options: throughput.measure(options.events or 300_000, options.rounds or 3),
     "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
@@ -53,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=f"one of {', '.join(PARTS)}")
     parser.add_argument("--events", type=_positive, help="events per round, for engine, worker and peers")
     parser.add_argument("--rounds", type=_positive, help="rounds of each part; the middle one is shown")
-    parser.add_argument("--runs", type=_positive, help="live runs, for memory and restore")
+    parser.add_argument("--runs", type=_positive, help="runs, for memory, asleep and restore")
     parser.add_argument("--rates", type=_positive, nargs="+", default=[1_000, 10_000], help="for latency, events/s")
     parser.add_argument("--seconds", type=_positive, default=15, help="for latency, how long each rate is offered")
     return parser
