@@ -5,28 +5,41 @@ cut into batches: every message is taken in order, time moves with the messages,
 done at its own time, before the message that passes it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from models.commands.commands import Brakes
+from models.attribution import Router
+from models.commands.commands import Commands
+from models.commands.enforcement import Enforcement
+from models.commands.obedience import Obedience
+from models.commands.orders import Orders
 from models.effects import Effect
 from models.incidents.incidents import Incidents
 from models.prices.book import PriceBook
 from models.rules.policy import Policy
-from models.runs.registry import Lifecycle
-from models.runs.watch import Watch
-from models.spend.ledger import Ledger, Route
+from models.rules.service_rules import BLAST_RADIUS, FORGOTTEN_RUNS, LIVE_RUNS
+from models.runs.counters import UnitCounters
+from models.runs.groups import Groups
+from models.runs.memory import Memory
+from models.runs.registry import RunRegistry
+from models.spend.hourly_totals import HourlyTotals
+from models.spend.hours import Hours
+from models.spend.ledger import SpendLedger
+from models.spend.unpriced import UnpricedCalls
 from models.state.partition import PartitionState
-from models.state.restore import restore_row
-from models.state.runs import MAX_NANOUSD, Run
+from models.state.restore import restore, written_under
+from models.state.route import Route
+from models.state.runs import Run
 from models.state.seen_rows import SeenRows
 from models.state.tenant import Tenant
+from models.state.units import MAX_NANOUSD
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
-from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume
+from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 AHEAD_MS = 5 * 60_000
 """How far a message's own time may lie after its append."""
+SERVICE_RULES = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule})
 TOO_LATE_MS = 24 * 3_600_000
 """How late a message may be and still count in its own bucket."""
 
@@ -47,21 +60,30 @@ class Engine:
     """Decides for one partition."""
 
     def __init__(self, policy: Policy) -> None:
-        self._state = PartitionState(policy)
-        self._incidents = Incidents(self._state)
-        self._brakes = Brakes(self._state, self._incidents)
-        self._ledger = Ledger(self._state, self._incidents, self._brakes)
-        self._watch = Watch(self._state, self._incidents, self._brakes)
-        self._lifecycle = Lifecycle(self._state, self._incidents, self._brakes, self._ledger, self._watch)
+        state = self._state = PartitionState(policy)
+        self._hours = Hours(state)
+        router = self._router = Router(state)
+        incidents = self._incidents = Incidents(state)
+        commands = self._commands = Commands(state, incidents)
+        enforcement = Enforcement(state, incidents, commands)
+        totals = self._totals = HourlyTotals(state, self._hours)
+        ledger = self._ledger = SpendLedger(state, router, self._hours, incidents, commands, enforcement)
+        self._obedience = Obedience(state, incidents, commands)
+        groups = self._groups = Groups(state, incidents)
+        counters = self._counters = UnitCounters(state, groups, incidents, enforcement)
+        self._memory = Memory(state, incidents, groups)
+        self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, self._memory)
+        self._orders = Orders(state, router, incidents, commands, ledger, counters, self._runs)
+        self._unpriced = UnpricedCalls(state, enforcement)
         self._prices = PriceBook()
         self._seen = SeenRows()
         self._handlers: dict[type[UsageMessage], Callable[[Tenant, Run, Any, int], None]] = {
             LlmCall: self._llm_call,
             ToolCall: self._tool_call,
-            RunStarted: self._lifecycle.started,
-            RunFinished: lambda tenant, run, end, at_ms: self._lifecycle.finished(tenant, run, end.status, at_ms),
-            Outcome: self._lifecycle.outcome,
-            CommandAck: lambda tenant, _, ack, at_ms: self._brakes.acknowledge(tenant, ack, at_ms),
+            RunStarted: self._runs.started,
+            RunFinished: lambda tenant, run, end, at_ms: self._runs.finished(tenant, run, end.status, at_ms),
+            Outcome: self._runs.outcome,
+            CommandAck: lambda tenant, _, ack, at_ms: self._obedience.acknowledge(tenant, ack, at_ms),
         }
         self.counts = Counts()
 
@@ -84,10 +106,7 @@ class Engine:
             case OperatorSeen(message, append_ms):
                 self._operator(message, append_ms)
             case PolicyChanged(policy):
-                tracked = self._state.policy.tracks
-                self._state.policy = policy
-                self._lifecycle.policy_changed(tracked)
-                self._ledger.policy_changed()
+                self._change_policy(policy, self._state.policy)
 
     def take_effects(self) -> list[Effect]:
         """What is to be published, in order, since the last call."""
@@ -120,21 +139,48 @@ class Engine:
         """The proof of the state: the sum of the digests of all rows taken so far, modulo 2**64."""
         return self._state.row_sum
 
-    def restore(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take over the rows of a changelog, the newest of each key, in any order; once, before anything else."""
-        for key, value in rows:
-            self._state.row_sum = (self._state.row_sum + restore_row(self._state, self._seen, key, value)) % 2**64
-        for tenant in self._state.tenants.values():
-            tenant.timers.sort()
+    def restore(self, rows: Mapping[bytes, bytes]) -> None:
+        """Take over the rows of a changelog, the newest of each key, in any order; once, before anything else.
 
-    def _tenant(self, tenant_id: str) -> Tenant:
-        tenant = self._state.tenants.get(tenant_id)
-        if tenant is None:
-            tenant = self._state.tenants[tenant_id] = Tenant(tenant_id)
-        return tenant
+        They follow the policy that was in force when they were written, a row among them. If the engine was made with
+        another one, that comes into force here as it would in a running engine.
+        """
+        policy = self._state.policy
+        previous = written_under(rows)
+        if previous is not None:
+            self._state.policy = previous
+        restore(self._state, self._seen, rows)
+        if rows and (previous is None or previous.stamp != policy.stamp or previous.version != policy.version):
+            self._change_policy(policy, previous)
+
+    def _change_policy(self, policy: Policy, previous: Policy | None) -> None:
+        """Another policy is in force: what lives is judged by it at once, what is held is looked at again."""
+        self._state.follow(policy)
+        self._hours.limits_changed()
+        self._counters.policy_changed()
+        tracked = frozenset() if previous is None else previous.tracks
+        limits_changed = previous is None or _unit_settings(previous) != _unit_settings(policy)
+        for _, tenant in sorted(self._state.tenants.items()):
+            self._state.now_ms = tenant.clock_ms
+            self._router.policy_changed(tenant)
+            self._close_incidents_of_gone_rules(tenant)
+            self._runs.policy_changed(tenant, tracked, limits_changed=limits_changed)
+            self._ledger.policy_changed(tenant)
+            self._state.now_ms = tenant.clock_ms
+            self._commands.retry_held(tenant)
+
+    def _close_incidents_of_gone_rules(self, tenant: Tenant) -> None:
+        """Nobody would ever find out that what a removed rule found is over."""
+        rules = self._state.policy.rules
+        known = {incident_id: one for incident_id, one in tenant.incidents.items() if one.alert is not None}
+        for incident_id in sorted(known):
+            incident = known[incident_id]
+            if incident.rule not in rules and incident.rule not in SERVICE_RULES:
+                self._incidents.resolve(tenant, incident, tenant.clock_ms, {"rule_removed": True})
+                self._commands.relieve(tenant, incident_id, tenant.clock_ms)
 
     def _usage(self, message: UsageMessage, append_ms: int) -> None:
-        tenant = self._state.tenants.get(message.tenant_id) or self._tenant(message.tenant_id)
+        tenant = self._state.tenants.get(message.tenant_id) or self._state.tenant(message.tenant_id)
         if not self._seen.ids.add(message.tenant_id, message.event_id, append_ms):
             self.counts.duplicates += 1
             return
@@ -148,16 +194,16 @@ class Engine:
         at_ms = min(message.ts_ms, append_ms + AHEAD_MS)
         if tenant.clock_ms - at_ms > TOO_LATE_MS:
             self._too_late(tenant, message)
-            return
-        run = self._lifecycle.run(tenant, message, at_ms)
-        self._handlers[type(message)](tenant, run, message, at_ms)
-        if not run.dirty:
-            self._state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
+        else:
+            run = self._runs.run(tenant, message, at_ms)
+            self._handlers[type(message)](tenant, run, message, at_ms)
+            if not run.dirty:
+                self._state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
         self._state.cause_event_id = None
 
     def _llm_call(self, tenant: Tenant, run: Run, call: LlmCall, at_ms: int) -> None:
-        route = self._lifecycle.route(tenant, run, call)
-        totals = self._ledger.totals(tenant, route, at_ms)
+        route = self._runs.route(tenant, run, call)
+        totals = self._totals.of(tenant, route, at_ms)
         cost_nanousd = call.cost_nanousd
         if cost_nanousd is None:
             cost_nanousd = self._price(tenant, route, call, at_ms)
@@ -171,31 +217,31 @@ class Engine:
             totals.errors += 1
         run.input_tokens += call.input_tokens
         run.output_tokens += call.output_tokens
-        self._watch.model_call(tenant, run, route, call, cost_nanousd, at_ms)
+        self._counters.model_call(tenant, run, route, call, cost_nanousd, at_ms)
         self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
-        if tenant.brakes:
-            self._brakes.call_seen(tenant, run, call, at_ms)
+        if tenant.commands:
+            self._obedience.call_seen(tenant, run, call, at_ms)
 
     def _tool_call(self, tenant: Tenant, run: Run, call: ToolCall, at_ms: int) -> None:
-        route = self._lifecycle.route(tenant, run, call)
-        totals = self._ledger.totals(tenant, route, at_ms)
+        route = self._runs.route(tenant, run, call)
+        totals = self._totals.of(tenant, route, at_ms)
         totals.tool_calls += 1
         if call.status == "error":
             totals.errors += 1
         cost_nanousd = call.cost_nanousd or 0
-        self._watch.tool_call(tenant, run, route, call, cost_nanousd, at_ms)
+        self._counters.tool_call(tenant, run, route, call, cost_nanousd, at_ms)
         if cost_nanousd:
             totals.cost_nanousd += cost_nanousd
             self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
-        if tenant.brakes:
-            self._brakes.call_seen(tenant, run, call, at_ms)
+        if tenant.commands:
+            self._obedience.call_seen(tenant, run, call, at_ms)
 
     def _price(self, tenant: Tenant, route: Route, call: LlmCall, at_ms: int) -> int:
         """The computed cost of a call whose source gave none; unknown stays loud, and counts as policy says."""
         priced = self._prices.cost(call)
         if priced is not None:
             return priced.cost_nanousd
-        return self._watch.unpriced(tenant, route, call, at_ms)
+        return self._unpriced.charge(tenant, route, call, at_ms)
 
     def _too_late(self, tenant: Tenant, message: UsageMessage) -> None:
         self.counts.too_late += 1
@@ -217,18 +263,28 @@ class Engine:
             match kind:
                 case "incident":
                     self._incidents.due(tenant, key[0], due_ms)
-                case "brake":
-                    self._brakes.due(tenant, key[0], key[1], due_ms)  # type: ignore[arg-type]  # only target types are set
+                case "command":
+                    self._obedience.due(tenant, key[0], key[1], due_ms)  # type: ignore[arg-type]  # only target types are set
+                case "held":
+                    self._commands.held_due(tenant, due_ms)
                 case "totals":
-                    self._ledger.totals_due(tenant, key[0], int(key[1]), due_ms)
+                    self._totals.due(tenant, key[0], int(key[1]), due_ms)
+                case "run":
+                    self._runs.run_due(tenant, key[0], due_ms)
+                case "session":
+                    self._runs.group_due(tenant, tenant.sessions.get(key[0]), due_ms)
+                case "tree":
+                    self._runs.group_due(tenant, tenant.trees.get(key[0]), due_ms)
+                case "asleep":
+                    self._memory.due(tenant, due_ms)
                 case _:
-                    self._lifecycle.due(tenant, kind, key[0], due_ms)
+                    raise AssertionError(f"a timer of an unknown kind: {kind}")
 
     def _operator(self, message: OperatorMessage, append_ms: int) -> None:
         if not self._seen.ids.add(f"operator\0{message.tenant_id}", message.message_id, append_ms):
             self.counts.duplicates += 1
             return
-        tenant = self._tenant(message.tenant_id)
+        tenant = self._state.tenant(message.tenant_id)
         if append_ms > tenant.clock_ms:
             self._pass_time(tenant, append_ms)
             tenant.clock_ms = append_ms
@@ -236,9 +292,10 @@ class Engine:
         self._state.now_ms = tenant.clock_ms
         self._state.cause_event_id = message.message_id
         match message:
-            case Resume(target=target):
-                why = f"{message.who}: {message.why}"
-                self._brakes.release(tenant, target.type, target.id, why, append_ms, message.ts_ms)
+            case Resume():
+                self._orders.resume(tenant, message, append_ms)
+            case Kill():
+                self._orders.kill(tenant, message, append_ms)
             case Acknowledge(incident_id=incident_id) | Feedback(incident_id=incident_id, verdict="noise"):
                 self._incidents.acknowledge(tenant, incident_id)
             case Feedback(incident_id=incident_id, verdict="planned"):
@@ -249,3 +306,10 @@ class Engine:
             case _:
                 pass  # silences are for those who tell people, and praise for those who write the review
         self._state.cause_event_id = None
+
+
+def _unit_settings(policy: Policy) -> list[str]:
+    """What rules about runs, sessions and run trees say: equal for two policies that judge them alike."""
+    return [
+        f"{rule.name} {rule.settings.model_dump_json()}" for rule, _ in policy.unit_rules
+    ] + policy.header.premium_models

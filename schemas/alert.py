@@ -41,6 +41,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     ts_ms: int
     cause_event_id: str | None
     policy_version: str
+    owners: list[str] = []
+    """All owners of what a shared budget spent, the largest first, where nobody spent half or more; `owner` is null."""
     attribution: dict[str, str] = {}
     """What is known of whose spend it is: workflow, environment, project and so on; nothing for a scope."""
     command: Action | None = None

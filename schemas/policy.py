@@ -110,6 +110,26 @@ class BlastRadius(Settings):
     """Kills within a minute that neither limit holds back."""
 
 
+Minutes = Annotated[list[Annotated[int, Field(ge=1, le=7 * 24 * 60)]], Field(max_length=16)]
+
+
+class Remind(Settings):
+    """After how many minutes an open incident is published again, by severity; the last number repeats for good.
+
+    An empty list is never. What is over, acknowledged or in shadow mode is not reminded of.
+    """
+
+    critical: Minutes = [60, 60, 60, 360]
+    error: Minutes = [60, 60, 60, 360]
+    warning: Minutes = [24 * 60]
+    info: Minutes = []
+
+    def after_ms(self, severity: Severity, reminders: int) -> int:
+        """How long after the last message the next reminder is due, 0 for never; `reminders` were sent already."""
+        minutes: list[int] = getattr(self, severity)
+        return minutes[min(reminders, len(minutes) - 1)] * 60_000 if minutes else 0
+
+
 class PolicyHeader(Settings):
     """What stands above the rule tables."""
 
@@ -125,8 +145,14 @@ class PolicyHeader(Settings):
     finished_run_minutes: Annotated[int, Field(ge=0, le=24 * 60)] = 10
     """How long a finished run is remembered, for calls that arrive after its end."""
     ack_deadline_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
-    remind_every_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
+    remind: Remind = Remind()
+    remember_days: Annotated[int, Field(ge=1, le=35)] = 7
+    """How long runs, sessions and run trees are remembered after their last message: silence lifts no limit."""
+    dedup_hours: Annotated[int, Field(ge=1, le=72)] = 2
+    """How long the id of a message is remembered at least: a second message with it counts nothing."""
     max_live_runs_per_tenant: Annotated[int, Field(ge=1)] = 100_000
+    max_remembered_runs_per_tenant: Annotated[int, Field(ge=1)] = 1_000_000
+    """Sleeping runs, sessions and run trees beyond this are forgotten, the oldest first, and it is said."""
     max_scopes_per_tenant: Annotated[int, Field(ge=1)] = 100_000
     max_workflows_per_tenant: Annotated[int, Field(ge=1)] = 10_000
     """Names come from outside: further workflows share one cohort and one row of hourly totals."""

@@ -1,43 +1,46 @@
-"""The brake of one target: what was ordered, and whether it bit.
+"""The last command of one target: what was given, and whether it was obeyed.
 
-The rules are data. `TRANSITIONS` says what may follow what; anything else changes nothing.
+The rules are data. `TRANSITIONS` says what may follow what; anything else changes nothing. A command that the
+blast-radius limit holds back is a row of its own (`models.commands.held`), because a weaker one may stand meanwhile.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-from models.state.rows import Row
+from models.state.rows import PLAIN, Row
 from schemas.control import TargetType
 from schemas.policy import Action
+from schemas.signing import KeyId
 
-BrakeState = Literal["armed", "ordered", "overdue", "acknowledged", "released", "expired"]
-BrakeEvent = Literal["order", "deadline", "ack", "release", "expire"]
+CommandState = Literal["wanted", "given", "overdue", "acknowledged", "lifted", "expired"]
+CommandEvent = Literal["give", "deadline", "ack", "lift", "expire"]
 
-TRANSITIONS: dict[tuple[BrakeState, BrakeEvent], BrakeState] = {
-    ("armed", "order"): "ordered",
-    ("ordered", "order"): "ordered",  # a stronger command replaces a weaker one
-    ("ordered", "ack"): "acknowledged",
-    ("ordered", "deadline"): "overdue",
-    ("ordered", "release"): "released",
-    ("ordered", "expire"): "expired",
-    ("overdue", "order"): "ordered",
+TRANSITIONS: Final[dict[tuple[CommandState, CommandEvent], CommandState]] = {
+    ("wanted", "give"): "given",
+    ("given", "give"): "given",  # a stronger command, or the same for longer, replaces it
+    ("given", "ack"): "acknowledged",
+    ("given", "deadline"): "overdue",
+    ("given", "lift"): "lifted",
+    ("given", "expire"): "expired",
+    ("overdue", "give"): "given",
     ("overdue", "ack"): "acknowledged",
-    ("overdue", "release"): "released",
+    ("overdue", "lift"): "lifted",
     ("overdue", "expire"): "expired",
-    ("acknowledged", "order"): "ordered",
-    ("acknowledged", "release"): "released",
+    ("acknowledged", "give"): "given",
+    ("acknowledged", "lift"): "lifted",
     ("acknowledged", "expire"): "expired",
-    ("released", "order"): "ordered",
-    ("expired", "order"): "ordered",
+    ("lifted", "give"): "given",
+    ("lifted", "expire"): "expired",
+    ("expired", "give"): "given",
 }
 
-STRENGTH: dict[Action, int] = {"resume": 0, "downgrade": 1, "pause": 2, "kill": 3}
+STRENGTH: Final[dict[Action, int]] = {"resume": 0, "downgrade": 1, "pause": 2, "kill": 3}
 """A command gives way only to a stronger one."""
 
-STANDING: frozenset[BrakeState] = frozenset({"ordered", "overdue", "acknowledged"})
+IN_FORCE: Final[frozenset[CommandState]] = frozenset({"given", "overdue", "acknowledged"})
 """States in which the last command is in force."""
 
-AFTER_KILL = "brake/"
-"""Before the id of a target: what its incidents about a disobeyed command are bound to, as others are to a run."""
+DISOBEYED = "disobeyed/"
+"""Before a target: what incidents about a disobeyed command are bound to, as others are to a run."""
 
 
 class Origin(NamedTuple):
@@ -47,42 +50,41 @@ class Origin(NamedTuple):
     rule: str
     reason: str
     owner: str | None
+    signer: KeyId = "engine"
 
 
-class Brake(Row):
+class StandingCommand(Row):
     """The last command of one target."""
 
     __slots__ = (
         "acked_ms", "action", "cause_ms", "command_id", "cost_nanousd", "deadline_ms", "due_ms", "expires_ms",
-        "incident_id", "issued_ms", "owner", "reason", "rule", "seq", "state", "target_id", "target_type",
-        "tenant_id",
+        "issued_ms", "origin", "scope", "seq", "state", "target_id", "target_type", "tenant_id",
     )  # fmt: skip
-    kind = "brake"
+    kind = "command"
 
     def __init__(self, tenant_id: str, target_type: TargetType, target_id: str) -> None:
         super().__init__()
         self.tenant_id = tenant_id
         self.target_type: TargetType = target_type
         self.target_id = target_id
-        self.state: BrakeState = "armed"
+        self.state: CommandState = "wanted"
         self.action: Action = "resume"
         self.seq = 0
         self.command_id = ""
-        self.incident_id = ""
-        self.rule = ""
-        self.reason = ""
-        self.owner: str | None = None
+        self.origin = Origin("", "", "", None)
+        self.scope: dict[str, list[str]] | None = None
+        """Of a target of type scope: dimension -> values of the runs it is for."""
         self.issued_ms = 0
         self.expires_ms = 0
         self.deadline_ms = 0
-        """When an answer is due."""
+        """When an answer is due, 0 where none is."""
         self.cause_ms = 0
         self.cost_nanousd = 0
         """What the target had spent when the command was given; overshoot is what comes on top."""
         self.acked_ms = 0
         self.due_ms = 0
 
-    def move(self, event: BrakeEvent) -> bool:
+    def move(self, event: CommandEvent) -> bool:
         """Follow `TRANSITIONS`. False, and nothing changed, where the event has no place in this state."""
         following = TRANSITIONS.get((self.state, event))
         if following is None:
@@ -92,51 +94,57 @@ class Brake(Row):
 
     def stands(self, now_ms: int) -> bool:
         """Whether the last command is in force."""
-        return self.state in STANDING and now_ms < self.expires_ms
+        return self.state in IN_FORCE and now_ms < self.expires_ms
+
+    def covers(self, action: Action, until_ms: int, now_ms: int) -> bool:
+        """Whether something as strong stands for as long: nothing is to be said again."""
+        if not self.stands(now_ms) or STRENGTH[self.action] < STRENGTH[action]:
+            return False
+        return STRENGTH[self.action] > STRENGTH[action] or action == "kill" or self.expires_ms >= until_ms
 
     @property
-    def after_kill(self) -> str:
+    def is_by_operator(self) -> bool:
+        """Whether a person ordered it: only a person lifts it then."""
+        return self.origin.signer == "operator"
+
+    @property
+    def disobeyed(self) -> str:
         """What incidents about a disobeyed command are bound to: they end with the answer, not with the run."""
-        return f"{AFTER_KILL}{self.target_type}/{self.target_id}"
-
-    @property
-    def origin(self) -> Origin:
-        """Why the last command was given."""
-        return Origin(self.incident_id, self.rule, self.reason, self.owner)
+        return f"{DISOBEYED}{self.target_type}/{self.target_id}"
 
     def next_due_ms(self) -> int:
         """When time alone changes something: the answer's deadline, then the command's expiry."""
-        if self.state == "ordered":
+        if self.state == "given" and self.deadline_ms:
             return min(self.deadline_ms, self.expires_ms)
         return self.expires_ms
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.target_type, self.target_id)
 
-    def header(self) -> tuple[int, int]:
-        return self.due_ms, 0
+    def header(self) -> tuple[int, int, int]:
+        return self.due_ms, 0, PLAIN
 
     def fields(self) -> tuple[Any, ...]:
         return (
-            self.state, self.action, self.seq, self.command_id, self.incident_id, self.rule, self.reason, self.owner,
-            self.issued_ms, self.expires_ms, self.deadline_ms, self.cause_ms, self.cost_nanousd, self.acked_ms,
+            self.state, self.action, self.seq, self.command_id, tuple(self.origin), self.scope, self.issued_ms,
+            self.expires_ms, self.deadline_ms, self.cause_ms, self.cost_nanousd, self.acked_ms,
         )  # fmt: skip
 
     @classmethod
-    def read(cls, parts: tuple[str, ...], due_ms: int, fields: tuple[Any, ...]) -> "Brake":
-        """A brake as its row holds it."""
+    def read(cls, parts: tuple[str, ...], due_ms: int, fields: tuple[Any, ...]) -> "StandingCommand":
+        """A command as its row holds it."""
         tenant_id, target_type, target_id = parts
-        brake = cls(tenant_id, target_type, target_id)  # type: ignore[arg-type]  # only target types are written
+        command = cls(tenant_id, target_type, target_id)  # type: ignore[arg-type]  # only target types are written
         (
-            brake.state, brake.action, brake.seq, brake.command_id, brake.incident_id, brake.rule, brake.reason,
-            brake.owner, brake.issued_ms, brake.expires_ms, brake.deadline_ms, brake.cause_ms, brake.cost_nanousd,
-            brake.acked_ms,
+            command.state, command.action, command.seq, command.command_id, origin, command.scope, command.issued_ms,
+            command.expires_ms, command.deadline_ms, command.cause_ms, command.cost_nanousd, command.acked_ms,
         ) = fields  # fmt: skip
-        brake.due_ms = due_ms
-        return brake
+        command.origin = Origin(*origin)
+        command.due_ms = due_ms
+        return command
 
 
-def target_named(unit_id: str) -> tuple[TargetType, str]:
+def target_of(unit_id: str) -> tuple[TargetType, str]:
     """Type and id of the target that an incident is bound to, whether by its end or by its answer to a command."""
-    target_type, _, target_id = unit_id.removeprefix(AFTER_KILL).partition("/")
+    target_type, _, target_id = unit_id.removeprefix(DISOBEYED).partition("/")
     return target_type, target_id  # type: ignore[return-value]  # only target types are written

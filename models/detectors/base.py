@@ -4,31 +4,29 @@ A detector is one file in this folder. Its class is registered by `@register`, w
 file, the generic checks and the README's table. The kinds differ in what they watch:
 
 ScopeDetector     spend of a scope (`models.state.scopes.Scope`); woken when the scope's total reaches `next_trip`
-UnitDetector      counters of one run, session or run tree (`models.state.runs.Unit`); woken at the `trips` it names
+UnitDetector      counters of one run, session or run tree (`models.state.units.Unit`); woken at the `trips` it names
 SequenceDetector  the recent calls of one run (`models.state.call_history.Trail`); asked at every call: one compare
-BrakeDetector     commands that were given (`models.commands.standing.Brake`)
+CommandDetector   commands that were given (`models.commands.standing.StandingCommand`)
 UnpricedDetector  calls without a price
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
-from models.calendar import Window
-from models.commands.standing import Brake
+from models.commands.standing import StandingCommand
 from models.rules.finding import Finding
 from models.state.call_history import Trail
 from models.state.cohort import Cohort
-from models.state.runs import Counter, Unit, UnitKind
 from models.state.scopes import ClosedPeriods, Scope
+from models.state.units import NO_TRIP, Counter, Unit, UnitKind
 from schemas.policy import Action, Limit, Period, RuleSettings, Severity
 from schemas.usage import LlmCall, ToolCall
 
 S = TypeVar("S", bound=RuleSettings)
 D = TypeVar("D", bound="type[Detector[Any]]")
 
-NEVER = 1 << 62
-"""A trip that is never reached: more nano-dollars than the world has."""
+NEVER: Final = NO_TRIP
 
 REGISTRY: dict[str, "type[Detector[Any]]"] = {}
 """Policy table -> detector. Filled by `register` when `models.detectors` is imported."""
@@ -43,6 +41,8 @@ class Detector(ABC, Generic[S]):
     settings_class: ClassVar[type[RuleSettings]]
     defaults: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     """The rules in force when the policy file is empty."""
+    follows_limits: ClassVar[bool] = False
+    """Whether its findings name every limit, reached or not: a raised one ends an incident, and may open it again."""
     always_on: ClassVar[bool] = False
     """In force by its defaults even when the policy file names other rules: it guards the service's own promises."""
 
@@ -76,6 +76,8 @@ class ScopeDetector(Detector[S]):
     """Whether it needs the scope's last 168 hours."""
     has_baseline: bool = False
     """Whether it takes what the scope has spent for normal: an hour that somebody planned is not."""
+    splits_owners: bool = False
+    """Whether it says which of several owners spent what."""
     asks_parent: bool = False
     """Whether it also needs those of the scope without its last dimension."""
 
@@ -130,15 +132,17 @@ class SequenceDetector(Detector[S]):
         """Asked at every call, after `trail` has taken it in: bounded work, one compare in the normal case."""
 
 
-class BrakeDetector(Detector[S]):
+class CommandDetector(Detector[S]):
     """Watches whether commands are obeyed."""
 
     @abstractmethod
-    def call_after(self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int) -> Finding | None:
+    def call_after(
+        self, command: StandingCommand, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int
+    ) -> Finding | None:
         """A call that a killed target made all the same; it was appended at `now_ms`."""
 
     @abstractmethod
-    def unanswered(self, brake: Brake, overshoot_nanousd: int) -> Finding | None:
+    def unanswered(self, command: StandingCommand, overshoot_nanousd: int) -> Finding | None:
         """No answer by the deadline."""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from models.calendar import Window
 from models.detectors.base import NEVER, ScopeDetector, commanded, register
 from models.rules.finding import Finding
-from models.rules.levels import Level, levels_of, next_amount, reached
+from models.rules.levels import levels_of, next_amount, reached
 from models.state.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, BudgetException, GroupBy, Limit, Period, RuleSettings, Thresholds, Usd
@@ -32,6 +32,8 @@ class Budget(ScopeDetector[BudgetSettings]):
 
     name = "budget"
     settings_class = BudgetSettings
+    follows_limits = True
+    splits_owners = True
 
     def __init__(self, settings: BudgetSettings) -> None:
         super().__init__(settings)
@@ -61,56 +63,41 @@ class Budget(ScopeDetector[BudgetSettings]):
                 return usd_to_nanousd(exception.limit_usd)
         return usd_to_nanousd(self.settings.overrides.get(key, self.settings.limit_usd))
 
-    def _levels(self, scope: Scope) -> tuple[Level, ...]:
-        return levels_of(self.limit_nanousd(scope, scope.at_ms), self.thresholds)
-
     def next_trip(self, scope: Scope) -> int:
-        start_ms = scope.window(self.settings.period).start_ms
-        amount = next_amount(self._levels(scope), scope.told_level(self.rule, start_ms))
-        if self.standing(scope):
+        if self.is_exhausted(scope):
             return 0  # wake at every event, so that whoever spends here now is stopped too
+        spent = scope.spend(self.settings.period)
+        levels = levels_of(self.limit_nanousd(scope, scope.at_ms), self.thresholds)
+        amount = next_amount(levels, reached(levels, spent))
         return NEVER if amount is None else scope.base(self.settings.period) + amount
 
-    def standing(self, scope: Scope) -> bool:
+    def is_exhausted(self, scope: Scope) -> bool:
         if self.limit_action is None or self.settings.mode != "enforce":
             return False
         return scope.spend(self.settings.period) >= max(1, self.limit_nanousd(scope, scope.at_ms))
 
-    def woken(self, scope: Scope) -> Iterable[Finding]:
+    def judge(self, scope: Scope) -> Iterable[Finding]:
         window = scope.window(self.settings.period)
         spent = scope.spend(self.settings.period)
-        level = reached(self._levels(scope), spent)
-        if level > scope.told_level(self.rule, window.start_ms):
-            scope.tell(self.rule, window.start_ms, level)
-            forecast_ms = _forecast_ms(spent, self.limit_nanousd(scope, scope.at_ms), window.start_ms, scope.at_ms)
-            within = forecast_ms is not None and forecast_ms < window.end_ms
-            yield self._finding(scope, level, spent, scope.at_ms, forecast_ms if within else None)
+        limit = self.limit_nanousd(scope, scope.at_ms)
+        forecast_ms = _forecast_ms(spent, limit, window.start_ms, scope.at_ms)
+        within = forecast_ms is not None and forecast_ms < window.end_ms
+        words = PERIOD_WORDS[self.settings.period]
+        yield self._finding(scope, window, limit, spent, forecast_ms if within else None, words)
 
-    def late(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[tuple[Window, Finding]]:
+    def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[Finding]:
         if (found := closed.get(self.settings.period)) is None:
             return
         window, spent = found
-        level = reached(levels_of(self.limit_nanousd(scope, at_ms), self.thresholds), spent)
-        if level > scope.told_level(self.rule, window.start_ms):
-            scope.tell(self.rule, window.start_ms, level)
-            words = f"in an earlier {self.settings.period}"
-            yield window, self._finding(scope, level, spent, at_ms, None, words)
-
-    def relieved(self, scope: Scope) -> bool:
-        start_ms = scope.window(self.settings.period).start_ms
-        level = reached(self._levels(scope), scope.spend(self.settings.period))
-        if level >= scope.told_level(self.rule, start_ms):
-            return False
-        scope.tell(self.rule, start_ms, level)
-        return True
+        words = f"in an earlier {self.settings.period}"
+        yield self._finding(scope, window, self.limit_nanousd(scope, at_ms), spent, None, words)
 
     def _finding(
-        self, scope: Scope, level: float, spent: int, at_ms: int, forecast_ms: int | None, words: str = ""
+        self, scope: Scope, window: Window, limit: int, spent: int, forecast_ms: int | None, words: str
     ) -> Finding:
-        limit = self.limit_nanousd(scope, at_ms)
+        level = reached(levels_of(limit, self.thresholds), spent)
         ratio = round(spent / limit, 4) if limit else None
         who = " / ".join(scope.values)
-        words = words or PERIOD_WORDS[self.settings.period]
         over = level >= 1
         return Finding(
             level=level,
@@ -120,6 +107,7 @@ class Budget(ScopeDetector[BudgetSettings]):
             ratio=ratio,
             unit="nanousd",
             action=self.limit_action if over else None,
+            window=window,
             evidence={
                 "period": self.settings.period,
                 "forecast_limit_reached_ms": forecast_ms,

@@ -1,15 +1,15 @@
 """`cap`: what one run, session or run tree may use up."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from models.detectors.base import UnitDetector, commanded, register
 from models.rules.finding import Finding
-from models.rules.levels import Level, levels_of, next_amount, reached
+from models.rules.levels import FULL, Level, counts_of, levels_of, next_amount, reached
 from models.state.cohort import Cohort
-from models.state.runs import Counter, Unit, UnitKind
+from models.state.units import NO_TRIP, Counter, Grant, Unit, UnitKind, grant_key
 from schemas.duration import format_duration
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Thresholds, Usd
@@ -54,10 +54,20 @@ class CapSettings(RuleSettings):
         return {counter: limit for counter, limit in limits.items() if limit is not None}
 
 
-class LimitWatch(UnitDetector[RuleSettings]):
-    """Tells each level of each limit of a unit once. What the limits are is the subclass's to say."""
+class Allowance(NamedTuple):
+    """What a unit may use up before a rule acts, after accepted outputs and an operator's resume."""
+
+    counter: Counter
+    limit: int
+    """In units of the counter, from the last accepted output on."""
+    grant: Grant | None
+
+
+class LimitRule(UnitDetector[RuleSettings]):
+    """Finds which share of each limit of a unit is reached. What the limits are is the subclass's to say."""
 
     thresholds: tuple[float, ...]
+    follows_limits = True
 
     def limits(self, unit: Unit) -> Mapping[Counter, int]:
         """Counter -> limit for this unit."""
@@ -65,39 +75,62 @@ class LimitWatch(UnitDetector[RuleSettings]):
 
     def trips(self, unit: Unit, cohort: Cohort | None) -> Mapping[Counter, int]:
         del cohort
-        amounts = {
-            counter: next_amount(levels_of(limit, self.thresholds), unit.told(self._told_as(counter)))
-            for counter, limit in self.limits(unit).items()
-        }
-        return {counter: amount for counter, amount in amounts.items() if amount is not None}
+        trips: dict[Counter, int] = {}
+        for counter, limit in self.limits(unit).items():
+            allowance = self._allowance(unit, counter, limit)
+            levels = self._levels(allowance)
+            amount = next_amount(levels, reached(levels, unit.used(allowance.counter)))
+            if amount is not None:
+                trips[allowance.counter] = min(amount, trips.get(allowance.counter, amount))
+            if allowance.grant is not None and allowance.grant.until_ms:
+                unit_age_ms = allowance.grant.until_ms - unit.started_ms - unit.before("duration_ms")
+                trips["duration_ms"] = min(unit_age_ms, trips.get("duration_ms", unit_age_ms))
+        return trips
 
-    def woken(self, unit: Unit, cohort: Cohort | None) -> Iterable[Finding]:
+    def judge(self, unit: Unit, cohort: Cohort | None) -> Iterable[Finding]:
         del cohort
         for counter, limit in self.limits(unit).items():
-            value = unit.value(counter)
-            level = reached(levels_of(limit, self.thresholds), value)
-            if level > unit.told(self._told_as(counter)):
-                unit.tell(self._told_as(counter), level)
-                yield self._finding(unit, counter, Level(level, limit), value)
+            yield self._finding(unit, counter, limit, self._allowance(unit, counter, limit))
 
-    def _told_as(self, counter: Counter) -> str:
-        return f"{self.rule}:{counter}"
+    def _allowance(self, unit: Unit, counter: Counter, limit: int) -> Allowance:
+        grant = unit.grant(grant_key(self.rule, counter))
+        if grant is None or not grant.holds(unit, unit.now_ms):
+            return Allowance(counter, limit, None)
+        allowed = grant.up_to - unit.before(grant.counter) if grant.up_to < NO_TRIP else NO_TRIP
+        return Allowance(grant.counter, max(allowed, limit if grant.counter == counter else 0), grant)
 
-    def _finding(self, unit: Unit, counter: Counter, level: Level, value: int) -> Finding:
-        over = level.share >= 1
-        limit = level.amount
+    def _levels(self, allowance: Allowance) -> tuple[Level, ...]:
+        if allowance.counter in COUNTER_WORDS:
+            return counts_of(allowance.limit, self.thresholds)
+        return levels_of(allowance.limit, self.thresholds)
+
+    def _finding(self, unit: Unit, counter: Counter, own_limit: int, allowance: Allowance) -> Finding:
+        limit, grant = allowance.limit, allowance.grant
+        value = unit.used(allowance.counter)
+        level = reached(self._levels(allowance), value)
+        over = level >= 1
         what = UNIT_WORDS[unit.unit_kind]
+        evidence: dict[str, Any] = {"counter": counter, "cost_nanousd": unit.cost_nanousd, "calls": unit.calls}
+        if unit.renewed is not None:
+            evidence |= {"accepted_ms": unit.renewed.at_ms, "accepted_nanousd": unit.renewed.cost_nanousd}
+        if grant is not None:
+            evidence |= {"resumed_by": grant.who, "rule_limit": own_limit}
+            if grant.until_ms:
+                evidence["allowed_until_ms"] = grant.until_ms
+            if grant.up_to < NO_TRIP and grant.counter == "cost_nanousd":
+                evidence["allowed_up_to_nanousd"] = grant.up_to
+        reached_words = _reached(allowance.counter, value, limit, since_accepted=unit.renewed is not None)
         return Finding(
-            level=level.share,
-            severity=self.severity_at(level.share),
+            level=level,
+            severity="warning" if level == FULL else self.severity_at(level),
             value=value,
             limit=limit,
             ratio=round(value / limit, 4) if limit else None,
-            unit=COUNTER_UNITS.get(counter, "count"),
+            unit=COUNTER_UNITS.get(allowance.counter, "count"),
             action=self.limit_action if over else None,
             aspect=counter,
-            evidence={"counter": counter, "cost_nanousd": unit.cost_nanousd, "calls": unit.calls},
-            summary=f"The {what} {_reached(counter, value, limit)}",
+            evidence=evidence,
+            summary=f"The {what} {reached_words}" + (f", as {grant.who} allowed" if grant else ""),
             next_action=(
                 f"Look at the last calls of the {what} before it is started again."
                 if over
@@ -107,8 +140,10 @@ class LimitWatch(UnitDetector[RuleSettings]):
 
 
 @register
-class Cap(LimitWatch):
-    """Fires when a run, session or run tree reaches a share of its cost, calls, tool calls, retries or duration."""
+class Cap(LimitRule):
+    """Fires when a run, session or run tree reaches a share of its cost or duration, or exceeds its calls, tool calls,
+    retries or premium calls.
+    """
 
     name = "cap"
     settings_class = CapSettings
@@ -128,11 +163,12 @@ class Cap(LimitWatch):
         return self._limits
 
 
-def _reached(counter: Counter, value: int, limit: int) -> str:
+def _reached(counter: Counter, value: int, limit: int, *, since_accepted: bool) -> str:
+    since = " since its last accepted output" if since_accepted else ""
     match counter:
         case "cost_nanousd":
-            return f"has cost {format_usd(value)} of its {format_usd(limit)} cap"
+            return f"has cost {format_usd(value)} of its {format_usd(limit)} cap{since}"
         case "duration_ms":
-            return f"has taken {format_duration(value)} of the {format_duration(limit)} it may take"
+            return f"has taken {format_duration(value)} of the {format_duration(limit)} it may take{since}"
         case _:
-            return f"has made {value:,} of the {limit:,} {COUNTER_WORDS[counter]} it may make"
+            return f"has made {value:,} of the {limit:,} {COUNTER_WORDS[counter]} it may make{since}"

@@ -9,7 +9,7 @@ from pydantic import Field
 from models.detectors.base import UnitDetector, commanded, register
 from models.rules.finding import Finding
 from models.state.cohort import Cohort
-from models.state.runs import Counter, Unit
+from models.state.units import Counter, Unit
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
 
@@ -33,7 +33,7 @@ class SessionOutlier(UnitDetector[SessionOutlierSettings]):
 
     name = "session_outlier"
     settings_class = SessionOutlierSettings
-    defaults = ({"name": "session-5x"},)
+    defaults = ({"name": "run-5x"},)
 
     def __init__(self, settings: SessionOutlierSettings) -> None:
         super().__init__(settings)
@@ -44,29 +44,28 @@ class SessionOutlier(UnitDetector[SessionOutlierSettings]):
     def limit_action(self) -> Action | None:
         return commanded(self.settings.at_limit)
 
-    def _limit(self, cohort: Cohort | None) -> int | None:
+    def _limit(self, cohort: Cohort | None, unit: Unit) -> int | None:
         """The smallest cost that stands out, None while too few runs have finished."""
-        if cohort is None or len(cohort.recent) < self.settings.min_runs:
+        recent = None if cohort is None else cohort.recent_of(unit.unit_kind)
+        if recent is None or len(recent) < self.settings.min_runs:
             return None
         # To the ten-thousandth: `multiple` is rounded there, so that this stays integer arithmetic.
-        multiple = round(cohort.recent.multiple(self.settings.multiplier) * 10_000)
-        return max(self.floor_nanousd, multiple * cohort.recent.median_x2() // 20_000 + 1)
+        multiple = round(recent.multiple(self.settings.multiplier) * 10_000)
+        return max(self.floor_nanousd, multiple * recent.median_x2() // 20_000 + 1)
 
     def trips(self, unit: Unit, cohort: Cohort | None) -> Mapping[Counter, int]:
-        if unit.told(self.rule) >= 1:
-            return {}
-        limit = self._limit(cohort)
+        limit = self._limit(cohort, unit)
         if limit is None or unit.cost_nanousd >= limit:
             # Not known yet: look again at the floor, then at each doubling.
             limit = max(self.floor_nanousd, 2 * unit.cost_nanousd)
         return {"cost_nanousd": limit}
 
-    def woken(self, unit: Unit, cohort: Cohort | None) -> Iterable[Finding]:
-        limit = self._limit(cohort)
-        if cohort is None or limit is None or unit.cost_nanousd < limit or unit.told(self.rule) >= 1:
+    def judge(self, unit: Unit, cohort: Cohort | None) -> Iterable[Finding]:
+        limit = self._limit(cohort, unit)
+        if cohort is None or limit is None or unit.cost_nanousd < limit:
             return
-        unit.tell(self.rule, 1.0)
-        median = cohort.recent.median_x2() // 2
+        recent = cohort.recent_of(unit.unit_kind)
+        median = recent.median_x2() // 2
         ratio = round(unit.cost_nanousd / median, 2) if median else None
         usual = f", {ratio:,.3g} times the usual {format_usd(median)}" if ratio else ""
         yield Finding(
@@ -79,10 +78,10 @@ class SessionOutlier(UnitDetector[SessionOutlierSettings]):
             unit="nanousd",
             action=self.limit_action,
             evidence={
-                "finished_runs": len(cohort.recent),
+                f"finished_{self.per}s": len(recent),
                 "median_nanousd": median,
-                "multiple": cohort.recent.multiple(self.settings.multiplier),
-                "log_mad": round(cohort.recent.log_mad(), 4),
+                "multiple": recent.multiple(self.settings.multiplier),
+                "log_mad": round(recent.log_mad(), 4),
                 "calls": unit.calls,
             },
             summary=f"The {self.per} has cost {format_usd(unit.cost_nanousd)}{usual}",

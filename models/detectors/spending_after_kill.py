@@ -1,11 +1,11 @@
-"""`spending_after_kill`: the brake did not bite."""
+"""`spending_after_kill`: a kill was not obeyed."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from models.commands.standing import Brake
-from models.detectors.base import BrakeDetector, register
+from models.commands.standing import StandingCommand
+from models.detectors.base import CommandDetector, register
 from models.rules.finding import Finding
 from schemas.duration import format_duration
 from schemas.money import format_usd
@@ -21,7 +21,7 @@ class SpendingAfterKillSettings(RuleSettings):
 
 
 @register
-class SpendingAfterKill(BrakeDetector[SpendingAfterKillSettings]):
+class SpendingAfterKill(CommandDetector[SpendingAfterKillSettings]):
     """Fires when a killed run goes on making calls, or when nobody acknowledges a kill by the deadline."""
 
     name = "spending_after_kill"
@@ -29,37 +29,39 @@ class SpendingAfterKill(BrakeDetector[SpendingAfterKillSettings]):
     defaults = ({"name": "spending-after-kill"},)
     always_on = True
 
-    def call_after(self, brake: Brake, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int) -> Finding | None:
+    def call_after(
+        self, command: StandingCommand, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int
+    ) -> Finding | None:
         began_ms = min(_began_ms(call), now_ms)  # its own clock may run ahead
-        if began_ms <= brake.issued_ms + self.settings.grace_seconds * 1000:
+        if began_ms <= command.issued_ms + self.settings.grace_seconds * 1000:
             return None
-        since_ms = began_ms - brake.issued_ms
+        since_ms = began_ms - command.issued_ms
         return self._finding(
-            brake,
+            command,
             overshoot_nanousd,
-            f"The {_what(brake)} was killed {format_duration(since_ms)} ago and still makes calls: "
+            f"The {_what(command)} was killed {format_duration(since_ms)} ago and still makes calls: "
             f"{format_usd(overshoot_nanousd)} spent since",
         )
 
-    def unanswered(self, brake: Brake, overshoot_nanousd: int) -> Finding | None:
-        waited_ms = brake.deadline_ms - brake.issued_ms
+    def unanswered(self, command: StandingCommand, overshoot_nanousd: int) -> Finding | None:
+        waited_ms = command.deadline_ms - command.issued_ms
         return self._finding(
-            brake,
+            command,
             overshoot_nanousd,
-            f"Nobody acknowledged the kill of the {_what(brake)} within {format_duration(waited_ms)}: "
+            f"Nobody acknowledged the kill of the {_what(command)} within {format_duration(waited_ms)}: "
             f"{format_usd(overshoot_nanousd)} spent since",
         )
 
-    def _finding(self, brake: Brake, overshoot_nanousd: int, summary: str) -> Finding:
+    def _finding(self, command: StandingCommand, overshoot_nanousd: int, summary: str) -> Finding:
         return Finding(
             level=1.0,
             severity=self.settings.severity,
             value=overshoot_nanousd,
             unit="nanousd",
             evidence={
-                "command_id": brake.command_id,
-                "killed_by": brake.rule,
-                "issued_ms": brake.issued_ms,
+                "command_id": command.command_id,
+                "killed_by": command.origin.rule,
+                "issued_ms": command.issued_ms,
                 "overshoot_nanousd": overshoot_nanousd,
             },
             summary=summary,
@@ -67,8 +69,8 @@ class SpendingAfterKill(BrakeDetector[SpendingAfterKillSettings]):
         )
 
 
-def _what(brake: Brake) -> str:
-    return brake.target_type.replace("_", " ")
+def _what(command: StandingCommand) -> str:
+    return command.target_type.replace("_", " ")
 
 
 def _began_ms(call: LlmCall | ToolCall) -> int:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from models.detectors.base import commanded, register
-from models.detectors.cap import LimitWatch
-from models.state.runs import Counter, Run, Unit
+from models.detectors.cap import LimitRule
+from models.state.runs import Run
+from models.state.units import Counter, Unit
 from schemas.policy import Action, Limit, Mode, RuleSettings, Thresholds
 
 
@@ -17,7 +18,7 @@ class StopRuleSettings(RuleSettings):
 
 
 @register
-class StopRuleWatch(LimitWatch):
+class StopRuleLimit(LimitRule):
     """Fires when a run reaches a share of the cap, retries, tool calls or duration it declared for itself."""
 
     name = "stop_rule"

@@ -1,12 +1,11 @@
-"""An incident: one fact that is wrong, from opened over escalated to resolved."""
+"""An incident: one fact that is wrong, from opened over escalated to resolved, and remembered for a while after."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from models.commands.standing import Origin
-from models.state.rows import Row
+from models.state.rows import PLAIN, Row
 from models.state.runs import Run
 from schemas.alert import Alert
 
@@ -19,65 +18,76 @@ class Subject:
     """With the rule, what makes the incident this one and no other."""
     scope: dict[str, str]
     owner: str | None
+    owners: tuple[str, ...] = ()
+    """All owners, the largest first, where nobody has spent half or more."""
     run_id: str | None = None
     run: Run | None = None
     """The run that it is about, or that led to it, if there is one: whose spend it is. None for a scope."""
     unit_id: str | None = None
-    """Run, session or run tree whose end resolves it."""
+    """Run, session or run tree whose end resolves it, as `type/id`."""
     window_start_ms: int | None = None
     window_end_ms: int | None = None
+    ends_ms: int = 0
+    """When it is over by itself, 0 for at its unit's end."""
     late: bool = False
 
 
 class Incident(Row):
-    """An open incident, with the last alert told about it."""
+    """What was published of one fact, and at which level: the only place that remembers it.
 
-    __slots__ = ("acknowledged", "alert", "due_ms", "ends_ms", "reminders", "tenant_id", "unit_id")
+    After its end it is kept without its alert, so that what was published once is not published again when a late
+    record, another policy or a run that goes on finds it anew.
+    """
+
+    __slots__ = (
+        "acknowledged", "alert", "aspect", "due_ms", "ends_ms", "forget_ms", "incident_id", "level", "limit",
+        "opened_ms", "reminders", "rule", "tenant_id", "unit_id",
+    )  # fmt: skip
     kind = "incident"
 
-    def __init__(self, tenant_id: str, alert: Alert, unit_id: str | None, ends_ms: int) -> None:
+    def __init__(self, tenant_id: str, incident_id: str, rule: str, aspect: str, unit_id: str | None) -> None:
         super().__init__()
         self.tenant_id = tenant_id
-        self.alert = alert
+        self.incident_id = incident_id
+        self.rule = rule
+        self.aspect = aspect
         self.unit_id = unit_id
-        self.ends_ms = ends_ms
-        """When it resolves by itself, 0 for at its unit's end."""
+        self.alert: Alert | None = None
+        """The last alert while the incident is open, its figures those of today; None once it is over."""
+        self.level = 0.0
+        """The highest level published, lowered where a raised limit or a new allowance has made it untrue."""
+        self.limit: int | float | None = None
+        """The limit that the level is a share of, where it is one."""
+        self.opened_ms = 0
+        self.ends_ms = 0
+        self.forget_ms = 0
+        """When an incident that is over is forgotten, 0 for with its unit."""
         self.acknowledged = False
         self.reminders = 0
         self.due_ms = 0
 
-    @property
-    def incident_id(self) -> str:
-        """The hash of rule, scope, and period or run."""
-        return self.alert.incident_id
-
-    @property
-    def origin(self) -> Origin:
-        """What a command says of why it is given."""
-        return Origin(self.alert.incident_id, self.alert.rule, self.alert.summary, self.alert.owner)
-
-    @property
-    def since_ms(self) -> int:
-        """The time of its first alert: later ones carry it as evidence."""
-        since_ms: int = self.alert.evidence.get("since_ms", self.alert.ts_ms)
-        return since_ms
-
     def key_parts(self) -> tuple[str, ...]:
-        return (self.tenant_id, self.alert.incident_id)
+        return (self.tenant_id, self.incident_id)
 
-    def header(self) -> tuple[int, int]:
-        return self.due_ms, 0
+    def header(self) -> tuple[int, int, int]:
+        return self.due_ms, 0, PLAIN
 
     def fields(self) -> tuple[Any, ...]:
-        alert = msgspec.to_builtins(self.alert)
-        return (alert, self.unit_id, self.ends_ms, self.acknowledged, self.reminders)
+        alert = None if self.alert is None else msgspec.to_builtins(self.alert)
+        return (
+            alert, self.rule, self.aspect, self.unit_id, self.level, self.limit, self.opened_ms, self.ends_ms,
+            self.forget_ms, self.acknowledged, self.reminders,
+        )  # fmt: skip
 
     @classmethod
-    def read(cls, tenant_id: str, due_ms: int, fields: tuple[Any, ...]) -> "Incident":
+    def read(cls, parts: tuple[str, ...], due_ms: int, fields: tuple[Any, ...]) -> "Incident":
         """An incident as its row holds it."""
-        alert, unit_id, ends_ms, acknowledged, reminders = fields
-        incident = cls(tenant_id, msgspec.convert(alert, Alert), unit_id, ends_ms)
-        incident.acknowledged = acknowledged
-        incident.reminders = reminders
+        alert, rule, aspect, unit_id = fields[:4]
+        incident = cls(parts[0], parts[1], rule, aspect, unit_id)
+        (
+            incident.level, incident.limit, incident.opened_ms, incident.ends_ms, incident.forget_ms,
+            incident.acknowledged, incident.reminders,
+        ) = fields[4:]  # fmt: skip
+        incident.alert = None if alert is None else msgspec.convert(alert, Alert)
         incident.due_ms = due_ms
         return incident

@@ -1,11 +1,9 @@
 """Opening, escalating, reminding of and resolving incidents: from findings to alerts."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from models.commands.standing import Origin
 from models.detectors.base import Detector
 from models.effects import Effect
 from models.identity import derived_id
@@ -15,86 +13,118 @@ from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from schemas.alert import Alert, AlertState
 
-Act = Callable[[Origin], None]
-"""Gives commands, and says in them what they are given for."""
+REMEMBERED_MS = 26 * 3_600_000
+"""How long after its end an incident about a stretch of time is remembered: spend may arrive a day late."""
 
 
 class Incidents:
-    """The open incidents of a partition. One fact is one incident, however often it is found."""
+    """The incidents of a partition. One fact is one incident, however often it is found."""
 
     def __init__(self, state: PartitionState) -> None:
         self._state = state
 
-    def tell(
-        self,
-        tenant: Tenant,
-        rule: Detector[Any],
-        finding: Finding,
-        subject: Subject,
-        at_ms: int,
-        act: Act | None = None,
-    ) -> None:
-        """Open or escalate the finding's incident, unless it has been told at this level already.
+    def note(
+        self, tenant: Tenant, rule: Detector[Any], finding: Finding, subject: Subject, at_ms: int
+    ) -> tuple[Incident, bool] | None:
+        """Enter what a rule has found, and whether that is news: opened, or worse than what was published.
 
-        `act` gives the commands that follow. It comes first, because the alert says which command stands.
+        What is news is published by `publish`, once the commands that follow are given, because the alert says which
+        command stands. Returns None where nothing is wrong; an incident about it is then over.
         """
-        incident_id = _incident_id(tenant, rule, subject.key, finding.aspect)
-        known = tenant.incidents.get(incident_id)
-        if known is not None and known.alert.level >= finding.level:
-            return
-        if act is not None:
-            act(Origin(incident_id, rule.rule, finding.summary, subject.owner))
-        alert = self._alert(tenant, rule, finding, subject, incident_id, "escalated" if known else "open", at_ms)
-        incident = known or Incident(tenant.tenant_id, alert, subject.unit_id, subject.window_end_ms or 0)
-        if known is not None:
-            evidence = {**alert.evidence, "since_ms": known.since_ms}
-            alert = msgspec.structs.replace(alert, owner=alert.owner or known.alert.owner, evidence=evidence)
+        incident_id = self.id_of(tenant, rule, subject.key, finding.aspect)
+        incident = tenant.incidents.get(incident_id)
+        if finding.level <= 0:
+            if incident is not None:
+                self._lower(tenant, incident, 0.0, at_ms)
+            return None
+        if incident is not None and finding.level < incident.level and rule.follows_limits:
+            self._lower(tenant, incident, finding.level, at_ms)
+            return incident, False
+        if incident is not None and finding.level <= incident.level:
+            self._refresh(incident, rule, finding, subject)
+            return incident, False
+        state: AlertState = "open" if incident is None or incident.alert is None else "escalated"
+        alert = self._alert(tenant, rule, finding, subject, incident_id, state, at_ms)
+        incident = incident or self._new(tenant, incident_id, rule.rule, finding.aspect, subject)
+        if incident.alert is None:
+            incident.opened_ms, incident.reminders, incident.acknowledged = at_ms, 0, False
+        else:
+            evidence = {**alert.evidence, "since_ms": incident.opened_ms}
+            alert = msgspec.structs.replace(alert, owner=alert.owner or incident.alert.owner, evidence=evidence)
         incident.alert = alert
-        if known is None:
-            tenant.incidents[incident_id] = incident
-            if subject.unit_id is not None:
-                tenant.unit_incidents.setdefault(subject.unit_id, set()).add(incident_id)
-        self._publish(tenant, alert)
-        if subject.late:
+        incident.level, incident.limit = finding.level, finding.limit
+        incident.ends_ms = subject.ends_ms or subject.window_end_ms or 0
+        return incident, True
+
+    def publish(self, tenant: Tenant, incident: Incident, *, late: bool) -> None:
+        """Say what `note` has entered. What is about a period that is over is over with it."""
+        assert incident.alert is not None
+        alert = incident.alert
+        action = tenant.action_on(alert.run_id, incident.unit_id, self._state.now_ms)
+        incident.alert = msgspec.structs.replace(alert, command=action)
+        self._publish(tenant, incident.alert)
+        if late:
             self.resolve(tenant, incident, self._state.now_ms, {})
         else:
             self._wait(tenant, incident, self._state.now_ms)
 
-    def find(self, tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...]) -> Incident | None:
+    def find(
+        self, tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...], aspect: str = ""
+    ) -> Incident | None:
         """The open incident of a rule about the subject with that key."""
-        return tenant.incidents.get(self.id_of(tenant, rule, key))
+        incident = tenant.incidents.get(self.id_of(tenant, rule, key, aspect))
+        return None if incident is None or incident.alert is None else incident
 
-    def id_of(self, tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...]) -> str:
+    def id_of(self, tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...], aspect: str = "") -> str:
         """The id that an incident of a rule about the subject with that key has, had, or would have."""
-        return _incident_id(tenant, rule, key, "")
+        return derived_id(tenant.tenant_id, rule.rule, *key, aspect)
 
     def due(self, tenant: Tenant, incident_id: str, now_ms: int) -> None:
-        """An incident's time has come: resolve it, or say again that it is open."""
+        """An incident's time has come: resolve it, say again that it is open, or forget it."""
         incident = tenant.incidents.get(incident_id)
         if incident is None or incident.due_ms != now_ms:
+            return
+        if incident.alert is None:
+            self._forget(tenant, incident)
             return
         if incident.ends_ms and incident.ends_ms <= now_ms:
             self.resolve(tenant, incident, incident.ends_ms, {})
             return
         if not incident.acknowledged and incident.alert.mode != "shadow":
             incident.reminders += 1
-            self._publish(tenant, self._again(tenant, incident, "reminder", now_ms, {}))
+            self._publish(tenant, self._again(tenant, incident, incident.alert, "reminder", now_ms, {}))
         self._wait(tenant, incident, now_ms)
 
     def resolve(self, tenant: Tenant, incident: Incident, at_ms: int, evidence: dict[str, Any]) -> None:
-        """Close an incident, and say so."""
-        tenant.incidents.pop(incident.incident_id, None)
-        if incident.unit_id is not None and (ids := tenant.unit_incidents.get(incident.unit_id)):
-            ids.discard(incident.incident_id)
-            if not ids:
-                del tenant.unit_incidents[incident.unit_id]
-        self._publish(tenant, self._again(tenant, incident, "resolved", at_ms, evidence))
-        self._state.forget(incident)
+        """Close an incident, say so, and remember at which level it was published."""
+        if incident.alert is None:
+            return
+        self._publish(tenant, self._again(tenant, incident, incident.alert, "resolved", at_ms, evidence))
+        incident.alert = None
+        incident.forget_ms = 0 if incident.unit_id is not None else max(at_ms, incident.ends_ms) + REMEMBERED_MS
+        incident.due_ms = incident.forget_ms
+        if incident.due_ms:
+            tenant.wake_at(incident.due_ms, "incident", (incident.incident_id,))
+        self._state.touch(incident)
 
     def resolve_unit(self, tenant: Tenant, unit_id: str, at_ms: int, evidence: dict[str, Any]) -> None:
         """A run, session or run tree has ended, and with it what was wrong with it."""
         for incident_id in sorted(tenant.unit_incidents.get(unit_id, ())):
             self.resolve(tenant, tenant.incidents[incident_id], at_ms, evidence)
+
+    def forget_unit(self, tenant: Tenant, unit_id: str) -> None:
+        """A unit is forgotten, and what was published of it."""
+        for incident_id in sorted(tenant.unit_incidents.get(unit_id, ())):
+            self._forget(tenant, tenant.incidents[incident_id])
+
+    def release_unit(self, tenant: Tenant, unit_id: str, at_ms: int, evidence: dict[str, Any]) -> None:
+        """An operator lets a unit go on: what stopped it is over, and is found anew if it comes back."""
+        for incident_id in sorted(tenant.unit_incidents.get(unit_id, ())):
+            incident = tenant.incidents[incident_id]
+            if incident.level >= 1:
+                self.resolve(tenant, incident, at_ms, evidence)
+                incident.level = 0.0
+                self._state.touch(incident)
 
     def acknowledge(self, tenant: Tenant, incident_id: str) -> None:
         """Somebody acts on it: no more reminders."""
@@ -102,27 +132,83 @@ class Incidents:
             incident.acknowledged = True
             self._state.touch(incident)
 
+    def is_news(self, tenant: Tenant, rule: Detector[Any], finding: Finding, key: tuple[str | int, ...]) -> bool:
+        """Whether `note` would publish the finding: asked before evidence is gathered that nobody would read."""
+        incident = tenant.incidents.get(self.id_of(tenant, rule, key, finding.aspect))
+        return finding.level > (0.0 if incident is None else incident.level)
+
+    def assume(self, tenant: Tenant, rule: Detector[Any], finding: Finding, subject: Subject) -> None:
+        """Take a finding for published: after a resume, what was reached before it is no news."""
+        incident_id = self.id_of(tenant, rule, subject.key, finding.aspect)
+        incident = tenant.incidents.get(incident_id)
+        if incident is None and finding.level > 0:
+            incident = self._new(tenant, incident_id, rule.rule, finding.aspect, subject)
+        if incident is not None and incident.level < finding.level < 1:
+            incident.level, incident.limit = finding.level, finding.limit
+            self._state.touch(incident)
+
+    def _new(self, tenant: Tenant, incident_id: str, rule: str, aspect: str, subject: Subject) -> Incident:
+        incident = tenant.incidents[incident_id] = Incident(
+            tenant.tenant_id, incident_id, rule, aspect, subject.unit_id
+        )
+        if subject.unit_id is not None:
+            tenant.unit_incidents.setdefault(subject.unit_id, set()).add(incident_id)
+        return incident
+
+    def _lower(self, tenant: Tenant, incident: Incident, level: float, at_ms: int) -> None:
+        """A raised limit or a new allowance has made untrue what was published: reaching it again is news again."""
+        if incident.level <= level:
+            return
+        self.resolve(tenant, incident, at_ms, {"limit_raised": True})
+        incident.level = level
+        self._state.touch(incident)
+
+    def _refresh(self, incident: Incident, rule: Detector[Any], finding: Finding, subject: Subject) -> None:
+        """Today's figures, for whatever is said of the incident next; nobody is told of them by themselves."""
+        if incident.alert is None or finding.level < incident.level:
+            return
+        incident.alert = msgspec.structs.replace(
+            incident.alert,
+            value=finding.value, limit=finding.limit, baseline=finding.baseline, ratio=finding.ratio,
+            summary=finding.summary, window_end_ms=subject.window_end_ms,
+            evidence={**incident.alert.evidence, **finding.evidence},
+            policy_version=self._state.policy.version, mode=rule.settings.mode,
+        )  # fmt: skip
+        incident.ends_ms = max(incident.ends_ms, subject.ends_ms)
+        self._state.touch(incident)
+
+    def _forget(self, tenant: Tenant, incident: Incident) -> None:
+        tenant.incidents.pop(incident.incident_id, None)
+        if incident.unit_id is not None and (ids := tenant.unit_incidents.get(incident.unit_id)):
+            ids.discard(incident.incident_id)
+            if not ids:
+                del tenant.unit_incidents[incident.unit_id]
+        self._state.forget(incident)
+
     def _wait(self, tenant: Tenant, incident: Incident, now_ms: int) -> None:
-        remind_ms = now_ms + self._state.policy.header.remind_every_minutes * 60_000
-        incident.due_ms = min(remind_ms, incident.ends_ms or remind_ms)
-        tenant.wake_at(incident.due_ms, "incident", (incident.incident_id,))
+        assert incident.alert is not None
+        ends_ms = incident.ends_ms
+        every_ms = self._state.policy.header.remind.after_ms(incident.alert.severity, incident.reminders)
+        remind_ms = now_ms + every_ms if every_ms and not incident.acknowledged else 0
+        incident.due_ms = min(remind_ms or ends_ms, ends_ms or remind_ms)
+        if incident.due_ms:
+            tenant.wake_at(incident.due_ms, "incident", (incident.incident_id,))
         self._state.touch(incident)
 
     def _publish(self, tenant: Tenant, alert: Alert) -> None:
         self._state.publish(Effect("alerts.v1", tenant.tenant_id, alert))
 
     def _again(
-        self, tenant: Tenant, incident: Incident, state: AlertState, at_ms: int, evidence: dict[str, Any]
+        self, tenant: Tenant, incident: Incident, alert: Alert, state: AlertState, at_ms: int, evidence: dict[str, Any]
     ) -> Alert:
-        alert = incident.alert
         return msgspec.structs.replace(
             alert,
             alert_id=derived_id(alert.incident_id, state, alert.level, at_ms),
             state=state,
             ts_ms=at_ms,
             cause_event_id=self._state.cause_event_id if evidence else alert.cause_event_id,
-            evidence={**alert.evidence, **evidence, "since_ms": incident.since_ms},
-            command=tenant.command_on(alert.run_id, incident.unit_id, self._state.now_ms),
+            evidence={**alert.evidence, **evidence, "since_ms": incident.opened_ms},
+            command=tenant.action_on(alert.run_id, incident.unit_id, self._state.now_ms),
         )
 
     def _alert(
@@ -135,7 +221,6 @@ class Incidents:
         state: AlertState,
         at_ms: int,
     ) -> Alert:
-        policy = self._state.policy
         evidence = {"late": True, **finding.evidence} if subject.late else finding.evidence
         return Alert(
             alert_id=derived_id(incident_id, state, finding.level, at_ms),
@@ -149,6 +234,7 @@ class Incidents:
             scope=subject.scope,
             run_id=subject.run_id,
             owner=subject.owner,
+            owners=list(subject.owners),
             level=finding.level,
             window_start_ms=subject.window_start_ms,
             window_end_ms=subject.window_end_ms,
@@ -162,11 +248,6 @@ class Incidents:
             next_action=finding.next_action,
             ts_ms=at_ms,
             cause_event_id=self._state.cause_event_id,
-            policy_version=policy.version,
+            policy_version=self._state.policy.version,
             attribution={} if subject.run is None else subject.run.attribution(),
-            command=tenant.command_on(subject.run_id, subject.unit_id, self._state.now_ms),
         )
-
-
-def _incident_id(tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...], aspect: str) -> str:
-    return derived_id(tenant.tenant_id, rule.rule, *key, aspect)

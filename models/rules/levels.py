@@ -12,6 +12,22 @@ class Level(NamedTuple):
     amount: int
 
 
+FULL = 0.99
+"""The level of a count that is used up and not yet exceeded: a warning, and nobody is stopped."""
+
+
+@lru_cache(maxsize=65_536)
+def counts_of(limit: int, thresholds: tuple[float, ...]) -> tuple[Level, ...]:
+    """The thresholds of a count, rising. A count is exceeded, not reached: `max_retries = 8` stops the ninth.
+
+    The full allowance is a level of its own wherever exceeding it is one.
+    """
+    levels = [Level(share, max(1, _ceil(limit * Fraction(str(share))))) for share in thresholds if share < 1]
+    beyond = [Level(share, int(limit * Fraction(str(share))) + 1) for share in thresholds if share >= 1]
+    full = [Level(FULL, limit)] if beyond and limit > 0 else []
+    return (*(level for level in levels if not full or level.amount < limit), *full, *beyond)
+
+
 @lru_cache(maxsize=65_536)
 def levels_of(limit: int, thresholds: tuple[float, ...]) -> tuple[Level, ...]:
     """The thresholds of a limit, rising. An amount is rounded up, and at least 1: nothing spent reaches nothing."""

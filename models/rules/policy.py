@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from models.calendar import Calendar
 from models.detectors import REGISTRY
 from models.detectors.base import (
-    BrakeDetector,
+    CommandDetector,
     Detector,
     ScopeDetector,
     SequenceDetector,
@@ -44,16 +44,20 @@ class Policy:
         """What was written, as JSON values: what policy.v1 carries."""
         self.rules = {rule.rule: rule for rule in rules}
         self.calendar = Calendar(header.timezone)
-        self.unit_rules = [rule for rule in self.rules.values() if isinstance(rule, UnitDetector)]
-        self.sequence_rules = [rule for rule in self.rules.values() if isinstance(rule, SequenceDetector)]
-        self.brake_rules = [rule for rule in self.rules.values() if isinstance(rule, BrakeDetector)]
+        self.unit_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, UnitDetector))
+        """Rules about runs, sessions and run trees, each with its match."""
+        self.sequence_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, SequenceDetector))
+        self.command_rules = [rule for rule in self.rules.values() if isinstance(rule, CommandDetector)]
+        self.scope_rules, self.meters = _meters(
+            [rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)]
+        )
+        """Id of a meter -> the rules that watch its scopes; and the meters."""
         self.unpriced_rules = [rule for rule in self.rules.values() if isinstance(rule, UnpricedDetector)]
-        self.meters = _meters([rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)])
         self.route_dimensions = _route_dimensions(self.rules.values(), self.meters.values())
         """What rules, scopes and totals tell apart: messages equal in these share a route."""
         self.by_call = any(_uses_call(meter) for meter in self.meters.values())
         """Whether a scope depends on a call's model, provider or route."""
-        self.tracks = frozenset(rule.per for rule in self.unit_rules)
+        self.tracks = frozenset(rule.per for rule, _ in self.unit_rules)
         """Kinds of unit that some rule watches."""
         self.boundaries_ms = sorted({moment for rule in self.rules.values() for moment in rule.boundaries_ms()})
         """Moments at which a limit changes by itself."""
@@ -210,7 +214,14 @@ def matches(match: Match, dimensions: Mapping[str, str]) -> bool:
     return all(dimensions.get(name) in values for name, values in match)
 
 
-def _meters(rules: list[ScopeDetector[Any]]) -> dict[str, Meter]:
+D = TypeVar("D", bound=Detector[Any])
+
+
+def _with_match(rules: Iterable[D]) -> list[tuple[D, Match]]:
+    return [(rule, canonical_match(rule.settings.match)) for rule in rules]
+
+
+def _meters(rules: list[ScopeDetector[Any]]) -> tuple[dict[str, tuple[ScopeDetector[Any], ...]], dict[str, Meter]]:
     """One meter per distinct (group_by, match), with its parents: rules that watch the same scopes share them."""
     wanted: dict[tuple[tuple[str, ...], Match], list[ScopeDetector[Any]]] = {}
     for rule in rules:
@@ -219,20 +230,31 @@ def _meters(rules: list[ScopeDetector[Any]]) -> dict[str, Meter]:
         if rule.asks_parent and len(rule.group_by) > 1:
             wanted.setdefault((rule.group_by[:-1], match), [])
     meters: dict[tuple[tuple[str, ...], Match], Meter] = {}
+    watching: dict[str, tuple[ScopeDetector[Any], ...]] = {}
     for group_by, match in sorted(wanted, key=lambda cut: (len(cut[0]), cut)):
-        detectors = wanted[group_by, match]
-        periods = {"hour", *(period for detector in detectors for period in detector.periods)}
+        of = wanted[group_by, match]
         children = any(
-            cut == match and names[:-1] == group_by and any(rule.asks_parent for rule in of)
-            for (names, cut), of in wanted.items()
+            cut == match and names[:-1] == group_by and any(rule.asks_parent for rule in others)
+            for (names, cut), others in wanted.items()
         )
-        meters[group_by, match] = Meter(
-            meter_id=derived_id(*group_by, "|", *(f"{name}={','.join(values)}" for name, values in match))[:12],
-            group_by=group_by,
-            match=match,
-            periods=tuple(period for period in PERIOD_ORDER if period in periods),
-            keeps_history=children or any(detector.keeps_history for detector in detectors),
-            detectors=tuple(detectors),
-            parent=meters.get((group_by[:-1], match)),
-        )
-    return {meter.meter_id: meter for meter in meters.values()}
+        meter = _meter(group_by, match, of, keeps_history=children, parent=meters.get((group_by[:-1], match)))
+        meters[group_by, match] = meter
+        watching[meter.meter_id] = tuple(of)
+    return watching, {meter.meter_id: meter for meter in meters.values()}
+
+
+def _meter(
+    group_by: tuple[str, ...], match: Match, rules: list[ScopeDetector[Any]], *, keeps_history: bool,
+    parent: Meter | None,
+) -> Meter:  # fmt: skip
+    periods = {"hour", *(period for rule in rules for period in rule.periods)}
+    return Meter(
+        meter_id=derived_id(*group_by, "|", *(f"{name}={','.join(values)}" for name, values in match))[:12],
+        group_by=group_by,
+        match=match,
+        periods=tuple(period for period in PERIOD_ORDER if period in periods),
+        keeps_history=keeps_history or any(rule.keeps_history for rule in rules),
+        splits_owners="owner" not in group_by and any(rule.splits_owners for rule in rules),
+        rules=tuple(rule.rule for rule in rules),
+        parent=parent,
+    )

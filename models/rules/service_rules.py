@@ -24,5 +24,12 @@ class LiveRunsRule(ServiceRule):
     name = "live_runs"
 
 
+class ForgottenRunsRule(ServiceRule):
+    """A tenant has more sleeping runs than are remembered."""
+
+    name = "forgotten_runs"
+
+
 BLAST_RADIUS = BlastRadiusRule(RuleSettings(name="blast-radius", severity="critical"))
 LIVE_RUNS = LiveRunsRule(RuleSettings(name="live-runs", severity="error"))
+FORGOTTEN_RUNS = ForgottenRunsRule(RuleSettings(name="forgotten-runs", severity="error"))

@@ -14,11 +14,10 @@ COMMANDS: dict[tuple[Mode, bool], bool] = {
 """(mode of the rule, whether the finding is sure) -> whether its command is given."""
 
 
-def verdict(mode: Mode, finding: Finding, *, outcome: str | None, late: bool) -> Action | None:
+def verdict(mode: Mode, finding: Finding, *, late: bool) -> Action | None:
     """The command to give, None to tell and nothing more.
 
-    A run whose output was accepted is not stopped by a limit on it: the money has bought what it was for. Spend that
-    arrives for a period already closed commands nothing: its runs are not the ones spending now.
+    Spend that arrives for a period already closed commands nothing: its runs are not the ones spending now.
     """
-    sure = finding.action is not None and finding.level >= 1 and outcome != "accepted" and not late
+    sure = finding.action is not None and finding.level >= 1 and not late
     return finding.action if COMMANDS[mode, sure] else None

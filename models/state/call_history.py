@@ -138,6 +138,10 @@ class Trail:
         recent = self._history[: steps * _STEP]
         return len({recent[at : at + _SIGNATURE] for at in range(0, len(recent), _STEP)})
 
+    def restart(self) -> None:
+        """Start anew: somebody has let the run go on, and what it did before is no part of a new loop."""
+        self.__init__()  # type: ignore[misc]
+
     def to_row(self) -> TrailRow:
         """The state as plain values; `from_row` makes the same trail of it."""
         return (

@@ -2,6 +2,7 @@
 
 from models.effects import Effect
 from models.rules.policy import Policy
+from models.state.policy_row import PolicyRow
 from models.state.rows import Row, row_digest, row_key, row_value
 from models.state.tenant import Tenant
 
@@ -9,10 +10,13 @@ from models.state.tenant import Tenant
 class PartitionState:
     """Tenants, what has changed since the last commit, and what is to be published."""
 
-    __slots__ = ("cause_event_id", "dirty", "effects", "now_ms", "policy", "raised_until_ms", "row_sum", "tenants")
+    __slots__ = (
+        "cause_event_id", "dirty", "effects", "now_ms", "policy", "policy_row", "raised_until_ms", "row_sum", "tenants",
+    )  # fmt: skip
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.policy_row = PolicyRow(policy)
         self.tenants: dict[str, Tenant] = {}
         self.dirty: list[Row] = []
         self.effects: list[Effect] = []
@@ -24,6 +28,20 @@ class PartitionState:
         """When exceptions that operators ordered end: limits change by themselves then."""
         self.row_sum = 0
         """Sum of the digests of all rows, modulo 2**64: what the fence proves the state with."""
+
+    def tenant(self, tenant_id: str) -> Tenant:
+        """A tenant's state; its first mention makes it."""
+        tenant = self.tenants.get(tenant_id)
+        if tenant is None:
+            tenant = self.tenants[tenant_id] = Tenant(tenant_id)
+        return tenant
+
+    def follow(self, policy: Policy) -> None:
+        """Another policy is in force."""
+        self.policy = policy
+        self.policy_row.follow(policy)
+        if self.policy_row.row_hash:
+            self.touch(self.policy_row)
 
     def touch(self, row: Row) -> None:
         """The row has changed and is to be written."""
@@ -48,6 +66,8 @@ class PartitionState:
     def take_rows(self) -> list[tuple[bytes, bytes | None]]:
         """Changelog records of all rows changed since the last call; None deletes."""
         records: list[tuple[bytes, bytes | None]] = []
+        if self.dirty and not self.policy_row.row_hash:
+            self.touch(self.policy_row)  # the first rows: from here on somebody has to know what they follow
         for row in self.dirty:
             row.dirty = False
             key = row_key(row)

@@ -1,13 +1,17 @@
 """State from a changelog: rows back into what they were. Runs stay bytes until they are touched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from models.commands.standing import Brake
+from models.commands.held import HeldCommand
+from models.commands.standing import StandingCommand
 from models.incidents.incident import Incident
+from models.rules.policy import Policy
 from models.state.cohort import Cohort
+from models.state.groups import RunTree, Session
+from models.state.owners import OwnerShares
 from models.state.partition import PartitionState
-from models.state.rows import read_fields, read_header, read_key, row_digest
-from models.state.runs import RunTree, Session
+from models.state.policy_row import POLICY_KEY, policy_of
+from models.state.rows import ASLEEP, LIVE, read_fields, read_header, read_key, row_digest
 from models.state.scopes import Meter, Scope, ScopeHistory
 from models.state.seen_rows import SEEN, SeenRows
 from models.state.tenant import Tenant
@@ -17,29 +21,52 @@ from schemas.errors import StateError
 Parts = tuple[str, ...]
 
 
-def restore_row(state: PartitionState, seen: SeenRows, key: bytes, value: bytes) -> int:
-    """Take over one row; returns its digest. Raises `StateError` for a row that nothing here can read."""
+def restore(state: PartitionState, seen: SeenRows, rows: Mapping[bytes, bytes]) -> Policy | None:
+    """Take over all rows of a changelog. Returns the policy that they follow, None where it cannot be read any more.
+
+    The state has to be under that policy when its rows are read: see `written_under`.
+    """
+    for key, value in rows.items():
+        digest = row_digest(key, value)
+        if key == POLICY_KEY:
+            state.policy_row.row_hash = digest
+        else:
+            restore_row(state, seen, key, value, digest)
+        state.row_sum = (state.row_sum + digest) % 2**64
+    for tenant in state.tenants.values():
+        tenant.timers.sort()
+    return written_under(rows)
+
+
+def written_under(rows: Mapping[bytes, bytes]) -> Policy | None:
+    """The policy that was in force when the rows were written, None where there is none that can be read."""
+    value = rows.get(POLICY_KEY)
+    return None if value is None else policy_of(value)
+
+
+def restore_row(state: PartitionState, seen: SeenRows, key: bytes, value: bytes, digest: int) -> None:
+    """Take over one row. Raises `StateError` for a row that nothing here can read."""
     try:
         kind, *parts = read_key(key)
         if kind == SEEN:
-            return seen.restore(key, (kind, *parts), value)
-        tenant = state.tenants.get(parts[0])
-        if tenant is None:
-            tenant = state.tenants[parts[0]] = Tenant(parts[0])
-        digest = row_digest(key, value)
-        READERS[kind](state, tenant, tuple(parts), value, digest)
+            seen.restore(key, (kind, *parts), value)
+            return
+        READERS[kind](state, state.tenant(parts[0]), tuple(parts), value, digest)
     except Exception as error:
         raise StateError(
             f"the changelog row {key[:200]!r} cannot be read ({type(error).__name__}: {error}). "
             "Rebuild the state from the input: python -m streams rebuild --from-input"
         ) from error
-    return digest
 
 
 def _run(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
     del state, digest  # a run keeps its bytes, and its digest is taken when they are read
-    due_ms, clock_ms = read_header(value)
+    due_ms, clock_ms, activity = read_header(value)
+    if activity == ASLEEP:
+        _sleep(tenant, "run", parts[1], value)
+        return
     tenant.runs[parts[1]] = value
+    tenant.live_runs += activity == LIVE
     tenant.clock_ms = max(tenant.clock_ms, clock_ms)
     tenant.timers.append((due_ms, "run", (parts[1],)))
 
@@ -47,7 +74,10 @@ def _run(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, dige
 def _group(kind: type[Session] | type[RunTree]) -> Callable[[PartitionState, Tenant, Parts, bytes, int], None]:
     def read(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
         del state
-        due_ms, _ = read_header(value)
+        due_ms, _, activity = read_header(value)
+        if activity == ASLEEP:
+            _sleep(tenant, kind.kind, parts[1], value)
+            return
         group = kind.read(tenant.tenant_id, parts[1], due_ms, read_fields(value))
         group.row_hash = digest
         groups = tenant.sessions if kind is Session else tenant.trees
@@ -57,19 +87,24 @@ def _group(kind: type[Session] | type[RunTree]) -> Callable[[PartitionState, Ten
     return read
 
 
+def _sleep(tenant: Tenant, kind: str, unit_id: str, value: bytes) -> None:
+    tenant.asleep.put(kind, unit_id, int(read_fields(value)[0]), value)
+
+
 def _tenant(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
     del parts
     tenant.read(read_fields(value))
     tenant.row_hash = digest
     state.raised_until_ms.update(until_ms for *_, until_ms in tenant.raised)
+    for due_ms, kind in ((tenant.held_due_ms, "held"), (tenant.sleep_due_ms, "asleep")):
+        if due_ms:
+            tenant.timers.append((due_ms, kind, ()))
 
 
 def _scope(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
     scope = _find_scope(state, tenant, parts)
     scope.read(read_fields(value))
     scope.row_hash = digest
-    if scope.stamp != state.policy.stamp:
-        scope.segment_ms = -1
     state.raised_until_ms.update(until_ms for _, until_ms in scope.raised.values())
 
 
@@ -79,6 +114,13 @@ def _history(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, 
         scope.history = ScopeHistory(tenant.tenant_id, scope.key)
     scope.history.read(read_fields(value))
     scope.history.row_hash = digest
+
+
+def _owners(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+    scope = _find_scope(state, tenant, parts)
+    scope.shares = OwnerShares(tenant.tenant_id, scope.key)
+    scope.shares.read(read_fields(value))
+    scope.shares.row_hash = digest
 
 
 def _find_scope(state: PartitionState, tenant: Tenant, parts: Parts) -> Scope:
@@ -92,12 +134,12 @@ def _find_scope(state: PartitionState, tenant: Tenant, parts: Parts) -> Scope:
 
 def _unknown_meter(key: Parts) -> Meter:
     """A meter of an earlier policy: its scopes are kept, in case the policy comes back."""
-    return Meter(key[0], tuple(f"dimension_{n}" for n in range(1, len(key))), (), ("hour",), False, ())
+    return Meter(key[0], tuple(f"dimension_{n}" for n in range(1, len(key))), (), ("hour",), False, False, ())
 
 
 def _totals(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
     del state
-    due_ms, _ = read_header(value)
+    due_ms, *_ = read_header(value)
     totals = HourTotals.read(parts, due_ms, read_fields(value))
     totals.row_hash = digest
     tenant.totals[totals.workflow, totals.start_ms] = totals
@@ -113,24 +155,32 @@ def _cohort(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, d
 
 def _incident(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
     del state
-    due_ms, _ = read_header(value)
-    incident = Incident.read(tenant.tenant_id, due_ms, read_fields(value))
+    due_ms, *_ = read_header(value)
+    incident = Incident.read(parts, due_ms, read_fields(value))
     incident.row_hash = digest
     tenant.incidents[parts[1]] = incident
     if incident.unit_id is not None:
         tenant.unit_incidents.setdefault(incident.unit_id, set()).add(parts[1])
-    tenant.timers.append((due_ms, "incident", (parts[1],)))
+    if due_ms:
+        tenant.timers.append((due_ms, "incident", (parts[1],)))
 
 
-def _brake(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+def _command(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
     del state
-    due_ms, _ = read_header(value)
-    brake = Brake.read(parts, due_ms, read_fields(value))
-    brake.row_hash = digest
-    tenant.brakes[brake.target_type, brake.target_id] = brake
-    tenant.braked.add(brake.target_id)
-    tenant.commands[brake.command_id] = brake
-    tenant.timers.append((due_ms, "brake", (brake.target_type, brake.target_id)))
+    due_ms, *_ = read_header(value)
+    command = StandingCommand.read(parts, due_ms, read_fields(value))
+    command.row_hash = digest
+    tenant.commands[command.target_type, command.target_id] = command
+    tenant.commanded.add(command.target_id)
+    tenant.command_ids[command.command_id] = command
+    tenant.timers.append((due_ms, "command", (command.target_type, command.target_id)))
+
+
+def _held(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+    del state
+    held = HeldCommand.read(parts, read_fields(value))
+    held.row_hash = digest
+    tenant.held[held.target_type, held.target_id] = held
 
 
 READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] = {
@@ -143,5 +193,7 @@ READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] 
     "totals": _totals,
     "cohort": _cohort,
     "incident": _incident,
-    "brake": _brake,
+    "command": _command,
+    "held": _held,
+    "owners": _owners,
 }

@@ -1,7 +1,7 @@
 """State as rows: every piece of state knows its key and its bytes, so that a changelog can hold it.
 
-A row's value is a header (when it is next due, and its tenant's clock) and its fields as msgpack. The header can be
-read without the rest, so that a restore keeps rows as bytes and decodes each at its first touch.
+A row's value is a header (when it is next due, its tenant's clock, and what it is doing) and its fields as msgpack. The
+header can be read without the rest, so that a restore keeps rows as bytes and decodes each at its first touch.
 """
 
 import struct
@@ -10,11 +10,14 @@ from typing import Any, ClassVar
 import msgspec
 import xxhash
 
-HEADER = struct.Struct("<qq")
-"""due_ms, clock_ms: little-endian 64-bit integers."""
+HEADER = struct.Struct("<qqB")
+"""due_ms, clock_ms: little-endian 64-bit integers; then the activity, one of those below."""
 
-SCHEMA = 1
-"""Version of every row's layout. State written with a higher one is refused."""
+PLAIN, LIVE, ASLEEP = 0, 1, 2
+"""Activities: nothing to say, a live run, a unit that sleeps until a message names it."""
+
+SCHEMA = 2
+"""Version of every row's layout. State written with another one is refused."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -37,9 +40,9 @@ class Row:
         """What tells this row from its likes: the tenant first."""
         raise NotImplementedError
 
-    def header(self) -> tuple[int, int]:
-        """When the row is next due, 0 for never; its tenant's clock, 0 where the tenant's own row holds it."""
-        return 0, 0
+    def header(self) -> tuple[int, int, int]:
+        """When it is next due, 0 for never; its tenant's clock, 0 where the tenant's own row holds it; activity."""
+        return 0, 0, PLAIN
 
     def fields(self) -> tuple[Any, ...]:
         """The state, in the order in which the row's class reads it back."""
@@ -66,10 +69,10 @@ def read_key(key: bytes) -> tuple[str, ...]:
     return _decode_key(key)
 
 
-def read_header(value: bytes) -> tuple[int, int]:
-    """`(due_ms, clock_ms)` of a row's value."""
-    due_ms, clock_ms = HEADER.unpack_from(value)
-    return due_ms, clock_ms
+def read_header(value: bytes) -> tuple[int, int, int]:
+    """`(due_ms, clock_ms, activity)` of a row's value."""
+    due_ms, clock_ms, activity = HEADER.unpack_from(value)
+    return due_ms, clock_ms, activity
 
 
 def read_fields(value: bytes) -> tuple[Any, ...]:

@@ -3,24 +3,18 @@
 The hot path is one add and one compare. Everything else happens when the hour changes or the trip is reached.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Optional
 
 from models.calendar import Calendar, Window
-from models.state.median import BREACH, MAX_NANOUSD, NORMAL, PLANNED, HourlyHistory
+from models.state.median import BREACH, NORMAL, PLANNED, HourlyHistory
+from models.state.owners import OwnerShares
 from models.state.rows import Row
+from models.state.units import MAX_NANOUSD, NO_TRIP
 from schemas.policy import Period
 
-if TYPE_CHECKING:
-    from models.detectors.base import ScopeDetector
-
-NO_TRIP = 1 << 62
 AT_ONCE = -1
 """A trip below any total: the next spend is judged."""
-TOLD_PERIODS = 32
-"""Periods per rule whose told levels are remembered: more than the 24 hours in which a late event can return."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,8 +26,11 @@ class Meter:
     match: tuple[tuple[str, tuple[str, ...]], ...]
     periods: tuple[Period, ...]
     keeps_history: bool
-    detectors: tuple[ScopeDetector[Any], ...]
-    parent: Meter | None = field(default=None)
+    splits_owners: bool
+    """Whether several owners may share one of its scopes, and a rule says who spent what."""
+    rules: tuple[str, ...]
+    """Names of the rules that watch its scopes."""
+    parent: Optional["Meter"] = None
 
 
 ClosedPeriods = dict[Period, tuple[Window, int]]
@@ -105,8 +102,8 @@ class Scope(Row):
     """One distinct value of a meter's dimensions. `total_nanousd` only ever grows; periods are differences of it."""
 
     __slots__ = (
-        "at_ms", "history", "mark", "meter", "parent", "periods", "raised", "segment_ms", "stamp", "tenant_id",
-        "told", "total_nanousd", "trip", "values",
+        "at_ms", "episodes", "history", "mark", "meter", "owner", "parent", "periods", "raised", "segment_ms", "shares",
+        "tenant_id", "total_nanousd", "trip", "values",
     )  # fmt: skip
     kind = "scope"
 
@@ -119,13 +116,15 @@ class Scope(Row):
         self.trip = NO_TRIP
         self.segment_ms = -1
         """Start of the stretch of time for which `trip` holds; another one means: look again."""
-        self.stamp = 0
-        """`Policy.stamp` of the policy that `trip` was set by."""
         self.at_ms = 0
         self.mark = NORMAL
         """What the running hour is marked as: one found too expensive, or planned, stays out of the baseline."""
         self.periods: dict[Period, PeriodSpend] = {}
-        self.told: dict[str, dict[int, float]] = {}
+        self.episodes: dict[str, tuple[int, int]] = {}
+        """Rule -> start of the first and of the last hour of its latest row of breaching hours."""
+        self.owner: str | None = None
+        """The first to spend here, and the only one while `shares` is None."""
+        self.shares: OwnerShares | None = None
         self.raised: dict[str, tuple[int, int]] = {}
         """Rule -> (limit in nano-dollars, until): exceptions that an operator ordered."""
         self.history = ScopeHistory(tenant_id, self.key) if meter.keeps_history else None
@@ -156,7 +155,13 @@ class Scope(Row):
 
     def watched_by(self, rule: str) -> bool:
         """Whether the rule of that name limits it."""
-        return any(detector.rule == rule for detector in self.meter.detectors)
+        return rule in self.meter.rules
+
+    def allowed_values(self) -> dict[str, list[str]]:
+        """Dimension -> the values that a run's attribution must have to spend here."""
+        return {name: list(values) for name, values in self.meter.match} | {
+            name: [value] for name, value in zip(self.meter.group_by, self.values, strict=True)
+        }
 
     def window(self, period: Period) -> Window:
         """The current period."""
@@ -171,17 +176,6 @@ class Scope(Row):
         """Nano-dollars spent in the current period."""
         return self.total_nanousd - self.periods[period].base_nanousd
 
-    def told_level(self, rule: str, start_ms: int) -> float:
-        """The highest level of `rule` already told for the period that began then, 0 for none."""
-        return self.told.get(rule, {}).get(start_ms, 0.0)
-
-    def tell(self, rule: str, start_ms: int, level: float) -> None:
-        """Remember that `level` has been told for that period."""
-        periods = self.told.setdefault(rule, {})
-        periods[start_ms] = level
-        while len(periods) > TOLD_PERIODS:
-            del periods[min(periods)]
-
     def enter(self, calendar: Calendar, at_ms: int) -> int | None:
         """Move on to the periods around `at_ms`. Returns the spend of the hour that closed, None if none did."""
         self.at_ms = at_ms
@@ -191,6 +185,8 @@ class Scope(Row):
             current = self.periods.get(period)
             if current is None:
                 self.periods[period] = PeriodSpend(window.start_ms, window.end_ms, self.total_nanousd, 0, 0)
+                if self.shares is not None:
+                    self.shares.begin(period)
             elif window.start_ms > current.start_ms:
                 spent = self.total_nanousd - current.base_nanousd
                 if period == "hour":
@@ -199,6 +195,8 @@ class Scope(Row):
                 self.periods[period] = PeriodSpend(
                     window.start_ms, window.end_ms, self.total_nanousd, current.start_ms, spent
                 )
+                if self.shares is not None:
+                    self.shares.begin(period)
         return closed
 
     def _close_hour(self, start_ms: int, spent_nanousd: int, now_ms: int) -> None:
@@ -208,9 +206,30 @@ class Scope(Row):
             self.history.hours.prune(now_ms)
         self.mark = NORMAL
 
-    def breach(self) -> None:
-        """The running hour was found too expensive."""
-        self.mark = max(self.mark, BREACH)
+    def breach(self, rule: str, first_ms: int, hour_ms: int) -> None:
+        """A rule found an hour too expensive; the row of such hours that it belongs to began at `first_ms`."""
+        self.episodes[rule] = first_ms, hour_ms
+        if self.window("hour").start_ms == hour_ms:
+            self.mark = max(self.mark, BREACH)
+        elif self.history is not None:
+            self.history.hours.mark(hour_ms, BREACH)
+
+    def charge_share(self, owner: str, nanousd: int) -> None:
+        """Book spend under its owner; called where several owners may share the scope."""
+        if self.owner is None:
+            self.owner = owner
+        if self.shares is None:
+            if owner == self.owner:
+                return
+            spent = {period: self.spend(period) for period in self.periods}
+            self.shares = OwnerShares(self.tenant_id, self.key, self.owner, spent)
+        self.shares.add(owner, nanousd)
+
+    def spent_by_owner(self, period: Period) -> dict[str, int]:
+        """Owner -> nano-dollars spent in the current period, the largest first."""
+        if self.shares is None:
+            return {} if self.owner is None else {self.owner: self.spend(period)}
+        return self.shares.of(period)
 
     def plan(self, hour_ms: int) -> None:
         """Somebody meant what the hour that began then has cost."""
@@ -229,15 +248,19 @@ class Scope(Row):
         hour = self.window("hour")
         return max(hour.start_ms, self.segment_ms, min(now_ms, hour.end_ms - 1))
 
-    def add_late(self, calendar: Calendar, at_ms: int, nanousd: int) -> ClosedPeriods:
+    def add_late(self, calendar: Calendar, at_ms: int, nanousd: int, owner: str) -> ClosedPeriods:
         """Book spend into the closed periods around `at_ms`, and into those running ones that still hold it."""
         nanousd = min(nanousd, MAX_NANOUSD - self.total_nanousd)
+        if self.meter.splits_owners:
+            self.charge_share(owner, nanousd)
         self.total_nanousd += nanousd
         closed: ClosedPeriods = {}
         for period, spend in self.periods.items():
             if at_ms >= spend.start_ms:
                 continue
             spend.base_nanousd += nanousd
+            if self.shares is not None:
+                self.shares.exclude(period, owner, nanousd)
             window = calendar.window(period, at_ms)
             if period == "hour" and self.history is not None:
                 spent: int | None = self.history.hours.add_late(window.start_ms, nanousd)
@@ -253,15 +276,16 @@ class Scope(Row):
     def fields(self) -> tuple[Any, ...]:
         periods = {period: spend.fields() for period, spend in self.periods.items()}
         return (
-            self.total_nanousd, self.mark, self.at_ms, periods, self.told, self.raised, self.segment_ms, self.trip,
-            self.stamp,
+            self.total_nanousd, self.mark, self.at_ms, periods, self.episodes, self.owner, self.raised, self.segment_ms,
+            self.trip,
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the scope's row holds, the trip included: what it followed from may have changed since."""
         (
-            self.total_nanousd, self.mark, self.at_ms, periods, self.told, raised, self.segment_ms, self.trip,
-            self.stamp,
+            self.total_nanousd, self.mark, self.at_ms, periods, episodes, self.owner, raised, self.segment_ms,
+            self.trip,
         ) = fields  # fmt: skip
+        self.episodes = {rule: (first_ms, last_ms) for rule, (first_ms, last_ms) in episodes.items()}
         self.raised = {rule: (limit, until_ms) for rule, (limit, until_ms) in raised.items()}
         self.periods = {period: PeriodSpend(*spend) for period, spend in periods.items()}

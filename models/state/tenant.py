@@ -3,11 +3,15 @@
 from heapq import heappop, heappush
 from typing import Any
 
-from models.commands.standing import STRENGTH, Brake, target_named
+from models.commands.held import HeldCommand
+from models.commands.standing import STRENGTH, StandingCommand, target_of
 from models.incidents.incident import Incident
+from models.state.asleep import AsleepRows
 from models.state.cohort import Cohort
-from models.state.rows import Row, read_fields, read_header, row_digest, row_key_of
-from models.state.runs import Run, RunTree, Session
+from models.state.groups import RunTree, Session
+from models.state.route import Route
+from models.state.rows import HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
+from models.state.runs import Run
 from models.state.scopes import Scope
 from models.state.totals import HourTotals
 from schemas.control import TargetType
@@ -25,9 +29,10 @@ class Tenant(Row):
     """A tenant's time is its own: it moves with the tenant's messages, so that partitioning changes nothing."""
 
     __slots__ = (
-        "braked", "brakes", "clock_ms", "cohorts", "commands", "incidents", "kill_times_ms", "overflow", "raised",
-        "routes", "runs", "scopes", "sessions", "stale_events", "stale_nanousd", "tenant_id", "timers", "totals",
-        "trees", "unit_incidents", "unpriced",
+        "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "held", "held_due_ms", "incidents",
+        "kill_times_ms", "live_runs", "overflow", "raised", "routes", "runs", "scopes", "sessions", "sleep_due_ms",
+        "stale_events", "stale_nanousd", "stops", "tenant_id", "timers", "totals", "trees", "unit_incidents",
+        "unpriced",
     )  # fmt: skip
     kind = "tenant"
 
@@ -37,22 +42,35 @@ class Tenant(Row):
         self.clock_ms = 0
         """The latest append time among its messages."""
         self.runs: dict[str, Run | bytes] = {}
-        """Restored runs stay bytes until they are touched."""
+        """Runs that are awake. Restored ones stay bytes until they are touched."""
+        self.live_runs = 0
+        """How many of them have not ended."""
         self.sessions: dict[str, Session] = {}
         self.trees: dict[str, RunTree] = {}
+        self.asleep = AsleepRows()
+        """Runs, sessions and run trees that have been silent for long."""
+        self.sleep_due_ms = 0
+        """When the oldest of them may be forgotten, 0 while nothing waits for that."""
         self.scopes: dict[tuple[str, ...], Scope] = {}
         self.totals: dict[tuple[str, int], HourTotals] = {}
         self.cohorts: dict[str, Cohort] = {}
         self.incidents: dict[str, Incident] = {}
+        """Open ones, and those that are over but could be found again."""
         self.unit_incidents: dict[str, set[str]] = {}
-        """Run, session or tree id -> ids of its open incidents."""
-        self.brakes: dict[tuple[TargetType, str], Brake] = {}
-        self.braked: set[str] = set()
-        """Ids that some brake is about: a call whose ids are not among them is free, at the price of a look."""
-        self.commands: dict[str, Brake] = {}
-        """Id of a brake's last command -> the brake."""
+        """Unit, as `type/id` -> ids of its incidents."""
+        self.commands: dict[tuple[TargetType, str], StandingCommand] = {}
+        self.commanded: set[str] = set()
+        """Ids that some command is about: a call whose ids are not among them is free, at the price of a look."""
+        self.command_ids: dict[str, StandingCommand] = {}
+        """Id of a target's last command -> that command."""
+        self.held: dict[tuple[TargetType, str], HeldCommand] = {}
+        """Commands that the blast-radius limit holds back."""
+        self.held_due_ms = 0
+        """When the limit may allow the next of them, 0 while there is none."""
         self.kill_times_ms: list[int] = []
         """Of the last minute, for the blast-radius limit."""
+        self.stops: dict[str, list[int]] = {}
+        """Rule and workflow -> when its last runs were stopped, the newest three."""
         self.unpriced: dict[str, list[int]] = {}
         """Model -> [start of the day, calls, tokens] without a price."""
         self.stale_events = 0
@@ -63,13 +81,13 @@ class Tenant(Row):
         self.overflow: Run | None = None
         """Stands for all runs beyond the limit of live runs."""
         self.timers: list[Timer] = []
-        self.routes: dict[Any, Any] = {}
+        self.routes: dict[Any, Route] = {}
 
     def raise_limit(self, exception: LimitException, now_ms: int) -> None:
         """Remember an exception until its end, in place of an earlier one about the same."""
         about = (exception.rule, exception.scope)
-        standing = [one for one in self.raised if one[:2] != about and now_ms < one[3]]
-        self.raised = [*standing[-MOST_RAISED:], (*about, exception.limit_nanousd, exception.until_ms)]
+        valid = [one for one in self.raised if one[:2] != about and now_ms < one[3]]
+        self.raised = [*valid[-MOST_RAISED:], (*about, exception.limit_nanousd, exception.until_ms)]
 
     def raised_for(self, scope: Scope) -> dict[str, tuple[int, int]]:
         """Rule -> (limit in nano-dollars, until) for a scope that has just come into being."""
@@ -94,7 +112,7 @@ class Tenant(Row):
         return None
 
     def run(self, run_id: str) -> Run | None:
-        """A live run, decoded if this is its first touch since a restore."""
+        """A run that is awake, decoded if this is its first touch since a restore."""
         run = self.runs.get(run_id)
         if isinstance(run, bytes):
             key = row_key_of("run", self.tenant_id, run_id)
@@ -103,34 +121,51 @@ class Tenant(Row):
             run.row_hash = digest
         return run
 
-    def brakes_of(self, run: Run) -> list[Brake]:
-        """Every brake that concerns a run: its own, its session's, its tree's."""
-        found = [self.brakes.get(("run", run.unit_id)), self.brakes.get(("run_tree", run.root_run_id))]
-        if run.session_id is not None:
-            found.append(self.brakes.get(("session", run.session_id)))
-        return [brake for brake in found if brake is not None]
+    def live(self) -> list[Run]:
+        """The live runs, by id."""
+        live_ids = [
+            run_id
+            for run_id, run in self.runs.items()
+            if (run[HEADER.size - 1] == LIVE if isinstance(run, bytes) else run.state == "live")
+        ]
+        return [run for run_id in sorted(live_ids) if (run := self.run(run_id)) is not None]
 
-    def command_on(self, run_id: str | None, unit_id: str | None, now_ms: int) -> Action | None:
+    def group(self, target_type: TargetType, group_id: str | None) -> Session | RunTree | None:
+        """A session or run tree that is awake."""
+        if group_id is None:
+            return None
+        return self.sessions.get(group_id) if target_type == "session" else self.trees.get(group_id)
+
+    def commands_on(self, run: Run) -> list[StandingCommand]:
+        """Every target's last command that concerns a run: its own, its session's, its tree's."""
+        found = [self.commands.get(("run", run.unit_id)), self.commands.get(("run_tree", run.root_run_id))]
+        if run.session_id is not None:
+            found.append(self.commands.get(("session", run.session_id)))
+        return [command for command in found if command is not None]
+
+    def action_on(self, run_id: str | None, unit_id: str | None, now_ms: int) -> Action | None:
         """The strongest command that stands on a run or, as `unit_id` names it, on a session or run tree."""
         run = None if run_id is None else self.run(run_id)
-        brakes = [] if run is None else self.brakes_of(run)
-        if unit_id is not None and (brake := self.brakes.get(target_named(unit_id))) is not None:
-            brakes.append(brake)
-        standing = [brake.action for brake in brakes if brake.stands(now_ms)]
-        return max(standing, key=STRENGTH.__getitem__, default=None)
+        found = [] if run is None else self.commands_on(run)
+        if unit_id is not None and (command := self.commands.get(target_of(unit_id))) is not None:
+            found.append(command)
+        actions = [command.action for command in found if command.stands(now_ms)]
+        return max(actions, key=STRENGTH.__getitem__, default=None)
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id,)
 
     def fields(self) -> tuple[Any, ...]:
         return (
-            self.clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, self.raised,
+            self.clock_ms, self.kill_times_ms, self.stops, self.unpriced, self.stale_events, self.stale_nanousd,
+            self.raised, self.held_due_ms, self.sleep_due_ms,
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
-        """Take over what the tenant's row holds. Its clock may be behind: live runs carry a later one."""
+        """Take over what the tenant's row holds. Its clock may be behind: runs carry a later one."""
         (
-            clock_ms, self.kill_times_ms, self.unpriced, self.stale_events, self.stale_nanousd, raised,
+            clock_ms, self.kill_times_ms, self.stops, self.unpriced, self.stale_events, self.stale_nanousd, raised,
+            self.held_due_ms, self.sleep_due_ms,
         ) = fields  # fmt: skip
         self.raised = [(rule, scope, limit, until_ms) for rule, scope, limit, until_ms in raised]
         self.clock_ms = max(self.clock_ms, clock_ms)

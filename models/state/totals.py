@@ -4,7 +4,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-from models.state.rows import Row
+from models.state.rows import PLAIN, Row
 from schemas.rollup import Rollup
 
 FLUSH_MS = 10_000
@@ -68,8 +68,8 @@ class HourTotals(Row):
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.workflow, str(self.start_ms))
 
-    def header(self) -> tuple[int, int]:
-        return self.due_ms, 0
+    def header(self) -> tuple[int, int, int]:
+        return self.due_ms, 0, PLAIN
 
     def fields(self) -> tuple[Any, ...]:
         return (self.end_ms, self.flush_ms, *self._counters())

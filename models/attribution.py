@@ -1,0 +1,110 @@
+"""Whose spend it is: from a message's attribution to the scopes, the cohort and the rules that follow from it."""
+
+from models.rules.policy import matches
+from models.state.cohort import Cohort
+from models.state.partition import PartitionState
+from models.state.route import Route
+from models.state.runs import NO_ATTRIBUTION, Attributes, RouteKey, Run
+from models.state.scopes import Meter, Scope
+from models.state.tenant import Tenant
+from schemas.usage import ATTRIBUTION, UNATTRIBUTED, LlmCall, UsageMessage
+
+OVERFLOW = "overflow"
+"""The scope value that stands for all values beyond a tenant's limit of scopes."""
+MAX_ROUTES = 50_000
+
+
+class Router:
+    """The routes of a partition's messages, remembered within bounds."""
+
+    def __init__(self, state: PartitionState) -> None:
+        self._state = state
+
+    def key_of(self, message: UsageMessage) -> RouteKey:
+        """A message's own attribution. Written out, because it runs at every message."""
+        tags = tuple(sorted(message.tags.items())) if message.tags else None
+        model = provider = route = None
+        if self._state.policy.by_call and isinstance(message, LlmCall):
+            model, provider, route = message.model, message.provider, message.route
+        return (
+            message.workflow, message.owner, message.project, message.environment, message.agent, message.user,
+            message.feature, message.tier, message.task_category, message.feature_flag, message.prompt_version,
+            tags, model, provider, route,
+        )  # fmt: skip
+
+    def route(self, tenant: Tenant, attributes: Attributes, key: RouteKey) -> Route:
+        """The route of a message. `key` is its own attribution, which goes before its run's `attributes`."""
+        full_key = (attributes, key)
+        route = tenant.routes.get(full_key)
+        if route is None:
+            if len(tenant.routes) >= MAX_ROUTES:
+                tenant.routes.clear()
+            route = tenant.routes[full_key] = self._shared(tenant, attributes, key)
+        return route
+
+    def route_of(self, tenant: Tenant, run: Run) -> Route:
+        """The route of a run's latest model call. It is not made the run's own here: that sets trips as well."""
+        return self.route(tenant, run.attributes, run.route_key) if run.route is None else run.route
+
+    def policy_changed(self, tenant: Tenant) -> None:
+        """Forget what followed from the old policy."""
+        tenant.routes.clear()
+
+    def _shared(self, tenant: Tenant, attributes: Attributes, key: RouteKey) -> Route:
+        """One route for all attributions that no rule tells apart: a user's or a feature's name, most of the time."""
+        dimensions = dimensions_of(tenant.tenant_id, attributes, key)
+        told_apart = tuple([dimensions.get(name) for name in self._state.policy.route_dimensions])
+        route = tenant.routes.get(told_apart)
+        if route is None:
+            route = tenant.routes[told_apart] = self._new(tenant, dimensions)
+        return route
+
+    def _new(self, tenant: Tenant, dimensions: dict[str, str]) -> Route:
+        policy = self._state.policy
+        scopes = tuple(
+            self._scope(tenant, meter, dimensions)
+            for meter in policy.meters.values()
+            if matches(meter.match, dimensions)
+        )
+        unit_rules = [rule for rule, match in policy.unit_rules if matches(match, dimensions)]
+        sequence_rules = [rule for rule, match in policy.sequence_rules if matches(match, dimensions)]
+        cohort = self._cohort(tenant, dimensions["workflow"])
+        return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules)
+
+    def _cohort(self, tenant: Tenant, workflow: str) -> Cohort:
+        """The cohort of a workflow; all workflows beyond the tenant's limit share one, and their totals with it."""
+        if workflow not in tenant.cohorts and len(tenant.cohorts) >= self._state.policy.header.max_workflows_per_tenant:
+            workflow = OVERFLOW
+        cohort = tenant.cohorts.get(workflow)
+        if cohort is None:
+            cohort = tenant.cohorts[workflow] = Cohort(tenant.tenant_id, workflow)
+            self._state.touch(cohort)
+        return cohort
+
+    def _scope(self, tenant: Tenant, meter: Meter, dimensions: dict[str, str]) -> Scope:
+        values = tuple(dimensions.get(name, UNATTRIBUTED) for name in meter.group_by)
+        scope = tenant.scopes.get((meter.meter_id, *values))
+        if scope is None:
+            if len(tenant.scopes) >= self._state.policy.header.max_scopes_per_tenant:
+                values = tuple(
+                    value if name == "tenant_id" else OVERFLOW
+                    for name, value in zip(meter.group_by, values, strict=True)
+                )
+            scope = tenant.scopes.get((meter.meter_id, *values)) or Scope(tenant.tenant_id, meter, values)
+            if tenant.scopes.setdefault(scope.key, scope) is scope:
+                scope.raised |= tenant.raised_for(scope)
+        if meter.parent is not None and scope.parent is None:
+            scope.parent = self._scope(tenant, meter.parent, dimensions)
+        return scope
+
+
+def dimensions_of(tenant_id: str, attributes: Attributes, key: RouteKey) -> dict[str, str]:
+    """Every dimension of a message: its own attribution, else its run's, else `unattributed`."""
+    *own, tags, model, provider, route = key
+    *inherited, inherited_tags = attributes or (*NO_ATTRIBUTION, None)
+    dimensions = {"tenant_id": tenant_id, "model": model, "provider": provider, "route": route}
+    for name, mine, theirs in zip(ATTRIBUTION, own, inherited, strict=True):
+        dimensions[name] = mine or theirs
+    for pairs in (inherited_tags, tags):
+        dimensions |= {f"tags.{name}": value for name, value in pairs or ()}
+    return {name: value or UNATTRIBUTED for name, value in dimensions.items()}

@@ -1,0 +1,110 @@
+"""Are commands obeyed? Answers, answers that do not come, and calls of what should have been stopped."""
+
+from typing import Any
+
+from models.commands.commands import Commands, overshoot, stop_evidence
+from models.commands.standing import StandingCommand
+from models.detectors.base import Detector
+from models.incidents.incident import Subject
+from models.incidents.incidents import Incidents
+from models.rules.finding import Finding
+from models.state.partition import PartitionState
+from models.state.runs import Run
+from models.state.tenant import Tenant
+from schemas.control import TargetType
+from schemas.usage import CommandAck, LlmCall, ToolCall
+
+STOPPED = ("stopped", "already_finished")
+
+
+class Obedience:
+    """Watches the commands that were given."""
+
+    def __init__(self, state: PartitionState, incidents: Incidents, commands: Commands) -> None:
+        self._state = state
+        self._incidents = incidents
+        self._commands = commands
+
+    def acknowledge(self, tenant: Tenant, ack: CommandAck, at_ms: int) -> None:
+        """A guard has answered. A kill that was obeyed is confirmed at once: what it was given for is over."""
+        command = tenant.command_ids.get(ack.command_id)
+        if command is None or ack.acted == "ignored" or not command.move("ack"):
+            return
+        command.acked_ms = at_ms
+        self._state.touch(command)
+        evidence = stop_evidence(tenant, command)
+        self._incidents.resolve_unit(tenant, command.disobeyed, at_ms, evidence)
+        if command.action == "kill" and ack.acted in STOPPED:
+            unit_id = f"{command.target_type}/{command.target_id}"
+            ordered = tenant.incidents.get(command.origin.incident_id)
+            if ordered is not None and ordered.unit_id == unit_id:
+                self._incidents.resolve(tenant, ordered, at_ms, evidence)
+            others = {"stopped_by": command.origin.rule, "command_id": command.command_id}
+            self._incidents.resolve_unit(tenant, unit_id, at_ms, others)
+
+    def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, at_ms: int) -> None:
+        """A run has made a call while commands stand: was it one that should have been dead?"""
+        commanded = tenant.commanded
+        if run.unit_id not in commanded and run.root_run_id not in commanded and run.session_id not in commanded:
+            return
+        for command in tenant.commands_on(run):
+            if command.action == "kill" and command.stands(self._state.now_ms):
+                for rule in self._state.policy.command_rules:
+                    finding = rule.call_after(command, call, overshoot(tenant, command), self._state.now_ms)
+                    self._note(tenant, rule, finding, command, run, at_ms)
+
+    def due(self, tenant: Tenant, target_type: TargetType, target_id: str, now_ms: int) -> None:
+        """A command's time has come: its answer is late, or it has run out."""
+        command = tenant.commands.get((target_type, target_id))
+        if command is None or command.due_ms != now_ms:
+            return
+        if now_ms >= command.expires_ms:
+            self._commands.expire(tenant, command, now_ms)
+            return
+        if command.state == "given" and command.deadline_ms and now_ms >= command.deadline_ms:
+            command.move("deadline")
+            self._unanswered(tenant, command, now_ms)
+        self._commands.wait(tenant, command)
+
+    def _unanswered(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> None:
+        run = _still_running(tenant, command) if command.action == "kill" else None
+        if run is None:
+            return  # over before anybody could answer
+        for rule in self._state.policy.command_rules:
+            finding = rule.unanswered(command, overshoot(tenant, command))
+            self._note(tenant, rule, finding, command, run, now_ms)
+
+    def _note(
+        self,
+        tenant: Tenant,
+        rule: Detector[Any],
+        finding: Finding | None,
+        command: StandingCommand,
+        run: Run,
+        at_ms: int,
+    ) -> None:
+        if finding is None:
+            return
+        subject = Subject(
+            key=(command.target_type, command.target_id, command.seq),
+            scope={"tenant_id": tenant.tenant_id, command.target_type: command.target_id},
+            owner=command.origin.owner,
+            run_id=run.unit_id,
+            run=run,
+            unit_id=command.disobeyed,
+        )
+        noted = self._incidents.note(tenant, rule, finding, subject, at_ms)
+        if noted is not None and noted[1]:
+            self._incidents.publish(tenant, noted[0], late=False)
+
+
+def _still_running(tenant: Tenant, command: StandingCommand) -> Run | None:
+    """One of the runs that owe an answer, None if all have ended by themselves."""
+    match command.target_type:
+        case "run":
+            run = tenant.run(command.target_id)
+            return run if run is not None and run.state == "live" else None
+        case "session":
+            return next((run for run in tenant.live() if run.session_id == command.target_id), None)
+        case _:
+            return next((run for run in tenant.live() if run.root_run_id == command.target_id), None)

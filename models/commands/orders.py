@@ -1,0 +1,126 @@
+"""What operators order about runs: kill, and resume with its terms."""
+
+from models.attribution import Router
+from models.commands.commands import CLOCKS_DIFFER_MS, Commands
+from models.commands.standing import Origin
+from models.incidents.incidents import Incidents
+from models.runs.counters import UnitCounters
+from models.runs.registry import RunRegistry
+from models.spend.ledger import SpendLedger
+from models.state.groups import Group
+from models.state.partition import PartitionState
+from models.state.runs import Run
+from models.state.tenant import Tenant
+from models.state.units import NO_TRIP, Counter, Grant, Unit, grant_key
+from schemas.control import Target
+from schemas.operator import Kill, Resume
+
+OPERATOR = "operator"
+"""The rule that a command names which a person has ordered."""
+COUNTERS: tuple[Counter, ...] = ("cost_nanousd", "calls", "tool_calls", "retries", "premium_calls", "duration_ms")
+WIDE = ("workflow", "tenant")
+
+
+class Orders:
+    """Operators' orders to runs, sessions, run trees, workflows and tenants."""
+
+    def __init__(
+        self,
+        state: PartitionState,
+        router: Router,
+        incidents: Incidents,
+        commands: Commands,
+        ledger: SpendLedger,
+        counters: UnitCounters,
+        runs: RunRegistry,
+    ) -> None:
+        self._state = state
+        self._router = router
+        self._incidents = incidents
+        self._commands = commands
+        self._ledger = ledger
+        self._counters = counters
+        self._runs = runs
+
+    def kill(self, tenant: Tenant, order: Kill, at_ms: int) -> None:
+        """Kill a target, and where it is a workflow or a tenant every run of it that lives; no limit holds that back.
+
+        An old order, read again after somebody has lifted the kill, does nothing.
+        """
+        command = tenant.commands.get((order.target.type, order.target.id))
+        if command is not None and command.state == "lifted" and order.ts_ms + CLOCKS_DIFFER_MS < command.issued_ms:
+            return
+        origin = Origin(order.message_id, OPERATOR, f"{order.who}: {order.why}", None, "operator")
+        until_ms = order.until_ms or 0
+        wide = order.target.type in WIDE
+        targets = [order.target]
+        if wide:
+            targets += [Target("run", run.unit_id) for run in self._runs.runs_of(tenant, order.target)]
+        for target in targets:
+            unit = self._unit(tenant, target)
+            spent_nanousd = 0 if unit is None else unit.cost_nanousd
+            self._commands.want(tenant, target, "kill", origin, at_ms, spent_nanousd=spent_nanousd, expires_ms=until_ms)
+
+    def resume(self, tenant: Tenant, order: Resume, at_ms: int) -> None:
+        """Let a target go on, on terms. Without a standing command there is nothing to lift.
+
+        Nor does an old order, read again, lift a command that was given after it. Without terms one more allowance of
+        the limit that stopped it is granted; loop counts start anew in any case.
+        """
+        target = order.target
+        command = tenant.commands.get((target.type, target.id))
+        if command is None or order.ts_ms + CLOCKS_DIFFER_MS < command.issued_ms:
+            return
+        origin, why = command.origin, f"{order.who}: {order.why}"
+        if not self._commands.lift(tenant, command, why, at_ms, by_operator=True):
+            return
+        self._incidents.resolve_unit(tenant, command.disobeyed, at_ms, {"released": why})
+        if target.type in WIDE:
+            self._resume_members(tenant, origin, why, at_ms)
+            return
+        unit = self._unit(tenant, target)
+        if unit is None:
+            return
+        self._grant(tenant, unit, origin, order)
+        unit_id = f"{unit.unit_kind}/{unit.unit_id}"
+        evidence = {"released": why, "resumed_by": order.who}
+        self._incidents.release_unit(tenant, unit_id, at_ms, evidence)
+        for run in self._runs.runs_of(tenant, target):
+            run.trail.restart()
+            self._state.touch(run)
+            route = self._router.route_of(tenant, run)
+            self._counters.assume(tenant, unit, run, route, max(at_ms, unit.last_ms))
+            self._ledger.exhausted_by(tenant, run, at_ms)
+
+    def _resume_members(self, tenant: Tenant, origin: Origin, why: str, at_ms: int) -> None:
+        """Let the runs go on that were killed with their workflow or tenant."""
+        for key in sorted(tenant.commands):
+            command = tenant.commands[key]
+            if command.origin.incident_id == origin.incident_id and command.action == "kill":
+                self._commands.lift(tenant, command, why, at_ms, by_operator=True)
+
+    def _grant(self, tenant: Tenant, unit: Unit, origin: Origin, order: Resume) -> None:
+        """Allow the unit more than what stopped it, rule by rule that is exceeded."""
+        unit_id = f"{unit.unit_kind}/{unit.unit_id}"
+        ids = set(tenant.unit_incidents.get(unit_id, ())) | {origin.incident_id}
+        for incident_id in sorted(ids):
+            incident = tenant.incidents.get(incident_id)
+            if incident is None or incident.level < 1:
+                continue
+            counter: Counter = incident.aspect if incident.aspect in COUNTERS else "cost_nanousd"
+            up_to = NO_TRIP
+            if order.limit_nanousd is not None:
+                counter, up_to = "cost_nanousd", order.limit_nanousd
+            elif order.until_ms is None:
+                up_to = unit.total(counter, self._state.now_ms) + int(incident.limit or 0)
+            aspect = incident.aspect if incident.unit_id == unit_id else ""
+            grant = Grant(counter, up_to, order.until_ms or 0, order.who)
+            unit.allow(grant_key(incident.rule, aspect), grant)
+        self._state.touch(unit)
+
+    def _unit(self, tenant: Tenant, target: Target) -> Run | Group | None:
+        """The unit of a target, woken if it sleeps."""
+        if target.type == "run":
+            runs = self._runs.runs_of(tenant, target)
+            return runs[0] if runs else None
+        return self._runs.group(tenant, target)

@@ -1,0 +1,194 @@
+"""What runs, sessions and run trees use up: counted at every call, and judged by the rules that a count wakes."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from models.commands.commands import spent_by
+from models.commands.enforcement import Enforcement, Stop
+from models.detectors.base import Detector, UnitDetector
+from models.incidents.incident import Subject
+from models.incidents.incidents import Incidents
+from models.rules.finding import Finding
+from models.runs.groups import Groups
+from models.state.groups import Group
+from models.state.partition import PartitionState
+from models.state.route import Route
+from models.state.runs import Run
+from models.state.tenant import Tenant
+from models.state.units import MAX_NANOUSD, Unit, grant_key
+from schemas.control import Target
+from schemas.policy import Action
+from schemas.usage import UNATTRIBUTED, LlmCall, ToolCall
+
+RUNS_ONLY = frozenset({"run"})
+MOST_MODELS = 10_000
+
+
+class UnitCounters:
+    """The counters of a partition's units."""
+
+    def __init__(self, state: PartitionState, groups: Groups, incidents: Incidents, enforcement: Enforcement) -> None:
+        self._state = state
+        self._groups = groups
+        self._incidents = incidents
+        self._enforcement = enforcement
+        self._premium: dict[str, bool] = {}
+
+    def policy_changed(self) -> None:
+        """Forget what followed from the old policy."""
+        self._premium.clear()
+
+    def model_call(self, tenant: Tenant, run: Run, route: Route, call: LlmCall, cost_nanousd: int, at_ms: int) -> None:
+        """Count a model call in its run, session and tree, and ask whoever is concerned."""
+        premium = self._is_premium(call.model)
+        retry = call.attempt > 1
+        for unit in self._units(tenant, run):
+            unit.cost_nanousd += cost_nanousd
+            unit.calls += 1
+            unit.retries += retry
+            unit.premium_calls += premium
+            if (
+                unit.cost_nanousd >= unit.cost_trip
+                or unit.calls >= unit.calls_trip
+                or unit.retries >= unit.retries_trip
+                or unit.premium_calls >= unit.premium_calls_trip
+                or at_ms >= unit.deadline_ms
+            ):
+                self.judge(tenant, unit, run, route, at_ms)
+            if at_ms > unit.last_ms:
+                unit.last_ms = at_ms
+        if route.model_rules and run.unit_id and run.state == "live":
+            run.trail.model(call)
+            for rule in route.model_rules:
+                if (finding := rule.step(run.trail, call)) is not None:
+                    self._apply(tenant, run, run, route, rule, finding, at_ms)
+
+    def tool_call(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, cost_nanousd: int, at_ms: int) -> None:
+        """Count a tool call in its run, session and tree, and ask whoever is concerned."""
+        for unit in self._units(tenant, run):
+            unit.tool_calls += 1
+            unit.cost_nanousd += cost_nanousd
+            if (
+                unit.tool_calls >= unit.tool_calls_trip
+                or unit.cost_nanousd >= unit.cost_trip
+                or at_ms >= unit.deadline_ms
+            ):
+                self.judge(tenant, unit, run, route, at_ms)
+            if at_ms > unit.last_ms:
+                unit.last_ms = at_ms
+        if route.tool_rules and run.unit_id and run.state == "live":
+            run.trail.tool(call)
+            for rule in route.tool_rules:
+                if (finding := rule.step(run.trail, call)) is not None:
+                    self._apply(tenant, run, run, route, rule, finding, at_ms)
+
+    def judge(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
+        """Ask a unit's rules what is true of it, and set its next trips."""
+        if not unit.unit_id:
+            return
+        unit.now_ms = max(unit.last_ms, at_ms)
+        unit.cost_nanousd = min(unit.cost_nanousd, MAX_NANOUSD)
+        for rule in route.unit_rules[unit.unit_kind]:
+            for finding in rule.judge(unit, route.cohort):
+                self._apply(tenant, unit, run, route, rule, finding, at_ms)
+        self.set_trips(tenant, unit, route)
+
+    def assume(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
+        """After a resume: what is reached below the new allowance counts as published."""
+        unit.now_ms = max(unit.last_ms, at_ms)
+        for rule in route.unit_rules[unit.unit_kind]:
+            if rule.follows_limits:
+                for finding in rule.judge(unit, route.cohort):
+                    self._incidents.assume(tenant, rule, finding, self._subject(tenant, unit, run, route))
+        self.set_trips(tenant, unit, route)
+
+    def set_trips(self, tenant: Tenant, unit: Unit, route: Route) -> None:
+        """Work out at which values the unit's rules want to be woken."""
+        unit.clear_trips()
+        if not unit.unit_id:
+            return
+        unit.stamp = self._state.policy.stamp
+        for rule in self._trip_rules(unit, route):
+            for counter, used in rule.trips(unit, route.cohort).items():
+                unit.lower_trip(counter, used)
+        if unit.deadline_ms < unit.due_ms:
+            unit.due_ms = unit.deadline_ms
+            tenant.wake_at(unit.due_ms, unit.kind, (unit.unit_id,))
+        self._state.touch(unit)
+
+    def _trip_rules(self, unit: Unit, route: Route) -> Iterable[UnitDetector[Any]]:
+        """A session's or tree's runs may be under different rules, and none may undo the trips of another's."""
+        if isinstance(unit, Run):
+            return route.unit_rules["run"]
+        return [rule for rule, _ in self._state.policy.unit_rules if rule.per == unit.unit_kind]
+
+    def _units(self, tenant: Tenant, run: Run) -> list[Unit]:
+        """All that a call counts in. A run is written with its message in any case; its session and tree are marked."""
+        units: list[Unit] = [run]
+        if self._state.policy.tracks != RUNS_ONLY and run.unit_id:
+            for group in self._groups.of(tenant, run):
+                self._state.touch(group)
+                units.append(group)
+        return units
+
+    def _is_premium(self, model: str) -> bool:
+        premium = self._premium.get(model)
+        if premium is None:  # a pattern is matched once per model
+            if len(self._premium) > MOST_MODELS:
+                self._premium.clear()
+            premium = self._premium[model] = self._state.policy.is_premium(model)
+        return premium
+
+    def _apply(
+        self, tenant: Tenant, unit: Unit, run: Run, route: Route, rule: Detector[Any], finding: Finding, at_ms: int
+    ) -> None:
+        if finding.level > 0 and finding.unit == "ms" and self._is_stopped(tenant, unit):
+            return  # time goes on for what is stopped as well; that is no news
+        if finding.level > 0:
+            finding = replace(finding, evidence={"cost_nanousd": unit.cost_nanousd, **finding.evidence})
+        subject = self._subject(tenant, unit, run, route)
+        self._enforcement.apply(
+            tenant, rule, finding, subject, at_ms, self._targets(tenant, unit, run, rule, finding.aspect)
+        )
+
+    def _is_stopped(self, tenant: Tenant, unit: Unit) -> bool:
+        """Whether a kill or a pause stands on the unit."""
+        run_id = unit.unit_id if isinstance(unit, Run) else None
+        action = tenant.action_on(run_id, f"{unit.unit_kind}/{unit.unit_id}", self._state.now_ms)
+        return action in ("kill", "pause")
+
+    def _subject(self, tenant: Tenant, unit: Unit, run: Run, route: Route) -> Subject:
+        scope = {"tenant_id": tenant.tenant_id}
+        if isinstance(unit, Run):
+            scope["workflow"] = route.workflow
+        else:
+            scope[unit.unit_kind] = unit.unit_id
+        return Subject(
+            key=(unit.unit_kind, unit.unit_id),
+            scope=scope,
+            owner=None if route.owner == UNATTRIBUTED else route.owner,
+            run_id=unit.unit_id if isinstance(unit, Run) else None,
+            run=run,
+            unit_id=f"{unit.unit_kind}/{unit.unit_id}",
+        )
+
+    def _targets(
+        self, tenant: Tenant, unit: Unit, run: Run, rule: Detector[Any], aspect: str
+    ) -> Callable[[bool, Action], Iterable[Stop]]:
+        """Whom to command. A tree is one target; members that never named their root are commanded one by one."""
+
+        def targets(is_news: bool, action: Action) -> Iterable[Stop]:
+            del action
+            grant = unit.grant(grant_key(rule.rule, aspect))
+            ended = isinstance(unit, Run) and unit.state != "live"
+            if ended or (grant is not None and not rule.follows_limits and grant.holds(unit, self._state.now_ms)):
+                return
+            yield Stop(Target(unit.unit_kind, unit.unit_id), unit.cost_nanousd)
+            if isinstance(unit, Group) and unit.unit_kind == "run_tree":
+                for member in tenant.live() if is_news else [run]:
+                    if member.root_run_id == unit.unit_id != member.unit_id and not member.declared_root:
+                        target = Target("run", member.unit_id)
+                        yield Stop(target, spent_by(tenant, target))
+
+        return targets

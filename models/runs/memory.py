@@ -1,0 +1,125 @@
+"""Sleeping runs, sessions and run trees: a week of silence lifts no limit."""
+
+from models.incidents.incident import Subject
+from models.incidents.incidents import Incidents
+from models.rules.finding import Finding
+from models.rules.service_rules import FORGOTTEN_RUNS, ServiceRule
+from models.runs.groups import Groups
+from models.state.groups import Group, RunTree, Session
+from models.state.partition import PartitionState
+from models.state.rows import read_fields, read_header, row_digest, row_key_of, row_value
+from models.state.runs import Run
+from models.state.tenant import Tenant
+from schemas.duration import DAY_MS, HOUR_MS
+
+MOST_AT_ONCE = 1_000
+"""So many are forgotten at a time; the rest a second later, so that a batch stays small."""
+GROUPS: dict[str, type[Group]] = {"session": Session, "tree": RunTree}
+
+
+class Memory:
+    """Puts the units of a partition to sleep, wakes them, and forgets them when their days are over."""
+
+    def __init__(self, state: PartitionState, incidents: Incidents, groups: Groups) -> None:
+        self._state = state
+        self._incidents = incidents
+        self._groups = groups
+
+    def sleep(self, tenant: Tenant, run: Run, now_ms: int) -> None:
+        """A run has been silent for long: remember it small."""
+        run.asleep = True
+        tenant.asleep.put("run", run.unit_id, run.last_ms, row_value(run))
+        del tenant.runs[run.unit_id]
+        self._state.touch(run)
+        self._state.touch(tenant)  # the clock stood in the run's row
+        self._keep_within_bounds(tenant, now_ms)
+
+    def sleep_group(self, tenant: Tenant, group: Group, now_ms: int) -> None:
+        """A session or tree has been silent for long: remember it small."""
+        self._groups.sleep(tenant, group, now_ms)
+        self._keep_within_bounds(tenant, now_ms)
+
+    def wake(self, tenant: Tenant, run_id: str) -> Run | None:
+        """A sleeping run of that id, awake and among the tenant's runs from here on."""
+        row = tenant.asleep.pop("run", run_id)
+        if row is None:
+            return None
+        run = tenant.runs[run_id] = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
+        run.row_hash = row_digest(row_key_of("run", tenant.tenant_id, run_id), row)
+        run.clock_ms = tenant.clock_ms
+        tenant.live_runs += run.state == "live"
+        return run
+
+    def all_runs(self, tenant: Tenant) -> list[Run]:
+        """Every run that is known, awake or asleep, by id. Sleeping ones are read and sleep on."""
+        runs = {run_id: run for run_id in list(tenant.runs) if (run := tenant.run(run_id)) is not None}
+        for run_id, row in tenant.asleep.rows("run"):
+            runs[run_id] = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
+        return [runs[run_id] for run_id in sorted(runs)]
+
+    def due(self, tenant: Tenant, now_ms: int) -> None:
+        """Forget what has slept for as long as the policy remembers."""
+        if tenant.sleep_due_ms != now_ms:
+            return
+        expired = tenant.asleep.expired(now_ms - self._remember_ms(), MOST_AT_ONCE)
+        self._forget(tenant, expired)
+        tenant.sleep_due_ms = 0
+        if len(tenant.asleep):
+            self._look_again(tenant, now_ms + 1000 if len(expired) == MOST_AT_ONCE else _next_hour(now_ms))
+        self._state.touch(tenant)
+
+    def say_full(
+        self, tenant: Tenant, rule: ServiceRule, value: int, limit: int, at_ms: int, summary: str, next_action: str
+    ) -> None:
+        """Tell, once an hour, that a bound on a tenant's runs is reached."""
+        hour_ms = at_ms - at_ms % HOUR_MS
+        finding = Finding(
+            level=1.0, severity=rule.settings.severity, value=value, limit=limit, unit="runs", summary=summary,
+            next_action=next_action,
+        )  # fmt: skip
+        subject = Subject(
+            key=(hour_ms,),
+            scope={"tenant_id": tenant.tenant_id},
+            owner=None,
+            window_start_ms=hour_ms,
+            window_end_ms=hour_ms + HOUR_MS,
+        )
+        noted = self._incidents.note(tenant, rule, finding, subject, at_ms)
+        if noted is not None and noted[1]:
+            self._incidents.publish(tenant, noted[0], late=False)
+
+    def _keep_within_bounds(self, tenant: Tenant, now_ms: int) -> None:
+        limit = self._state.policy.header.max_remembered_runs_per_tenant
+        if not tenant.sleep_due_ms:
+            self._look_again(tenant, _next_hour(now_ms))
+        if len(tenant.asleep) <= limit:
+            return
+        self._forget(tenant, tenant.asleep.oldest(max(1, len(tenant.asleep) - limit)))
+        self.say_full(
+            tenant, FORGOTTEN_RUNS, len(tenant.asleep), limit, now_ms,
+            f"{tenant.tenant_id} has more than {limit:,} sleeping runs and sessions: the oldest are forgotten, and "
+            "their limits with them",
+            "Raise max_remembered_runs_per_tenant if the runs are real; look for made-up run ids.",
+        )  # fmt: skip
+
+    def _forget(self, tenant: Tenant, rows: list[tuple[str, str, bytes]]) -> None:
+        for kind, unit_id, row in rows:
+            if kind != "run":
+                self._groups.forget(tenant, GROUPS[kind], unit_id, row)
+                continue
+            run = Run(tenant.tenant_id, unit_id, 0)
+            run.row_hash = row_digest(row_key_of("run", tenant.tenant_id, unit_id), row)
+            self._incidents.forget_unit(tenant, f"run/{unit_id}")
+            self._state.forget(run)
+
+    def _look_again(self, tenant: Tenant, at_ms: int) -> None:
+        tenant.sleep_due_ms = at_ms
+        tenant.wake_at(at_ms, "asleep", ())
+        self._state.touch(tenant)
+
+    def _remember_ms(self) -> int:
+        return self._state.policy.header.remember_days * DAY_MS
+
+
+def _next_hour(now_ms: int) -> int:
+    return now_ms - now_ms % HOUR_MS + HOUR_MS

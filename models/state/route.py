@@ -1,0 +1,38 @@
+"""What follows from an attribution: scopes, cohort, rules. Made by `models.attribution`, kept by runs."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from models.detectors.base import SequenceDetector, UnitDetector
+from models.state.cohort import Cohort
+from models.state.scopes import Scope
+from models.state.totals import HourTotals
+from models.state.units import UnitKind
+
+KINDS: tuple[UnitKind, ...] = ("run", "session", "run_tree")
+
+
+class Route:
+    """Everything that follows from a message's attribution, worked out once."""
+
+    __slots__ = ("cohort", "model_rules", "owner", "scopes", "tool_rules", "totals", "unit_rules", "workflow")
+
+    def __init__(
+        self,
+        owner: str,
+        scopes: tuple[Scope, ...],
+        cohort: Cohort,
+        unit_rules: Iterable[UnitDetector[Any]],
+        sequence_rules: Iterable[SequenceDetector[Any]],
+    ) -> None:
+        self.owner = owner
+        self.scopes = scopes
+        self.cohort = cohort
+        self.workflow = cohort.workflow
+        self.totals: HourTotals | None = None
+        rules = tuple(unit_rules)
+        self.unit_rules = {kind: tuple(rule for rule in rules if rule.per == kind) for kind in KINDS}
+        """Kind of unit -> the rules that watch it."""
+        ordered = tuple(sequence_rules)
+        self.tool_rules = tuple(rule for rule in ordered if "tool" in rule.calls)
+        self.model_rules = tuple(rule for rule in ordered if "model" in rule.calls)
