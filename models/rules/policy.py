@@ -48,7 +48,8 @@ class Policy:
         self.sequence_rules = [rule for rule in self.rules.values() if isinstance(rule, SequenceDetector)]
         self.brake_rules = [rule for rule in self.rules.values() if isinstance(rule, BrakeDetector)]
         self.unpriced_rules = [rule for rule in self.rules.values() if isinstance(rule, UnpricedDetector)]
-        self.meters = _meters([rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)])
+        scope_rules = [rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)]
+        self.meters = _meters(scope_rules, self.calendar)
         self.route_dimensions = _route_dimensions(self.rules.values(), self.meters.values())
         """What rules, scopes and totals tell apart: messages equal in these share a route."""
         self.by_call = any(_uses_call(meter) for meter in self.meters.values())
@@ -210,7 +211,7 @@ def matches(match: Match, dimensions: Mapping[str, str]) -> bool:
     return all(dimensions.get(name) in values for name, values in match)
 
 
-def _meters(rules: list[ScopeDetector[Any]]) -> dict[str, Meter]:
+def _meters(rules: list[ScopeDetector[Any]], calendar: Calendar) -> dict[str, Meter]:
     """One meter per distinct (group_by, match), with its parents: rules that watch the same scopes share them."""
     wanted: dict[tuple[tuple[str, ...], Match], list[ScopeDetector[Any]]] = {}
     for rule in rules:
@@ -233,6 +234,7 @@ def _meters(rules: list[ScopeDetector[Any]]) -> dict[str, Meter]:
             periods=tuple(period for period in PERIOD_ORDER if period in periods),
             keeps_history=children or any(detector.keeps_history for detector in detectors),
             detectors=tuple(detectors),
+            calendar=calendar,
             parent=meters.get((group_by[:-1], match)),
         )
     return {meter.meter_id: meter for meter in meters.values()}

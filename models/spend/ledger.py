@@ -391,7 +391,7 @@ class Ledger:
 
 def _without_rules(meter: Meter) -> Meter:
     """A meter that no rule of the policy needs any more: its scopes keep what they know."""
-    return Meter(meter.meter_id, meter.group_by, meter.match, meter.periods, meter.keeps_history, ())
+    return Meter(meter.meter_id, meter.group_by, meter.match, meter.periods, meter.keeps_history, (), meter.calendar)
 
 
 def dimensions_of(tenant_id: str, attributes: Attributes, key: RouteKey) -> dict[str, str]:

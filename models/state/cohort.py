@@ -1,15 +1,16 @@
-"""The finished runs of one workflow: what a run of it usually costs."""
+"""The finished runs and sessions of one workflow: what one of them usually costs."""
 
 from typing import Any
 
-from models.state.median import RecentCosts
+from models.baselines.recent_costs import RecentCosts
 from models.state.rows import Row
+from models.state.runs import UnitKind
 
 
 class Cohort(Row):
-    """Costs of a workflow's last finished runs, by tenant and workflow."""
+    """Costs of a workflow's last finished runs and of its last finished sessions, by tenant and workflow."""
 
-    __slots__ = ("recent", "tenant_id", "workflow")
+    __slots__ = ("recent", "sessions", "tenant_id", "workflow")
     kind = "cohort"
 
     def __init__(self, tenant_id: str, workflow: str) -> None:
@@ -17,16 +18,21 @@ class Cohort(Row):
         self.tenant_id = tenant_id
         self.workflow = workflow
         self.recent = RecentCosts()
+        self.sessions = RecentCosts()
+
+    def recent_of(self, kind: UnitKind) -> RecentCosts:
+        """Costs of the last finished ones of that kind: like is compared with like."""
+        return self.sessions if kind == "session" else self.recent
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.workflow)
 
     def fields(self) -> tuple[Any, ...]:
-        return (self.recent.to_bytes(),)
+        return self.recent.to_bytes(), self.sessions.to_bytes()
 
     @classmethod
     def read(cls, tenant_id: str, workflow: str, fields: tuple[Any, ...]) -> "Cohort":
         """A cohort as its row holds it."""
         cohort = cls(tenant_id, workflow)
-        cohort.recent = RecentCosts.from_bytes(fields[0])
+        cohort.recent, cohort.sessions = (RecentCosts.from_bytes(row) for row in fields)
         return cohort

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from models.baselines.episodes import Episode, joined, later
+from models.baselines.hourly_history import BREACH, MAX_NANOUSD, NORMAL, PLANNED, HourlyHistory
 from models.calendar import Calendar, Window
-from models.state.median import BREACH, MAX_NANOUSD, NORMAL, PLANNED, HourlyHistory
 from models.state.rows import Row
 from schemas.policy import Period
 
@@ -33,6 +34,8 @@ class Meter:
     periods: tuple[Period, ...]
     keeps_history: bool
     detectors: tuple[ScopeDetector[Any], ...]
+    calendar: Calendar
+    """Cuts time into the periods."""
     parent: Meter | None = field(default=None)
 
 
@@ -105,8 +108,8 @@ class Scope(Row):
     """One distinct value of a meter's dimensions. `total_nanousd` only ever grows; periods are differences of it."""
 
     __slots__ = (
-        "at_ms", "history", "mark", "meter", "parent", "periods", "raised", "segment_ms", "stamp", "tenant_id",
-        "told", "total_nanousd", "trip", "values",
+        "at_ms", "episodes", "history", "mark", "meter", "parent", "periods", "raised", "segment_ms", "stamp",
+        "tenant_id", "told", "total_nanousd", "trip", "values",
     )  # fmt: skip
     kind = "scope"
 
@@ -126,6 +129,8 @@ class Scope(Row):
         """What the running hour is marked as: one found too expensive, or planned, stays out of the baseline."""
         self.periods: dict[Period, PeriodSpend] = {}
         self.told: dict[str, dict[int, float]] = {}
+        self.episodes: dict[str, Episode] = {}
+        """Rule -> its latest breaching hours."""
         self.raised: dict[str, tuple[int, int]] = {}
         """Rule -> (limit in nano-dollars, until): exceptions that an operator ordered."""
         self.history = ScopeHistory(tenant_id, self.key) if meter.keeps_history else None
@@ -212,6 +217,15 @@ class Scope(Row):
         """The running hour was found too expensive."""
         self.mark = max(self.mark, BREACH)
 
+    def record_breach(self, rule: str, hour_start_ms: int) -> None:
+        """The rule found the running or a closed hour too expensive: it is a breach, and part of an episode."""
+        if self.history is not None and hour_start_ms < self.window("hour").start_ms:
+            self.history.hours.mark(hour_start_ms, BREACH)
+        else:
+            self.breach()
+        known = self.episodes.get(rule)
+        self.episodes[rule] = later(known, joined(known, hour_start_ms))
+
     def plan(self, hour_ms: int) -> None:
         """Somebody meant what the hour that began then has cost."""
         if self.window("hour").start_ms == hour_ms:
@@ -254,14 +268,15 @@ class Scope(Row):
         periods = {period: spend.fields() for period, spend in self.periods.items()}
         return (
             self.total_nanousd, self.mark, self.at_ms, periods, self.told, self.raised, self.segment_ms, self.trip,
-            self.stamp,
+            self.stamp, self.episodes,
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the scope's row holds, the trip included: what it followed from may have changed since."""
         (
             self.total_nanousd, self.mark, self.at_ms, periods, self.told, raised, self.segment_ms, self.trip,
-            self.stamp,
+            self.stamp, episodes,
         ) = fields  # fmt: skip
+        self.episodes = {rule: (first_ms, last_ms) for rule, (first_ms, last_ms) in episodes.items()}
         self.raised = {rule: (limit, until_ms) for rule, (limit, until_ms) in raised.items()}
         self.periods = {period: PeriodSpend(*spend) for period, spend in periods.items()}
