@@ -197,8 +197,8 @@ class HourlyHistory:
             0 if dearest is None else self._spend_nanousd[dearest],
         )
 
-    def new_normal_since(self, breaches: int, of_hours: int, fewest: int) -> int | None:
-        """Start of the level that has become the normal one by the latest hour, None while none has.
+    def new_normal_since(self, now_hour_ms: int, breaches: int, of_hours: int, fewest: int) -> int | None:
+        """Start of the level that has become the normal one by the hour `now_hour_ms`, None while none has.
 
         That is the first breach among the latest `of_hours` active hours, planned ones left out, once at least
         `breaches` of these were breaches. For a scope with few active hours in a week it is also the first of at
@@ -210,7 +210,7 @@ class HourlyHistory:
         recent = [place for place in counted[-of_hours:] if self._marks[place] == BREACH]
         if len(recent) >= breaches:
             return self._start_ms[recent[0]]
-        week = self._places(self._start_ms[-1] - WINDOW_MS + HOUR_MS, self._start_ms[-1] + 1)
+        week = self._places(now_hour_ms - WINDOW_MS, now_hour_ms)
         recent = [place for place in week if self._marks[place] == BREACH]
         if len(recent) >= fewest and not any(self._marks[place] == NORMAL for place in week):
             return self._start_ms[recent[0]]

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field, model_validator
 
 from models.baselines.episodes import GAP_MS, joined
 from models.baselines.hourly_history import PLANNED, Baseline, HourlyHistory
-from models.calendar import HOUR_MS, Window
+from models.calendar import HOUR_MS, Calendar, Window
 from models.detectors.base import NEVER, ScopeDetector, register
 from models.rules.finding import Finding
 from models.state.scopes import ClosedPeriods, Scope
@@ -69,6 +69,14 @@ class Limit:
     """What the same hour of the day cost on two of the last seven days, at least; 0 if there are no two."""
 
 
+class Season(NamedTuple):
+    """What the same hour of the day cost on the second dearest of seven days, in nano-dollars."""
+
+    alone: int
+    with_hour_before: int
+    with_hour_after: int
+
+
 @register
 class HourlySpend(ScopeDetector[HourlySpendSettings]):
     """Fires when a scope's running hour has cost more than 5 x the median of its active hours in the last 7 days, and
@@ -113,7 +121,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         """Whether breaches have gone on for so long that their level is the normal one."""
         hours, now = _hours(scope), scope.window("hour")
         since_ms = hours.new_normal_since(
-            self.settings.new_normal_hours, self.new_normal_of, self.settings.min_active_hours
+            now.start_ms, self.settings.new_normal_hours, self.new_normal_of, self.settings.min_active_hours
         )
         if since_ms is None:
             return
@@ -164,21 +172,20 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
 
     def _limit(self, scope: Scope, hour_ms: int, baseline: Baseline, share: Fraction | None) -> Limit:
         usual = baseline.trip(self.factor * (1 if share is None else share))
-        alone, with_the_hour_before = self._season(scope, hour_ms)
-        # A job that starts late moves spend over the hour's edge: two hours together cost what they did.
-        moved = int(self.season_factor * with_the_hour_before) - _hours(scope).spend(hour_ms - HOUR_MS)
-        seasonal = max(int(self.season_factor * alone), moved) + 1
-        return Limit(max(self.floor_nanousd, usual, seasonal), baseline, share, alone)
+        season = self._season(_hours(scope), scope.meter.calendar, hour_ms)
+        # A job that runs an hour late or early is no news: with its neighbour, the hour costs what both always do.
+        late = int(self.season_factor * season.with_hour_before) - _hours(scope).spend(hour_ms - HOUR_MS)
+        seasonal = max(int(self.season_factor * season.alone), late, season.with_hour_after) + 1
+        return Limit(max(self.floor_nanousd, usual, seasonal), baseline, share, season.alone)
 
-    def _season(self, scope: Scope, hour_ms: int) -> tuple[int, int]:
-        """What the same hour of the day cost on the second dearest of seven days: alone, and with the hour before."""
-        hours = _hours(scope)
-        alone, pairs = [], []
-        for alike in scope.meter.calendar.hours_alike(hour_ms, SEASON_DAYS):
-            spent = hours.unplanned_spend(alike)
-            alone.append(spent)
-            pairs.append(spent + hours.unplanned_spend([start_ms - HOUR_MS for start_ms in alike]))
-        return sorted(alone)[-2], sorted(pairs)[-2]
+    def _season(self, hours: HourlyHistory, calendar: Calendar, hour_ms: int) -> Season:
+        days = []
+        for alike in calendar.hours_alike(hour_ms, SEASON_DAYS):
+            before, then, after = (
+                hours.unplanned_spend([start_ms + shift * HOUR_MS for start_ms in alike]) for shift in (-1, 0, 1)
+            )
+            days.append((then, before + then, then + after))
+        return Season(*(sorted(spent)[-2] for spent in zip(*days, strict=True)))
 
     def _judge(self, scope: Scope, hour: Window, spent: int, words: str) -> Iterator[Finding]:
         if spent < max(1, self.floor_nanousd):

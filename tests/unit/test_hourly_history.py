@@ -193,6 +193,8 @@ NEW_NORMAL = [
     ("n" + 165 * "." + "bb", None),  # a normal hour in the last seven days, just
     ("n" + 166 * "." + "bb", 167),  # none, and two breaches are the fewest wanted
     ("n" + 166 * "." + "..b", None),
+    ("n" + 160 * "." + "bb" + 5 * ".", None),
+    ("n" + 160 * "." + "bb" + 6 * ".", 161),  # it is the hour to be judged that looks back
 ]
 
 
@@ -203,7 +205,7 @@ def test_when_breaches_are_the_new_normal(marks: str, since: int | None) -> None
     for place, mark in enumerate(marks):
         if mark != ".":
             history.close(NOW_MS + place * HOUR_MS, 7, {"n": NORMAL, "b": BREACH, "p": PLANNED}[mark])
-    found = history.new_normal_since(4, 6, 2)
+    found = history.new_normal_since(NOW_MS + len(marks) * HOUR_MS, 4, 6, 2)
     assert found == (None if since is None else NOW_MS + since * HOUR_MS)
 
 
