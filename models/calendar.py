@@ -53,6 +53,7 @@ class Calendar:
         }
         self._last = dict.fromkeys(self._find, Window(0, 0))
         self._recent: dict[str, list[Window]] = {period: [] for period in self._find}
+        self._alike: tuple[int, int, tuple[tuple[int, ...], ...]] = (0, 0, ())
 
     def window(self, period: Period, at_ms: int) -> Window:
         """The window of `period` that contains `at_ms`.
@@ -69,6 +70,28 @@ class Calendar:
         if last.start_ms <= at_ms < last.end_ms:
             return last
         return self._look_up(period, at_ms)
+
+    def hours_alike(self, hour_start_ms: int, days: int) -> tuple[tuple[int, ...], ...]:
+        """For each of the `days` days before, nearest first, the starts of the hours like the one that starts then.
+
+        Alike are the hours at which the clocks showed the same, and the one exactly so many times 24 hours ago: a
+        job may run by local or by universal time. The two are one and the same except in the days after the clocks
+        have changed. A time that the clocks showed twice is two hours, one that they skipped is none.
+        """
+        start_ms, known_days, alike = self._alike
+        if start_ms != hour_start_ms or known_days != days:
+            alike = tuple(self._alike_on(hour_start_ms // 1000, day) for day in range(1, days + 1))
+            self._alike = (hour_start_ms, days, alike)
+        return alike
+
+    def _alike_on(self, start_s: int, days: int) -> tuple[int, ...]:
+        shown = self._local(start_s).replace(tzinfo=None, fold=0) - days * _ONE_DAY
+        starts = {(start_s - days * 86_400) * 1000}
+        for fold in (0, 1):
+            at_s = _epoch_s(shown.replace(tzinfo=self._zone, fold=fold))
+            if self._local(at_s).replace(tzinfo=None) == shown:
+                starts.add(at_s * 1000)
+        return tuple(sorted(starts))
 
     def _look_up(self, period: Period, at_ms: int) -> Window:
         recent = self._recent[period]

@@ -1,19 +1,26 @@
-"""`hourly_spend`: this hour of a scope against the median of its past week."""
+"""`hourly_spend`: an hour of a scope against the median of its past week, and against the same hour of past days."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from models.calendar import Window
+from models.baselines.episodes import GAP_MS, joined
+from models.baselines.hourly_history import PLANNED, Baseline, HourlyHistory
+from models.calendar import HOUR_MS, Calendar, Window
 from models.detectors.base import NEVER, ScopeDetector, register
 from models.rules.finding import Finding
-from models.state.median import BREACH, Baseline
 from models.state.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import GroupBy, RuleSettings, Usd
+from schemas.policy import GroupBy, RuleSettings, Severity, Usd
+
+SEASON_DAYS = 7
+"""Days on which the same hour is looked at."""
+SHARE_HOURS = 3
+"""Normal hours of its own that a scope needs before its share of its parent means anything."""
 
 
 class HourlySpendSettings(RuleSettings):
@@ -23,16 +30,58 @@ class HourlySpendSettings(RuleSettings):
     multiplier: Annotated[Decimal, Field(gt=1, le=1000)] = Decimal(5)
     baseline_days: Annotated[int, Field(ge=7, le=7)] = 7
     """The rolling median looks back seven days; other windows are not offered yet."""
+    season_multiplier: Annotated[Decimal, Field(ge=1, le=1000)] = Decimal("1.5")
+    """An hour must also cost more than this many times what the same hour of the day has on two of the last seven."""
     min_usd: Usd = Decimal(1)
     """Below this an hour is too cheap to tell anybody about."""
     min_active_hours: Annotated[int, Field(ge=1, le=168)] = 12
+    """Fewer active hours than this in seven days say nothing of what is normal."""
+    min_history_hours: Annotated[int, Field(ge=0, le=168)] = 48
+    """The first hour known must lie this far back: what happens every night is not known after half a day."""
+    without_history_usd: Annotated[Usd, Field(gt=0)] = Decimal(100)
+    """An hour of a scope of which nothing is known yet is told of when it costs this much, once a day."""
     new_normal_hours: Annotated[int, Field(ge=2, le=168)] = 24
-    """So many active hours in a row at the new level make it the normal one."""
+    """So many breaching hours make their level the normal one."""
+    new_normal_of: Annotated[int, Field(ge=2, le=192)] | None = None
+    """They are looked for among so many of the latest active hours; unset, half as many again."""
+
+    @model_validator(mode="after")
+    def _enough_to_count(self) -> "HourlySpendSettings":
+        if self.new_normal_of is not None and self.new_normal_of < self.new_normal_hours:
+            raise ValueError(
+                f"there are never {self.new_normal_hours} breaching hours among {self.new_normal_of}; "
+                f"write new_normal_of = {self.new_normal_hours} or more"
+            )
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What an hour may cost, and why."""
+
+    amount_nanousd: int
+    """The smallest spend that is too much."""
+    baseline: Baseline | None
+    """None while nothing is known of the scope."""
+    share: Fraction | None = None
+    """Of the parent whose baseline it is; None for the scope's own."""
+    season_nanousd: int = 0
+    """What the same hour of the day cost on two of the last seven days, at least; 0 if there are no two."""
+
+
+class Season(NamedTuple):
+    """What the same hour of the day cost on the second dearest of seven days, in nano-dollars."""
+
+    alone: int
+    with_hour_before: int
+    with_hour_after: int
 
 
 @register
 class HourlySpend(ScopeDetector[HourlySpendSettings]):
-    """Fires when a scope's running hour has cost more than 5 x the median of its active hours in the last 7 days."""
+    """Fires when a scope's running hour has cost more than 5 x the median of its active hours in the last 7 days, and
+    clearly more than the same hour of the day on two of them. Breaching hours in a row are one incident.
+    """
 
     name = "hourly_spend"
     tables = ("spend_anomaly", "hourly_spend")
@@ -46,102 +95,189 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         super().__init__(settings)
         self.group_by = tuple(settings.group_by)
         self.factor = Fraction(settings.multiplier)
+        self.season_factor = Fraction(settings.season_multiplier)
         self.floor_nanousd = usd_to_nanousd(settings.min_usd)
-
-    def _limit(self, scope: Scope) -> tuple[int, Baseline, str] | None:
-        """The smallest spend that is too much in this hour, the baseline, and whose it is; None while unknown."""
-        hour_ms = scope.window("hour").start_ms
-        assert scope.history is not None
-        own = scope.history.hours.baseline(hour_ms)
-        if own.active_hours >= self.settings.min_active_hours:
-            return max(self.floor_nanousd, own.trip(self.factor)), own, "own"
-        parent = scope.parent
-        if parent is None or parent.history is None or not parent.total_nanousd:
-            return None
-        theirs = parent.history.hours.baseline(hour_ms)
-        if theirs.active_hours < self.settings.min_active_hours:
-            return None
-        share = Fraction(scope.total_nanousd, parent.total_nanousd)
-        return max(self.floor_nanousd, theirs.trip(self.factor * share)), theirs, "parent"
+        self.unknown_nanousd = max(self.floor_nanousd, usd_to_nanousd(settings.without_history_usd))
+        self.new_normal_of = settings.new_normal_of or settings.new_normal_hours * 3 // 2
 
     def next_trip(self, scope: Scope) -> int:
         hour_ms = scope.window("hour").start_ms
-        if scope.told_level(self.rule, hour_ms) >= 1:
+        if scope.mark == PLANNED:
             return NEVER
-        limit = self._limit(scope)
-        if limit is None:
-            return NEVER
-        # A share of the parent's median moves with every event of the scope: look again when the floor is passed.
-        amount = limit[0] if limit[2] == "own" else max(self.floor_nanousd, scope.spend("hour") + 1)
-        return scope.base("hour") + max(1, amount)
+        # What was found holds until the hour ends: its figures are looked at again whenever they have doubled.
+        amount, spent = self.limit(scope, hour_ms).amount_nanousd, scope.spend("hour")
+        return scope.base("hour") + (amount if spent < amount else 2 * spent)
 
-    def woken(self, scope: Scope) -> Iterable[Finding]:
-        hour_ms = scope.window("hour").start_ms
-        limit = self._limit(scope)
-        spent = scope.spend("hour")
-        if limit is None or spent < limit[0] or scope.told_level(self.rule, hour_ms) >= 1:
-            return
-        scope.tell(self.rule, hour_ms, 1.0)
-        scope.breach()
-        yield self._finding(scope, spent, limit[1], limit[2])
+    def judge(self, scope: Scope) -> Iterable[Finding]:
+        if scope.mark != PLANNED:
+            yield from self._judge(scope, scope.window("hour"), scope.spend("hour"), "this hour")
 
-    def late(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[tuple[Window, Finding]]:
-        """Hours are judged late only against a history of their own."""
-        if (found := closed.get("hour")) is None or scope.history is None:
-            return
-        window, spent = found
-        baseline = scope.history.hours.baseline(window.start_ms)
-        told = scope.told_level(self.rule, window.start_ms)
-        if told >= 1 or baseline.active_hours < self.settings.min_active_hours:
-            return
-        if spent >= max(self.floor_nanousd, baseline.trip(self.factor)):
-            scope.tell(self.rule, window.start_ms, 1.0)
-            scope.history.hours.mark(window.start_ms, BREACH)
-            yield window, self._finding(scope, spent, baseline, "own", "in an earlier hour")
+    def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[Finding]:
+        """A closed hour is judged by the week before itself."""
+        if (found := closed.get("hour")) is not None and not _hours(scope).is_planned(found[0].start_ms):
+            yield from self._judge(scope, *found, "in an earlier hour")
 
-    def hour_closed(self, scope: Scope) -> Iterable[Finding]:
-        assert scope.history is not None
-        hours = scope.history.hours
-        if hours.breach_streak() < self.settings.new_normal_hours:
+    def judge_hour(self, scope: Scope) -> Iterable[Finding]:
+        """Whether breaches have gone on for so long that their level is the normal one."""
+        hours, now = _hours(scope), scope.window("hour")
+        since_ms = hours.new_normal_since(
+            now.start_ms, self.settings.new_normal_hours, self.new_normal_of, self.settings.min_active_hours
+        )
+        if since_ms is None:
             return
-        hours.restart_from_streak()
-        baseline = hours.baseline(scope.window("hour").start_ms)
-        who = " / ".join(scope.values)
+        level = hours.level(since_ms, now.start_ms)
+        breaching = hours.breaches(since_ms, now.start_ms, besides_ms=now.start_ms).hours
         yield Finding(
             level=1.0,
             severity="info",
-            value=baseline.median_x2 / 2,
+            value=_exact(level.median_x2),
             unit="nanousd",
             aspect="new-normal",
+            window=Window(since_ms, now.end_ms),
+            hour="new_normal",
+            evidence={
+                "breaching_hours": breaching,
+                "active_hours": level.active_hours,
+                "mad_nanousd": level.mad_nanousd,
+            },
             summary=(
-                f"{who} has spent more than {self.settings.multiplier} times what was usual for "
-                f"{self.settings.new_normal_hours} active hours: {format_usd(baseline.median_x2 // 2)} an hour is "
-                f"the new normal"
+                f"{_who(scope)} has spent more than {self.settings.multiplier} times what was usual in {breaching} "
+                f"of its last {level.active_hours} active hours: {format_usd(level.median_x2 // 2)} an hour is the "
+                f"new normal"
             ),
             next_action="Nothing, if the new level is wanted; set a budget if it is not.",
         )
 
-    def _finding(self, scope: Scope, spent: int, baseline: Baseline, whose: str, words: str = "this hour") -> Finding:
-        median = baseline.median_x2 // 2 if baseline.median_x2 % 2 == 0 else baseline.median_x2 / 2
-        if whose == "parent" and scope.parent is not None:
-            median = median * scope.total_nanousd // max(1, scope.parent.total_nanousd)
+    def limit(self, scope: Scope, hour_ms: int) -> Limit:
+        """What the hour that starts then may cost: by its own past, else by its share of its parent's."""
+        hours = _hours(scope)
+        if (own := self._usual(hours, hour_ms)) is not None:
+            return self._limit(scope, hour_ms, own, None)
+        parent = scope.parent
+        if parent is not None and (theirs := self._usual(_hours(parent), hour_ms)) is not None:
+            active, share = hours.share_of(_hours(parent), hour_ms)
+            if active >= SHARE_HOURS and share:
+                return self._limit(scope, hour_ms, theirs, share)
+        return Limit(max(1, self.unknown_nanousd), None)
+
+    def _usual(self, hours: HourlyHistory, hour_ms: int) -> Baseline | None:
+        """What a history says is normal in the hour that starts then; None if it is too short to say."""
+        if (
+            not hours.reaches_back(hour_ms, self.settings.min_history_hours * HOUR_MS)
+            or hours.known_hours(hour_ms) < self.settings.min_active_hours
+        ):
+            return None
+        baseline = hours.baseline(hour_ms)
+        return baseline if baseline.active_hours else None
+
+    def _limit(self, scope: Scope, hour_ms: int, baseline: Baseline, share: Fraction | None) -> Limit:
+        usual = baseline.trip(self.factor * (1 if share is None else share))
+        season = self._season(_hours(scope), scope.meter.calendar, hour_ms)
+        # A job that runs an hour late or early is no news: with its neighbour, the hour costs what both always do.
+        late = int(self.season_factor * season.with_hour_before) - _hours(scope).spend(hour_ms - HOUR_MS)
+        seasonal = max(int(self.season_factor * season.alone), late, season.with_hour_after) + 1
+        return Limit(max(self.floor_nanousd, usual, seasonal), baseline, share, season.alone)
+
+    def _season(self, hours: HourlyHistory, calendar: Calendar, hour_ms: int) -> Season:
+        days = []
+        for alike in calendar.hours_alike(hour_ms, SEASON_DAYS):
+            before, then, after = (
+                hours.unplanned_spend([start_ms + shift * HOUR_MS for start_ms in alike]) for shift in (-1, 0, 1)
+            )
+            days.append((then, before + then, then + after))
+        return Season(*(sorted(spent)[-2] for spent in zip(*days, strict=True)))
+
+    def _judge(self, scope: Scope, hour: Window, spent: int, words: str) -> Iterator[Finding]:
+        if spent < max(1, self.floor_nanousd):
+            return
+        limit = self.limit(scope, hour.start_ms)
+        if spent < limit.amount_nanousd:
+            return
+        if limit.baseline is None:
+            yield self._unknown(scope, hour, spent, words)
+        else:
+            yield self._breach(scope, hour, spent, words, limit, limit.baseline)
+
+    def _unknown(self, scope: Scope, hour: Window, spent: int, words: str) -> Finding:
+        limit = self.unknown_nanousd
+        hours = _hours(scope).known_hours(hour.start_ms)
+        return Finding(
+            level=1.0,
+            severity=_at_most_error(self.settings.severity),
+            value=spent,
+            limit=limit,
+            ratio=round(spent / limit, 2),
+            unit="nanousd",
+            aspect="without-history",
+            window=scope.meter.calendar.window("day", hour.start_ms),
+            evidence={"active_hours": hours, "hour_start_ms": hour.start_ms},
+            summary=(
+                f"{_who(scope)} has spent {format_usd(spent)} {words}, and too little is known of it yet to say what "
+                f"is usual: {hours} active hours in the last seven days"
+            ),
+            next_action="Look at the top runs; set a budget if this is what it is going to cost.",
+        )
+
+    def _breach(self, scope: Scope, hour: Window, spent: int, words: str, limit: Limit, baseline: Baseline) -> Finding:
+        median = _exact(baseline.median_x2) if limit.share is None else int(limit.share * baseline.median_x2 / 2)
         ratio = round(spent / median, 2) if median else None
         usual = f", {ratio:,.3g} times the usual {format_usd(int(median))}" if ratio else ""
-        who = " / ".join(scope.values)
+        first_ms, last_ms = joined(scope.episodes.get(self.rule), hour.start_ms)
+        end_ms = max(hour.end_ms, last_ms + HOUR_MS)
+        evidence, so_far = _episode(scope, Window(first_ms, end_ms), hour.start_ms, spent, median)
         return Finding(
             level=1.0,
             severity=self.settings.severity,
             value=spent,
-            limit=max(self.floor_nanousd, int(self.factor * Fraction(median))),
+            limit=max(self.floor_nanousd, limit.amount_nanousd - 1),
             baseline=median,
             ratio=ratio,
             unit="nanousd",
+            window=Window(first_ms, end_ms),
+            ends_ms=end_ms + GAP_MS,
+            hour="breach",
             evidence={
                 "active_hours": baseline.active_hours,
                 "median_nanousd": median,
                 "mad_nanousd": baseline.mad_nanousd,
-                "baseline_of": whose,
+                "baseline_of": "own" if limit.share is None else "parent",
+                "same_hour_nanousd": limit.season_nanousd,
+                **evidence,
             },
-            summary=f"{who} has spent {format_usd(spent)} {words}{usual}",
+            summary=f"{_who(scope)} has spent {format_usd(spent)} {words}{usual}{so_far}",
             next_action="Look at the top runs; mark it as planned if somebody meant it.",
         )
+
+
+def _episode(scope: Scope, window: Window, hour_ms: int, spent: int, median: float) -> tuple[dict[str, Any], str]:
+    """What the breaching hours of the episode have cost with this one: as evidence, and as the end of a sentence."""
+    others = _hours(scope).breaches(min(window.start_ms, hour_ms), window.end_ms, besides_ms=hour_ms)
+    hours = others.hours + 1
+    above = others.total_nanousd + spent - int(hours * Fraction(median))
+    dearest = (others.dearest_ms, others.dearest_nanousd) if others.dearest_nanousd > spent else (hour_ms, spent)
+    evidence = {
+        "hour_start_ms": hour_ms,
+        "breaching_hours": hours,
+        "dearest_hour_start_ms": dearest[0],
+        "dearest_hour_nanousd": dearest[1],
+        "above_usual_nanousd": above,
+    }
+    return evidence, f"; {hours} such hours have cost {format_usd(above)} more than usual" if hours > 1 else ""
+
+
+def _hours(scope: Scope) -> HourlyHistory:
+    assert scope.history is not None
+    return scope.history.hours
+
+
+def _who(scope: Scope) -> str:
+    return " / ".join(scope.values)
+
+
+def _exact(twice: int) -> int | float:
+    return twice // 2 if twice % 2 == 0 else twice / 2
+
+
+def _at_most_error(severity: Severity) -> Severity:
+    """Nobody knows that it is wrong: it wakes no one up."""
+    return "error" if severity == "critical" else severity

@@ -1,4 +1,4 @@
-"""`session_outlier`: a run or session against what the workflow's finished runs have cost."""
+"""`session_outlier`: a run against what the workflow's finished runs have cost, or a session against its sessions."""
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from models.baselines.recent_costs import RecentCosts
 from models.detectors.base import UnitDetector, commanded, register
 from models.rules.finding import Finding
 from models.state.cohort import Cohort
@@ -27,8 +28,8 @@ class SessionOutlierSettings(RuleSettings):
 
 @register
 class SessionOutlier(UnitDetector[SessionOutlierSettings]):
-    """Fires while a run has cost more than 5 x the median of its workflow's last 256 finished runs, or more where
-    healthy costs spread wider.
+    """Fires while a run has cost more than 5 x the median of its workflow's last 256 finished runs, or a session of its
+    sessions, or more where healthy costs spread wider.
     """
 
     name = "session_outlier"
@@ -44,30 +45,29 @@ class SessionOutlier(UnitDetector[SessionOutlierSettings]):
     def limit_action(self) -> Action | None:
         return commanded(self.settings.at_limit)
 
-    def _limit(self, cohort: Cohort | None, unit: Unit) -> int | None:
-        """The smallest cost that stands out, None while too few runs have finished."""
-        recent = None if cohort is None else cohort.recent_of(unit.unit_kind)
-        if recent is None or len(recent) < self.settings.min_runs:
+    def _limit(self, past: RecentCosts | None) -> int | None:
+        """The smallest cost that stands out, None while too few have finished."""
+        if past is None or len(past) < self.settings.min_runs:
             return None
         # To the ten-thousandth: `multiple` is rounded there, so that this stays integer arithmetic.
-        multiple = round(recent.multiple(self.settings.multiplier) * 10_000)
-        return max(self.floor_nanousd, multiple * recent.median_x2() // 20_000 + 1)
+        multiple = round(past.multiple(self.settings.multiplier) * 10_000)
+        return max(self.floor_nanousd, multiple * past.median_x2() // 20_000 + 1)
 
     def trips(self, unit: Unit, cohort: Cohort | None) -> Mapping[Counter, int]:
-        limit = self._limit(cohort, unit)
+        limit = self._limit(_past(unit, cohort))
         if limit is None or unit.cost_nanousd >= limit:
-            # Not known yet: look again at the floor, then at each doubling.
+            # Not known yet, or found: look again at the floor, then at each doubling.
             limit = max(self.floor_nanousd, 2 * unit.cost_nanousd)
         return {"cost_nanousd": limit}
 
     def judge(self, unit: Unit, cohort: Cohort | None) -> Iterable[Finding]:
-        limit = self._limit(cohort, unit)
-        if cohort is None or limit is None or unit.cost_nanousd < limit:
+        past = _past(unit, cohort)
+        limit = self._limit(past)
+        if past is None or limit is None or unit.cost_nanousd < limit:
             return
-        recent = cohort.recent_of(unit.unit_kind)
-        median = recent.median_x2() // 2
+        median = past.median_x2() // 2
         ratio = round(unit.cost_nanousd / median, 2) if median else None
-        usual = f", {ratio:,.3g} times the usual {format_usd(median)}" if ratio else ""
+        usual = f", {ratio:,.3g} times the usual {format_usd(median)} of a {self.per}" if ratio else ""
         yield Finding(
             level=1.0,
             severity=self.settings.severity,
@@ -78,12 +78,17 @@ class SessionOutlier(UnitDetector[SessionOutlierSettings]):
             unit="nanousd",
             action=self.limit_action,
             evidence={
-                f"finished_{self.per}s": len(recent),
+                f"finished_{self.per}s": len(past),
                 "median_nanousd": median,
-                "multiple": recent.multiple(self.settings.multiplier),
-                "log_mad": round(recent.log_mad(), 4),
+                "multiple": past.multiple(self.settings.multiplier),
+                "log_mad": round(past.log_mad(), 4),
                 "calls": unit.calls,
             },
             summary=f"The {self.per} has cost {format_usd(unit.cost_nanousd)}{usual}",
             next_action="Look at what it is doing that others do not; stop it if it is stuck.",
         )
+
+
+def _past(unit: Unit, cohort: Cohort | None) -> RecentCosts | None:
+    """What others of the unit's own kind have cost: a session is not compared with runs."""
+    return None if cohort is None else cohort.recent_of(unit.unit_kind)

@@ -48,9 +48,8 @@ class Policy:
         """Rules about runs, sessions and run trees, each with its match."""
         self.sequence_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, SequenceDetector))
         self.command_rules = [rule for rule in self.rules.values() if isinstance(rule, CommandDetector)]
-        self.scope_rules, self.meters = _meters(
-            [rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)]
-        )
+        scope_rules = [rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)]
+        self.scope_rules, self.meters = _meters(scope_rules, self.calendar)
         """Id of a meter -> the rules that watch its scopes; and the meters."""
         self.unpriced_rules = [rule for rule in self.rules.values() if isinstance(rule, UnpricedDetector)]
         self.route_dimensions = _route_dimensions(self.rules.values(), self.meters.values())
@@ -221,7 +220,9 @@ def _with_match(rules: Iterable[D]) -> list[tuple[D, Match]]:
     return [(rule, canonical_match(rule.settings.match)) for rule in rules]
 
 
-def _meters(rules: list[ScopeDetector[Any]]) -> tuple[dict[str, tuple[ScopeDetector[Any], ...]], dict[str, Meter]]:
+def _meters(
+    rules: list[ScopeDetector[Any]], calendar: Calendar
+) -> tuple[dict[str, tuple[ScopeDetector[Any], ...]], dict[str, Meter]]:
     """One meter per distinct (group_by, match), with its parents: rules that watch the same scopes share them."""
     wanted: dict[tuple[tuple[str, ...], Match], list[ScopeDetector[Any]]] = {}
     for rule in rules:
@@ -237,15 +238,16 @@ def _meters(rules: list[ScopeDetector[Any]]) -> tuple[dict[str, tuple[ScopeDetec
             cut == match and names[:-1] == group_by and any(rule.asks_parent for rule in others)
             for (names, cut), others in wanted.items()
         )
-        meter = _meter(group_by, match, of, keeps_history=children, parent=meters.get((group_by[:-1], match)))
+        parent = meters.get((group_by[:-1], match))
+        meter = _meter(group_by, match, of, calendar, keeps_history=children, parent=parent)
         meters[group_by, match] = meter
         watching[meter.meter_id] = tuple(of)
     return watching, {meter.meter_id: meter for meter in meters.values()}
 
 
 def _meter(
-    group_by: tuple[str, ...], match: Match, rules: list[ScopeDetector[Any]], *, keeps_history: bool,
-    parent: Meter | None,
+    group_by: tuple[str, ...], match: Match, rules: list[ScopeDetector[Any]], calendar: Calendar, *,
+    keeps_history: bool, parent: Meter | None,
 ) -> Meter:  # fmt: skip
     periods = {"hour", *(period for rule in rules for period in rule.periods)}
     return Meter(
@@ -256,5 +258,6 @@ def _meter(
         keeps_history=keeps_history or any(rule.keeps_history for rule in rules),
         splits_owners="owner" not in group_by and any(rule.splits_owners for rule in rules),
         rules=tuple(rule.rule for rule in rules),
+        calendar=calendar,
         parent=parent,
     )

@@ -185,7 +185,7 @@ class SpendLedger:
             for finding in rule.judge_closed(scope, closed, at_ms):
                 self._apply(tenant, scope, rule, finding, None, at_ms)
         # The running day or month may hold the late hour, and who spends late spends now: judge the scope's present.
-        self._judge(tenant, scope, run, at_ms)
+        self._judge(tenant, scope, run, scope.at_ms)
 
     def _stop_spender(self, tenant: Tenant, scope: Scope, run: Run, at_ms: int) -> None:
         for rule in self._rules(scope):
@@ -205,9 +205,12 @@ class SpendLedger:
         """Note what a rule has found, and stop whoever spends in the scope where it asks for that."""
         window = finding.window or scope.window(rule.period())
         if finding.hour == "breach":
-            scope.breach(rule.rule, window.start_ms, self._hours_start(scope, finding, at_ms))
+            hour_ms = self._state.policy.calendar.window("hour", at_ms).start_ms
+            scope.record_breach(rule.rule, min(hour_ms, scope.window("hour").start_ms))
+            if scope.history is not None:
+                self._state.touch(scope.history)
         elif finding.hour == "new_normal" and scope.history is not None:
-            scope.history.hours.restart_from_streak()
+            scope.history.hours.restart(window.start_ms)
             scope.episodes.pop(rule.rule, None)
             self._state.touch(scope.history)
         late = (finding.ends_ms or window.end_ms) <= self._state.now_ms
@@ -231,11 +234,6 @@ class SpendLedger:
             lifted = tenant.run(command.target_id) if command.target_type == "run" else None
             if lifted is not None:
                 self.exhausted_by(tenant, lifted, at_ms)  # another limit may still ask for the same
-
-    def _hours_start(self, scope: Scope, finding: Finding, at_ms: int) -> int:
-        hour = scope.window("hour")
-        inside = finding.window is None or finding.window.end_ms >= hour.end_ms
-        return hour.start_ms if inside else self._state.policy.calendar.window("hour", at_ms).start_ms
 
     def _owners(self, scope: Scope, rule: ScopeDetector[Any]) -> tuple[str | None, tuple[str, ...]]:
         """Whoever spent half or more in the rule's period, else everybody who spent anything."""
@@ -299,5 +297,12 @@ class SpendLedger:
 def _without_rules(meter: Meter) -> Meter:
     """A meter that no rule of the policy needs any more: its scopes keep what they know."""
     return Meter(
-        meter.meter_id, meter.group_by, meter.match, meter.periods, meter.keeps_history, meter.splits_owners, ()
+        meter.meter_id,
+        meter.group_by,
+        meter.match,
+        meter.periods,
+        meter.keeps_history,
+        meter.splits_owners,
+        (),
+        meter.calendar,
     )

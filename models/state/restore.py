@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from models.calendar import Calendar
 from models.commands.held import HeldCommand
 from models.commands.standing import StandingCommand
 from models.incidents.incident import Incident
@@ -127,14 +128,14 @@ def _find_scope(state: PartitionState, tenant: Tenant, parts: Parts) -> Scope:
     key = parts[1:]
     scope = tenant.scopes.get(key)
     if scope is None:
-        meter = state.policy.meters.get(key[0]) or _unknown_meter(key)
+        meter = state.policy.meters.get(key[0]) or _unknown_meter(key, state.policy.calendar)
         scope = tenant.scopes[key] = Scope(tenant.tenant_id, meter, key[1:])
     return scope
 
 
-def _unknown_meter(key: Parts) -> Meter:
+def _unknown_meter(key: Parts, calendar: Calendar) -> Meter:
     """A meter of an earlier policy: its scopes are kept, in case the policy comes back."""
-    return Meter(key[0], tuple(f"dimension_{n}" for n in range(1, len(key))), (), ("hour",), False, False, ())
+    return Meter(key[0], tuple(f"dimension_{n}" for n in range(1, len(key))), (), ("hour",), False, False, (), calendar)
 
 
 def _totals(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:

@@ -6,8 +6,9 @@ The hot path is one add and one compare. Everything else happens when the hour c
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from models.baselines.episodes import Episode, joined, later
+from models.baselines.hourly_history import BREACH, NORMAL, PLANNED, HourlyHistory
 from models.calendar import Calendar, Window
-from models.state.median import BREACH, NORMAL, PLANNED, HourlyHistory
 from models.state.owners import OwnerShares
 from models.state.rows import Row
 from models.state.units import MAX_NANOUSD, NO_TRIP
@@ -30,6 +31,8 @@ class Meter:
     """Whether several owners may share one of its scopes, and a rule says who spent what."""
     rules: tuple[str, ...]
     """Names of the rules that watch its scopes."""
+    calendar: Calendar
+    """Cuts time into the periods."""
     parent: Optional["Meter"] = None
 
 
@@ -120,8 +123,8 @@ class Scope(Row):
         self.mark = NORMAL
         """What the running hour is marked as: one found too expensive, or planned, stays out of the baseline."""
         self.periods: dict[Period, PeriodSpend] = {}
-        self.episodes: dict[str, tuple[int, int]] = {}
-        """Rule -> start of the first and of the last hour of its latest row of breaching hours."""
+        self.episodes: dict[str, Episode] = {}
+        """Rule -> its latest breaching hours."""
         self.owner: str | None = None
         """The first to spend here, and the only one while `shares` is None."""
         self.shares: OwnerShares | None = None
@@ -206,14 +209,6 @@ class Scope(Row):
             self.history.hours.prune(now_ms)
         self.mark = NORMAL
 
-    def breach(self, rule: str, first_ms: int, hour_ms: int) -> None:
-        """A rule found an hour too expensive; the row of such hours that it belongs to began at `first_ms`."""
-        self.episodes[rule] = first_ms, hour_ms
-        if self.window("hour").start_ms == hour_ms:
-            self.mark = max(self.mark, BREACH)
-        elif self.history is not None:
-            self.history.hours.mark(hour_ms, BREACH)
-
     def charge_share(self, owner: str, nanousd: int) -> None:
         """Book spend under its owner; called where several owners may share the scope."""
         if self.owner is None:
@@ -230,6 +225,15 @@ class Scope(Row):
         if self.shares is None:
             return {} if self.owner is None else {self.owner: self.spend(period)}
         return self.shares.of(period)
+
+    def record_breach(self, rule: str, hour_start_ms: int) -> None:
+        """The rule found the running or a closed hour too expensive: it is a breach, and part of an episode."""
+        if self.history is not None and hour_start_ms < self.window("hour").start_ms:
+            self.history.hours.mark(hour_start_ms, BREACH)
+        else:
+            self.mark = max(self.mark, BREACH)
+        known = self.episodes.get(rule)
+        self.episodes[rule] = later(known, joined(known, hour_start_ms))
 
     def plan(self, hour_ms: int) -> None:
         """Somebody meant what the hour that began then has cost."""

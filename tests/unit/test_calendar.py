@@ -213,3 +213,47 @@ def test_unknown_zones_are_refused(zone: str) -> None:
     """What is no zone of the package is refused by name, files outside of it among them."""
     with pytest.raises(ValueError, match="unknown time zone"):
         Calendar(zone)
+
+
+ALIKE = [
+    # zone, an hour's local start (fold), and for some days before the local starts of the hours like it
+    ("UTC", "2026-03-30 02:00", {1: ["2026-03-29 02:00"], 7: ["2026-03-23 02:00"]}),
+    ("Asia/Kolkata", "2026-03-30 02:00", {1: ["2026-03-29 02:00"]}),
+    # Clocks went forward on the 29th: a job by local time runs at 03:00 all along, one by universal time did at 02:00.
+    ("Europe/Berlin", "2026-03-30 03:00", {1: ["2026-03-29 03:00"], 2: ["2026-03-28 02:00", "2026-03-28 03:00"]}),
+    ("Europe/Berlin", "2026-03-30 02:00", {1: ["2026-03-29 01:00"], 2: ["2026-03-28 01:00", "2026-03-28 02:00"]}),
+    # Clocks went back on the 25th: it was 02:00 twice.
+    ("Europe/Berlin", "2026-10-26 02:00", {1: ["2026-10-25 02:00", "2026-10-25 02:00+"]}),
+    ("Europe/Berlin", "2026-10-26 02:00", {2: ["2026-10-24 02:00", "2026-10-24 03:00"]}),
+    ("Europe/Berlin", "2026-10-26 03:00", {1: ["2026-10-25 03:00"], 2: ["2026-10-24 03:00", "2026-10-24 04:00"]}),
+]  # fmt: skip
+
+
+def _hour_ms(zone: str, shown: str) -> int:
+    local = datetime.fromisoformat(shown.rstrip("+")).replace(tzinfo=ZoneInfo(zone), fold=int(shown.endswith("+")))
+    return int(local.timestamp()) * 1000
+
+
+@pytest.mark.parametrize(("zone", "hour", "days"), ALIKE)
+def test_hours_like_one_on_days_before(zone: str, hour: str, days: dict[int, list[str]]) -> None:
+    """The clocks showed the same, or it is exactly so many times 24 hours ago: a change of the clocks hides no job."""
+    alike = Calendar(zone).hours_alike(_hour_ms(zone, hour), 7)
+    assert len(alike) == 7
+    assert {day: list(alike[day - 1]) for day in days} == {
+        day: [_hour_ms(zone, shown) for shown in starts] for day, starts in days.items()
+    }
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_hours_like_one_are_hours(zone: str) -> None:
+    """Around the changes of clocks, whatever is like an hour shows its time or is a whole number of days away."""
+    calendar, info = Calendar(zone), ZoneInfo(zone)
+    for _, around in (change for change in CHANGES if change[0] == zone):
+        for start_ms in sorted({calendar.window("hour", step[0]).start_ms for step in _steps(zone, around)[::60]}):
+            shown = datetime.fromtimestamp(start_ms // 1000, UTC).astimezone(info).time()
+            for day, starts in enumerate(calendar.hours_alike(start_ms, 7), 1):
+                assert start_ms - day * DAY_S * 1000 in starts
+                assert list(starts) == sorted(set(starts))
+                for one_ms in starts:
+                    same = datetime.fromtimestamp(one_ms // 1000, UTC).astimezone(info).time() == shown
+                    assert same or one_ms == start_ms - day * DAY_S * 1000, (zone, start_ms, day)

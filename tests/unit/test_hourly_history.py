@@ -1,25 +1,24 @@
-"""Medians of hourly spend and of run costs, against numpy and plain lists."""
+"""A scope's hourly past: its median against numpy, its marks, and when breaches become the new normal."""
 
-import math
 import random
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from models.state.median import (
+from models.baselines.hourly_history import (
     BREACH,
-    HOUR_MS,
+    FORMER,
     KEPT_MS,
     MAX_NANOUSD,
     NORMAL,
     PLANNED,
-    RUNS_KEPT,
     WINDOW_MS,
     Baseline,
+    Breaches,
     HourlyHistory,
-    RecentCosts,
 )
+from models.calendar import HOUR_MS
 
 NOW_MS = 490_000 * HOUR_MS
 
@@ -38,6 +37,10 @@ def _expected(spend_by_hours_ago: dict[int, tuple[int, bool]]) -> Baseline:
     median = np.median(np.array(spend, dtype=object) * 2)
     deviations = np.median(np.abs(np.array(spend, dtype=object) * 4 - 2 * median))
     return Baseline(int(median), len(spend), int(deviations) // 4)
+
+
+def _breaching(history: HourlyHistory) -> int:
+    return history.breaches(0, NOW_MS, besides_ms=-1).hours
 
 
 def test_baseline_equals_numpy() -> None:
@@ -103,24 +106,35 @@ def test_late_spend_keeps_the_breach() -> None:
     """An hour that was a breach stays one when late spend is added, and an idle hour becomes active."""
     history = _history({2: (5, True)})
     assert history.add_late(NOW_MS - 2 * HOUR_MS, 4) == 9
-    assert history.breach_streak() == 1
+    assert (_breaching(history), history.baseline(NOW_MS).active_hours) == (1, 0)
     assert history.add_late(NOW_MS - HOUR_MS, 3) == 3
-    assert (history.breach_streak(), history.baseline(NOW_MS)) == (0, Baseline(6, 1, 0))
+    assert (_breaching(history), history.baseline(NOW_MS)) == (1, Baseline(6, 1, 0))
 
 
-@pytest.mark.parametrize("first", [NORMAL, BREACH])
-def test_a_planned_hour_counts_neither_way(first: int) -> None:
-    """It is out of the baseline and ends a streak, stays so whatever is found or added later, and survives the row."""
+@pytest.mark.parametrize("first", [NORMAL, BREACH, FORMER])
+def test_a_planned_hour_counts_for_nothing(first: int) -> None:
+    """It is in no baseline, level, season or count of what is known, whatever is found or added later."""
     history = HourlyHistory()
     for ago, mark in ((3, NORMAL), (2, first), (1, BREACH)):
         history.close(NOW_MS - ago * HOUR_MS, 10 - ago, mark)
     history.mark(NOW_MS - 2 * HOUR_MS, PLANNED)
     history.mark(NOW_MS - 2 * HOUR_MS, BREACH)
     history.add_late(NOW_MS - 2 * HOUR_MS, 5)
+    history.restart(NOW_MS - 3 * HOUR_MS)
     restored = HourlyHistory.from_bytes(history.to_bytes())
-    assert (restored.breach_streak(), restored.baseline(NOW_MS)) == (1, Baseline(14, 1, 0))
+    assert restored.is_planned(NOW_MS - 2 * HOUR_MS)
+    assert restored.baseline(NOW_MS) == restored.level(NOW_MS - 5 * HOUR_MS, NOW_MS) == Baseline(16, 2, 1)
+    assert restored.known_hours(NOW_MS) == 2
+    assert restored.unplanned_spend([NOW_MS - 2 * HOUR_MS]) == 0
     history.mark(NOW_MS - 5 * HOUR_MS, PLANNED)
     assert len(history) == 3, "an idle hour needs no mark"
+
+
+def test_an_incidents_hours_are_planned_together() -> None:
+    """Its breaches become planned ones, and no hour between or outside them does."""
+    history = _history({5: (1, True), 4: (2, True), 3: (3, False), 2: (4, True), 1: (5, True)})
+    history.mark_breaches_planned(NOW_MS - 4 * HOUR_MS, NOW_MS - HOUR_MS)
+    assert [history.is_planned(NOW_MS - ago * HOUR_MS) for ago in (5, 4, 3, 2, 1)] == [False, True, False, True, False]
 
 
 def test_idle_hours_leave_no_trace() -> None:
@@ -135,7 +149,7 @@ def test_closing_again_replaces() -> None:
     """An hour entered twice counts once, as it was entered last."""
     history = _history({3: (5, False)})
     history.close(NOW_MS - 3 * HOUR_MS, 7, True)
-    assert (len(history), history.breach_streak(), history.baseline(NOW_MS).active_hours) == (1, 1, 0)
+    assert (len(history), _breaching(history), history.baseline(NOW_MS).active_hours) == (1, 1, 0)
 
 
 def test_memory_is_bounded() -> None:
@@ -154,14 +168,62 @@ def test_memory_is_bounded() -> None:
 
 
 def test_a_persistent_level_becomes_the_new_normal() -> None:
-    """After a streak of breaches is accepted, only its hours make the baseline, and none is a breach."""
-    history = _history({9: (1, True), 8: (2, False), 5: (10, True), 3: (20, True), 1: (30, True)})
-    assert history.breach_streak() == 3
-    history.restart_from_streak()
+    """After a restart its hours are the baseline and nothing is a breach; those before are known and not normal."""
+    history = _history({9: (1, True), 8: (2, False), 5: (10, True), 3: (20, False), 1: (30, True)})
+    history.restart(NOW_MS - 5 * HOUR_MS)
     assert history.baseline(NOW_MS) == Baseline(40, 3, 10)
-    assert history.breach_streak() == 0
-    with pytest.raises(ValueError, match="no streak"):
-        history.restart_from_streak()
+    assert _breaching(history) == 0
+    assert history.known_hours(NOW_MS) == 5
+    assert history.unplanned_spend([NOW_MS - 8 * HOUR_MS]) == 2
+    assert history.reaches_back(NOW_MS, 9 * HOUR_MS)
+    assert not history.reaches_back(NOW_MS, 10 * HOUR_MS)
+
+
+NEW_NORMAL = [
+    # marks from the oldest to the latest hour: b breach, n normal, p planned, . idle; index of the first of the level
+    ("nnnbbbb", 3),
+    ("nnnbbb", None),  # three are not four
+    ("nnbnbnbb", 2),  # four of the last six
+    ("bnnnbbb", None),  # the fourth is the seventh back
+    ("bnnnbbbb", 4),
+    ("bbbbn", None),  # the latest hour is no breach
+    ("nbpbpbpb", 1),  # planned hours are not counted,
+    ("pppp", None),  # either way
+    ("b..b...b.b", 0),  # idle hours are none
+    ("n" + 165 * "." + "bb", None),  # a normal hour in the last seven days, just
+    ("n" + 166 * "." + "bb", 167),  # none, and two breaches are the fewest wanted
+    ("n" + 166 * "." + "..b", None),
+    ("n" + 160 * "." + "bb" + 5 * ".", None),
+    ("n" + 160 * "." + "bb" + 6 * ".", 161),  # it is the hour to be judged that looks back
+]
+
+
+@pytest.mark.parametrize(("marks", "since"), NEW_NORMAL)
+def test_when_breaches_are_the_new_normal(marks: str, since: int | None) -> None:
+    """Four of the last six active hours, or two with nothing normal left in seven days."""
+    history = HourlyHistory()
+    for place, mark in enumerate(marks):
+        if mark != ".":
+            history.close(NOW_MS + place * HOUR_MS, 7, {"n": NORMAL, "b": BREACH, "p": PLANNED}[mark])
+    found = history.new_normal_since(NOW_MS + len(marks) * HOUR_MS, 4, 6, 2)
+    assert found == (None if since is None else NOW_MS + since * HOUR_MS)
+
+
+def test_breaches_name_the_dearest() -> None:
+    """Their number, sum and dearest hour, without the one left out and those outside; nothing where there is none."""
+    history = _history({6: (99, True), 4: (7, True), 3: (50, False), 2: (9, True), 1: (8, True)})
+    stretch = (NOW_MS - 4 * HOUR_MS, NOW_MS)
+    assert history.breaches(*stretch, besides_ms=NOW_MS - HOUR_MS) == Breaches(2, 16, NOW_MS - 2 * HOUR_MS, 9)
+    assert history.breaches(NOW_MS - HOUR_MS, NOW_MS, besides_ms=NOW_MS - HOUR_MS) == Breaches(0, 0, 0, 0)
+
+
+def test_the_share_of_a_parent() -> None:
+    """Of what the parent spent in the same hours, and not in those in which the scope did nothing."""
+    parent = _history({3: (40, False), 2: (20, False), 1: (1000, False)})
+    child = _history({3: (10, False), 2: (5, False)})
+    assert child.share_of(parent, NOW_MS) == (2, Fraction(1, 4))
+    assert HourlyHistory().share_of(parent, NOW_MS) == (0, 0)
+    assert child.share_of(HourlyHistory(), NOW_MS) == (2, 0)
 
 
 @pytest.mark.parametrize("step_ms", [HOUR_MS, HOUR_MS // 2, 1000])
@@ -177,7 +239,7 @@ def test_a_restored_history_is_the_same(step_ms: int) -> None:
         restored = HourlyHistory.from_bytes(row)
         assert restored.to_bytes() == row, seed
         assert restored.baseline(NOW_MS) == history.baseline(NOW_MS), seed
-        assert restored.breach_streak() == history.breach_streak(), seed
+        assert _breaching(restored) == _breaching(history), seed
 
 
 def test_rows_are_compact() -> None:
@@ -196,73 +258,9 @@ def test_a_broken_history_row_is_refused(row: bytes) -> None:
         HourlyHistory.from_bytes(row)
 
 
-def test_run_costs_equal_numpy_over_the_last_256() -> None:
-    """After every run the median is exact, and the spread of log cost is numpy's, over the last 256 runs."""
-    seed = 15
-    rng = random.Random(seed)
-    costs = RecentCosts()
-    given: list[int] = []
-    for _ in range(700):
-        given.append(rng.choice([0, 5, int(rng.lognormvariate(15, 1.5))]))
-        costs.add(given[-1])
-        kept = given[-RUNS_KEPT:]
-        logs = np.log(np.maximum(kept, 1))
-        assert costs.median_x2() == int(2 * np.median(kept)), (seed, len(given))
-        assert costs.log_mad() == pytest.approx(float(np.median(np.abs(logs - np.median(logs)))), abs=1e-12), seed
-        assert len(costs) == len(kept)
-
-
-def test_the_multiple_grows_with_the_spread() -> None:
-    """Runs that all cost the same keep the base; of wide log-normal costs about one in a thousand stands out."""
-    rng = random.Random(16)
-    steady, wide = RecentCosts(), RecentCosts()
-    for _ in range(RUNS_KEPT):
-        steady.add(1_000_000)
-        wide.add(int(rng.lognormvariate(18, 1.5)))
-    assert steady.multiple(5.0) == 5.0
-    assert math.exp(3.09 * 1.2) < wide.multiple(5.0) < math.exp(3.09 * 1.8)
-    fresh = [rng.lognormvariate(18, 1.5) for _ in range(20_000)]
-    share = sum(cost > wide.multiple(5.0) * wide.median_x2() / 2 for cost in fresh) / len(fresh)
-    assert share < 0.005
-
-
-def test_no_runs_is_no_median() -> None:
-    """Without a finished run there is no median, and the multiple is the base."""
-    costs = RecentCosts()
-    with pytest.raises(ValueError, match="no median"):
-        costs.median_x2()
-    assert costs.multiple(5.0) == 5.0
-
-
-def test_restored_costs_go_on_as_if_never_stopped() -> None:
-    """Costs read back from their row write the same row, and forget the same runs first."""
-    seed = 17
-    rng = random.Random(seed)
-    costs = RecentCosts()
-    for count in range(600):
-        costs.add(rng.choice([3, rng.randrange(10**12), 2 * MAX_NANOUSD]))
-        if count % 97 == 0:
-            restored = RecentCosts.from_bytes(costs.to_bytes())
-            assert restored.to_bytes() == costs.to_bytes(), (seed, count)
-            assert restored.log_mad() == costs.log_mad(), (seed, count)
-            costs = restored
-    assert len(costs) == RUNS_KEPT
-
-
-@pytest.mark.parametrize(
-    "row", [b"", b"\x09\x00\x00B", b"\x01\x02\x00B\x01", b"\x01\x01\x00B\x01\x02", b"\x01\x01\x00Z\x01"]
-)
-def test_a_broken_row_of_costs_is_refused(row: bytes) -> None:
-    """A row of another version or of the wrong length is an error, never a wrong median."""
-    with pytest.raises(ValueError, match="row"):
-        RecentCosts.from_bytes(row)
-
-
 def test_negative_money_is_refused() -> None:
-    """No spend and no cost is negative."""
+    """No spend is negative."""
     with pytest.raises(ValueError, match="negative"):
         HourlyHistory().close(NOW_MS, -1, False)
     with pytest.raises(ValueError, match="negative"):
         HourlyHistory().add_late(NOW_MS, -1)
-    with pytest.raises(ValueError, match="negative"):
-        RecentCosts().add(-1)

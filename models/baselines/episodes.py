@@ -1,0 +1,25 @@
+"""Episodes: breaching hours that follow each other closely enough to be one incident."""
+
+from models.calendar import HOUR_MS
+
+Episode = tuple[int, int]
+"""Start of the first breaching hour and of the last one."""
+
+GAP_MS = 3 * HOUR_MS
+"""From one breaching hour's start to the next of the same episode, at most: two calm hours lie between."""
+
+
+def joined(episode: Episode | None, hour_start_ms: int) -> Episode:
+    """The episode that a breaching hour belongs to: the given one with that hour in it, or a new one.
+
+    A late hour shortly before the first one belongs to it as well, and leaves the start as it is, because the start
+    is part of what makes the incident this one.
+    """
+    if episode is None or not episode[0] - GAP_MS <= hour_start_ms <= episode[1] + GAP_MS:
+        return hour_start_ms, hour_start_ms
+    return episode[0], max(episode[1], hour_start_ms)
+
+
+def later(episode: Episode | None, other: Episode) -> Episode:
+    """The one with the later last hour, which is the one to go on from."""
+    return other if episode is None or other[1] >= episode[1] else episode

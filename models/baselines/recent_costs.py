@@ -1,0 +1,105 @@
+"""What the last finished runs or sessions of a workflow have cost: their exact median, and how much they spread."""
+
+import math
+import struct
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Sequence
+
+from models.baselines.hourly_history import MAX_NANOUSD
+from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
+
+RUNS_KEPT = 256
+_MAD_TO_SIGMA = 1.4826
+
+
+class RecentCosts:
+    """The cost of the last `RUNS_KEPT` finished runs of a workflow, and how much it spreads."""
+
+    __slots__ = ("_in_order", "_log_mad", "_sorted")
+
+    def __init__(self) -> None:
+        self._in_order: deque[int] = deque()
+        self._sorted: list[int] = []
+        self._log_mad: float | None = None
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def add(self, cost_nanousd: int) -> None:
+        """Takes in the cost of one more finished run; the oldest goes when there are more than are kept."""
+        if cost_nanousd < 0:
+            raise ValueError("a cost must not be negative")
+        cost_nanousd = min(cost_nanousd, MAX_NANOUSD)
+        if len(self._in_order) == RUNS_KEPT:
+            oldest = self._in_order.popleft()
+            del self._sorted[bisect_left(self._sorted, oldest)]
+        self._in_order.append(cost_nanousd)
+        insort(self._sorted, cost_nanousd)
+        self._log_mad = None
+
+    def median_x2(self) -> int:
+        """Twice the median cost in nano-dollars, exact.
+
+        Raises:
+            ValueError: no run has finished yet.
+        """
+        count = len(self._sorted)
+        if not count:
+            raise ValueError("no values, no median")
+        return self._sorted[(count - 1) // 2] + self._sorted[count // 2]
+
+    def log_mad(self) -> float:
+        """Median absolute deviation of the natural logarithm of cost; a cost of 0 counts as 1 nano-dollar.
+
+        0.0 while no run has finished.
+        """
+        if self._log_mad is None:
+            self._log_mad = self._measure_log_mad()
+        return self._log_mad
+
+    def multiple(self, base: float, z: float = 3.09) -> float:
+        """How many times the median a run may cost before it stands out: at least `base`, more where costs spread.
+
+        Costs of healthy runs are close to log-normal. With a standard deviation of s = 1.5 in the logarithm, 14 % of
+        them cost more than 5 times the median, so a fixed multiple would cry wolf. 1.4826 x MAD estimates s and is
+        not moved by the outliers sought; exp(z x s) is the multiple that the upper tail of z standard deviations
+        exceeds: z = 3.09 is one run in a thousand. Rounded to 4 decimals, so that the last bit of one machine's
+        logarithm does not decide.
+        """
+        return round(max(base, math.exp(z * _MAD_TO_SIGMA * self.log_mad())), 4)
+
+    def to_bytes(self) -> bytes:
+        """The costs, oldest first, as a row of 1 to 8 bytes each."""
+        return struct.pack("<BH", VERSION, len(self)) + pack_integers(self._in_order)
+
+    @classmethod
+    def from_bytes(cls, row: bytes) -> "RecentCosts":
+        """The costs that `to_bytes` wrote.
+
+        Raises:
+            ValueError: the row is of another version, or broken.
+        """
+        check_version(row)
+        costs = cls()
+        try:
+            _, count = struct.unpack_from("<BH", row)
+            in_order, end = unpack_integers(row, struct.calcsize("<BH"), count)
+        except (struct.error, KeyError) as error:
+            raise ValueError(f"broken row of recent costs: {error}") from error
+        if end != len(row) or count > RUNS_KEPT:
+            raise ValueError("broken row of recent costs: wrong length")
+        costs._in_order = deque(in_order)
+        costs._sorted = sorted(in_order)
+        return costs
+
+    def _measure_log_mad(self) -> float:
+        if not self._sorted:
+            return 0.0
+        logs = [math.log(cost or 1) for cost in self._sorted]
+        middle = _middle(logs)
+        return _middle(sorted(abs(log - middle) for log in logs))
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
