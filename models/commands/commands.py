@@ -80,15 +80,27 @@ class Commands:
         self._drop_held(tenant, key)
         self._give(tenant, command)
 
-    def lift(self, tenant: Tenant, command: StandingCommand, reason: str, at_ms: int, *, by_operator: bool) -> bool:
-        """End a command: its target may go on. False where none is in force, or one that only a person lifts."""
+    def lift(
+        self,
+        tenant: Tenant,
+        command: StandingCommand,
+        reason: str,
+        at_ms: int,
+        *,
+        by_operator: bool,
+        until_ms: int = 0,
+    ) -> bool:
+        """End a command: its target may go on. False where none is in force, or one that only a person lifts.
+
+        `until_ms` is when an operator's permission ends, 0 for in a week.
+        """
         if not command.stands(self._state.now_ms) or (command.is_by_operator and not by_operator):
             return False
         command.move("lift")
         command.action = "resume"
         command.origin = command.origin._replace(reason=reason, signer="operator" if by_operator else "engine")
         command.issued_ms = command.cause_ms = max(at_ms, self._state.now_ms)
-        command.expires_ms = command.issued_ms + KILL_STANDS_MS
+        command.expires_ms = until_ms or command.issued_ms + KILL_STANDS_MS
         self._give(tenant, command)
         return True
 
@@ -145,13 +157,17 @@ class Commands:
         self._drop_held(tenant, (target.type, target.id))
         command = tenant.commands.get((target.type, target.id))
         if command is not None:
-            self._incidents.resolve_unit(tenant, command.disobeyed, at_ms, stop_evidence(tenant, command))
+            self.answered(tenant, command, at_ms, stop_evidence(tenant, command))
+
+    def answered(self, tenant: Tenant, command: StandingCommand, at_ms: int, evidence: dict[str, Any]) -> None:
+        """Nobody disobeys any more; a call that comes after that is news."""
+        self._incidents.resolve_unit(tenant, command.disobeyed, at_ms, evidence)
+        self._incidents.forget_unit(tenant, command.disobeyed)
 
     def expire(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> None:
         """A command has run out, and is forgotten."""
         command.move("expire")
-        self._incidents.resolve_unit(tenant, command.disobeyed, now_ms, {"command_id": command.command_id})
-        self._incidents.forget_unit(tenant, command.disobeyed)
+        self.answered(tenant, command, now_ms, {"command_id": command.command_id})
         del tenant.commands[command.target_type, command.target_id]
         tenant.commanded = {target_id for _, target_id in tenant.commands}
         tenant.command_ids.pop(command.command_id, None)

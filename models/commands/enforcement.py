@@ -25,6 +25,8 @@ class Stop(NamedTuple):
     expires_ms: int = 0
     """When the reason ends by itself, 0 where it does not."""
     scope: dict[str, list[str]] | None = None
+    action: Action | None = None
+    """Where it is another one than the finding's."""
 
 
 class Enforcement:
@@ -67,7 +69,7 @@ class Enforcement:
             origin = Origin(incident.incident_id, rule.rule, finding.summary, subject.owner)
             for stop in targets(is_news, action):
                 self._commands.want(
-                    tenant, stop.target, action, origin, at_ms,
+                    tenant, stop.target, stop.action or action, origin, at_ms,
                     spent_nanousd=stop.spent_nanousd, expires_ms=stop.expires_ms, scope=stop.scope,
                 )  # fmt: skip
         if is_news:

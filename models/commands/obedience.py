@@ -33,7 +33,7 @@ class Obedience:
         command.acked_ms = at_ms
         self._state.touch(command)
         evidence = stop_evidence(tenant, command)
-        self._incidents.resolve_unit(tenant, command.disobeyed, at_ms, evidence)
+        self._commands.answered(tenant, command, at_ms, evidence)
         if command.action == "kill" and ack.acted in STOPPED:
             unit_id = f"{command.target_type}/{command.target_id}"
             ordered = tenant.incidents.get(command.origin.incident_id)

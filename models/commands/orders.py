@@ -72,9 +72,9 @@ class Orders:
         if command is None or order.ts_ms + CLOCKS_DIFFER_MS < command.issued_ms:
             return
         origin, why = command.origin, f"{order.who}: {order.why}"
-        if not self._commands.lift(tenant, command, why, at_ms, by_operator=True):
+        if not self._commands.lift(tenant, command, why, at_ms, by_operator=True, until_ms=order.until_ms or 0):
             return
-        self._incidents.resolve_unit(tenant, command.disobeyed, at_ms, {"released": why})
+        self._commands.answered(tenant, command, at_ms, {"released": why})
         if target.type in WIDE:
             self._resume_members(tenant, origin, why, at_ms)
             return

@@ -82,7 +82,7 @@ class LimitRule(UnitDetector[RuleSettings]):
             amount = next_amount(levels, reached(levels, unit.used(allowance.counter)))
             if amount is not None:
                 trips[allowance.counter] = min(amount, trips.get(allowance.counter, amount))
-            if allowance.grant is not None and allowance.grant.until_ms:
+            if allowance.grant is not None and allowance.grant.until_ms > unit.now_ms:
                 unit_age_ms = allowance.grant.until_ms - unit.started_ms - unit.before("duration_ms")
                 trips["duration_ms"] = min(unit_age_ms, trips.get("duration_ms", unit_age_ms))
         return trips
@@ -94,8 +94,8 @@ class LimitRule(UnitDetector[RuleSettings]):
 
     def _allowance(self, unit: Unit, counter: Counter, limit: int) -> Allowance:
         grant = unit.grant(grant_key(self.rule, counter))
-        if grant is None or not grant.holds(unit, unit.now_ms):
-            return Allowance(counter, limit, None)
+        if grant is None or 0 < grant.until_ms <= unit.now_ms:
+            return Allowance(counter, limit, grant)
         allowed = grant.up_to - unit.before(grant.counter) if grant.up_to < NO_TRIP else NO_TRIP
         return Allowance(grant.counter, max(allowed, limit if grant.counter == counter else 0), grant)
 

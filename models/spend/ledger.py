@@ -272,14 +272,15 @@ class SpendLedger:
         """Whom to stop: the scope, so that nobody new begins; on news all who spend there, later whoever does."""
 
         def targets(is_news: bool, action: Action) -> Iterable[Stop]:
-            if OVERFLOW not in scope.values:
-                scope_id = "/".join(scope.key)
-                yield Stop(Target("scope", scope_id), 0, window.end_ms, scope.allowed_values())
             spenders = sorted(self._runs_in(tenant, scope), key=lambda one: one.unit_id) if is_news else [run]
             for one in spenders:
                 if one is not None and self._may_be_stopped(one, rule):
                     expires_ms = 0 if action == "kill" else window.end_ms
                     yield Stop(Target("run", one.unit_id), one.cost_nanousd, expires_ms)
+            if OVERFLOW not in scope.values:
+                # Nobody new begins until the period ends. That is a pause: a kill would stand until a person lifts it.
+                held = "downgrade" if action == "downgrade" else "pause"
+                yield Stop(Target("scope", "/".join(scope.key)), 0, window.end_ms, scope.allowed_values(), held)
 
         return targets
 

@@ -43,7 +43,7 @@ class Partition:
         self._last_append_ms = 0
         self._end_offset = 0
         if fence is not None:
-            self.engine.restore(rows.items())
+            self.engine.restore(rows)
             check_digest(number, fence, self.engine.digest)
             self.usage_offset = fence.usage_offset
             self.operator_offset = fence.operator_offset
