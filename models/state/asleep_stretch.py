@@ -87,7 +87,7 @@ class Stretch:
         self._index: list[array[int]] = []
         """Sorted entries, the largest array first."""
         self._order: array[int] | None = None
-        """Places of the living units, oldest last; None until somebody asks for the oldest."""
+        """What `_places` gave when somebody last asked for the oldest; None if units came since."""
         self._oldest: tuple[int, bytes] | None = None
         """Age of the last one in the order, once known."""
         self._filter = bytearray()
@@ -174,15 +174,14 @@ class Stretch:
                 yield Unit(*self._age(place), self.row(place))
 
     def _places(self) -> "array[int]":
-        """The places of all living units, the oldest one last."""
+        """The places of all units, the oldest one last; units that left may be among them."""
         entries: _Numbers = np.concatenate([np.frombuffer(entries, dtype=np.uint64) for entries in self._index])
         places = np.sort(entries & np.uint64(_PLACE_MASK)).astype(np.int64)
         block = np.frombuffer(self._block, dtype=np.uint8)
         headers = np.zeros(len(places), dtype=np.uint32)
         for byte in range(4):
             headers |= block[places + byte].astype(np.uint32) << np.uint32(8 * byte)
-        alive = headers & np.uint32(_CODE_MASK) != 0
-        places, times = places[alive], headers[alive] >> np.uint32(_MS_AT) & np.uint32(_MS_MASK)
+        times = headers >> np.uint32(_MS_AT) & np.uint32(_MS_MASK)
         by_time = np.argsort(times, kind="stable")
         places, times = places[by_time], times[by_time]
         self._sort_ties(places, times)
