@@ -12,7 +12,7 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from models.state.asleep_stretch import DAY_MS, MOST_NAME_BYTES, MOST_ROW_BYTES, NEVER, Stretch, Unit
+from models.state.asleep_stretch import DAY_MS, HASH_MASK, MASKS, MOST_NAME_BYTES, MOST_ROW_BYTES, NEVER, Stretch, Unit
 
 KINDS: Final = ("run", "session", "tree")
 """What can sleep, in the order in which units of the same millisecond are handed out."""
@@ -82,12 +82,8 @@ class AsleepRows:
         recent = self._recent.get(name)
         if recent is not None:
             return recent[1]
-        digest = self._hash_of(name)
-        for stretch in self._stretches:
-            place = stretch.find(name, digest)
-            if place >= 0:
-                return stretch.row(place)
-        return None
+        stretch, place = self._find(name)
+        return None if stretch is None else stretch.row(place)
 
     def expired(self, before_ms: int, most: int) -> list[tuple[str, str, bytes]]:
         """Remove and return the units without a message since `before_ms`: (kind, id, row), the `most` oldest first."""
@@ -129,14 +125,19 @@ class AsleepRows:
             self._recent_bytes -= len(recent[1])
             self._changes += 1
             return recent[1]
-        if not self._stretches:
-            return None
-        digest = self._hash_of(name)
+        stretch, place = self._find(name)
+        return None if stretch is None else self._remove_from(stretch, place)
+
+    def _find(self, name: bytes) -> tuple[Stretch | None, int]:
+        """The stretch with a sealed unit, and its place there; None if there is no such unit."""
+        digest = self._hash_of(name) & HASH_MASK
+        mask = MASKS[digest & 63]
         for stretch in self._stretches:
-            place = stretch.find(name, digest)
-            if place >= 0:
-                return self._remove_from(stretch, place)
-        return None
+            if stretch.filter[digest >> stretch.shift] & mask == mask:
+                place = stretch.find(name, digest)
+                if place >= 0:
+                    return stretch, place
+        return None, -1
 
     def _remove_from(self, stretch: Stretch, place: int) -> bytes:
         row = stretch.row(place)

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 DAY_MS: Final = 86_400_000
-STRETCH_UNITS: Final = 1 << 18
-"""A stretch that has taken in as many, or `STRETCH_BYTES`, is full: bounds how long writing it anew takes."""
+STRETCH_UNITS: Final = 120_000
+"""A stretch that has taken in as many, or `STRETCH_BYTES`, is full: bounds how long writing it anew takes. With what
+may come on top at once it stays below the next power of two, so that its filter need not be twice as wide."""
 STRETCH_BYTES: Final = 1 << 28
 FEWEST_GONE: Final = 8
 """A block is written anew when so many units, and an eighth of all it took in, have left it."""
@@ -39,13 +40,13 @@ _Numbers = npt.NDArray[np.uint64]
 
 # An entry of the index: the low 32 bits of the hash, then the unit's place in the block.
 _PLACE_MASK: Final = 0xFFFF_FFFF
-_HASH_MASK: Final = 0xFFFF_FFFF
+HASH_MASK: Final = 0xFFFF_FFFF
 
 # The filter: the upper bits of the 32 choose a byte, the lowest six choose three bits of it.
 _SMALLEST_FILTER: Final = 64
 _TRIPLES = [1 << a | 1 << b | 1 << c for a, b, c in combinations(range(8), 3)]
-_MASKS: Final = bytes(_TRIPLES + _TRIPLES[: 64 - len(_TRIPLES)])
-_MASKS_ARRAY: Final = np.frombuffer(_MASKS, dtype=np.uint8)
+MASKS: Final = bytes(_TRIPLES + _TRIPLES[: 64 - len(_TRIPLES)])
+_MASKS_ARRAY: Final = np.frombuffer(MASKS, dtype=np.uint8)
 
 
 class Unit(NamedTuple):
@@ -61,18 +62,8 @@ class Stretch:
     """Units of one day."""
 
     __slots__ = (
-        "_block",
-        "_filter",
-        "_gone",
-        "_index",
-        "_oldest",
-        "_order",
-        "_shift",
-        "_taken",
-        "day",
-        "live",
-        "min_ms",
-    )
+        "_block", "_gone", "_index", "_oldest", "_order", "_taken", "day", "filter", "live", "min_ms", "shift",
+    )  # fmt: skip
 
     def __init__(self, day: int) -> None:
         self.day = day
@@ -90,8 +81,9 @@ class Stretch:
         """What `_places` gave when somebody last asked for the oldest; None if units came since."""
         self._oldest: tuple[int, bytes] | None = None
         """Age of the last one in the order, once known."""
-        self._filter = bytearray()
-        self._shift = 0
+        self.filter = bytearray()
+        """Cell `digest >> shift` has all bits of `MASKS[digest & 63]` for each unit's hash, and for few others."""
+        self.shift = 0
         self._clear_filter(_SMALLEST_FILTER)
 
     def is_full(self) -> bool:
@@ -107,7 +99,7 @@ class Stretch:
         for last_ms, name, row in units:
             name_bytes = len(name) - 1
             header = name[0] | (last_ms - start_ms) << _MS_AT | name_bytes << _NAME_AT | len(row) << _ROW_AT
-            entries.append((hash_of(name) & _HASH_MASK) << 32 | place)
+            entries.append((hash_of(name) & HASH_MASK) << 32 | place)
             parts += (header.to_bytes(_HEADER_BYTES, "little"), name[1:], row)
             place += _HEADER_BYTES + name_bytes + len(row)
             self.min_ms = min(self.min_ms, last_ms)
@@ -115,17 +107,16 @@ class Stretch:
         self._order = self._oldest = None
         self.live += len(units)
         self._taken += len(units)
-        if self._taken > len(self._filter):
-            self._clear_filter(1 << self._taken.bit_length())
+        if self._taken * 2 > len(self.filter):
+            self._clear_filter(2 << self._taken.bit_length())
             self._mark_all()
         self._add_entries(entries)
 
     def find(self, name: bytes, digest: int) -> int:
-        """The place of a unit, -1 if it is not here. `digest` is its name's hash, of which the low half counts."""
-        digest &= _HASH_MASK
-        mask = _MASKS[digest & 63]
-        if self._filter[digest >> self._shift] & mask != mask:
-            return -1
+        """The place of a unit, -1 if it is not here. `digest` is the low half of its name's hash.
+
+        Whoever looks through many stretches asks their filters first.
+        """
         for entries in self._index:
             at = bisect_left(entries, digest << 32)
             while at < len(entries) and entries[at] >> 32 == digest:
@@ -219,17 +210,17 @@ class Stretch:
         self._index.append(array("Q", np.sort(numbers).tobytes()))
 
     def _clear_filter(self, cells: int) -> None:
-        self._filter = bytearray(cells)
-        self._shift = 33 - cells.bit_length()
+        self.filter = bytearray(cells)
+        self.shift = 33 - cells.bit_length()
 
     def _mark_all(self) -> None:
         for entries in self._index:
             self._mark(np.frombuffer(entries, dtype=np.uint64))
 
     def _mark(self, entries: _Numbers) -> None:
-        cells = np.frombuffer(self._filter, dtype=np.uint8)
+        cells = np.frombuffer(self.filter, dtype=np.uint8)
         hashes = entries >> np.uint64(32)
-        np.bitwise_or.at(cells, hashes >> np.uint64(self._shift), _MASKS_ARRAY[hashes & np.uint64(63)])
+        np.bitwise_or.at(cells, hashes >> np.uint64(self.shift), _MASKS_ARRAY[hashes & np.uint64(63)])
 
     def _write_anew(self) -> None:
         """Give back the room of the units that left."""
@@ -241,22 +232,22 @@ class Stretch:
             self._order = array("I", _moved(self._order, gone, gaps))
         self._taken = self.live
         self._gone = array("I")
-        self._clear_filter(len(self._filter))
+        self._clear_filter(len(self.filter))
         self._mark_all()
 
     def _without(self, gone: list[int]) -> tuple[bytearray, _Numbers]:
         """The block without these units, and by how much what stands after each number of them moves down."""
         gaps = [0]
-        kept: list[memoryview] = []
+        kept: list[bytearray] = []  # copies, not views: thousands of views would wake the garbage collector
         end = 0
-        block = memoryview(self._block)
         for place in gone:
             header = self._header(place)
             size = _HEADER_BYTES + (header >> _NAME_AT & _NAME_MASK) + (header >> _ROW_AT)
-            kept.append(block[end:place])
+            if place > end:
+                kept.append(self._block[end:place])
             gaps.append(gaps[-1] + size)
             end = place + size
-        kept.append(block[end:])
+        kept.append(self._block[end:])
         return bytearray().join(kept), np.array(gaps, dtype=np.uint64)
 
 

@@ -14,7 +14,8 @@ ID_BYTES = 36
 ROW_BYTES = 110
 SMALL_TENANTS = (1000, 10)
 """How many runs each of many small tenants has asleep."""
-LOOKUPS = 100_000
+LOOKED_UP = 5
+"""One of so many runs is looked up and woken: enough for every block to be written anew."""
 STEP = 7_919
 """A prime: lookups go through all days."""
 
@@ -46,28 +47,31 @@ def bytes_per_run(runs: int, tenants: int) -> float:
 
 
 def seconds(runs: int) -> dict[str, float]:
-    """Seconds per call of each kind, beside that many sleeping runs."""
+    """CPU seconds per call of each kind, beside that many sleeping runs."""
     store, empty = AsleepRows(), AsleepRows()
+    lookups = max(1, runs // LOOKED_UP)
     units = list(_units(runs))
-    there = [units[number * STEP % runs][0] for number in range(LOOKUPS)]
-    absent = [_run_id(runs + number) for number in range(LOOKUPS)]
+    there = [units[number * STEP % runs][0] for number in range(lookups)]
+    absent = [_run_id(runs + number) for number in range(lookups)]
     figures = {"put": _timed(lambda: [store.put("run", *unit) for unit in units]) / runs}
-    figures["hit"] = _timed(lambda: [store.peek("run", run_id) for run_id in there]) / LOOKUPS
-    figures["miss"] = _timed(lambda: [store.peek("run", run_id) for run_id in absent]) / LOOKUPS
-    figures["miss, none asleep"] = _timed(lambda: [empty.peek("run", run_id) for run_id in absent]) / LOOKUPS
-    figures["wake (pop)"] = _timed(lambda: [store.pop("run", run_id) for run_id in there]) / LOOKUPS
-    figures["nothing to expire"] = _timed(lambda: [store.expired(START_MS, 100) for _ in range(LOOKUPS)]) / LOOKUPS
+    figures["hit"] = _timed(lambda: [store.peek("run", run_id) for run_id in there]) / lookups
+    figures["miss"] = _timed(lambda: [store.peek("run", run_id) for run_id in absent]) / lookups
+    figures["miss, none asleep"] = _timed(lambda: [empty.peek("run", run_id) for run_id in absent]) / lookups
+    wakes = [_timed(lambda run_id=run_id: store.pop("run", run_id)) for run_id in there]
+    figures["wake"] = sum(wakes) / lookups
+    figures["the longest of these, a block written anew"] = max(wakes)
+    figures["nothing to expire"] = _timed(lambda: [store.expired(START_MS, 100) for _ in range(lookups)]) / lookups
     figures["the first one of a day to expire"] = _timed(lambda: store.expired(START_MS + DAY_MS, 1))
     expired: list[tuple[str, str, bytes]] = []
-    took = _timed(lambda: expired.extend(store.expired(START_MS + DAY_MS, LOOKUPS)))
-    figures["expire"] = took / len(expired)
+    took = _timed(lambda: expired.extend(store.expired(START_MS + DAY_MS, runs)))
+    figures["expire"] = took / max(1, len(expired))
     return figures
 
 
 def _timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def _fill(stores: list[AsleepRows], runs: int) -> None:
