@@ -103,6 +103,7 @@ class Stretch:
             parts += (header.to_bytes(_HEADER_BYTES, "little"), name[1:], row)
             place += _HEADER_BYTES + name_bytes + len(row)
             self.min_ms = min(self.min_ms, last_ms)
+        assert place <= _PLACE_MASK
         self._block += b"".join(parts)
         self._order = self._oldest = None
         self.live += len(units)

@@ -252,6 +252,17 @@ def test_rows_notices_a_change(count: int, change: tuple[object, ...]) -> None:
         next(iterator)
 
 
+def test_a_day_may_outgrow_its_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one block cannot address goes into the day's next one: here with places of 16 bits instead of 32."""
+    monkeypatch.setattr(asleep_stretch, "_PLACE_MASK", 0xFFFF)
+    monkeypatch.setattr(asleep_stretch, "STRETCH_BYTES", 1 << 15)
+    rows = AsleepRows()
+    for number in range(3_000):
+        rows.put("run", f"run-{number}", START_MS + number, b"%d" % number * 30)
+    assert all(rows.peek("run", f"run-{number}") == b"%d" % number * 30 for number in range(3_000))
+    assert rows.oldest(3_000) == [("run", f"run-{number}", b"%d" % number * 30) for number in range(3_000)]
+
+
 def test_what_cannot_sleep_is_refused() -> None:
     """An unknown kind, and an id or row that the block cannot hold, are errors that name the limit."""
     rows = AsleepRows()
