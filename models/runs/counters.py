@@ -87,7 +87,7 @@ class UnitCounters:
         """Ask a unit's rules what is true of it, and set its next trips."""
         if not unit.unit_id:
             return
-        unit.now_ms = max(unit.last_ms, at_ms)
+        unit.now_ms = max(unit.now_ms, unit.last_ms, at_ms)  # a late call takes no time back
         unit.cost_nanousd = min(unit.cost_nanousd, MAX_NANOUSD)
         for rule in route.unit_rules[unit.unit_kind]:
             for finding in rule.judge(unit, route.cohort):
@@ -96,7 +96,7 @@ class UnitCounters:
 
     def assume(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
         """After a resume: what is reached below the new allowance counts as published."""
-        unit.now_ms = max(unit.last_ms, at_ms)
+        unit.now_ms = max(unit.now_ms, unit.last_ms, at_ms)
         for rule in route.unit_rules[unit.unit_kind]:
             if rule.follows_limits:
                 for finding in rule.judge(unit, route.cohort):

@@ -18,7 +18,6 @@ from models.state.route import Route
 from models.state.runs import Run
 from models.state.scopes import AT_ONCE, Meter, Scope
 from models.state.tenant import Tenant
-from models.state.totals import KEEP_MS
 from models.state.units import MAX_NANOUSD, NO_TRIP
 from schemas.control import Target
 from schemas.operator import LimitException
@@ -91,11 +90,11 @@ class SpendLedger:
         A scope in which nothing has been spent yet takes over the new limit when it comes into being.
         """
         now_ms = self._state.now_ms
-        ends = self._state.raised_until_ms
-        ends.difference_update([until_ms for until_ms in ends if until_ms < now_ms - KEEP_MS])
-        ends.add(exception.until_ms)
-        self._hours.limits_changed()
         tenant.raise_limit(exception, now_ms)
+        self._state.raised_until_ms = {
+            until_ms for one in self._state.tenants.values() for *_, until_ms in one.raised
+        }
+        self._hours.limits_changed()
         self._state.touch(tenant)
         for key in sorted(tenant.scopes):
             scope = tenant.scopes[key]

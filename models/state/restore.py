@@ -106,7 +106,6 @@ def _scope(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, di
     scope = _find_scope(state, tenant, parts)
     scope.read(read_fields(value))
     scope.row_hash = digest
-    state.raised_until_ms.update(until_ms for _, until_ms in scope.raised.values())
 
 
 def _history(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:

@@ -146,7 +146,7 @@ class Run(Unit):
         run.attributes = frozen(attributes) if attributes else ()
         run.route_key = frozen(route_key) if route_key else NO_ROUTE_KEY
         if len(fields) > 22:
-            run.read_trips(fields[22:25])
-            run.trail = Trail.from_row(tuple(fields[25]))
+            run.read_trips(fields[22:26])
+            run.trail = Trail.from_row(tuple(fields[26]))
         run.due_ms, run.clock_ms, _ = header
         return run

@@ -24,7 +24,7 @@ class SeenRows:
             rows = self._rows.setdefault(new.generation, {})
             number = max(rows, default=-1) + 1
             key = _key(new.generation, number)
-            value = HEADER.pack(new.started_ms, 0) + new.hashes
+            value = HEADER.pack(new.started_ms, 0, 0) + new.hashes
             rows[number] = row_digest(key, value)
             change += rows[number]
             records.append((key, value))
@@ -37,7 +37,7 @@ class SeenRows:
     def restore(self, key: bytes, parts: tuple[str, ...], value: bytes) -> int:
         """Take back one row; returns its digest."""
         generation, number = int(parts[1]), int(parts[2])
-        started_ms, _ = HEADER.unpack_from(value)
+        started_ms, *_ = HEADER.unpack_from(value)
         self.ids.restore(generation, started_ms, value[HEADER.size :])
         digest = row_digest(key, value)
         self._rows.setdefault(generation, {})[number] = digest

@@ -13,7 +13,7 @@ from models.state.route import Route
 from models.state.rows import HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
 from models.state.runs import Run
 from models.state.scopes import Scope
-from models.state.totals import HourTotals
+from models.state.totals import KEEP_MS, HourTotals
 from schemas.control import TargetType
 from schemas.operator import LimitException
 from schemas.policy import Action
@@ -86,7 +86,7 @@ class Tenant(Row):
     def raise_limit(self, exception: LimitException, now_ms: int) -> None:
         """Remember an exception until its end, in place of an earlier one about the same."""
         about = (exception.rule, exception.scope)
-        valid = [one for one in self.raised if one[:2] != about and now_ms < one[3]]
+        valid = [one for one in self.raised if one[:2] != about and now_ms < one[3] + KEEP_MS]
         self.raised = [*valid[-MOST_RAISED:], (*about, exception.limit_nanousd, exception.until_ms)]
 
     def raised_for(self, scope: Scope) -> dict[str, tuple[int, int]]:

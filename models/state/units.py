@@ -165,11 +165,12 @@ class Unit(Row):
         others = (
             self.calls_trip, self.tool_calls_trip, self.retries_trip, self.premium_calls_trip, self.deadline_ms
         )  # fmt: skip
-        return (self.stamp, self.cost_trip, None if others == NO_TRIPS else others)
+        return (self.stamp, self.cost_trip, None if others == NO_TRIPS else others, self.now_ms - self.last_ms)
 
     def read_trips(self, fields: tuple[Any, ...]) -> None:
         """Take over what `trips` wrote."""
-        self.stamp, self.cost_trip, others = fields
+        self.stamp, self.cost_trip, others, since_last_ms = fields
+        self.now_ms = self.last_ms + since_last_ms
         (
             self.calls_trip, self.tool_calls_trip, self.retries_trip, self.premium_calls_trip, self.deadline_ms
         ) = others or NO_TRIPS  # fmt: skip

@@ -36,7 +36,7 @@ def restarted(engine: Engine, policy: Policy) -> Engine:
     """Another engine, made of everything this one has written since it was new."""
     rows = dict(engine.take_rows())
     other = Engine(policy)
-    other.restore((key, value) for key, value in rows.items() if value is not None)
+    other.restore({key: value for key, value in rows.items() if value is not None})
     return other
 
 

@@ -35,7 +35,7 @@ premium_models = ["*premium*"]
 unpriced_usd_per_million_tokens = 20
 idle_run_minutes = 90
 finished_run_minutes = 200
-remind_every_minutes = 45
+remind = { critical = [45], error = [45, 90], warning = [45], info = [45] }
 [blast_radius]
 max_kills_per_minute = 2
 always_allowed = 1
@@ -258,7 +258,7 @@ def restarted(case: Case, cuts: set[int], draw: Random) -> list[bytes]:
             rows = list(changelog.rows.items())
             draw.shuffle(rows)
             engine = Engine(policy)
-            engine.restore(rows)
+            engine.restore(dict(rows))
             assert engine.digest == changelog.digest()
     return written([*effects, *engine.take_effects()])
 
@@ -350,7 +350,7 @@ def test_memory_is_bounded(make: Any) -> None:
     engine.handle(Ticked(end_ms + 10 * DAY_MS))
     changelog.take(engine.take_rows())
     kinds = {json.loads(key)[0] for key in changelog.rows}
-    assert kinds <= {"scope", "history", "cohort", "tenant", "seen"}, kinds
+    assert kinds <= {"scope", "history", "owners", "cohort", "tenant", "seen", "policy"}, kinds
     assert engine.digest == changelog.digest()
 
 
