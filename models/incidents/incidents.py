@@ -66,7 +66,8 @@ class Incidents:
         if late:
             self.resolve(tenant, incident, self._state.now_ms, {})
         else:
-            self._wait(tenant, incident, self._state.now_ms)
+            self._remind_later(incident, incident.alert, self._state.now_ms)
+            self._wait(tenant, incident)
 
     def find(
         self, tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...], aspect: str = ""
@@ -90,10 +91,12 @@ class Incidents:
         if incident.ends_ms and incident.ends_ms <= now_ms:
             self.resolve(tenant, incident, incident.ends_ms, {})
             return
-        if not incident.acknowledged and incident.alert.mode != "shadow":
-            incident.reminders += 1
-            self._publish(tenant, self._again(tenant, incident, incident.alert, "reminder", now_ms, {}))
-        self._wait(tenant, incident, now_ms)
+        if incident.remind_ms and incident.remind_ms <= now_ms:
+            if not incident.acknowledged and incident.alert.mode != "shadow":
+                incident.reminders += 1
+                self._publish(tenant, self._again(tenant, incident, incident.alert, "reminder", now_ms, {}))
+            self._remind_later(incident, incident.alert, now_ms)
+        self._wait(tenant, incident)
 
     def resolve(self, tenant: Tenant, incident: Incident, at_ms: int, evidence: dict[str, Any]) -> None:
         """Close an incident, say so, and remember at which level it was published."""
@@ -185,12 +188,13 @@ class Incidents:
                 del tenant.unit_incidents[incident.unit_id]
         self._state.forget(incident)
 
-    def _wait(self, tenant: Tenant, incident: Incident, now_ms: int) -> None:
-        assert incident.alert is not None
-        ends_ms = incident.ends_ms
-        every_ms = self._state.policy.header.remind.after_ms(incident.alert.severity, incident.reminders)
-        remind_ms = now_ms + every_ms if every_ms and not incident.acknowledged else 0
-        incident.due_ms = min(remind_ms or ends_ms, ends_ms or remind_ms)
+    def _remind_later(self, incident: Incident, alert: Alert, now_ms: int) -> None:
+        every_ms = self._state.policy.header.remind.after_ms(alert.severity, incident.reminders)
+        incident.remind_ms = now_ms + every_ms if every_ms and not incident.acknowledged else 0
+
+    def _wait(self, tenant: Tenant, incident: Incident) -> None:
+        """Wait for the end or the next reminder. An end that was put off since is waited for once more."""
+        incident.due_ms = min(incident.remind_ms or incident.ends_ms, incident.ends_ms or incident.remind_ms)
         if incident.due_ms:
             tenant.wake_at(incident.due_ms, "incident", (incident.incident_id,))
         self._state.touch(incident)

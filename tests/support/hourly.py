@@ -38,7 +38,17 @@ def rule_of(**settings: Any) -> HourlySpend:
 def scope_of(rule: HourlySpend, zone: str = "UTC", values: tuple[str, ...] = ("acme",)) -> Scope:
     """A scope that the rule watches, in which nothing has been spent."""
     group_by = ("tenant_id", "workflow")[: len(values)]
-    return Scope("acme", Meter("meter", group_by, (), ("hour",), True, (rule,), Calendar(zone)), values)
+    meter = Meter(
+        meter_id="meter",
+        group_by=group_by,
+        match=(),
+        periods=("hour",),
+        keeps_history=True,
+        splits_owners=False,
+        rules=(rule.rule,),
+        calendar=Calendar(zone),
+    )
+    return Scope("acme", meter, values)
 
 
 class HourlyDriver:
@@ -61,7 +71,7 @@ class HourlyDriver:
         """Charge an amount to the hour around `at_ms`, late where that is over."""
         nanousd, scope = round(usd * USD), self.scope
         if scope.closed_at(at_ms):
-            closed = scope.add_late(scope.meter.calendar, at_ms, nanousd)
+            closed = scope.add_late(scope.meter.calendar, at_ms, nanousd, "team-a")
             for finding in self.rule.judge_closed(scope, closed, at_ms):
                 self._note(finding, scope.at_ms, closed["hour"][0].start_ms)
             self._judge(scope.at_ms)
