@@ -108,6 +108,8 @@ class LimitRule(UnitDetector[RuleSettings]):
         limit, grant = allowance.limit, allowance.grant
         value = unit.used(allowance.counter)
         level = reached(self._levels(allowance), value)
+        if not level:
+            return Finding(0, "info", value, "", "", "", aspect=counter)
         over = level >= 1
         what = UNIT_WORDS[unit.unit_kind]
         evidence: dict[str, Any] = {"counter": counter, "cost_nanousd": unit.cost_nanousd, "calls": unit.calls}

@@ -227,10 +227,15 @@ class RunRegistry:
                 self._counters.judge(tenant, unit, run, route, tenant.clock_ms)
 
     def _set_trips(self, tenant: Tenant, run: Run, route: Route) -> None:
-        self._counters.set_trips(tenant, run, route)
-        for group in self._groups.of(tenant, run):
+        """Other rules, or others' counts, hold from here on: what is reached by them already is judged at once."""
+        groups = self._groups.of(tenant, run)
+        for group in groups:
             group.workflow = group.workflow or route.workflow
-            self._counters.set_trips(tenant, group, route)
+        for unit in (run, *groups):
+            if unit.calls or unit.tool_calls:
+                self._counters.judge(tenant, unit, run, route, unit.last_ms)
+            else:
+                self._counters.set_trips(tenant, unit, route)
 
     def _open(self, tenant: Tenant, message: UsageMessage, at_ms: int) -> Run:
         if isinstance(message, RunFinished | Outcome | CommandAck):

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from schemas.usage import ATTRIBUTION, LlmCall, RunStarted, ToolCall, UsageMessage
+from schemas.usage import ATTRIBUTION, LlmCall, Outcome, RunStarted, ToolCall, UsageMessage
 
 HOUR_MS = 3_600_000
 AHEAD_MS = 300_000
@@ -180,12 +180,23 @@ def cap_crossings(cap: Cap, records: Iterable[Record], price: Price = unpriced_i
     crossings = []
     for charge in counted(records, price):
         run = (charge.message.tenant_id, charge.message.run_id)
+        if isinstance(charge.message, Outcome) and charge.message.outcome in ("accepted", "edited"):
+            values[run] = told[run] = 0  # the output was worth what it cost; the allowance begins anew
         values[run] += _counts(cap.counter, charge)
-        level = _level(values[run], cap.limit, cap.thresholds)
+        level = _cap_level(values[run], cap)
         if level > told[run]:
             told[run] = level
             crossings.append(CapCrossing(cap.rule, cap.counter, *run, level, values[run], charge.message.event_id))
     return crossings
+
+
+def _cap_level(value: int, cap: Cap) -> float:
+    """Money is reached. A count is exceeded: at the full allowance only a warning is due, of level 0.99."""
+    if cap.counter == "cost_nanousd":
+        return _level(value, cap.limit, cap.thresholds)
+    if value > cap.limit:
+        return max(share for share in cap.thresholds if value > int(Fraction(str(share)) * cap.limit) or share <= 1)
+    return 0.99 if value == cap.limit else _level(value, cap.limit, [share for share in cap.thresholds if share < 1])
 
 
 def _counts(counter: str, charge: Charge) -> int:

@@ -126,7 +126,7 @@ HELD = "[blast_radius]\nalways_allowed = 0\nmax_share_of_live_runs = 0.01\n"
             [call(1, 10), ACK_LATE],
             [("cap", "open", "kill"), ("spending-after-kill", "open", "kill")],
         ),
-        (IDLE + KILLS, [call(1, 10), FREED, REMINDED], [("cap", "open", "kill"), ("cap", "reminder", None)]),
+        (IDLE + KILLS, [call(1, 10), FREED, REMINDED], [("cap", "open", "kill"), ("cap", "resolved", None)]),
         (
             SESSION + CAP.replace("10", "20"),
             [call(1, 9, session_id="s"), call(2, 1, session_id="s")],

@@ -127,7 +127,7 @@ def test_a_history_that_a_new_policy_asks_for_begins_then() -> None:
     """A median may be asked for where only a budget was kept: nothing breaks, and the warm-up starts."""
     engine = Engine(read_policy_toml(HOURLY_BUDGET.replace('"hour"\nlimit', '"day"\nlimit').replace("10", "1000")))
     replay(engine, seen(messages.llm_call(NINE_MS, usd=1)))
-    engine.handle(PolicyChanged(read_policy_toml('[[spend_anomaly]]\nname = "hourly"\nmin_active_hours = 2')))
+    engine.handle(PolicyChanged(read_policy_toml('[[spend_anomaly]]\nname = "hourly"\nmin_active_hours = 2\nmin_history_hours = 2')))
     calls = [messages.llm_call(NINE_MS + hour * HOUR_MS, run_id=f"r{hour}", usd=1) for hour in range(1, 3)]
     spike = messages.llm_call(NINE_MS + 3 * HOUR_MS, usd=6)
     assert [alert.baseline for alert in alerts(engine, seen(*calls, spike))] == [USD]
@@ -193,14 +193,14 @@ def test_beyond_the_limit_of_live_runs_spend_still_counts() -> None:
     assert sum(key.startswith(b'["run"') for key, _ in engine.take_rows()) == 5
 
 
-def test_a_call_that_outlives_its_session_breaks_nothing() -> None:
-    """A finished run may be remembered for longer than its session is."""
+def test_a_session_sleeps_and_forgets_nothing() -> None:
+    """A call hours after all else counts in its session with what the session had used up before."""
     text = 'finished_run_minutes = 600\n[[cap]]\nname = "session"\nper = "session"\nlimit_usd = 5\n'
     engine = Engine(read_policy_toml(text))
     first = messages.llm_call(NINE_MS, session_id="s", usd=1)
     end = messages.run_finished(NINE_MS + 1, session_id="s")
-    late = messages.llm_call(NINE_MS + 3 * HOUR_MS, session_id="s", usd=9)
-    assert not alerts(engine, seen(first, end, late))
+    late = messages.llm_call(NINE_MS + 3 * HOUR_MS, session_id="s", usd=4)
+    assert [alert.value for alert in alerts(engine, seen(first, end, late))] == [5 * USD]
 
 
 def test_an_incident_that_comes_back_has_an_alert_of_its_own() -> None:
@@ -228,7 +228,7 @@ def test_a_tree_that_becomes_part_of_another_takes_its_incident_along() -> None:
              messages.llm_call(NINE_MS + 1, run_id="branch", parent_run_id="root", usd=1)),
     )  # fmt: skip
     assert [(alert.state, alert.scope["run_tree"], alert.value) for alert in found] == [
-        ("open", "branch", 5 * USD), ("resolved", "branch", 5 * USD), ("open", "root", 6 * USD),
+        ("open", "branch", 5 * USD), ("resolved", "branch", 5 * USD), ("open", "root", 5 * USD),
     ]  # fmt: skip
 
 
