@@ -91,9 +91,7 @@ class SpendLedger:
         """
         now_ms = self._state.now_ms
         tenant.raise_limit(exception, now_ms)
-        self._state.raised_until_ms = {
-            until_ms for one in self._state.tenants.values() for *_, until_ms in one.raised
-        }
+        self._state.raised_until_ms = {until_ms for one in self._state.tenants.values() for *_, until_ms in one.raised}
         self._hours.limits_changed()
         self._state.touch(tenant)
         for key in sorted(tenant.scopes):

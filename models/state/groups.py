@@ -53,10 +53,10 @@ class Group(Unit):
     def read(cls, tenant_id: str, unit_id: str, due_ms: int, fields: tuple[Any, ...]) -> Self:
         """A group as its row holds it, asleep or awake; it is awake from here on."""
         group = cls(tenant_id, unit_id, 0)
-        group.remember(fields[:9])
-        group.runs, group.workflow, group.counted = fields[9:12]
-        if len(fields) > 12:
-            group.read_trips(fields[12:])
+        group.remember(fields[:10])
+        group.runs, group.workflow, group.counted = fields[10:13]
+        if len(fields) > 13:
+            group.read_trips(fields[13:])
         group.due_ms = due_ms
         return group
 

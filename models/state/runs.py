@@ -131,11 +131,11 @@ class Run(Unit):
     def read(cls, tenant_id: str, unit_id: str, header: tuple[int, int, int], fields: tuple[Any, ...]) -> "Run":
         """A run as its row holds it, asleep or awake; it is awake from here on."""
         run = cls(tenant_id, unit_id, 0)
-        run.remember(fields[:9])
+        run.remember(fields[:10])
         (
             finished, since_end_ms, run.counted, outcome, stop_rule, run.input_tokens, run.output_tokens, session_id,
             parent_run_id, root, run.declared_root, attributes, route_key,
-        ) = fields[9:22]  # fmt: skip
+        ) = fields[10:23]  # fmt: skip
         run.state = "finished" if finished else "live"
         run.ended_ms = 0 if since_end_ms is None else run.last_ms - since_end_ms
         run.outcome = outcome or None
@@ -145,8 +145,8 @@ class Run(Unit):
         run.root_run_id = root or unit_id
         run.attributes = frozen(attributes) if attributes else ()
         run.route_key = frozen(route_key) if route_key else NO_ROUTE_KEY
-        if len(fields) > 22:
-            run.read_trips(fields[22:26])
+        if len(fields) > 23:
+            run.read_trips(fields[23:26])
             run.trail = Trail.from_row(tuple(fields[26]))
         run.due_ms, run.clock_ms, _ = header
         return run

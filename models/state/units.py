@@ -144,18 +144,18 @@ class Unit(Row):
         renewed = self.renewed and (*self.renewed[:5], self.last_ms - self.renewed.at_ms)
         grants = {key: tuple(grant) for key, grant in (self.grants or {}).items()}
         return (
-            self.last_ms, self.last_ms - self.started_ms, self.cost_nanousd, self.calls, self.tool_calls, self.retries,
+            self.last_ms, self.last_ms - self.started_ms, self.now_ms - self.last_ms, self.cost_nanousd, self.calls, self.tool_calls, self.retries,
             self.premium_calls, renewed or 0, grants or 0,
         )  # fmt: skip
 
     def remember(self, fields: tuple[Any, ...]) -> None:
         """Take over what `memory` wrote. The trips are to be set anew."""
         (
-            self.last_ms, age_ms, self.cost_nanousd, self.calls, self.tool_calls, self.retries, self.premium_calls,
+            self.last_ms, age_ms, judged_ms, self.cost_nanousd, self.calls, self.tool_calls, self.retries, self.premium_calls,
             renewed, grants,
         ) = fields  # fmt: skip
         self.started_ms = self.last_ms - age_ms
-        self.now_ms = self.last_ms
+        self.now_ms = self.last_ms + judged_ms
         self.renewed = Used(*[*renewed[:5], self.last_ms - renewed[5]]) if renewed else None
         self.grants = {key: Grant(*grant) for key, grant in grants.items()} if grants else None
         self.stamp = 0
@@ -165,12 +165,11 @@ class Unit(Row):
         others = (
             self.calls_trip, self.tool_calls_trip, self.retries_trip, self.premium_calls_trip, self.deadline_ms
         )  # fmt: skip
-        return (self.stamp, self.cost_trip, None if others == NO_TRIPS else others, self.now_ms - self.last_ms)
+        return (self.stamp, self.cost_trip, None if others == NO_TRIPS else others)
 
     def read_trips(self, fields: tuple[Any, ...]) -> None:
         """Take over what `trips` wrote."""
-        self.stamp, self.cost_trip, others, since_last_ms = fields
-        self.now_ms = self.last_ms + since_last_ms
+        self.stamp, self.cost_trip, others = fields
         (
             self.calls_trip, self.tool_calls_trip, self.retries_trip, self.premium_calls_trip, self.deadline_ms
         ) = others or NO_TRIPS  # fmt: skip

@@ -355,12 +355,12 @@ def test_memory_is_bounded(make: Any) -> None:
 
 
 def test_first_hour_of_a_stranger_is_silent() -> None:
-    """With the default policy nobody hears of a tenant of which nothing is known yet, whatever it spends."""
+    """With the default policy nobody hears of a tenant of which nothing is known yet, unless it spends much at once."""
     engine = Engine(read_policy_toml(""))
     for minute in range(60):
         at_ms = MONDAY_MS + minute * MINUTE_MS
         for run in range(5):
-            call = messages.llm_call(at_ms, run_id=f"run-{run}", usd=float(1 + minute * run), prompt_hash=f"{minute}")
+            call = messages.llm_call(at_ms, run_id=f"run-{run}", usd=0.01 * (1 + minute * run), prompt_hash=f"{minute}")
             engine.handle(UsageSeen(call, at_ms))
     assert not [effect for effect in engine.take_effects() if effect.topic != "rollups.v1"]
 
