@@ -21,6 +21,7 @@ from models.detectors.base import (
     UnpricedDetector,
 )
 from models.identity import derived_id
+from models.prices.names import plain_names, plain_pattern
 from models.state.scopes import Meter
 from schemas.errors import PolicyError
 from schemas.policy import Matcher, Period, PolicyHeader
@@ -65,8 +66,12 @@ class Policy:
         """A number that is another one where any setting is."""
 
     def is_premium(self, model: str) -> bool:
-        """Whether the policy counts `model` among the expensive ones."""
-        return any(fnmatchcase(model, pattern) for pattern in self.header.premium_models)
+        """Whether the policy counts `model` among the expensive ones, under whichever provider and route it came."""
+        names = plain_names(model)
+        return any(
+            fnmatchcase(model, pattern) or any(fnmatchcase(name, plain_pattern(pattern)) for name in names)
+            for pattern in self.header.premium_models
+        )
 
     def to_json(self) -> bytes:
         """The policy as policy.v1 carries it."""
