@@ -25,7 +25,7 @@ from models.runs.registry import RunRegistry
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.hours import Hours
 from models.spend.ledger import SpendLedger
-from models.spend.unpriced import UnpricedCalls
+from models.spend.quality_watch import QualityWatch
 from models.state.partition import PartitionState
 from models.state.restore import restore, written_under
 from models.state.runs import Run
@@ -73,8 +73,8 @@ class Engine:
         self._memory = Memory(state, incidents, groups)
         self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, self._memory)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, self._runs)
-        self._unpriced = UnpricedCalls(state, enforcement)
         self._prices = PriceBook(policy.header)
+        self._quality = QualityWatch(state, enforcement)
         self._seen = SeenRows()
         self._handlers: dict[type[UsageMessage], Callable[[Tenant, Run, Any, int], None]] = {
             LlmCall: self._llm_call,
@@ -206,8 +206,8 @@ class Engine:
         totals = self._totals.of(tenant, route, at_ms)
         charge = self._prices.charge(call)
         cost_nanousd = charge.cost_nanousd
-        if charge.source == "unpriced" or charge.source == "pessimistic":
-            self._unpriced.charge(tenant, route, call, at_ms)
+        if charge.problems:
+            self._quality.charged(tenant, run, route, call, charge, at_ms)
         totals.cost_nanousd += cost_nanousd
         totals.calls += 1
         totals.input_tokens += call.input_tokens
@@ -220,6 +220,7 @@ class Engine:
         run.output_tokens += call.output_tokens
         self._counters.model_call(tenant, run, route, call, cost_nanousd, at_ms)
         self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
+        self._quality.attributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
             self._obedience.call_seen(tenant, run, call, at_ms)
 
@@ -234,15 +235,19 @@ class Engine:
         if cost_nanousd:
             totals.cost_nanousd += cost_nanousd
             self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
+            self._quality.attributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
             self._obedience.call_seen(tenant, run, call, at_ms)
 
     def _too_late(self, tenant: Tenant, message: UsageMessage) -> None:
         self.counts.too_late += 1
         tenant.stale_events += 1
+        cost_nanousd = 0
         if isinstance(message, LlmCall | ToolCall):
-            tenant.stale_nanousd = min(tenant.stale_nanousd + (message.cost_nanousd or 0), MAX_NANOUSD)
-        self._state.touch(tenant)
+            charge = self._prices.charge(message) if isinstance(message, LlmCall) else message
+            cost_nanousd = charge.cost_nanousd or 0
+            tenant.stale_nanousd = min(tenant.stale_nanousd + cost_nanousd, MAX_NANOUSD)
+        self._quality.too_late(tenant, message, cost_nanousd)
 
     def _ticked(self, now_ms: int) -> None:
         tenants = self._state.tenants
