@@ -161,16 +161,18 @@ class PriceBook:
         if found is None:
             return None
         layers, regional = found
-        layer = layers[0] if layers[0][0] <= call.ts_ms else next((one for one in layers if one[0] <= call.ts_ms), None)
-        if layer is None:
-            return None
-        _, tariff, source = layer
+        start_ms, tariff, source = layers[0]
+        if start_ms > call.ts_ms:
+            layer = next((one for one in layers if one[0] <= call.ts_ms), None)
+            if layer is None:
+                return None
+            _, tariff, source = layer
         brackets, has_tier = tariff.at(call.ts_ms, call.service_tier)
         cost_nanousd = brackets.cost_nanousd(call, counts)
         if cost_nanousd is None:
             return None
         missing: tuple[str, ...] = ()
-        if brackets.unpriced_parts:
+        if counts.has_parts and brackets.unpriced_parts:
             missing = tuple(PARTS[part][1] for part in brackets.unpriced_parts if getattr(call, part))
         if not has_tier:
             missing = (*missing, f"{call.service_tier} tier")

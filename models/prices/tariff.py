@@ -32,10 +32,25 @@ class Counts(NamedTuple):
     output_tokens: int
     cache_write_tokens: int
     contradicting: bool
+    has_parts: bool
+    """Whether some count of `PARTS` is not 0."""
 
 
 def counts_of(call: LlmCall) -> Counts:
     """The totals of `call`. One that is smaller than its parts was counted without them: it is the sum then."""
+    has_parts = bool(
+        call.input_audio_tokens
+        or call.output_audio_tokens
+        or call.output_image_tokens
+        or call.web_searches
+        or call.cache_write_1h_tokens
+    )
+    if (
+        not has_parts
+        and call.cache_read_tokens + call.cache_write_tokens <= call.input_tokens
+        and call.reasoning_tokens <= call.output_tokens
+    ):
+        return Counts(call.input_tokens, call.output_tokens, call.cache_write_tokens, False, False)  # nearly every call
     input_tokens, output_tokens, written = call.input_tokens, call.output_tokens, call.cache_write_tokens
     if call.cache_write_1h_tokens > written:
         written += call.cache_write_1h_tokens
@@ -50,7 +65,7 @@ def counts_of(call: LlmCall) -> Counts:
     agrees = (
         input_tokens == call.input_tokens and output_tokens == call.output_tokens and written == call.cache_write_tokens
     )
-    return Counts(input_tokens, output_tokens, written, not agrees)
+    return Counts(input_tokens, output_tokens, written, not agrees, has_parts)
 
 
 class Rates(NamedTuple):
@@ -91,14 +106,14 @@ class Brackets(NamedTuple):
         scaled = rates.call + rates.input * counts.input_tokens + rates.output * counts.output_tokens
         if call.cache_read_tokens or counts.cache_write_tokens:
             scaled += rates.cache_read * call.cache_read_tokens + rates.cache_write * counts.cache_write_tokens
-            scaled += rates.cache_write_1h * call.cache_write_1h_tokens
         if call.reasoning_tokens:
             scaled += rates.reasoning * call.reasoning_tokens
-        if call.input_audio_tokens or call.output_audio_tokens or call.output_image_tokens or call.web_searches:
+        if counts.has_parts:
+            scaled += rates.cache_write_1h * call.cache_write_1h_tokens
             scaled += rates.input_audio * call.input_audio_tokens + rates.output_audio * call.output_audio_tokens
             scaled += rates.output_image * call.output_image_tokens + rates.web_search * call.web_searches
-        rounded = (2 * max(scaled, 0) + rates.denominator) // (2 * rates.denominator)
-        return min(rounded, MAX_EVENT_NANOUSD)
+        rounded = (2 * scaled + rates.denominator) // (2 * rates.denominator)
+        return rounded if 0 <= rounded <= MAX_EVENT_NANOUSD else min(max(rounded, 0), MAX_EVENT_NANOUSD)
 
 
 InForce = Callable[[int], bool]
