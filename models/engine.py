@@ -25,10 +25,9 @@ from models.runs.registry import RunRegistry
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.hours import Hours
 from models.spend.ledger import SpendLedger
-from models.spend.unpriced import UnpricedCalls
+from models.spend.quality_watch import QualityWatch
 from models.state.partition import PartitionState
 from models.state.restore import restore, written_under
-from models.state.route import Route
 from models.state.runs import Run
 from models.state.seen_rows import SeenRows
 from models.state.tenant import Tenant
@@ -74,8 +73,8 @@ class Engine:
         self._memory = Memory(state, incidents, groups)
         self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, self._memory)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, self._runs)
-        self._unpriced = UnpricedCalls(state, enforcement)
-        self._prices = PriceBook()
+        self._prices = PriceBook(policy.header)
+        self._quality = QualityWatch(state, enforcement)
         self._seen = SeenRows()
         self._handlers: dict[type[UsageMessage], Callable[[Tenant, Run, Any, int], None]] = {
             LlmCall: self._llm_call,
@@ -156,6 +155,7 @@ class Engine:
     def _change_policy(self, policy: Policy, previous: Policy | None) -> None:
         """Another policy is in force: what lives is judged by it at once, what is held is looked at again."""
         self._state.follow(policy)
+        self._prices = PriceBook(policy.header)
         self._hours.limits_changed()
         self._counters.policy_changed()
         tracked = frozenset() if previous is None else previous.tracks
@@ -204,9 +204,10 @@ class Engine:
     def _llm_call(self, tenant: Tenant, run: Run, call: LlmCall, at_ms: int) -> None:
         route = self._runs.route(tenant, run, call)
         totals = self._totals.of(tenant, route, at_ms)
-        cost_nanousd = call.cost_nanousd
-        if cost_nanousd is None:
-            cost_nanousd = self._price(tenant, route, call, at_ms)
+        charge = self._prices.charge(call)
+        cost_nanousd = charge.cost_nanousd
+        if charge.problems:
+            self._quality.charged(tenant, run, route, call, charge, at_ms)
         totals.cost_nanousd += cost_nanousd
         totals.calls += 1
         totals.input_tokens += call.input_tokens
@@ -219,6 +220,7 @@ class Engine:
         run.output_tokens += call.output_tokens
         self._counters.model_call(tenant, run, route, call, cost_nanousd, at_ms)
         self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
+        self._quality.attributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
             self._obedience.call_seen(tenant, run, call, at_ms)
 
@@ -233,22 +235,19 @@ class Engine:
         if cost_nanousd:
             totals.cost_nanousd += cost_nanousd
             self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
+            self._quality.attributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
             self._obedience.call_seen(tenant, run, call, at_ms)
-
-    def _price(self, tenant: Tenant, route: Route, call: LlmCall, at_ms: int) -> int:
-        """The computed cost of a call whose source gave none; unknown stays loud, and counts as policy says."""
-        priced = self._prices.cost(call)
-        if priced is not None:
-            return priced.cost_nanousd
-        return self._unpriced.charge(tenant, route, call, at_ms)
 
     def _too_late(self, tenant: Tenant, message: UsageMessage) -> None:
         self.counts.too_late += 1
         tenant.stale_events += 1
+        cost_nanousd = 0
         if isinstance(message, LlmCall | ToolCall):
-            tenant.stale_nanousd = min(tenant.stale_nanousd + (message.cost_nanousd or 0), MAX_NANOUSD)
-        self._state.touch(tenant)
+            charge = self._prices.charge(message) if isinstance(message, LlmCall) else message
+            cost_nanousd = charge.cost_nanousd or 0
+            tenant.stale_nanousd = min(tenant.stale_nanousd + cost_nanousd, MAX_NANOUSD)
+        self._quality.too_late(tenant, message, cost_nanousd)
 
     def _ticked(self, now_ms: int) -> None:
         tenants = self._state.tenants

@@ -4,12 +4,12 @@ The rule tables are open: each detector brings its own settings class, derived f
 detector needs no edit here. `models.rules.policy` joins the two and validates a policy whole.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schemas.usage import ATTRIBUTION
 
@@ -130,6 +130,48 @@ class Remind(Settings):
         return minutes[min(reminders, len(minutes) - 1)] * 60_000 if minutes else 0
 
 
+UnitPrice = Annotated[Decimal, Field(ge=0, le=10**6, allow_inf_nan=False)]
+
+
+class Price(Settings):
+    """What a model costs, written as `[[price]]`: comes before every built-in table, from its date on.
+
+    In USD per million tokens, web searches and calls per thousand. A kind left out costs what its tokens would cost
+    otherwise: input for cached and audio input, output for reasoning, audio and image output.
+    """
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    """A pattern (`acme-70b*`) over the model's name as reported, and without provider, route, version and date."""
+    provider: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    """Only for calls that name this provider, in whatever spelling; unset, for any."""
+    from_: date | None = Field(default=None, alias="from")
+    """The first day (UTC) on which it holds; of several the latest counts. Unset, it always held."""
+    input: UnitPrice | None = None
+    output: UnitPrice | None = None
+    cache_read: UnitPrice | None = None
+    cache_write: UnitPrice | None = None
+    cache_write_1h: UnitPrice | None = None
+    reasoning: UnitPrice | None = None
+    input_audio: UnitPrice | None = None
+    output_audio: UnitPrice | None = None
+    output_image: UnitPrice | None = None
+    web_searches_per_thousand: UnitPrice | None = None
+    calls_per_thousand: UnitPrice | None = None
+
+    @model_validator(mode="after")
+    def _prices_something(self) -> Self:
+        if self.input is None and self.output is None and self.calls_per_thousand is None:
+            raise ValueError("it names no price: give input and output in USD per million tokens")
+        return self
+
+    @property
+    def from_ms(self) -> int:
+        """The first instant at which it holds, in epoch milliseconds."""
+        if self.from_ is None:
+            return 0
+        return epoch_ms(datetime(self.from_.year, self.from_.month, self.from_.day, tzinfo=UTC))
+
+
 class PolicyHeader(Settings):
     """What stands above the rule tables."""
 
@@ -138,9 +180,14 @@ class PolicyHeader(Settings):
     include_defaults: bool = False
     """Keep the default rules beside the file's own."""
     premium_models: list[str] = []
-    """Patterns (`gpt-5*`) of models whose calls `max_premium_calls` counts."""
+    """Patterns (`gpt-5*`) of models whose calls `max_premium_calls` counts, over the name as reported and over the
+    name without provider, route, version and date."""
     unpriced_usd_per_million_tokens: Usd | None = None
     """A pessimistic price for calls nobody can price; unset, they are counted apart and alerted."""
+    price: list[Price] = []
+    """Prices of your own, before the built-in tables."""
+    prefer_computed_price: bool = False
+    """Charge the computed price where it is known, whatever cost the source reports."""
     idle_run_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
     finished_run_minutes: Annotated[int, Field(ge=0, le=24 * 60)] = 10
     """How long a finished run is remembered, for calls that arrive after its end."""

@@ -219,5 +219,6 @@ def _exception(order: LimitException) -> PolicyException:
 
 def models_without_price(incidents: Mapping[str, Sequence[Alert]]) -> tuple[str, ...]:
     """The models that alerts about missing prices name."""
-    names = {alerts[-1].evidence.get("model") for alerts in incidents.values() if alerts[-1].detector == "unpriced"}
+    found = [alerts[-1].evidence.get("models") for alerts in incidents.values() if alerts[-1].detector == "unpriced"]
+    names = {name for models in found if isinstance(models, list) for name in models}
     return tuple(sorted(name for name in names if isinstance(name, str)))

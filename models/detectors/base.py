@@ -7,7 +7,7 @@ ScopeDetector     spend of a scope (`models.state.scopes.Scope`); woken when the
 UnitDetector      counters of one run, session or run tree (`models.state.units.Unit`); woken at the `trips` it names
 SequenceDetector  the recent calls of one run (`models.state.call_history.Trail`); asked at every call: one compare
 CommandDetector   commands that were given (`models.commands.standing.StandingCommand`)
-UnpricedDetector  calls without a price
+DataQualityDetector  the day's tally of records with something wrong (`models.state.data_quality.Tally`)
 """
 
 from abc import ABC, abstractmethod
@@ -18,6 +18,7 @@ from models.commands.standing import StandingCommand
 from models.rules.finding import Finding
 from models.state.call_history import Trail
 from models.state.cohort import Cohort
+from models.state.data_quality import Kind, Tally
 from models.state.scopes import ClosedPeriods, Scope
 from models.state.units import NO_TRIP, Counter, Unit, UnitKind
 from schemas.policy import Action, Limit, Period, RuleSettings, Severity
@@ -146,12 +147,14 @@ class CommandDetector(Detector[S]):
         """No answer by the deadline."""
 
 
-class UnpricedDetector(Detector[S]):
-    """Watches spend that nobody can put a price on."""
+class DataQualityDetector(Detector[S]):
+    """Watches what a tenant's records of a day have wrong."""
+
+    kinds: ClassVar[tuple[Kind, ...]]
 
     @abstractmethod
-    def counted(self, model: str, calls: int, tokens: int) -> Finding | None:
-        """What a tenant's unpriced calls to `model` have come to today."""
+    def judge(self, kind: Kind, tally: Tally, *, out_of_reach: bool) -> Finding | None:
+        """What the day's records of that kind come to; `out_of_reach`: enforced limits in money cannot see the last."""
 
 
 def register(detector: D) -> D:

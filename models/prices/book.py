@@ -1,220 +1,243 @@
-"""What a model call costs when its source does not say: the `genai-prices` tables, in exact integers.
+"""What a model call costs: one function, `PriceBook.charge`, for every call.
 
-The tables are those packed with the installed version; nothing is fetched. One look-up there takes up to 150 us, so
-each (provider, model) is resolved once and kept as a linear formula over token counts.
+The first that knows decides: an answer from a cache (0), the cost that the source reported, the policy's `[[price]]`,
+our corrections of the packed tables, the packed tables, the policy's pessimistic price. `docs/prices.md` explains it.
 """
 
-import math
-from bisect import bisect_left
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, time
-from decimal import Decimal
-from fractions import Fraction
-from typing import Any, NamedTuple
+from fnmatch import fnmatchcase
+from typing import Final, Literal, NamedTuple, TypeVar
 
-import genai_prices
-from genai_prices.data import providers
-from genai_prices.data_snapshot import DataSnapshot
-from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, TieredPrices, TimeOfDateConstraint
+import msgspec
+from genai_prices.types import ModelPrice
 
-from schemas.money import NANOUSD_PER_USD
+from models.prices.names import plain_names, plain_pattern, provider_id, resolve
+from models.prices.tables import PRICE_SOURCE, Tables, corrections
+from models.prices.tariff import MAX_EVENT_NANOUSD, PARTS, Counts, Tariff, counts_of
+from schemas.policy import PolicyHeader, Price
 from schemas.usage import LlmCall
 
-PRICE_SOURCE = f"computed:genai-prices/{genai_prices.__version__}"
-MAX_EVENT_NANOUSD = 10**15
-"""The most one call can be priced at, a million dollars, as on the wire (`schemas.usage.Nanousd`)."""
+__all__ = ["MAX_EVENT_NANOUSD", "PRICE_SOURCE", "Charge", "PriceBook", "Problem"]
+
 CACHED_MODELS = 10_000
 """Bound of each of the two caches, priced and unpriced: names come from outside."""
 
-_DAY_MS = 86_400_000
-_EPOCH_DAY = date(1970, 1, 1)
-_LITELLM = "litellm"
-_FREE = ":free"
+Problem = Literal["unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced"]
+"""What may be wrong with a call's cost."""
+
+_KINDS: Final = {
+    "input": "input_mtok",
+    "output": "output_mtok",
+    "cache_read": "cache_read_mtok",
+    "cache_write": "cache_write_mtok",
+    "cache_write_1h": "cache_write_1h_mtok",
+    "reasoning": "output_reasoning_mtok",
+    "input_audio": "input_audio_mtok",
+    "output_audio": "output_audio_mtok",
+    "output_image": "output_image_mtok",
+    "web_searches_per_thousand": "web_searches_kcount",
+    "calls_per_thousand": "requests_kcount",
+}
+"""Kind of a policy's price -> the price tables' key for it."""
 
 
-class Priced(NamedTuple):
-    """A computed cost and where its prices come from."""
+class Charge(NamedTuple):
+    """What a call is charged, by whom it was priced, and what is wrong with that."""
 
     cost_nanousd: int
-    price_source: str
+    source: str
+    """`reported` (and by whom), `computed:...` (table, version and date), `policy:...`, `pessimistic`, `unpriced`."""
+    problems: tuple[Problem, ...] = ()
+    computed_nanousd: int | None = None
+    """What the call would cost by `[[price]]` and tables; None if they do not know."""
+    missing: tuple[str, ...] = ()
+    """What has no price and is not, or not fully, in the computed cost."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    """The totals, made to agree with their parts."""
+
+    @property
+    def note(self) -> str:
+        """What is left out of the cost, for people; empty if nothing is."""
+        return f"not fully priced: {', '.join(self.missing)}" if self.missing else ""
+
+
+CACHE_HIT: Final = Charge(0, "cache_hit", computed_nanousd=0)
+
+
+class Computed(NamedTuple):
+    """A cost by `[[price]]` or a table, where its prices come from, and what they leave out."""
+
+    cost_nanousd: int
+    source: str
+    missing: tuple[str, ...]
+
+
+V = TypeVar("V")
+
+Layer = tuple[int, Tariff, str]
+"""Since when (epoch milliseconds) these prices hold, the prices, and their source."""
 
 
 class PriceBook:
-    """Prices calls by model, provider, tokens and the event's own time; the same call costs the same always."""
+    """Prices calls by model, provider, counts and the event's own time; the same call costs the same always."""
 
-    def __init__(self) -> None:
-        self._tariffs: dict[tuple[str | None, str], Tariff] = {}
+    def __init__(self, header: PolicyHeader | None = None) -> None:
+        header = header or PolicyHeader()
+        self._own = [_Own(price, f"policy:{header.version}") for price in header.price]
+        self._prefers_computed = header.prefer_computed_price
+        self._pessimistic = header.unpriced_usd_per_million_tokens
+        self._tables = Tables()
+        self._layers: dict[tuple[str | None, str], tuple[tuple[Layer, ...], bool]] = {}
         self._unpriced: dict[tuple[str | None, str], None] = {}
-        self._by_model: dict[int, Tariff | None] = {}
 
-    def cost(self, call: LlmCall) -> Priced | None:
-        """The computed cost of `call`, whether or not its source gave one; None if that is not known.
+    def charge(self, call: LlmCall) -> Charge:
+        """What `call` is charged.
 
-        An answer from a semantic cache costs 0. Images, audio, searches and whatever else the message does not count
-        are left out. Counts that contradict each other (more cached tokens than tokens) are read as the larger.
+        An answer from a semantic cache costs 0 whatever was reported. A cost that nobody knows is 0 or the policy's
+        pessimistic one, and `unpriced`.
         """
         if call.cache_hit:
-            return Priced(0, PRICE_SOURCE)
-        key = (call.provider, call.model)
-        tariff = self._tariffs.get(key) or self._look_up(key)
-        if tariff is None:
-            return None
-        cost_nanousd = tariff.cost_nanousd(call)
-        return None if cost_nanousd is None else Priced(min(cost_nanousd, MAX_EVENT_NANOUSD), PRICE_SOURCE)
+            return CACHE_HIT
+        counts = counts_of(call)
+        computed = self._computed(call, counts)
+        if call.cost_nanousd is None:
+            return self._unreported(counts, computed)
+        return self._reported(call, call.cost_nanousd, counts, computed)
 
     def __len__(self) -> int:
         """How many (provider, model) pairs are remembered, unpriced ones included."""
-        return len(self._tariffs) + len(self._unpriced)
+        return len(self._layers) + len(self._unpriced)
 
-    def _look_up(self, key: tuple[str | None, str]) -> "Tariff | None":
+    def _unreported(self, counts: Counts, computed: Computed | None) -> Charge:
+        contradicting: tuple[Problem, ...] = ("contradicting_tokens",) if counts.contradicting else ()
+        if computed is not None:
+            problems: tuple[Problem, ...] = ("not_fully_priced", *contradicting) if computed.missing else contradicting
+            return Charge(
+                computed.cost_nanousd, computed.source, problems, computed.cost_nanousd, computed.missing,
+                counts.input_tokens, counts.output_tokens,
+            )  # fmt: skip
+        cost_nanousd, source = 0, "unpriced"
+        if self._pessimistic is not None:
+            tokens = counts.input_tokens + counts.output_tokens
+            cost_nanousd, source = min(int(self._pessimistic * tokens * 1000), MAX_EVENT_NANOUSD), "pessimistic"
+        return Charge(
+            cost_nanousd, source, ("unpriced", *contradicting), None, (), counts.input_tokens, counts.output_tokens
+        )
+
+    def _reported(self, call: LlmCall, cost_nanousd: int, counts: Counts, computed: Computed | None) -> Charge:
+        source = "reported" if call.price_source is None else f"reported:{call.price_source}"
+        problems: tuple[Problem, ...] = ("contradicting_tokens",) if counts.contradicting else ()
+        if computed is None:
+            return Charge(cost_nanousd, source, problems, None, (), counts.input_tokens, counts.output_tokens)
+        if self._mismatches(call, cost_nanousd, computed):
+            problems = ("price_mismatch", *problems)
+        if self._prefers_computed and not computed.missing:
+            cost_nanousd, source = computed.cost_nanousd, computed.source
+        return Charge(
+            cost_nanousd, source, problems, computed.cost_nanousd, (), counts.input_tokens, counts.output_tokens
+        )
+
+    def _mismatches(self, call: LlmCall, reported_nanousd: int, computed: Computed) -> bool:
+        """Whether the reported cost is off by more than half of the computed one, and nothing harmless explains it."""
+        off = reported_nanousd - computed.cost_nanousd
+        if 2 * abs(off) <= computed.cost_nanousd:
+            return False
+        if not call.input_tokens and not call.output_tokens:
+            return False  # a source that counts no tokens: there is nothing to compute from
+        if off < 0:
+            return call.status != "error" or reported_nanousd > 0  # failed calls are not billed by everybody
+        if computed.missing:
+            return False
+        if call.cache_write_tokens and not call.cache_write_1h_tokens:
+            # A source that does not say how long it caches may have paid for the hour.
+            longest = _with_long_writes(call)
+            dearest = self._computed(longest, counts_of(longest))
+            return dearest is None or 2 * (reported_nanousd - dearest.cost_nanousd) > dearest.cost_nanousd
+        return True
+
+    def _computed(self, call: LlmCall, counts: Counts) -> Computed | None:
+        key = (call.provider, call.model)
+        found = self._layers.get(key) or self._look_up(key)
+        if found is None:
+            return None
+        layers, regional = found
+        start_ms, tariff, source = layers[0]
+        if start_ms > call.ts_ms:
+            layer = next((one for one in layers if one[0] <= call.ts_ms), None)
+            if layer is None:
+                return None
+            _, tariff, source = layer
+        brackets, has_tier = tariff.at(call.ts_ms, call.service_tier)
+        cost_nanousd = brackets.cost_nanousd(call, counts)
+        if cost_nanousd is None:
+            return None
+        missing: tuple[str, ...] = ()
+        if counts.has_parts and brackets.unpriced_parts:
+            missing = tuple(PARTS[part][1] for part in brackets.unpriced_parts if getattr(call, part))
+        if not has_tier:
+            missing = (*missing, f"{call.service_tier} tier")
+        if call.images and not counts.input_tokens:
+            missing = (*missing, "images")
+        if regional:
+            missing = (*missing, "regional surcharge")
+        return Computed(cost_nanousd, source, missing)
+
+    def _look_up(self, key: tuple[str | None, str]) -> tuple[tuple[Layer, ...], bool] | None:
         if key in self._unpriced:
             return None
-        tariff = self._resolve(*key)
-        if tariff is None:
+        layers, regional = self._resolved(*key)
+        if not layers:
             _remember(self._unpriced, key, None)
-        else:
-            _remember(self._tariffs, key, tariff)
-        return tariff
-
-    def _resolve(self, provider: str | None, model: str) -> "Tariff | None":
-        if not provider and "/" in model:
-            provider = _LITELLM  # "openai/gpt-4o" without a provider is how LiteLLM writes names
-        # A snapshot remembers every name it is asked for, without bound, so each look-up gets its own.
-        snapshot = DataSnapshot(providers=providers, from_auto_update=False)
-        try:
-            _, found = snapshot.find_provider_model(model, None, provider or None, None)
-        except LookupError:
             return None
-        if id(found) not in self._by_model:
-            self._by_model[id(found)] = _tariff(found)
-        return self._by_model[id(found)]
+        _remember(self._layers, key, (layers, regional))
+        return layers, regional
+
+    def _resolved(self, provider: str | None, model: str) -> tuple[tuple[Layer, ...], bool]:
+        """Every price of the model, the one that comes first first."""
+        layers: list[Layer] = [own.layer for own in self._own if own.is_for(provider, model)]
+        layers.sort(key=lambda layer: -layer[0])
+        name = resolve(provider, model)
+        found = None if name is None else self._tables.find(name)
+        if found is not None:
+            layers += corrections(found.provider, found.spelling)
+            if found.tariff is not None:
+                layers.append((0, found.tariff, PRICE_SOURCE))
+        return tuple(layers), name is not None and name.regional
 
 
-class Rates(NamedTuple):
-    """A linear price: whole nano-dollars times `denominator`, per token and per call.
+class _Own:
+    """A price of the policy at work."""
 
-    A cached or reasoning token is also one of the input or output tokens, so its rate is the difference.
-    """
+    def __init__(self, price: Price, source: str) -> None:
+        self._pattern = price.model
+        self._plain_pattern = plain_pattern(price.model)
+        self._provider = None if price.provider is None else _spelled(price.provider)
+        prices = {key: getattr(price, kind) for kind, key in _KINDS.items() if getattr(price, kind) is not None}
+        claude = any(name.startswith("claude") for name in plain_names(price.model))
+        tariff = Tariff(((None, ModelPrice(**prices)),), long_writes_at_twice=claude)
+        self.layer: Layer = (price.from_ms, tariff, source)
 
-    denominator: int
-    call: int
-    input: int
-    cache_read: int
-    cache_write: int
-    output: int
-    reasoning: int
-
-
-@dataclass(frozen=True, slots=True)
-class Brackets:
-    """Rates by size of the call: `rates[i]` holds for input tokens above `starts[i - 1]`, up to `starts[i]`."""
-
-    starts: tuple[int, ...]
-    rates: tuple[Rates, ...]
-    prices_input: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Tariff:
-    """A model's prices over time: the last of `conditional` in force, else `standard`."""
-
-    standard: Brackets
-    conditional: tuple[tuple[Callable[[int], bool], Brackets], ...]
-
-    def cost_nanousd(self, call: LlmCall) -> int | None:
-        """The cost of `call`, rounded half up once, or None if it has input tokens and they have no price."""
-        brackets = self._at(call.ts_ms) if self.conditional else self.standard
-        cached = call.cache_read_tokens + call.cache_write_tokens
-        input_tokens = max(call.input_tokens, cached)
-        output_tokens = max(call.output_tokens, call.reasoning_tokens)
-        if input_tokens and not brackets.prices_input:
-            return None
-        rates = brackets.rates[bisect_left(brackets.starts, input_tokens)]
-        scaled = rates.call + rates.input * input_tokens + rates.output * output_tokens
-        if cached:
-            scaled += rates.cache_read * call.cache_read_tokens + rates.cache_write * call.cache_write_tokens
-        if call.reasoning_tokens:
-            scaled += rates.reasoning * call.reasoning_tokens
-        return (2 * scaled + rates.denominator) // (2 * rates.denominator)
-
-    def _at(self, ts_ms: int) -> Brackets:
-        for in_force, brackets in self.conditional:
-            if in_force(ts_ms):
-                return brackets
-        return self.standard
+    def is_for(self, provider: str | None, model: str) -> bool:
+        """Whether it prices that model of that provider."""
+        if self._provider is not None:
+            name = resolve(provider, model)
+            given = _spelled(provider) if provider else None
+            if self._provider not in (given, None if name is None else name.provider):
+                return False
+        return fnmatchcase(model, self._pattern) or any(
+            fnmatchcase(name, self._plain_pattern) for name in plain_names(model)
+        )
 
 
-def _tariff(model: ModelInfo) -> Tariff | None:
-    """The model's prices as formulas; None if the tables know the model but not what its tokens cost.
-
-    The tables write a free model and one of unknown price alike, without prices; only a name that says so is free.
-    """
-    free = model.id.endswith(_FREE)
-    prices = model.prices
-    if isinstance(prices, ModelPrice):
-        return Tariff(_brackets(prices, free), ()) if free or _prices_tokens(prices) else None
-    if not free and not all(_prices_tokens(entry.prices) for entry in prices):
-        return None
-    # As in the tables: the last entry in force counts, and the first one if none is.
-    newest_first = tuple((_in_force(entry.constraint), _brackets(entry.prices, free)) for entry in reversed(prices))
-    return Tariff(newest_first[-1][1], newest_first)
+def _spelled(provider: str) -> str:
+    return provider_id(provider) or provider.strip().lower()
 
 
-def _prices_tokens(price: ModelPrice) -> bool:
-    return price.input_mtok is not None or price.output_mtok is not None
+def _with_long_writes(call: LlmCall) -> LlmCall:
+    return msgspec.structs.replace(call, cache_write_1h_tokens=call.cache_write_tokens)
 
 
-def _brackets(price: ModelPrice, free: bool) -> Brackets:
-    named = {name: value for name, value in vars(price).items() if value is not None}
-    tiered = [value for value in named.values() if isinstance(value, TieredPrices)]
-    starts = sorted({tier.start for value in tiered for tier in value.tiers})
-    # A tier begins one token above its start, so each start itself still belongs to the bracket below.
-    sizes = [*starts, math.inf]
-    return Brackets(tuple(starts), tuple(_rates(named, size) for size in sizes), free or "input_mtok" in named)
-
-
-def _rates(named: Mapping[str, Decimal | TieredPrices], input_tokens: float) -> Rates:
-    def nanousd(name: str, instead: Fraction, per: int = 1_000_000) -> Fraction:
-        value = named.get(name)
-        if isinstance(value, TieredPrices):
-            value = next((tier.price for tier in reversed(value.tiers) if input_tokens > tier.start), value.base)
-        return instead if value is None else Fraction(value) * NANOUSD_PER_USD / per
-
-    per_input = nanousd("input_mtok", Fraction(0))
-    per_output = nanousd("output_mtok", Fraction(0))
-    exact = (
-        nanousd("requests_kcount", Fraction(0), per=1000),
-        per_input,
-        nanousd("cache_read_mtok", per_input) - per_input,
-        nanousd("cache_write_mtok", per_input) - per_input,
-        per_output,
-        nanousd("output_reasoning_mtok", per_output) - per_output,
-    )
-    denominator = math.lcm(*(rate.denominator for rate in exact))
-    return Rates(denominator, *(int(rate * denominator) for rate in exact))
-
-
-def _in_force(constraint: StartDateConstraint | TimeOfDateConstraint | None) -> Callable[[int], bool]:
-    """Whether a price holds at an epoch millisecond, in integers: any time an event can carry has an answer."""
-    if constraint is None:
-        return lambda _: True
-    if isinstance(constraint, StartDateConstraint):
-        start_ms = (constraint.start_date - _EPOCH_DAY).days * _DAY_MS
-        return lambda ts_ms: ts_ms >= start_ms
-    from_ms, to_ms = _time_of_day_ms(constraint.start_time), _time_of_day_ms(constraint.end_time)
-    if to_ms < from_ms:
-        return lambda ts_ms: not to_ms <= ts_ms % _DAY_MS < from_ms
-    return lambda ts_ms: from_ms <= ts_ms % _DAY_MS < to_ms
-
-
-def _time_of_day_ms(at: time) -> int:
-    if at.tzinfo not in (None, UTC):
-        raise ValueError(f"a price table with a time of day that is not in UTC: {at}")
-    return ((at.hour * 60 + at.minute) * 60 + at.second) * 1000 + at.microsecond // 1000
-
-
-def _remember(cache: dict[tuple[str | None, str], Any], key: tuple[str | None, str], value: object) -> None:
+def _remember(cache: dict[tuple[str | None, str], V], key: tuple[str | None, str], value: V) -> None:
     """Keeps `value`, at the cost of the oldest entry when the cache is full."""
     if len(cache) >= CACHED_MODELS:
         del cache[next(iter(cache))]

@@ -14,13 +14,15 @@ from models.calendar import Calendar
 from models.detectors import REGISTRY
 from models.detectors.base import (
     CommandDetector,
+    DataQualityDetector,
     Detector,
     ScopeDetector,
     SequenceDetector,
     UnitDetector,
-    UnpricedDetector,
 )
 from models.identity import derived_id
+from models.prices.names import plain_names, plain_pattern
+from models.state.data_quality import KINDS
 from models.state.scopes import Meter
 from schemas.errors import PolicyError
 from schemas.policy import Matcher, Period, PolicyHeader
@@ -51,7 +53,9 @@ class Policy:
         scope_rules = [rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)]
         self.scope_rules, self.meters = _meters(scope_rules, self.calendar)
         """Id of a meter -> the rules that watch its scopes; and the meters."""
-        self.unpriced_rules = [rule for rule in self.rules.values() if isinstance(rule, UnpricedDetector)]
+        quality_rules = [rule for rule in self.rules.values() if isinstance(rule, DataQualityDetector)]
+        self.quality_rules = {kind: [rule for rule in quality_rules if kind in rule.kinds] for kind in KINDS}
+        """Kind of wrong data -> the rules about it."""
         self.route_dimensions = _route_dimensions(self.rules.values(), self.meters.values())
         """What rules, scopes and totals tell apart: messages equal in these share a route."""
         self.by_call = any(_uses_call(meter) for meter in self.meters.values())
@@ -65,8 +69,12 @@ class Policy:
         """A number that is another one where any setting is."""
 
     def is_premium(self, model: str) -> bool:
-        """Whether the policy counts `model` among the expensive ones."""
-        return any(fnmatchcase(model, pattern) for pattern in self.header.premium_models)
+        """Whether the policy counts `model` among the expensive ones, under whichever provider and route it came."""
+        names = plain_names(model)
+        return any(
+            fnmatchcase(model, pattern) or any(fnmatchcase(name, plain_pattern(pattern)) for name in names)
+            for pattern in self.header.premium_models
+        )
 
     def to_json(self) -> bytes:
         """The policy as policy.v1 carries it."""

@@ -8,6 +8,7 @@ from models.commands.standing import STRENGTH, StandingCommand, target_of
 from models.incidents.incident import Incident
 from models.state.asleep import AsleepRows
 from models.state.cohort import Cohort
+from models.state.data_quality import DataQuality
 from models.state.groups import RunTree, Session
 from models.state.route import Route
 from models.state.rows import HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
@@ -30,9 +31,9 @@ class Tenant(Row):
 
     __slots__ = (
         "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "held", "held_due_ms", "incidents",
-        "kill_times_ms", "live_runs", "overflow", "raised", "routes", "runs", "scopes", "sessions", "sleep_due_ms",
-        "stale_events", "stale_nanousd", "stops", "tenant_id", "timers", "totals", "trees", "unit_incidents",
-        "unpriced",
+        "kill_times_ms", "live_runs", "overflow", "quality", "raised", "routes", "runs", "scopes", "sessions",
+        "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id", "timers", "totals", "trees",
+        "unit_incidents",
     )  # fmt: skip
     kind = "tenant"
 
@@ -71,8 +72,8 @@ class Tenant(Row):
         """Of the last minute, for the blast-radius limit."""
         self.stops: dict[str, list[int]] = {}
         """Rule and workflow -> when its last runs were stopped, the newest three."""
-        self.unpriced: dict[str, list[int]] = {}
-        """Model -> [start of the day, calls, tokens] without a price."""
+        self.quality = DataQuality()
+        """What its records have wrong today."""
         self.stale_events = 0
         self.stale_nanousd = 0
         """What arrived more than a day late: counted, not alerted."""
@@ -157,15 +158,16 @@ class Tenant(Row):
 
     def fields(self) -> tuple[Any, ...]:
         return (
-            self.clock_ms, self.kill_times_ms, self.stops, self.unpriced, self.stale_events, self.stale_nanousd,
+            self.clock_ms, self.kill_times_ms, self.stops, self.quality.fields(), self.stale_events, self.stale_nanousd,
             self.raised, self.held_due_ms, self.sleep_due_ms,
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the tenant's row holds. Its clock may be behind: runs carry a later one."""
         (
-            clock_ms, self.kill_times_ms, self.stops, self.unpriced, self.stale_events, self.stale_nanousd, raised,
+            clock_ms, self.kill_times_ms, self.stops, quality, self.stale_events, self.stale_nanousd, raised,
             self.held_due_ms, self.sleep_due_ms,
         ) = fields  # fmt: skip
+        self.quality = DataQuality.read(quality)
         self.raised = [(rule, scope, limit, until_ms) for rule, scope, limit, until_ms in raised]
         self.clock_ms = max(self.clock_ms, clock_ms)

@@ -74,10 +74,9 @@ class Scorecard:
         return "\n".join(lines)
 
     def _cost(self, call: LlmCall | ToolCall) -> int:
-        if call.cost_nanousd is not None or isinstance(call, ToolCall):
+        if isinstance(call, ToolCall):
             return call.cost_nanousd or 0
-        priced = self._prices.cost(call)
-        return 0 if priced is None else priced.cost_nanousd
+        return self._prices.charge(call).cost_nanousd
 
     def _is_stopped(self, call: LlmCall | ToolCall) -> bool:
         targets = [("run", call.run_id), ("session", call.session_id), ("run_tree", call.root_run_id)]

@@ -27,7 +27,7 @@ def hostile_review(name: str) -> Review:
     alerts = [
         *incident("i1", "open", rule=name, tenant_id=name, run_id=name),
         *incident("i2", "open", rule=name, mode="shadow"),
-        *incident("i3", "open", rule=name, detector="unpriced", evidence={"model": name}),
+        *incident("i3", "open", rule=name, detector="unpriced", evidence={"models": [name]}),
         *incident("i4", "open", detector="spending_after_kill", evidence={"command_id": "k", "overshoot_nanousd": USD}),
     ]
     commands = [

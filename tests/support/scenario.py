@@ -23,6 +23,7 @@ from typing import Any
 
 import msgspec
 
+from models.detectors import REGISTRY
 from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy, read_policy
@@ -88,13 +89,20 @@ def load(path: Path) -> Scenario:
     until = raw.get("until")
     return Scenario(
         name=path.stem,
-        policy=read_policy(raw["policy"]),
+        policy=read_policy(_about_attribution_only_if_it_says_so(raw["policy"])),
         start_ms=start_ms,
         series=raw["series"],
         alerts=raw.get("alerts", []),
         commands=raw.get("commands", []),
         until_ms=None if until is None else start_ms + clock_ms(until),
     )
+
+
+def _about_attribution_only_if_it_says_so(policy: Fields) -> Fields:
+    """Most scenarios leave owner and workflow out because they are about something else."""
+    if not policy.keys() & REGISTRY.keys():
+        return policy
+    return {"data_quality": {"name": "data-quality", "ignore": ["unattributed"]}, **policy}
 
 
 def play(scenario: Scenario) -> Played:

@@ -46,7 +46,7 @@ min_usd = 1.0
 min_active_hours = 12
 severity = "critical"
 """
-ALWAYS_ON = {"stop-rule", "spending-after-kill", "unpriced"}
+ALWAYS_ON = {"stop-rule", "spending-after-kill", "unpriced", "data-quality"}
 DEMO = Path(__file__).parents[2] / "infra" / "demo" / "policy.toml"
 
 

@@ -250,7 +250,7 @@ def test_calls_without_a_price() -> None:
         hour(0, 1, unpriced_calls=3, unpriced_tokens=10),
         hour(1, 1, "globex", "chat", unpriced_calls=1, unpriced_tokens=500),
         hour(2, 1, "hooli", "quiet"),
-        alerts=incident("i1", "open", detector="unpriced", evidence={"model": "house-model"}),
+        alerts=incident("i1", "open", detector="unpriced", evidence={"models": ["house-model"]}),
         terms=Terms(charges_unpriced=True),
     )
     assert [(one.tenant_id, one.calls, one.tokens) for one in review.unpriced] == [("globex", 1, 500), ("acme", 3, 10)]

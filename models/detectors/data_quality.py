@@ -1,0 +1,154 @@
+"""`data_quality`: records whose numbers cannot be right, or whose spend is nobody's."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from models.detectors.base import DataQualityDetector, register
+from models.rules.finding import Finding
+from models.state.data_quality import Kind, Tally
+from schemas.money import format_usd, usd_to_nanousd
+from schemas.policy import RuleSettings, Severity, Usd
+
+AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+class DataQualitySettings(RuleSettings):
+    """From which amounts on each kind is told, per tenant and day (UTC)."""
+
+    severity: Severity = "warning"
+    """Of all kinds but `unattributed`, which is `info`."""
+    ignore: list[Kind] = []
+    """Kinds that this rule is silent about."""
+    mismatch_usd: Usd = Usd(1)
+    """By how much reported and computed costs differ, over the calls that are off by more than half."""
+    mismatch_tokens: AtLeastOne = 1_000_000
+    """Tokens of such calls, where the money is little."""
+    contradicting_calls: AtLeastOne = 10
+    not_fully_priced_calls: AtLeastOne = 10
+    late_records: AtLeastOne = 10
+    late_usd: Usd = Usd(1)
+    unattributed_usd: Usd = Usd(25)
+
+
+@register
+class DataQuality(DataQualityDetector[DataQualitySettings]):
+    """Fires when enough of a tenant's records of a day cannot be right: costs far from the computed ones, counts that
+    contradict each other, parts without a price, records more than a day late, spend without owner and workflow.
+    """
+
+    name = "data_quality"
+    settings_class = DataQualitySettings
+    defaults = ({"name": "data-quality"},)
+    always_on = True
+    kinds = ("price_mismatch", "contradicting_tokens", "not_fully_priced", "too_late", "unattributed")
+
+    def judge(self, kind: Kind, tally: Tally, *, out_of_reach: bool) -> Finding | None:
+        if kind in self.settings.ignore or not self._enough(kind, tally):
+            return None
+        match kind:
+            case "price_mismatch":
+                return self._price_mismatch(tally)
+            case "contradicting_tokens":
+                return self._counted(
+                    tally,
+                    f"{counted(tally.records, 'call')} today counted fewer tokens in total than in their parts: "
+                    "they are priced on the sum",
+                    "Have the producer send input_tokens with the cached ones, and output_tokens with the reasoning.",
+                )
+            case "not_fully_priced":
+                return self._counted(
+                    tally,
+                    f"{counted(tally.records, 'call')} today had parts without a price of their own: "
+                    f"{', '.join(tally.notes)}",
+                    "Add [[price]] for these models to the policy, or have the producer send cost_nanousd.",
+                )
+            case "too_late":
+                return self._counted(
+                    tally,
+                    f"{counted(tally.records, 'record')} arrived more than a day late today "
+                    f"({format_usd(tally.cost_nanousd)}): in no budget",
+                    "Find out what holds the producer's events back; a clock that is wrong looks the same.",
+                    unit="records",
+                )
+            case _:
+                return self._unattributed(tally)
+
+    def _enough(self, kind: Kind, tally: Tally) -> bool:
+        mine = self.settings
+        match kind:
+            case "price_mismatch":
+                return tally.off_nanousd >= usd_to_nanousd(mine.mismatch_usd) or tally.tokens >= mine.mismatch_tokens
+            case "contradicting_tokens":
+                return tally.records >= mine.contradicting_calls
+            case "not_fully_priced":
+                return tally.records >= mine.not_fully_priced_calls
+            case "too_late":
+                return tally.records >= mine.late_records or tally.cost_nanousd >= max(usd_to_nanousd(mine.late_usd), 1)
+            case _:
+                return tally.cost_nanousd >= max(usd_to_nanousd(mine.unattributed_usd), 1)
+
+    def _price_mismatch(self, tally: Tally) -> Finding:
+        reported, computed = format_usd(tally.cost_nanousd), format_usd(tally.computed_nanousd)
+        return Finding(
+            level=1.0,
+            severity=self.settings.severity,
+            value=tally.off_nanousd,
+            unit="nanousd",
+            baseline=tally.computed_nanousd,
+            evidence={"reported_nanousd": tally.cost_nanousd, **evidence_of(tally)},
+            summary=(
+                f"{counted(tally.records, 'call')} today {'was' if tally.records == 1 else 'were'} reported to cost "
+                f"{reported}, by the price tables {computed}"
+            ),
+            next_action=(
+                "Correct the source's prices; where the tables are wrong, add [[price]] to the policy. "
+                "prefer_computed_price = true charges the computed price."
+            ),
+        )
+
+    def _unattributed(self, tally: Tally) -> Finding:
+        return Finding(
+            level=1.0,
+            severity="info",
+            value=tally.cost_nanousd,
+            unit="nanousd",
+            limit=usd_to_nanousd(self.settings.unattributed_usd),
+            evidence=evidence_of(tally),
+            summary=f"{format_usd(tally.cost_nanousd)} today were spent by runs that name no owner and no workflow",
+            next_action="Have these producers send workflow and owner with run_started.",
+        )
+
+    def _counted(self, tally: Tally, summary: str, next_action: str, unit: str = "calls") -> Finding:
+        return Finding(
+            level=1.0,
+            severity=self.settings.severity,
+            value=tally.records,
+            unit=unit,
+            evidence=evidence_of(tally),
+            summary=summary,
+            next_action=next_action,
+        )
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "call"), counted(12_000, "call")
+    ('1 call', '12,000 calls')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def evidence_of(tally: Tally) -> dict[str, Any]:
+    """A tally as an alert shows it, without what it has nothing of."""
+    evidence = {
+        "records": tally.records,
+        "cost_nanousd": tally.cost_nanousd,
+        "computed_nanousd": tally.computed_nanousd,
+        "tokens": tally.tokens,
+        "models": list(tally.models),
+        "runs": list(tally.runs),
+        "missing": list(tally.notes),
+    }
+    return {name: value for name, value in evidence.items() if value}

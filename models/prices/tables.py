@@ -1,0 +1,199 @@
+"""Price tables: those packed with the installed version of `genai-prices`, and our own dated corrections of them.
+
+Nothing is fetched. A look-up in the library takes up to 150 us, so that callers remember what they got.
+"""
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Final, NamedTuple
+
+import genai_prices
+from genai_prices.data import providers
+from genai_prices.data_snapshot import find_provider_by_id
+from genai_prices.types import (
+    ConditionalPrice,
+    ModelInfo,
+    ModelPrice,
+    Provider,
+    StartDateConstraint,
+    TimeOfDateConstraint,
+)
+
+from models.prices.names import Name
+from models.prices.tariff import InForce, Tariff, Variant
+
+DATES: Final = {"0.2.3": "2026-11-09"}
+"""Version of genai-prices -> day of the newest price in its tables."""
+PRICE_SOURCE: Final = (
+    f"computed:genai-prices/{genai_prices.__version__}@{DATES.get(genai_prices.__version__, 'date unknown')}"
+)
+
+_DAY_MS = 86_400_000
+_EPOCH_DAY = date(1970, 1, 1)
+_FREE = ":free"
+_TIERS: Final = {
+    ("processing", "batch"): "batch",
+    ("service_tier", "flex"): "flex",
+    ("service_tier", "priority"): "priority",
+}
+"""What a variant of the tables is for -> our service tier."""
+_HALF: Final = Fraction(1, 2)
+FACTORS: Final[dict[str, dict[str, Fraction]]] = {
+    "anthropic": {"batch": _HALF},
+    "aws": {"batch": _HALF},
+    "azure": {"batch": _HALF},
+    "fireworks": {"batch": _HALF},
+    "google": {"batch": _HALF, "flex": _HALF},
+    "groq": {"batch": _HALF},
+    "mistral": {"batch": _HALF},
+    "openai": {"batch": _HALF, "flex": _HALF},
+    "together": {"batch": _HALF},
+}
+"""Provider -> what it charges a tier's tokens at by its own pages, as of November 2026, where tables have no price."""
+
+
+class Correction(NamedTuple):
+    """A price that the packed tables have wrong, from the day it holds, and where it is published."""
+
+    provider: str
+    models: tuple[str, ...]
+    start: datetime
+    prices: dict[str, str]
+    published: str
+
+    @property
+    def start_ms(self) -> int:
+        """Since when it holds, in epoch milliseconds."""
+        return int(self.start.timestamp()) * 1000
+
+    @property
+    def source(self) -> str:
+        """What a charge by it names as its source."""
+        return f"computed:corrections@{self.start:%Y-%m-%d}"
+
+
+CORRECTIONS: Final = (
+    # The tables still have the night discount, which ended with this list.
+    Correction(
+        "deepseek", ("deepseek-chat", "deepseek-reasoner"), datetime(2025, 9, 5, 16, tzinfo=UTC),
+        {"input_mtok": "0.56", "cache_read_mtok": "0.07", "output_mtok": "1.68"},
+        "api-docs.deepseek.com/quick_start/pricing",
+    ),
+    Correction(
+        "deepseek", ("deepseek-chat", "deepseek-reasoner"), datetime(2025, 9, 29, tzinfo=UTC),
+        {"input_mtok": "0.28", "cache_read_mtok": "0.028", "output_mtok": "0.42"},
+        "api-docs.deepseek.com/quick_start/pricing",
+    ),
+    # The alias moved from Large 2 to Large 3; the tables have the new price under the dated name only.
+    Correction(
+        "mistral", ("mistral-large-latest",), datetime(2025, 12, 2, tzinfo=UTC),
+        {"input_mtok": "0.5", "cache_read_mtok": "0.05", "output_mtok": "1.5"},
+        "mistral.ai/pricing",
+    ),
+)  # fmt: skip
+
+
+class Found(NamedTuple):
+    """What the tables have about a name."""
+
+    provider: str
+    spelling: str
+    tariff: Tariff | None
+    """None: the tables know the model but not what its tokens cost."""
+
+
+class Tables:
+    """The packed tables, with each model's formulas made once."""
+
+    def __init__(self) -> None:
+        self._tariffs: dict[tuple[str, int], Tariff | None] = {}
+
+    def find(self, name: Name) -> Found | None:
+        """The model that one of the name's spellings stands for; None if there is none."""
+        for spelling in name.spellings:
+            provider = _provider(name.provider, spelling)
+            model = None if provider is None else provider.find_model(spelling, all_providers=providers)
+            if provider is not None and model is not None:
+                key = (provider.id, id(model))
+                if key not in self._tariffs:
+                    self._tariffs[key] = tariff_of(model, provider)
+                return Found(provider.id, spelling, self._tariffs[key])
+        return None
+
+
+def corrections(provider: str, spelling: str) -> list[tuple[int, Tariff, str]]:
+    """(since when, prices, source) of our own corrections for a model, the newest first."""
+    found = [
+        (one.start_ms, Tariff(((None, _price(one)),), (), FACTORS.get(provider)), one.source)
+        for one in CORRECTIONS
+        if one.provider == provider and spelling in one.models
+    ]
+    return sorted(found, key=lambda entry: -entry[0])
+
+
+def _price(correction: Correction) -> ModelPrice:
+    return ModelPrice(**{key: Decimal(value) for key, value in correction.prices.items()})
+
+
+def _provider(given: str | None, spelling: str) -> Provider | None:
+    if given is not None:
+        return find_provider_by_id(providers, given)
+    known_by = (one for one in providers if one.model_match is not None and one.model_match.is_match(spelling))
+    return next(known_by, None)
+
+
+def tariff_of(model: ModelInfo, provider: Provider) -> Tariff | None:
+    """The model's prices at a provider as formulas; None if the tables know it but not what its tokens cost.
+
+    One that the provider sells for another maker has the maker's prices, but not the maker's service tiers.
+    The tables write a free model and one of unknown price alike, without prices; only a name that says so is free.
+    """
+    free = model.id.endswith(_FREE)
+    entries = [ConditionalPrice(prices=model.prices)] if isinstance(model.prices, ModelPrice) else model.prices
+    if not entries or (not free and not all(_prices_tokens(entry.prices) for entry in entries)):
+        return None
+    return Tariff(
+        tuple((None if entry.constraint is None else _in_force(entry.constraint), entry.prices) for entry in entries),
+        tuple(_variants(model)) if any(model is own for own in provider.models) else (),
+        FACTORS.get(provider.id),
+        long_writes_at_twice="claude" in model.id,
+    )
+
+
+def _variants(model: ModelInfo) -> list[Variant]:
+    found = []
+    for variant in model.price_variants or ():
+        tier = _TIERS.get(next(iter(variant.when.items()))) if len(variant.when) == 1 else None
+        if tier is not None:
+            found.append(Variant(tier, _in_force(variant.constraint), _start_ms(variant.constraint), variant.prices))
+    return found
+
+
+def _prices_tokens(price: ModelPrice) -> bool:
+    return price.input_mtok is not None or price.output_mtok is not None
+
+
+def _start_ms(constraint: Any) -> int:
+    if isinstance(constraint, StartDateConstraint):
+        return (constraint.start_date - _EPOCH_DAY).days * _DAY_MS
+    return 0
+
+
+def _in_force(constraint: StartDateConstraint | TimeOfDateConstraint | None) -> InForce:
+    """Whether a price holds at an epoch millisecond, in integers: any time an event can carry has an answer."""
+    if constraint is None:
+        return lambda _: True
+    if isinstance(constraint, StartDateConstraint):
+        start_ms = _start_ms(constraint)
+        return lambda ts_ms: ts_ms >= start_ms
+    from_ms, to_ms = _time_of_day_ms(constraint.start_time), _time_of_day_ms(constraint.end_time)
+    if to_ms < from_ms:
+        return lambda ts_ms: not to_ms <= ts_ms % _DAY_MS < from_ms
+    return lambda ts_ms: from_ms <= ts_ms % _DAY_MS < to_ms
+
+
+def _time_of_day_ms(at: time) -> int:
+    if at.tzinfo not in (None, UTC):
+        raise ValueError(f"a price table with a time of day that is not in UTC: {at}")
+    return ((at.hour * 60 + at.minute) * 60 + at.second) * 1000 + at.microsecond // 1000

@@ -1,0 +1,99 @@
+"""Wrong data at work: counted in the tenant's tallies, and told once a tenant, kind and day."""
+
+from typing import Any
+
+from models.commands.enforcement import Enforcement
+from models.incidents.incident import Subject
+from models.prices.book import Charge, Problem
+from models.state.data_quality import Kind, Tally
+from models.state.partition import PartitionState
+from models.state.route import Route
+from models.state.runs import Run
+from models.state.tenant import Tenant
+from schemas.duration import DAY_MS
+from schemas.usage import UNATTRIBUTED, LlmCall, UsageMessage
+
+
+class QualityWatch:
+    """The data-quality rules of a partition."""
+
+    def __init__(self, state: PartitionState, enforcement: Enforcement) -> None:
+        self._state = state
+        self._enforcement = enforcement
+
+    def charged(self, tenant: Tenant, run: Run, route: Route, call: LlmCall, charge: Charge, at_ms: int) -> None:
+        """Count what is wrong with a call's cost."""
+        tokens = charge.input_tokens + charge.output_tokens
+        for problem in charge.problems:
+            if problem == "unpriced" and route.totals is not None:
+                route.totals.unpriced_calls += 1
+                route.totals.unpriced_tokens += tokens
+            tally = tenant.quality.tally(problem, at_ms)
+            tally.add(
+                cost_nanousd=_charged_or_reported(problem, call, charge),
+                computed_nanousd=charge.computed_nanousd or 0,
+                tokens=tokens,
+                model=call.model,
+                run_id=call.run_id,
+                notes=charge.missing if problem == "not_fully_priced" else (),
+            )
+            out_of_reach = problem == "unpriced" and self._money_limited(run, route)
+            self._judge(tenant, problem, tally, at_ms, out_of_reach=out_of_reach)
+
+    def attributed(self, tenant: Tenant, route: Route, run_id: str, cost_nanousd: int, at_ms: int) -> None:
+        """Count spend if it has neither owner nor workflow."""
+        if route.owner != UNATTRIBUTED or route.workflow != UNATTRIBUTED:
+            return
+        tally = tenant.quality.tally("unattributed", at_ms)
+        tally.add(cost_nanousd=cost_nanousd, run_id=run_id)
+        self._judge(tenant, "unattributed", tally, at_ms)
+
+    def too_late(self, tenant: Tenant, message: UsageMessage, cost_nanousd: int) -> None:
+        """Count a record that came more than a day late, on the day it came."""
+        tally = tenant.quality.tally("too_late", tenant.clock_ms)
+        tally.add(cost_nanousd=cost_nanousd, run_id=message.run_id)
+        self._judge(tenant, "too_late", tally, tenant.clock_ms)
+
+    def _judge(self, tenant: Tenant, kind: Kind, tally: Tally, at_ms: int, *, out_of_reach: bool = False) -> None:
+        self._state.touch(tenant)
+        policy = self._state.policy
+        if not tally.is_due(policy.stamp):
+            return
+        found_all = True
+        for rule in policy.quality_rules[kind]:
+            finding = rule.judge(kind, tally, out_of_reach=out_of_reach)
+            if finding is None:
+                found_all = False
+                continue
+            self._enforcement.apply(tenant, rule, finding, _subject(tenant, kind, tally), at_ms)
+        if found_all:
+            tally.judged(policy.stamp)
+
+    def _money_limited(self, run: Run, route: Route) -> bool:
+        """Whether some enforced limit in money is meant to stop what this run spends."""
+        if run.stop_rule is not None and run.stop_rule.cap_nanousd is not None:
+            return True
+        rules: list[Any] = [rule for rules in route.unit_rules.values() for rule in rules]
+        for scope in route.scopes:
+            rules += self._state.policy.scope_rules.get(scope.meter.meter_id, ())
+        return any(
+            rule.settings.mode == "enforce"
+            and rule.limit_action is not None
+            and getattr(rule.settings, "limit_usd", None) is not None
+            for rule in rules
+        )
+
+
+def _subject(tenant: Tenant, kind: Kind, tally: Tally) -> Subject:
+    return Subject(
+        key=(kind, tally.day_ms),
+        scope={"tenant_id": tenant.tenant_id},
+        owner=None,
+        window_start_ms=tally.day_ms,
+        window_end_ms=tally.day_ms + DAY_MS,
+    )
+
+
+def _charged_or_reported(problem: Problem, call: LlmCall, charge: Charge) -> int:
+    """A mismatch is about what was reported, also where the policy charges the computed price."""
+    return (call.cost_nanousd or 0) if problem == "price_mismatch" else charge.cost_nanousd
