@@ -286,6 +286,9 @@ def _baseline(spend: npt.NDArray[np.int64]) -> Baseline:
         return Baseline(0, 0, 0)
     spend = np.sort(spend)
     twice = int(spend[(count - 1) // 2]) + int(spend[count // 2])
-    # Python's integers from here on: twice a large spend would wrap in 64 bits.
-    deviation_x4 = median_x2(abs(2 * value - twice) for value in spend.tolist())
+    if twice + 2 * int(spend[-1]) <= MAX_NANOUSD:
+        deviations = np.sort(np.abs(2 * spend - twice))
+        deviation_x4 = int(deviations[(count - 1) // 2]) + int(deviations[count // 2])
+    else:  # in 64 bits it would wrap
+        deviation_x4 = median_x2(abs(2 * value - twice) for value in spend.tolist())
     return Baseline(twice, count, deviation_x4 // 4)

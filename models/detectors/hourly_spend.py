@@ -30,7 +30,7 @@ class HourlySpendSettings(RuleSettings):
     multiplier: Annotated[Decimal, Field(gt=1, le=1000)] = Decimal(5)
     baseline_days: Annotated[int, Field(ge=7, le=7)] = 7
     """The rolling median looks back seven days; other windows are not offered yet."""
-    season_multiplier: Annotated[Decimal, Field(ge=1, le=1000)] = Decimal("1.5")
+    season_multiplier: Annotated[Decimal, Field(ge=1, le=1000)] = Decimal(2)
     """An hour must also cost more than this many times what the same hour of the day has on two of the last seven."""
     min_usd: Usd = Decimal(1)
     """Below this an hour is too cheap to tell anybody about."""
@@ -70,11 +70,14 @@ class Limit:
 
 
 class Season(NamedTuple):
-    """What the same hour of the day cost on the second dearest of seven days, in nano-dollars."""
+    """What the same hour of the day has cost on the last seven days, in nano-dollars."""
 
     alone: int
+    """On the second dearest day."""
     with_hour_before: int
+    """On the second dearest day."""
     with_hour_after: int
+    """On the median active day: an hour before a daily peak must not be allowed the dearest of its peaks."""
 
 
 @register
@@ -101,11 +104,11 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         self.new_normal_of = settings.new_normal_of or settings.new_normal_hours * 3 // 2
 
     def next_trip(self, scope: Scope) -> int:
-        hour_ms = scope.window("hour").start_ms
         if scope.mark == PLANNED:
             return NEVER
+        spent = scope.spend("hour")
+        amount = self.limit(scope, scope.window("hour").start_ms, spent).amount_nanousd
         # What was found holds until the hour ends: its figures are looked at again whenever they have doubled.
-        amount, spent = self.limit(scope, hour_ms).amount_nanousd, scope.spend("hour")
         return scope.base("hour") + (amount if spent < amount else 2 * spent)
 
     def judge(self, scope: Scope) -> Iterable[Finding]:
@@ -148,16 +151,20 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             next_action="Nothing, if the new level is wanted; set a budget if it is not.",
         )
 
-    def limit(self, scope: Scope, hour_ms: int) -> Limit:
-        """What the hour that starts then may cost: by its own past, else by its share of its parent's."""
+    def limit(self, scope: Scope, hour_ms: int, spent: int) -> Limit:
+        """What the hour that starts then may cost: by its own past, else by its share of its parent's.
+
+        Past days are asked only once `spent` exceeds the multiple of the median; until then that is the limit.
+        """
         hours = _hours(scope)
         if (own := self._usual(hours, hour_ms)) is not None:
-            return self._limit(scope, hour_ms, own, None)
+            return self._limit(scope, hour_ms, spent, own, None)
         parent = scope.parent
-        if parent is not None and (theirs := self._usual(_hours(parent), hour_ms)) is not None:
-            active, share = hours.share_of(_hours(parent), hour_ms)
-            if active >= SHARE_HOURS and share:
-                return self._limit(scope, hour_ms, theirs, share)
+        if parent is not None and parent.history is not None:
+            theirs = self._usual(parent.history.hours, hour_ms)
+            active, share = hours.share_of(parent.history.hours, hour_ms)
+            if theirs is not None and active >= SHARE_HOURS and share:
+                return self._limit(scope, hour_ms, spent, theirs, share)
         return Limit(max(1, self.unknown_nanousd), None)
 
     def _usual(self, hours: HourlyHistory, hour_ms: int) -> Baseline | None:
@@ -170,13 +177,15 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         baseline = hours.baseline(hour_ms)
         return baseline if baseline.active_hours else None
 
-    def _limit(self, scope: Scope, hour_ms: int, baseline: Baseline, share: Fraction | None) -> Limit:
-        usual = baseline.trip(self.factor * (1 if share is None else share))
+    def _limit(self, scope: Scope, hour_ms: int, spent: int, baseline: Baseline, share: Fraction | None) -> Limit:
+        usual = max(self.floor_nanousd, baseline.trip(self.factor * (1 if share is None else share)))
+        if spent < usual:
+            return Limit(usual, baseline, share)
         season = self._season(_hours(scope), scope.meter.calendar, hour_ms)
         # A job that runs an hour late or early is no news: with its neighbour, the hour costs what both always do.
-        late = int(self.season_factor * season.with_hour_before) - _hours(scope).spend(hour_ms - HOUR_MS)
-        seasonal = max(int(self.season_factor * season.alone), late, season.with_hour_after) + 1
-        return Limit(max(self.floor_nanousd, usual, seasonal), baseline, share, season.alone)
+        missing = season.with_hour_before - _hours(scope).spend(hour_ms - HOUR_MS)
+        seasonal = max(int(self.season_factor * max(season.alone, missing)), season.with_hour_after) + 1
+        return Limit(max(usual, seasonal), baseline, share, season.alone)
 
     def _season(self, hours: HourlyHistory, calendar: Calendar, hour_ms: int) -> Season:
         days = []
@@ -185,12 +194,14 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
                 hours.unplanned_spend([start_ms + shift * HOUR_MS for start_ms in alike]) for shift in (-1, 0, 1)
             )
             days.append((then, before + then, then + after))
-        return Season(*(sorted(spent)[-2] for spent in zip(*days, strict=True)))
+        alone, with_before, with_after = (sorted(spent) for spent in zip(*days, strict=True))
+        active = [spent for spent in with_after if spent]
+        return Season(alone[-2], with_before[-2], active[(len(active) - 1) // 2] if len(active) >= 2 else 0)
 
     def _judge(self, scope: Scope, hour: Window, spent: int, words: str) -> Iterator[Finding]:
         if spent < max(1, self.floor_nanousd):
             return
-        limit = self.limit(scope, hour.start_ms)
+        limit = self.limit(scope, hour.start_ms, spent)
         if spent < limit.amount_nanousd:
             return
         if limit.baseline is None:

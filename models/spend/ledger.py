@@ -276,7 +276,7 @@ class SpendLedger:
                     yield Stop(Target("run", one.unit_id), one.cost_nanousd, expires_ms)
             if OVERFLOW not in scope.values:
                 # Nobody new begins until the period ends. That is a pause: a kill would stand until a person lifts it.
-                held = "downgrade" if action == "downgrade" else "pause"
+                held: Action = "downgrade" if action == "downgrade" else "pause"
                 yield Stop(Target("scope", "/".join(scope.key)), 0, window.end_ms, scope.allowed_values(), held)
 
         return targets

@@ -108,7 +108,7 @@ CASES = [
     Case("ran as ever, and then something else",
          nightly(14, lambda d: {2: 9.6, 3: 11.0 if d == 10 else 1.0}), breach=[243]),
     Case("something else, and then as ever: told while it lasts, not later than two hours",
-         nightly(14, lambda d: {1: 9.6, 2: 19.2, 3: 10.6, 4: 10.6} if d == 10 else {2: 9.6}), breach=[242]),
+         nightly(14, lambda d: {1: 9.6, 2: 19.2, 3: 10.6, 4: 10.6} if d == 10 else {2: 9.6}), breach=[243]),
     Case("a runaway at another hour", nightly(14, lambda d: {2: 9.6, 14: 9.6 if d == 10 else 1.0}), breach=[254]),
     Case("a runaway by day is no news of the night",
          nightly(14, lambda d: {2: 9.6, 14: 9.6 if d in (8, 9) else 1.0}), breach=[8 * DAY + 14, 9 * DAY + 14]),
