@@ -7,7 +7,7 @@ from pydantic import Field
 from models.detectors.base import SequenceDetector, register
 from models.detectors.in_a_row import ToolPatterns, notice, page
 from models.rules.finding import Finding
-from models.state.call_history import LONGEST_PERIOD, Trail
+from models.state.call_history import LONGEST_PERIOD, CallHistory
 from schemas.usage import ToolCall
 
 LEAST_MATCHES = 4
@@ -36,20 +36,20 @@ class Cycle(SequenceDetector[CycleSettings]):
     defaults = ({"name": "cycle"},)
     calls = ("tool",)
 
-    def step(self, trail: Trail, call: ToolCall) -> Finding | None:
+    def step(self, history: CallHistory, call: ToolCall) -> Finding | None:
         """The finding this call completes: the notice once, the page at every further call."""
-        if trail.loop_tools is None:
+        if history.loop_tools is None:
             return None
         for period in range(2, LONGEST_PERIOD + 1):
             needed = max(LEAST_MATCHES, (self.settings.rounds - 1) * period)
-            alike, _ = trail.matches(period)
-            if alike >= needed and trail.same_call < period:
-                return self._judge(trail, call, period, needed)
+            alike, _ = history.matches(period)
+            if alike >= needed and history.same_call < period:
+                return self._judge(history, call, period, needed)
         return None
 
-    def _judge(self, trail: Trail, call: ToolCall, period: int, needed: int) -> Finding | None:
-        alike, verified = trail.matches(period)
-        tools = list(trail.loop_tools or ())[-period:]
+    def _judge(self, history: CallHistory, call: ToolCall, period: int, needed: int) -> Finding | None:
+        alike, verified = history.matches(period)
+        tools = list(history.loop_tools or ())[-period:]
         trusted = all(self.settings.trusts(tool) for tool in tools)
         polls = any(self.settings.polls(tool) for tool in tools)
         sure = (verified >= needed or trusted) and not polls

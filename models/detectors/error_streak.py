@@ -3,7 +3,7 @@
 from models.detectors.base import SequenceDetector, register
 from models.detectors.in_a_row import RowSettings, notice, page
 from models.rules.finding import Finding
-from models.state.call_history import Trail
+from models.state.call_history import CallHistory
 from schemas.usage import LlmCall, ToolCall
 
 
@@ -29,12 +29,12 @@ class ErrorStreak(SequenceDetector[ErrorStreakSettings]):
     defaults = ({"name": "error_streak"},)
     calls = ("tool", "model")
 
-    def step(self, trail: Trail, call: ToolCall | LlmCall) -> Finding | None:
+    def step(self, history: CallHistory, call: ToolCall | LlmCall) -> Finding | None:
         """The finding this call completes, and again at every further failure."""
         if call.status != "error":
             return None
         is_tool = isinstance(call, ToolCall)
-        count = trail.failed_tools if is_tool else trail.failed_models
+        count = history.failed_tools if is_tool else history.failed_models
         if count < self.settings.notice_at:
             return None
         last = call.tool if isinstance(call, ToolCall) else call.model

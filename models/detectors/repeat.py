@@ -3,7 +3,7 @@
 from models.detectors.base import SequenceDetector, register
 from models.detectors.in_a_row import RowSettings, ToolPatterns, notice, page
 from models.rules.finding import Finding
-from models.state.call_history import Trail
+from models.state.call_history import CallHistory
 from schemas.usage import ToolCall
 
 
@@ -25,18 +25,18 @@ class Repeat(SequenceDetector[RepeatSettings]):
     defaults = ({"name": "repeat"},)
     calls = ("tool",)
 
-    def step(self, trail: Trail, call: ToolCall) -> Finding | None:
+    def step(self, history: CallHistory, call: ToolCall) -> Finding | None:
         """The finding this call completes: the notice once, the page at every further call."""
-        count = trail.alike
+        count = history.alike
         if count < self.settings.notice_at:
             return None
-        sure = count if self.settings.trusts(call.tool) else trail.verified
+        sure = count if self.settings.trusts(call.tool) else history.verified
         if 0 < self.settings.page_at <= sure and not self.settings.polls(call.tool):
-            return self._page(trail, call, sure)
-        return self._notice(trail, call) if count == self.settings.notice_at else None
+            return self._page(history, call, sure)
+        return self._notice(history, call) if count == self.settings.notice_at else None
 
-    def _page(self, trail: Trail, call: ToolCall, count: int) -> Finding:
-        verified = trail.verified >= count
+    def _page(self, history: CallHistory, call: ToolCall, count: int) -> Finding:
+        verified = history.verified >= count
         outcome = ", each time with the same result" if verified else "; its results are not reported"
         return page(
             self.settings,
@@ -44,11 +44,11 @@ class Repeat(SequenceDetector[RepeatSettings]):
             self.settings.page_at,
             f"Tool {call.tool} was called {count} times in a row with the same arguments{outcome}.",
             "Stop it if it still runs. If this tool only waits for something, list it under `pollers` of this rule.",
-            _evidence(trail, call, verified=verified),
+            _evidence(history, call, verified=verified),
         )
 
-    def _notice(self, trail: Trail, call: ToolCall) -> Finding:
-        verified = trail.verified >= trail.alike
+    def _notice(self, history: CallHistory, call: ToolCall) -> Finding:
+        verified = history.verified >= history.alike
         outcome = "and got the same result each time" if verified else "and its results cannot be compared"
         advice = "Look at the run's last steps; it pages if this goes on."
         if self.settings.polls(call.tool):
@@ -56,18 +56,18 @@ class Repeat(SequenceDetector[RepeatSettings]):
         elif not verified:
             advice = "Report `result_hash` for this tool; without it a loop cannot be told from progress."
         return notice(
-            trail.alike,
+            history.alike,
             self.settings.page_at,
-            f"Tool {call.tool} was called {trail.alike} times in a row with the same arguments {outcome}.",
+            f"Tool {call.tool} was called {history.alike} times in a row with the same arguments {outcome}.",
             advice,
-            _evidence(trail, call, verified=verified),
+            _evidence(history, call, verified=verified),
         )
 
 
-def _evidence(trail: Trail, call: ToolCall, *, verified: bool) -> dict[str, object]:
+def _evidence(history: CallHistory, call: ToolCall, *, verified: bool) -> dict[str, object]:
     return {
         "tool": call.tool,
-        "calls_in_a_row": trail.alike,
+        "calls_in_a_row": history.alike,
         "period": 1,
         "results_verified": verified,
         "status": call.status,

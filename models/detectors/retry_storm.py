@@ -3,7 +3,7 @@
 from models.detectors.base import SequenceDetector, register
 from models.detectors.in_a_row import RowSettings, notice, page
 from models.rules.finding import Finding
-from models.state.call_history import Trail
+from models.state.call_history import CallHistory
 from schemas.usage import LlmCall
 
 
@@ -27,12 +27,12 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
     defaults = ({"name": "retry_storm"},)
     calls = ("model",)
 
-    def step(self, trail: Trail, call: LlmCall) -> Finding | None:
+    def step(self, history: CallHistory, call: LlmCall) -> Finding | None:
         """The finding this call completes, and again at every further attempt: `attempt` may skip numbers."""
-        count = trail.resends
+        count = history.resends
         if count < self.settings.notice_at or call.cache_hit:
             return None
-        sure = trail.sure_resends
+        sure = history.sure_resends
         evidence: dict[str, object] = {
             "model": call.model,
             "sent_in_a_row": count,

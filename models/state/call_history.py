@@ -31,12 +31,12 @@ _MOST = 255
 _NO_MATCHES = bytes(2 * LONGEST_PERIOD)
 """Matches in a row with the step 1, 2 … 8 calls before: first those not known to differ, then those known not to."""
 
-TrailRow = tuple[
+HistoryRow = tuple[
     bytes, int, int, int, bytes | None, tuple[str, ...] | None, int, int, int, int, int, int, int, bool, bool
 ]  # fmt: skip
 
 
-class Trail:
+class CallHistory:
     """Counts over the recent calls of one run, brought up to date by `tool` and `model` at each call.
 
     same_call       tool calls in a row with the same tool and arguments, whatever came out
@@ -142,8 +142,8 @@ class Trail:
         """Start anew: somebody has let the run go on, and what it did before is no part of a new loop."""
         self.__init__()  # type: ignore[misc]
 
-    def to_row(self) -> TrailRow:
-        """The state as plain values; `from_row` makes the same trail of it."""
+    def to_row(self) -> HistoryRow:
+        """The state as plain values; `from_row` makes the same history of it."""
         return (
             self._history, self.same_call, self.alike, self.verified,
             None if self._periods is None else bytes(self._periods),
@@ -153,17 +153,17 @@ class Trail:
         )  # fmt: skip
 
     @classmethod
-    def from_row(cls, row: TrailRow) -> "Trail":
-        """The trail that `to_row` described."""
-        trail = cls()
+    def from_row(cls, row: HistoryRow) -> "CallHistory":
+        """The history that `to_row` described."""
+        history = cls()
         (
-            trail._history, trail.same_call, trail.alike, trail.verified, periods, loop_tools,
-            trail.failed_tools, trail.failed_models, trail._model_key, trail._model_check, trail._model_end_ms,
-            trail.resends, trail.sure_resends, trail._model_failed, trail._tool_since,
+            history._history, history.same_call, history.alike, history.verified, periods, loop_tools,
+            history.failed_tools, history.failed_models, history._model_key, history._model_check, history._model_end_ms,
+            history.resends, history.sure_resends, history._model_failed, history._tool_since,
         ) = row  # fmt: skip
-        trail._periods = None if periods is None else bytearray(periods)
-        trail.loop_tools = None if loop_tools is None else tuple(loop_tools)
-        return trail
+        history._periods = None if periods is None else bytearray(periods)
+        history.loop_tools = None if loop_tools is None else tuple(loop_tools)
+        return history
 
     def _recurred(self, step: bytes, before: bytes, tool: str) -> None:
         """Count on: the call's signature is known from one of the last `LONGEST_PERIOD` steps."""

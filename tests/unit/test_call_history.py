@@ -1,4 +1,4 @@
-"""The trail of a run: counts in a row, periods, re-sends, and that it survives being written down."""
+"""A run's call history: counts in a row, periods, re-sends, and that it survives being written down."""
 
 import random
 from itertools import pairwise
@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from models.state.call_history import LONGEST_PERIOD, STEPS, Trail
+from models.state.call_history import LONGEST_PERIOD, STEPS, CallHistory
 from schemas.usage import LlmCall, ToolCall
 
 
@@ -27,11 +27,11 @@ def model_call(ts_ms: int, **fields: Any) -> LlmCall:
     return LlmCall(event_id="e", ts_ms=ts_ms, tenant_id="t", run_id="r", **{"model": "gpt-5", **fields})
 
 
-def after_tools(*steps: tuple[str | None, str | None]) -> Trail:
-    trail = Trail()
+def after_tools(*steps: tuple[str | None, str | None]) -> CallHistory:
+    history = CallHistory()
     for args, result in steps:
-        trail.tool(tool_call(args, result))
-    return trail
+        history.tool(tool_call(args, result))
+    return history
 
 
 @pytest.mark.parametrize(
@@ -52,25 +52,25 @@ def test_equal_calls_are_counted_by_what_their_results_say(
     steps: list[tuple[str | None, str | None]], same_call: int, alike: int, verified: int
 ) -> None:
     """Equal results verify, different results start anew, unknown ones do neither; unknown arguments equal nothing."""
-    trail = after_tools(*steps)
-    assert (trail.same_call, trail.alike, trail.verified) == (same_call, alike, verified)
+    history = after_tools(*steps)
+    assert (history.same_call, history.alike, history.verified) == (same_call, alike, verified)
 
 
 def test_the_same_arguments_to_another_tool_are_another_call() -> None:
     """A signature is tool and arguments."""
-    trail = Trail()
-    trail.tool(tool_call("a", tool="read"))
-    trail.tool(tool_call("a", tool="write"))
-    assert trail.same_call == 1
+    history = CallHistory()
+    history.tool(tool_call("a", tool="read"))
+    history.tool(tool_call("a", tool="write"))
+    assert history.same_call == 1
 
 
 def test_model_calls_do_not_interrupt_a_loop_of_tool_calls() -> None:
     """An agent asks its model before every tool call, with a longer context each time."""
-    trail = Trail()
+    history = CallHistory()
     for turn in range(5):
-        trail.model(model_call(turn * 1000, input_tokens=1000 + turn))
-        trail.tool(tool_call("a"))
-    assert trail.verified == 5
+        history.model(model_call(turn * 1000, input_tokens=1000 + turn))
+        history.tool(tool_call("a"))
+    assert history.verified == 5
 
 
 def test_matches_equal_a_count_by_hand_on_random_walks() -> None:
@@ -78,12 +78,12 @@ def test_matches_equal_a_count_by_hand_on_random_walks() -> None:
     for seed in range(60):
         rng = random.Random(seed)
         steps = [(rng.choice("abc"), rng.choice(["1", "1", "1", "2", None])) for _ in range(80)]
-        trail = Trail()
+        history = CallHistory()
         for length in range(1, len(steps) + 1):
-            trail.tool(tool_call(*steps[length - 1]))
+            history.tool(tool_call(*steps[length - 1]))
             for period in range(1, LONGEST_PERIOD + 1):
                 expected = matches_by_hand(steps[:length], period)
-                assert trail.matches(period) == expected, f"seed {seed}, step {length}, period {period}"
+                assert history.matches(period) == expected, f"seed {seed}, step {length}, period {period}"
 
 
 def matches_by_hand(steps: list[tuple[str, str | None]], period: int) -> tuple[int, int]:
@@ -98,34 +98,34 @@ def matches_by_hand(steps: list[tuple[str, str | None]], period: int) -> tuple[i
 
 def test_distinct_counts_signatures_of_the_last_steps() -> None:
     """Only the asked number of steps is looked at, and results do not matter."""
-    trail = after_tools(("z", "0"), *[("ab"[step % 2], str(step)) for step in range(6)])
-    assert trail.distinct(6) == 2
-    assert trail.distinct(7) == 3
+    history = after_tools(("z", "0"), *[("ab"[step % 2], str(step)) for step in range(6)])
+    assert history.distinct(6) == 2
+    assert history.distinct(7) == 3
 
 
 def test_failed_calls_are_counted_apart_for_tools_and_models() -> None:
     """A model that answers between two failed tool calls is no sign that the tool works again; cancelled is neither."""
-    trail = Trail()
+    history = CallHistory()
     for turn in range(3):
-        trail.tool(tool_call(str(turn), status="error"))
-        trail.model(model_call(turn, input_tokens=turn + 1))
-    trail.tool(tool_call("x", status="cancelled"))
-    assert (trail.failed_tools, trail.failed_models) == (3, 0)
-    trail.tool(tool_call("y"))
-    assert trail.failed_tools == 0
+        history.tool(tool_call(str(turn), status="error"))
+        history.model(model_call(turn, input_tokens=turn + 1))
+    history.tool(tool_call("x", status="cancelled"))
+    assert (history.failed_tools, history.failed_models) == (3, 0)
+    history.tool(tool_call("y"))
+    assert history.failed_tools == 0
 
 
-def after_models(*calls: LlmCall) -> Trail:
-    trail = Trail()
+def after_models(*calls: LlmCall) -> CallHistory:
+    history = CallHistory()
     for call in calls:
-        trail.model(call)
-    return trail
+        history.model(call)
+    return history
 
 
 def test_a_prompt_hash_with_rising_input_is_a_template_not_a_resend() -> None:
     """The same prompt has the same number of tokens; where they differ the hash is of something else."""
-    trail = after_models(*[model_call(n * 1000, prompt_hash="p", input_tokens=100 * n + 100) for n in range(6)])
-    assert trail.resends == 1
+    history = after_models(*[model_call(n * 1000, prompt_hash="p", input_tokens=100 * n + 100) for n in range(6)])
+    assert history.resends == 1
 
 
 def test_a_failed_call_without_token_counts_still_is_the_same_prompt() -> None:
@@ -172,17 +172,17 @@ def test_calls_of_one_size_are_sure_only_around_failures() -> None:
 def test_calls_of_one_size_with_other_answers_or_tools_between_are_other_prompts() -> None:
     """Equal sizes happen in batches; answers of different length and tool calls in between show it."""
     assert after_models(*[model_call(n, input_tokens=700, output_tokens=n) for n in range(1, 6)]).resends == 1
-    trail = Trail()
+    history = CallHistory()
     for turn in range(5):
-        trail.model(model_call(turn * 1000, input_tokens=700, status="error"))
-        trail.tool(tool_call(str(turn)))
-    assert trail.resends == 1
+        history.model(model_call(turn * 1000, input_tokens=700, status="error"))
+        history.tool(tool_call(str(turn)))
+    assert history.resends == 1
 
 
 def test_answers_from_a_semantic_cache_leave_no_trace() -> None:
     """They are not sent, not charged, and no proof that the provider works."""
-    trail = after_models(*[model_call(n, prompt_hash="p", cache_hit=True) for n in range(6)])
-    assert trail.to_row() == Trail().to_row()
+    history = after_models(*[model_call(n, prompt_hash="p", cache_hit=True) for n in range(6)])
+    assert history.to_row() == CallHistory().to_row()
 
 
 def test_written_down_and_read_back_it_goes_on_as_if_never_stopped() -> None:
@@ -190,12 +190,12 @@ def test_written_down_and_read_back_it_goes_on_as_if_never_stopped() -> None:
     for seed in range(30):
         rng = random.Random(seed)
         calls = [random_call(rng, at) for at in range(40)]
-        steady, restarted = Trail(), Trail()
+        steady, restarted = CallHistory(), CallHistory()
         for at, call in enumerate(calls):
-            for trail in (steady, restarted):
-                trail.tool(call) if isinstance(call, ToolCall) else trail.model(call)
+            for history in (steady, restarted):
+                history.tool(call) if isinstance(call, ToolCall) else history.model(call)
             packed = msgspec.msgpack.encode(restarted.to_row())
-            restarted = Trail.from_row(tuple(msgspec.msgpack.decode(packed)))
+            restarted = CallHistory.from_row(tuple(msgspec.msgpack.decode(packed)))
             assert restarted.to_row() == steady.to_row(), f"seed {seed}, step {at}"
 
 
@@ -208,10 +208,10 @@ def random_call(rng: random.Random, at: int) -> ToolCall | LlmCall:
 
 def test_memory_is_bounded() -> None:
     """A run of any length keeps `STEPS` steps and no more."""
-    trail = Trail()
+    history = CallHistory()
     sizes = []
     for step in range(1000):
-        trail.tool(tool_call(f"{step % 5}"))
-        sizes.append(len(msgspec.msgpack.encode(trail.to_row())))
+        history.tool(tool_call(f"{step % 5}"))
+        sizes.append(len(msgspec.msgpack.encode(history.to_row())))
     assert max(sizes) < 400
     assert all(after >= before for before, after in pairwise(sizes[:STEPS]))
