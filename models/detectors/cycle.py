@@ -48,7 +48,7 @@ class Cycle(SequenceDetector[CycleSettings]):
             alike, _ = tools.matches(period, self.settings.within_minutes)
             if alike >= needed and tools.same_call < period:
                 finding = self._judge(history, call, period, needed)
-                return about(finding, tools.repeated(period), call, self.settings)
+                return about(finding, tools.repeated(period), self.settings)
         return None
 
     def _judge(self, history: CallHistory, call: ToolCall, period: int, needed: int) -> Finding:

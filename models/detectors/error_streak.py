@@ -40,7 +40,7 @@ class ErrorStreak(SequenceDetector[ErrorStreakSettings]):
             kind, last, count = "model", call.model, max(history.models.failed_calls(within), call.attempt)
         if count < self.settings.notice_at:
             return None
-        return about(self._judge(call, kind, last, count), kind, call, self.settings)
+        return about(self._judge(call, kind, last, count), kind, self.settings)
 
     def _judge(self, call: ToolCall | LlmCall, kind: str, last: str, count: int) -> Finding:
         summary = f"The last {count} {kind} calls of the run have failed, most recently {last}."

@@ -10,7 +10,6 @@ from models.detectors.base import commanded
 from models.rules.finding import Finding
 from models.sequences.pauses import LONGEST_PAUSE_MINUTES, MINUTE_MS
 from schemas.policy import RunRuleSettings
-from schemas.usage import LlmCall, ToolCall
 
 NOTICE = 0.5
 SURE = 1.0
@@ -71,15 +70,14 @@ def _any_matches(patterns: tuple[str, ...], tool: str) -> bool:
     return any(fnmatchcase(name, pattern.lower()) for pattern in patterns)
 
 
-def about(finding: Finding, repeated: str, call: LlmCall | ToolCall, settings: SequenceSettings) -> Finding:
-    """The finding as one about `repeated`: another thing repeated is another incident.
-
-    It is over when nothing of the kind has happened for `within_minutes`; every further call puts that off.
+def about(finding: Finding, repeated: str, settings: SequenceSettings) -> Finding:
+    """The finding as one about `repeated`: another thing repeated is another incident, and so is the same one again
+    after `within_minutes` without it.
     """
     return replace(
         finding,
         aspect=repeated,
-        ends_ms=call.ts_ms + settings.within_minutes * MINUTE_MS,
+        lasts_ms=settings.within_minutes * MINUTE_MS,
         evidence={**finding.evidence, "repeated": repeated, "within_minutes": settings.within_minutes},
     )
 

@@ -38,7 +38,7 @@ class Repeat(SequenceDetector[RepeatSettings]):
             return None
         row = history.tools.same_calls(self.settings.within_minutes)
         finding = self._page(history, call, row) or self._notice(history, call, row)
-        return finding and about(finding, history.tools.repeated(1), call, self.settings)
+        return finding and about(finding, history.tools.repeated(1), self.settings)
 
     def _page(self, history: CallHistory, call: ToolCall, row: SameCalls) -> Finding | None:
         settings = self.settings

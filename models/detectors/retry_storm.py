@@ -37,7 +37,7 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
             return None
         # Calls known by their size only are not known apart either: all of a run's are one incident.
         repeated = "" if call.prompt_hash is None else history.models.name()
-        return about(self._judge(call, sent, sure), repeated, call, self.settings)
+        return about(self._judge(call, sent, sure), repeated, self.settings)
 
     def _judge(self, call: LlmCall, sent: int, sure: int) -> Finding:
         evidence: dict[str, object] = {

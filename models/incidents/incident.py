@@ -41,7 +41,7 @@ class Incident(Row):
 
     __slots__ = (
         "acknowledged", "alert", "aspect", "due_ms", "ends_ms", "forget_ms", "incident_id", "level", "limit",
-        "opened_ms", "reminders", "rule", "tenant_id", "unit_id",
+        "opened_ms", "remind_ms", "reminders", "rule", "tenant_id", "unit_id",
     )  # fmt: skip
     kind = "incident"
 
@@ -64,6 +64,8 @@ class Incident(Row):
         """When an incident that is over is forgotten, 0 for with its unit."""
         self.acknowledged = False
         self.reminders = 0
+        self.remind_ms = 0
+        """When the next reminder is due, 0 for never."""
         self.due_ms = 0
 
     def key_parts(self) -> tuple[str, ...]:
@@ -76,7 +78,7 @@ class Incident(Row):
         alert = None if self.alert is None else msgspec.to_builtins(self.alert)
         return (
             alert, self.rule, self.aspect, self.unit_id, self.level, self.limit, self.opened_ms, self.ends_ms,
-            self.forget_ms, self.acknowledged, self.reminders,
+            self.forget_ms, self.acknowledged, self.reminders, self.remind_ms,
         )  # fmt: skip
 
     @classmethod
@@ -86,7 +88,7 @@ class Incident(Row):
         incident = cls(parts[0], parts[1], rule, aspect, unit_id)
         (
             incident.level, incident.limit, incident.opened_ms, incident.ends_ms, incident.forget_ms,
-            incident.acknowledged, incident.reminders,
+            incident.acknowledged, incident.reminders, incident.remind_ms,
         ) = fields[4:]  # fmt: skip
         incident.alert = None if alert is None else msgspec.convert(alert, Alert)
         incident.due_ms = due_ms

@@ -89,6 +89,11 @@ class Incidents:
             return
         if incident.ends_ms and incident.ends_ms <= now_ms:
             self.resolve(tenant, incident, incident.ends_ms, {})
+            if incident.unit_id is not None:
+                self._forget(tenant, incident)  # what a run does again after that is another fact
+            return
+        if not 0 < incident.remind_ms <= now_ms:
+            self._wake(tenant, incident)  # its end was put off since
             return
         if not incident.acknowledged and incident.alert.mode != "shadow":
             incident.reminders += 1
@@ -186,10 +191,15 @@ class Incidents:
         self._state.forget(incident)
 
     def _wait(self, tenant: Tenant, incident: Incident, now_ms: int) -> None:
+        """Something was just said of the incident: the next reminder is due an interval from now."""
         assert incident.alert is not None
-        ends_ms = incident.ends_ms
         every_ms = self._state.policy.header.remind.after_ms(incident.alert.severity, incident.reminders)
-        remind_ms = now_ms + every_ms if every_ms and not incident.acknowledged else 0
+        incident.remind_ms = now_ms + every_ms if every_ms and not incident.acknowledged else 0
+        self._wake(tenant, incident)
+
+    def _wake(self, tenant: Tenant, incident: Incident) -> None:
+        """Set the timer for the incident's next reminder or its end, whichever comes first."""
+        remind_ms, ends_ms = incident.remind_ms, incident.ends_ms
         incident.due_ms = min(remind_ms or ends_ms, ends_ms or remind_ms)
         if incident.due_ms:
             tenant.wake_at(incident.due_ms, "incident", (incident.incident_id,))

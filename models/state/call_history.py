@@ -22,7 +22,7 @@ class CallHistory:
         self.models = ModelCalls()
 
     def restart(self) -> None:
-        """Start all counts anew, as after an operator's resume."""
+        """Start anew: somebody has let the run go on, and what it did before is no part of a new loop."""
         self.tools = ToolCalls()
         self.models = ModelCalls()
 
@@ -40,10 +40,6 @@ class CallHistory:
         if self.models.is_over(call):
             self.models = ModelCalls()
         self.models.add(call)
-
-    def restart(self) -> None:
-        """Start anew: somebody has let the run go on, and what it did before is no part of a new loop."""
-        self.__init__()  # type: ignore[misc]
 
     def to_row(self) -> HistoryRow:
         """The state as plain values; `from_row` makes the same history of it."""
