@@ -88,9 +88,11 @@ class Incidents:
             self._forget(tenant, incident)
             return
         if incident.ends_ms and incident.ends_ms <= now_ms:
+            run_id = incident.alert.run_id
             self.resolve(tenant, incident, incident.ends_ms, {})
-            if incident.unit_id is not None:
-                self._forget(tenant, incident)  # what a run does again after that is another fact
+            # What a run does again after that is another fact; what has stopped it is remembered for its resume.
+            if incident.unit_id is not None and tenant.action_on(run_id, incident.unit_id, now_ms) is None:
+                self._forget(tenant, incident)
             return
         if not 0 < incident.remind_ms <= now_ms:
             self._wake(tenant, incident)  # its end was put off since
