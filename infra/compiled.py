@@ -14,8 +14,9 @@ ROOT = Path(__file__).parent.parent
 COPIED = ("schemas", "models", "streams", "infra/demo")
 HOT = (
     "commands/commands", "commands/standing", "engine", "incidents/incident", "incidents/incidents", "rules/levels",
-    "runs/registry", "runs/watch", "spend/ledger", "state/call_history", "state/cohort", "state/partition",
-    "state/restore", "state/rows", "state/runs", "state/scopes", "state/seen_rows", "state/tenant", "state/totals",
+    "runs/registry", "runs/watch", "sequences/model_calls", "sequences/pauses", "sequences/tool_calls", "spend/ledger",
+    "state/call_history", "state/cohort", "state/partition", "state/restore", "state/rows", "state/runs",
+    "state/scopes", "state/seen_rows", "state/tenant", "state/totals",
 )  # fmt: skip
 """Modules of `models` on the path of every event. Those that use pydantic or numpy would gain nothing."""
 

@@ -3,6 +3,7 @@
 from models.attribution import Router
 from models.commands.commands import CLOCKS_DIFFER_MS, Commands
 from models.commands.standing import Origin
+from models.detectors.base import SequenceDetector
 from models.incidents.incidents import Incidents
 from models.runs.counters import UnitCounters
 from models.runs.registry import RunRegistry
@@ -107,6 +108,8 @@ class Orders:
             incident = tenant.incidents.get(incident_id)
             if incident is None or incident.level < 1:
                 continue
+            if order.limit_nanousd is None and order.until_ms is None and self._is_loop(incident.rule):
+                continue  # its counts start anew; it has no amount of which more could be allowed
             counter: Counter = incident.aspect if incident.aspect in COUNTERS else "cost_nanousd"
             up_to = NO_TRIP
             if order.limit_nanousd is not None:
@@ -117,6 +120,9 @@ class Orders:
             grant = Grant(counter, up_to, order.until_ms or 0, order.who)
             unit.allow(grant_key(incident.rule, aspect), grant)
         self._state.touch(unit)
+
+    def _is_loop(self, rule: str) -> bool:
+        return isinstance(self._state.policy.rules.get(rule), SequenceDetector)
 
     def _unit(self, tenant: Tenant, target: Target) -> Run | Group | None:
         """The unit of a target, woken if it sleeps."""

@@ -5,7 +5,7 @@ file, the generic checks and the README's table. The kinds differ in what they w
 
 ScopeDetector     spend of a scope (`models.state.scopes.Scope`); woken when the scope's total reaches `next_trip`
 UnitDetector      counters of one run, session or run tree (`models.state.units.Unit`); woken at the `trips` it names
-SequenceDetector  the recent calls of one run (`models.state.call_history.Trail`); asked at every call: one compare
+SequenceDetector  the recent calls of a run (`models.state.call_history.CallHistory`); asked at every call: one compare
 CommandDetector   commands that were given (`models.commands.standing.StandingCommand`)
 DataQualityDetector  the day's tally of records with something wrong (`models.state.data_quality.Tally`)
 """
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from models.commands.standing import StandingCommand
 from models.rules.finding import Finding
-from models.state.call_history import Trail
+from models.state.call_history import CallHistory
 from models.state.cohort import Cohort
 from models.state.data_quality import Kind, Tally
 from models.state.scopes import ClosedPeriods, Scope
@@ -129,8 +129,8 @@ class SequenceDetector(Detector[S]):
     calls: ClassVar[tuple[Literal["tool", "model"], ...]]
 
     @abstractmethod
-    def step(self, trail: Trail, call: Any) -> Finding | None:
-        """Asked at every call, after `trail` has taken it in: bounded work, one compare in the normal case."""
+    def step(self, history: CallHistory, call: Any) -> Finding | None:
+        """Asked at every call, after `history` has taken it in: bounded work, one compare in the normal case."""
 
 
 class CommandDetector(Detector[S]):

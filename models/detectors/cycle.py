@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.in_a_row import ToolPatterns, notice, page
+from models.detectors.in_a_row import ToolPatterns, about, notice, page
 from models.rules.finding import Finding
-from models.state.call_history import LONGEST_PERIOD, Trail
+from models.sequences.tool_calls import LONGEST_PERIOD, MOST_MATCHES
+from models.state.call_history import CallHistory
 from schemas.usage import ToolCall
 
 LEAST_MATCHES = 4
@@ -28,7 +29,8 @@ class Cycle(SequenceDetector[CycleSettings]):
     Every call must equal the one a period before in tool, arguments and result, `rounds` - 1 times round and at least
     4 times. One call of the circle with other arguments, such as an edit between two test runs, or with another result
     is progress and starts the count anew. Where results have no hash, or one of the tools is a poller, it warns and
-    does not page. The same call over and over is for `repeat`.
+    does not page. A circle with a pause of ten seconds and more at the same place each time waits for something, and
+    pages at `poll_page_at` (60) rounds. The same call over and over is for `repeat`.
     """
 
     name = "cycle"
@@ -36,27 +38,31 @@ class Cycle(SequenceDetector[CycleSettings]):
     defaults = ({"name": "cycle"},)
     calls = ("tool",)
 
-    def step(self, trail: Trail, call: ToolCall) -> Finding | None:
-        """The finding this call completes: the notice once, the page at every further call."""
-        if trail.loop_tools is None:
+    def step(self, history: CallHistory, call: ToolCall) -> Finding | None:
+        """What is true of the circle that this call goes on, at every call from its third round on."""
+        tools = history.tools
+        if tools.loop_tools is None:
             return None
         for period in range(2, LONGEST_PERIOD + 1):
             needed = max(LEAST_MATCHES, (self.settings.rounds - 1) * period)
-            alike, _ = trail.matches(period)
-            if alike >= needed and trail.same_call < period:
-                return self._judge(trail, call, period, needed)
+            alike, _ = tools.matches(period, self.settings.within_minutes)
+            if alike >= needed and tools.same_call < period:
+                finding = self._judge(history, call, period, needed)
+                return about(finding, tools.repeated(period), self.settings)
         return None
 
-    def _judge(self, trail: Trail, call: ToolCall, period: int, needed: int) -> Finding | None:
-        alike, verified = trail.matches(period)
-        tools = list(trail.loop_tools or ())[-period:]
-        trusted = all(self.settings.trusts(tool) for tool in tools)
-        polls = any(self.settings.polls(tool) for tool in tools)
-        sure = (verified >= needed or trusted) and not polls
-        if not sure and alike != needed:
-            return None
-        results = "with the same results" if verified >= needed else "and its results cannot be compared"
+    def _judge(self, history: CallHistory, call: ToolCall, period: int, needed: int) -> Finding:
+        settings = self.settings
+        alike, verified = history.tools.matches(period, settings.within_minutes)
+        tools = list(history.tools.loop_tools or ())[-period:]
+        trusted = all(settings.trusts(tool) for tool in tools)
+        polls = any(settings.polls(tool) for tool in tools)
+        equal = verified >= needed
         count = alike + period
+        limit = needed + period
+        waits = call.status == "ok" and history.tools.is_paced(period, count)
+        too_long = alike == MOST_MATCHES or settings.waits_too_long(count // period)
+        results = "with the same results" if equal else "and its results cannot be compared"
         summary = (
             f"The run goes round the same {period} tool calls ({', '.join(dict.fromkeys(tools))}), "
             f"{count // period} times so far, {results}."
@@ -65,14 +71,16 @@ class Cycle(SequenceDetector[CycleSettings]):
             "tools": tools,
             "period": period,
             "calls_in_a_row": count,
-            "results_verified": verified >= needed,
+            "results_verified": equal,
             "args_hash": (call.args_hash or "")[:12],
             "result_hash": (call.result_hash or "")[:12],
         }
-        if sure:
+        if (equal or trusted) and not polls and (too_long or not waits):
             advice = "Stop it if it still runs. If one of these tools only waits, list it under `pollers` of this rule."
-            return page(self.settings, count, needed + period, summary, advice, evidence)
+            return page(settings, count, limit, summary, advice, evidence)
         advice = "Look at the run's last steps."
-        if not polls:
+        if polls or waits:
+            advice = "Nothing, if it is waiting for something."
+        elif not equal:
             advice = "Report `result_hash` for these tools; without it a circle cannot be told from progress."
-        return notice(count, needed + period, summary, advice, evidence)
+        return notice(count, limit, summary, advice, evidence)

@@ -1,14 +1,14 @@
 """A run whose calls fail one after another."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.in_a_row import RowSettings, notice, page
+from models.detectors.in_a_row import RowSettings, about, notice, page
 from models.rules.finding import Finding
-from models.state.call_history import Trail
+from models.state.call_history import CallHistory
 from schemas.usage import LlmCall, ToolCall
 
 
 class ErrorStreakSettings(RowSettings):
-    """`notice_at` and `page_at` count failed calls of one kind, tool or model, in a row."""
+    """`notice_at` and `page_at` count failed calls of one kind, tool or model, in a row, parallel tool calls once."""
 
     notice_at: int = 5
     page_at: int = 0
@@ -20,8 +20,8 @@ class ErrorStreak(SequenceDetector[ErrorStreakSettings]):
     """Fires when `notice_at` (5) tool calls in a row, or as many model calls, have failed, whatever they were.
 
     Tool calls and model calls are counted apart: a model that answers between two failed tool calls is no sign that the
-    tool works again. Cancelled calls neither count nor end a row. It pages only where the policy sets `page_at`; the
-    same call failing in the same way is for `repeat` and `retry_storm`.
+    tool works again. Cancelled calls neither count nor end a row, and tool calls in parallel count once. It pages only
+    where the policy sets `page_at`; the same call failing again and again is for `repeat` and `retry_storm`.
     """
 
     name = "error_streak"
@@ -29,16 +29,20 @@ class ErrorStreak(SequenceDetector[ErrorStreakSettings]):
     defaults = ({"name": "error_streak"},)
     calls = ("tool", "model")
 
-    def step(self, trail: Trail, call: ToolCall | LlmCall) -> Finding | None:
-        """The finding this call completes, and again at every further failure."""
+    def step(self, history: CallHistory, call: ToolCall | LlmCall) -> Finding | None:
+        """What is true of the failures so far, at every one from the notice on."""
         if call.status != "error":
             return None
-        is_tool = isinstance(call, ToolCall)
-        count = trail.failed_tools if is_tool else trail.failed_models
+        within = self.settings.within_minutes
+        if isinstance(call, ToolCall):
+            kind, last, count = "tool", call.tool, history.tools.failed_rounds(within)
+        else:
+            kind, last, count = "model", call.model, max(history.models.failed_calls(within), call.attempt)
         if count < self.settings.notice_at:
             return None
-        last = call.tool if isinstance(call, ToolCall) else call.model
-        kind = "tool" if is_tool else "model"
+        return about(self._judge(call, kind, last, count), kind, self.settings)
+
+    def _judge(self, call: ToolCall | LlmCall, kind: str, last: str, count: int) -> Finding:
         summary = f"The last {count} {kind} calls of the run have failed, most recently {last}."
         evidence: dict[str, object] = {"kind": kind, "last": last, "failed_in_a_row": count}
         if isinstance(call, LlmCall):

@@ -1,5 +1,6 @@
 """What the rules about calls in a row share: their settings, and the two findings they make."""
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Self
 
@@ -7,19 +8,30 @@ from pydantic import Field, model_validator
 
 from models.detectors.base import commanded
 from models.rules.finding import Finding
+from models.sequences.pauses import LONGEST_PAUSE_MINUTES, MINUTE_MS
 from schemas.policy import RunRuleSettings
 
 NOTICE = 0.5
 SURE = 1.0
 
 CallCount = Annotated[int, Field(ge=2, le=1000)]
+PageCount = Annotated[int, Field(ge=0, le=1000)]
+"""0 means never."""
 
 
-class RowSettings(RunRuleSettings):
+class SequenceSettings(RunRuleSettings):
+    """What all rules about the order of calls have."""
+
+    within_minutes: Annotated[int, Field(ge=1, le=LONGEST_PAUSE_MINUTES)] = 10
+    """In a row means soon: a call that starts later than this after the end of the one before starts the counts anew,
+    and an incident about what is repeated is over after so long without it."""
+
+
+class RowSettings(SequenceSettings):
     """Two counts of calls in a row: at the lower one it is worth a look, at the higher one it is sure."""
 
     notice_at: CallCount = 3
-    page_at: Annotated[int, Field(ge=0, le=1000)] = 5
+    page_at: PageCount = 5
     """0 means never."""
 
     @model_validator(mode="after")
@@ -29,11 +41,14 @@ class RowSettings(RunRuleSettings):
         return self
 
 
-class ToolPatterns(RunRuleSettings):
+class ToolPatterns(SequenceSettings):
     """Tools that are judged differently, as patterns (`wait_*`) over their names, upper and lower case alike."""
 
-    pollers: tuple[str, ...] = ("*wait*", "*poll*", "*sleep*", "*status*", "BashOutput")
-    """Tools that may well answer the same many times while something else goes on: a warning at most."""
+    pollers: tuple[str, ...] = ("wait", "sleep", "BashOutput")
+    """Tools that do nothing but wait: a warning at most. The last resort, for waiting that its pace does not show."""
+    poll_page_at: PageCount = 60
+    """Calls, or rounds of a circle, that page even if they are paced like waiting: ten seconds and more apart, at even
+    or rising distances. 0 means never."""
     trust_without_result: tuple[str, ...] = ()
     """Tools of which the same call is a repetition even where nobody reports a result hash."""
 
@@ -45,10 +60,26 @@ class ToolPatterns(RunRuleSettings):
         """Whether the tool's calls may be judged without their results."""
         return _any_matches(self.trust_without_result, tool)
 
+    def waits_too_long(self, polls: int) -> bool:
+        """Whether something has been looked at in vain so often that waiting for it is no excuse any more."""
+        return 0 < self.poll_page_at <= polls
+
 
 def _any_matches(patterns: tuple[str, ...], tool: str) -> bool:
     name = tool.lower()
     return any(fnmatchcase(name, pattern.lower()) for pattern in patterns)
+
+
+def about(finding: Finding, repeated: str, settings: SequenceSettings) -> Finding:
+    """The finding as one about `repeated`: another thing repeated is another incident, and so is the same one again
+    after `within_minutes` without it.
+    """
+    return replace(
+        finding,
+        aspect=repeated,
+        lasts_ms=settings.within_minutes * MINUTE_MS,
+        evidence={**finding.evidence, "repeated": repeated, "within_minutes": settings.within_minutes},
+    )
 
 
 def notice(count: int, limit: int, summary: str, next_action: str, evidence: dict[str, Any]) -> Finding:

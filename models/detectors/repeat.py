@@ -1,14 +1,18 @@
 """A run that makes one and the same tool call again and again."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.in_a_row import RowSettings, ToolPatterns, notice, page
+from models.detectors.in_a_row import PageCount, RowSettings, ToolPatterns, about, notice, page
 from models.rules.finding import Finding
-from models.state.call_history import Trail
+from models.sequences.tool_calls import SameCalls
+from models.state.call_history import CallHistory
 from schemas.usage import ToolCall
 
 
 class RepeatSettings(RowSettings, ToolPatterns):
-    """`notice_at` and `page_at` count identical calls in a row, the first one included."""
+    """`notice_at` and `page_at` count identical calls in a row, the first one included and parallel ones once."""
+
+    failing_page_at: PageCount = 10
+    """Identical calls in a row that all failed, with whatever words; 0 means never, as it does if `page_at` is 0."""
 
 
 @register
@@ -16,8 +20,11 @@ class Repeat(SequenceDetector[RepeatSettings]):
     """Fires when a run makes the same tool call with the same result `notice_at` (3) times in a row, and pages at
     `page_at` (5).
 
-    A result that is known to have changed is progress and starts the count anew. Where results have no hash it warns
-    and does not page, unless the policy trusts the tool in `trust_without_result`; for `pollers` it never pages.
+    A result that is known to have changed is progress and starts the count anew, unless the call fails again and again:
+    that pages at `failing_page_at` (10). Results are the same if their hashes or the hashes of their shapes are. Where
+    they have no hash it warns and does not page, unless the policy trusts the tool in `trust_without_result`.
+    Waiting is paced: a call that works and is made at even or rising distances of ten seconds and more pages only at
+    `poll_page_at` (60), and `pollers` never do.
     """
 
     name = "repeat"
@@ -25,51 +32,67 @@ class Repeat(SequenceDetector[RepeatSettings]):
     defaults = ({"name": "repeat"},)
     calls = ("tool",)
 
-    def step(self, trail: Trail, call: ToolCall) -> Finding | None:
-        """The finding this call completes: the notice once, the page at every further call."""
-        count = trail.alike
+    def step(self, history: CallHistory, call: ToolCall) -> Finding | None:
+        """What is true of the calls in a row, at every call from the notice on."""
+        if history.tools.same_call < self.settings.notice_at:
+            return None
+        row = history.tools.same_calls(self.settings.within_minutes)
+        finding = self._page(history, call, row) or self._notice(history, call, row)
+        return finding and about(finding, history.tools.repeated(1), self.settings)
+
+    def _page(self, history: CallHistory, call: ToolCall, row: SameCalls) -> Finding | None:
+        settings = self.settings
+        if settings.polls(call.tool) or not settings.page_at:
+            return None
+        count = row.alike if settings.trusts(call.tool) else row.verified
+        limit = settings.page_at
+        outcome = ", each time with the same result" if row.verified >= count else "; its results are not reported"
+        advice = (
+            "Stop it if it still runs. If this tool only waits for something, list it under `pollers` of this rule."
+        )
+        if count < limit and 0 < settings.failing_page_at <= row.failing:
+            count, limit = row.failing, settings.failing_page_at
+            outcome = " and failed each time"
+            advice = "Stop it if it still runs; find out why the call fails."
+        if count < limit:
+            return None
+        if _waits(history, call, count):
+            if not settings.waits_too_long(count):
+                return None
+            limit = settings.poll_page_at
+        summary = f"Tool {call.tool} was called {count} times in a row with the same arguments{outcome}."
+        return page(settings, count, limit, summary, advice, _evidence(call, row, count))
+
+    def _notice(self, history: CallHistory, call: ToolCall, row: SameCalls) -> Finding | None:
+        count = row.alike
         if count < self.settings.notice_at:
             return None
-        sure = count if self.settings.trusts(call.tool) else trail.verified
-        if 0 < self.settings.page_at <= sure and not self.settings.polls(call.tool):
-            return self._page(trail, call, sure)
-        return self._notice(trail, call) if count == self.settings.notice_at else None
-
-    def _page(self, trail: Trail, call: ToolCall, count: int) -> Finding:
-        verified = trail.verified >= count
-        outcome = ", each time with the same result" if verified else "; its results are not reported"
-        return page(
-            self.settings,
-            count,
-            self.settings.page_at,
-            f"Tool {call.tool} was called {count} times in a row with the same arguments{outcome}.",
-            "Stop it if it still runs. If this tool only waits for something, list it under `pollers` of this rule.",
-            _evidence(trail, call, verified=verified),
-        )
-
-    def _notice(self, trail: Trail, call: ToolCall) -> Finding:
-        verified = trail.verified >= trail.alike
+        verified = row.verified >= count
         outcome = "and got the same result each time" if verified else "and its results cannot be compared"
+        limit = self.settings.page_at
         advice = "Look at the run's last steps; it pages if this goes on."
         if self.settings.polls(call.tool):
             advice = "Nothing, if it is waiting for something; this tool is listed as a poller and never pages."
         elif not verified:
             advice = "Report `result_hash` for this tool; without it a loop cannot be told from progress."
-        return notice(
-            trail.alike,
-            self.settings.page_at,
-            f"Tool {call.tool} was called {trail.alike} times in a row with the same arguments {outcome}.",
-            advice,
-            _evidence(trail, call, verified=verified),
-        )
+        elif _waits(history, call, count):
+            limit = self.settings.poll_page_at
+            advice = f"Nothing, if it is waiting for something; it pages at {limit} calls." if limit else "Nothing."
+        summary = f"Tool {call.tool} was called {count} times in a row with the same arguments {outcome}."
+        return notice(count, limit, summary, advice, _evidence(call, row, count))
 
 
-def _evidence(trail: Trail, call: ToolCall, *, verified: bool) -> dict[str, object]:
+def _waits(history: CallHistory, call: ToolCall, count: int) -> bool:
+    """A call that fails is no look at something that takes its time."""
+    return call.status == "ok" and history.tools.is_paced(1, count)
+
+
+def _evidence(call: ToolCall, row: SameCalls, count: int) -> dict[str, object]:
     return {
         "tool": call.tool,
-        "calls_in_a_row": trail.alike,
+        "calls_in_a_row": count,
         "period": 1,
-        "results_verified": verified,
+        "results_verified": row.verified >= count,
         "status": call.status,
         "args_hash": (call.args_hash or "")[:12],
         "result_hash": (call.result_hash or "")[:12],

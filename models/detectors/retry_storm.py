@@ -1,9 +1,9 @@
 """A run that sends the same model call again and again."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.in_a_row import RowSettings, notice, page
+from models.detectors.in_a_row import RowSettings, about, notice, page
 from models.rules.finding import Finding
-from models.state.call_history import Trail
+from models.state.call_history import CallHistory
 from schemas.usage import LlmCall
 
 
@@ -27,15 +27,22 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
     defaults = ({"name": "retry_storm"},)
     calls = ("model",)
 
-    def step(self, trail: Trail, call: LlmCall) -> Finding | None:
-        """The finding this call completes, and again at every further attempt: `attempt` may skip numbers."""
-        count = trail.resends
-        if count < self.settings.notice_at or call.cache_hit:
+    def step(self, history: CallHistory, call: LlmCall) -> Finding | None:
+        """What is true of the attempts so far, at every one from the notice on: `attempt` may skip numbers."""
+        if history.models.resends < self.settings.notice_at or call.cache_hit:
             return None
-        sure = trail.sure_resends
+        sent, sure = history.models.sendings(self.settings.within_minutes)
+        sent, sure = max(sent, call.attempt), max(sure, call.attempt)
+        if sent < self.settings.notice_at:
+            return None
+        # Calls known by their size only are not known apart either: all of a run's are one incident.
+        repeated = "" if call.prompt_hash is None else history.models.name()
+        return about(self._judge(call, sent, sure), repeated, self.settings)
+
+    def _judge(self, call: LlmCall, sent: int, sure: int) -> Finding:
         evidence: dict[str, object] = {
             "model": call.model,
-            "sent_in_a_row": count,
+            "sent_in_a_row": sent,
             "surely_the_same": sure,
             "attempt": call.attempt,
             "input_tokens": call.input_tokens,
@@ -47,8 +54,8 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
             summary = f"The same call to {call.model} was sent {sure} times in a row, and every attempt is charged."
             advice = "Stop it if it still runs; find out why its answers are not accepted."
             return page(self.settings, sure, self.settings.page_at, summary, advice, evidence)
-        summary = f"What looks like the same call to {call.model} was sent {count} times in a row."
+        summary = f"What looks like the same call to {call.model} was sent {sent} times in a row."
         advice = "Look at the run's retry settings; it pages if attempts go on."
-        if sure < count:
+        if sure < sent:
             advice = "Report `prompt_hash`; without it a retry cannot be told from another prompt of the same length."
-        return notice(count, self.settings.page_at, summary, advice, evidence)
+        return notice(sent, self.settings.page_at, summary, advice, evidence)

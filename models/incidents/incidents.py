@@ -89,7 +89,11 @@ class Incidents:
             self._forget(tenant, incident)
             return
         if incident.ends_ms and incident.ends_ms <= now_ms:
+            run_id = incident.alert.run_id
             self.resolve(tenant, incident, incident.ends_ms, {})
+            # What a run does again after that is another fact; what has stopped it is remembered for its resume.
+            if incident.unit_id is not None and tenant.action_on(run_id, incident.unit_id, now_ms) is None:
+                self._forget(tenant, incident)
             return
         if incident.remind_ms and incident.remind_ms <= now_ms:
             if not incident.acknowledged and incident.alert.mode != "shadow":

@@ -32,6 +32,8 @@ class Finding:
     """The stretch of time it is about. Its start is part of what makes the incident this one and no other."""
     ends_ms: int = 0
     """When the incident is over by itself, where that is not the end of `window`."""
+    lasts_ms: int = 0
+    """How long after it is found for the last time the incident about a run is over, 0 for at the run's end."""
     hour: Literal["breach", "new_normal"] | None = None
     """What it says of the scope's running hour: too expensive to be part of what is normal, or the new normal."""
     evidence: dict[str, Any] = field(default_factory=dict)

@@ -148,6 +148,8 @@ class UnitCounters:
         if finding.level > 0:
             finding = replace(finding, evidence={"cost_nanousd": unit.cost_nanousd, **finding.evidence})
         subject = self._subject(tenant, unit, run, route)
+        if finding.lasts_ms:
+            subject = replace(subject, ends_ms=self._state.now_ms + finding.lasts_ms)
         self._enforcement.apply(
             tenant, rule, finding, subject, at_ms, self._targets(tenant, unit, run, rule, finding.aspect)
         )

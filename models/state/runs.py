@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from models.state.call_history import Trail
+from models.state.call_history import CallHistory
 from models.state.route import Route
 from models.state.rows import ASLEEP, LIVE, PLAIN
 from models.state.units import Counter, Unit
@@ -91,7 +91,7 @@ class Run(Unit):
         self.input_tokens = 0
         self.output_tokens = 0
         self.clock_ms = 0
-        self.trail = Trail()
+        self.trail = CallHistory()
         self.route: Route | None = None
         self.route_key: RouteKey = NO_ROUTE_KEY
         self.asleep = False
@@ -147,6 +147,6 @@ class Run(Unit):
         run.route_key = frozen(route_key) if route_key else NO_ROUTE_KEY
         if len(fields) > 23:
             run.read_trips(fields[23:26])
-            run.trail = Trail.from_row(tuple(fields[26]))
+            run.trail = CallHistory.from_row(tuple(fields[26]))
         run.due_ms, run.clock_ms, _ = header
         return run

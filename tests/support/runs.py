@@ -5,7 +5,7 @@ from typing import Any
 
 from models.detectors.base import SequenceDetector
 from models.rules.finding import Finding
-from models.state.call_history import Trail
+from models.state.call_history import CallHistory
 from schemas.usage import LlmCall, ToolCall
 
 
@@ -13,16 +13,16 @@ def drive_steps(
     detectors: Sequence[SequenceDetector[Any]], calls: Iterable[ToolCall | LlmCall]
 ) -> list[tuple[int, str, Finding]]:
     """Every finding of every detector, in order, as (index of the call, detector, finding)."""
-    trail = Trail()
+    history = CallHistory()
     found = []
     for at, call in enumerate(calls):
         kind = "tool" if isinstance(call, ToolCall) else "model"
         if isinstance(call, ToolCall):
-            trail.tool(call)
+            history.tool(call)
         else:
-            trail.model(call)
+            history.model(call)
         for detector in detectors:
-            finding = detector.step(trail, call) if kind in detector.calls else None
+            finding = detector.step(history, call) if kind in detector.calls else None
             if finding is not None:
                 found.append((at, detector.name, finding))
     return found

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import ValidationError
 
@@ -59,7 +60,18 @@ def error_streak(calls: Iterable[ToolCall | LlmCall], **settings: Any) -> list[F
 
 
 def levels(findings: list[Finding]) -> list[tuple[float, float]]:
-    return [(finding.level, finding.value) for finding in findings]
+    """What would be told of each incident: its first finding, and the first of every higher level."""
+    told: dict[str, list[tuple[float, float]]] = {}
+    for finding in findings:
+        of_it = told.setdefault(finding.aspect, [])
+        if not of_it or finding.level > of_it[-1][0]:
+            of_it.append((finding.level, finding.value))
+    return [entry for of_it in told.values() for entry in of_it]
+
+
+def paced(calls: list[ToolCall], seconds: float) -> list[ToolCall]:
+    """The calls `seconds` apart."""
+    return [msgspec.structs.replace(call, ts_ms=round(at * seconds * 1000)) for at, call in enumerate(calls)]
 
 
 # repeat
@@ -69,7 +81,7 @@ def test_repeat_warns_at_three_and_pages_at_five() -> None:
     """The same call with the same result: a notice, then a page that asks for the kill."""
     findings = repeat(tools(*["a/1"] * 5))
     assert levels(findings) == [(0.5, 3), (1.0, 5)]
-    notice, page = findings
+    notice, page = findings[0], findings[-1]
     assert (notice.severity, notice.action) == ("warning", None)
     assert (page.severity, page.action) == ("critical", "kill")
     assert (
@@ -79,9 +91,74 @@ def test_repeat_warns_at_three_and_pages_at_five() -> None:
     assert page.evidence["results_verified"] is True
 
 
-def test_repeat_goes_on_paging_while_the_loop_goes_on() -> None:
-    """A rule that comes into force in the middle of a loop still sees it."""
-    assert levels(repeat(tools(*["a/1"] * 7)))[1:] == [(1.0, 5), (1.0, 6), (1.0, 7)]
+def test_repeat_finds_the_loop_at_every_call_while_it_goes_on() -> None:
+    """A rule that comes into force in the middle of a loop still sees it, and the incident is not over before it is."""
+    findings = repeat(tools(*["a/1"] * 7), within_minutes=4)
+    assert [(finding.level, finding.value) for finding in findings[2:]] == [(1.0, 5), (1.0, 6), (1.0, 7)]
+    assert {finding.lasts_ms for finding in findings} == {240_000}
+
+
+def test_repeat_gives_another_thing_repeated_an_incident_of_its_own() -> None:
+    """A second loop is a second fact; the first one met again is the first."""
+    loops = repeat(tools(*["fetch:u/1"] * 6, *["deploy:v/1"] * 6, *["fetch:u/1"] * 6))
+    assert levels(loops) == [(0.5, 3), (1.0, 5)] * 2
+    assert all(finding.evidence["repeated"] == finding.aspect for finding in loops)
+
+
+def test_repeat_does_not_count_a_heartbeat() -> None:
+    """The same look every half hour, all day; a rule may allow longer pauses, and then it does count."""
+    beats = paced(tools(*["todo/none"] * 48), 1800)
+    assert repeat(beats) == []
+    assert levels(repeat(beats, within_minutes=30)) == [(0.5, 3)]
+
+
+def test_repeat_counts_parallel_calls_once() -> None:
+    """Six identical reads of one turn are no loop; six turns of them are."""
+    turns = [
+        [msgspec.structs.replace(call, ts_ms=turn * 5000 + 20 * at, latency_ms=900) for at, call in enumerate(six)]
+        for turn, six in enumerate([tools(*["a/1"] * 6)] * 6)
+    ]
+    assert repeat(turns[0]) == []
+    assert levels(repeat([call for turn in turns for call in turn])) == [(0.5, 3), (1.0, 5)]
+
+
+def test_repeat_takes_results_of_one_shape_for_the_same() -> None:
+    """A failure whose text differs in a time stamp only is the same failure."""
+    calls = [
+        msgspec.structs.replace(call, result_shape_hash="failed at <time>")
+        for call in tools(*[f"deploy/failed at 9:0{at}" for at in range(5)], status="error")
+    ]
+    assert levels(repeat(calls)) == [(0.5, 3), (1.0, 5)]
+
+
+def test_repeat_pages_a_call_that_fails_ten_times_whatever_it_says() -> None:
+    """Nobody makes the same failing call ten times with nothing in between; one that works in between starts anew."""
+    failing = tools(*[f"deploy/failed at 9:0{at}" for at in range(12)], status="error")
+    assert levels(repeat(failing)) == [(1.0, 10)]
+    assert repeat(failing, failing_page_at=0) == repeat(failing, page_at=0) == []
+    works = tools("deploy/ok")
+    assert repeat(paced([*failing[:9], *works, *failing[:9]], 1)) == []
+
+
+def test_repeat_takes_an_even_pace_for_waiting() -> None:
+    """Every ten seconds and more, evenly or ever more rarely: a warning, and a page only after sixty looks in vain."""
+    assert levels(repeat(paced(tools(*["job/pending"] * 70), 15))) == [(0.5, 3), (1.0, 60)]
+    assert levels(repeat(paced(tools(*["job/pending"] * 70), 15), poll_page_at=0)) == [(0.5, 3)]
+    backing_off = tools(*["job/pending"] * 8)
+    backing_off = [msgspec.structs.replace(call, ts_ms=10_000 * 2**at) for at, call in enumerate(backing_off)]
+    assert levels(repeat(backing_off, within_minutes=60)) == [(0.5, 3)]
+
+
+def test_repeat_does_not_take_a_loop_for_waiting() -> None:
+    """Hasty, uneven or failing calls wait for nothing, whatever the tool is called."""
+    assert levels(repeat(paced(tools(*["git_status:x/clean"] * 9), 5))) == [(0.5, 3), (1.0, 5)]
+    assert levels(repeat(paced(tools(*["job_status:x/429"] * 9, status="error"), 20))) == [(0.5, 3), (1.0, 5)]
+    rng = random.Random(3)
+    thinking = tools(*["a/1"] * 40)
+    thinking = [
+        msgspec.structs.replace(call, ts_ms=at * 20_000 + rng.randrange(15_000)) for at, call in enumerate(thinking)
+    ]
+    assert levels(repeat(thinking))[-1][0] == 1.0
 
 
 def test_repeat_takes_a_changed_result_for_progress() -> None:
@@ -89,7 +166,7 @@ def test_repeat_takes_a_changed_result_for_progress() -> None:
     assert repeat(tools(*[f"scroll/{at}" for at in range(300)])) == []
 
 
-def test_repeat_without_results_warns_once_and_never_pages() -> None:
+def test_repeat_without_results_warns_and_never_pages() -> None:
     """Without result hashes a loop cannot be told from progress."""
     assert levels(repeat(tools(*["a"] * 50))) == [(0.5, 3)]
 
@@ -100,9 +177,9 @@ def test_repeat_pages_without_results_where_the_policy_trusts_the_tool() -> None
     assert repeat(tools(*[f"a/{at}" for at in range(9)]), trust_without_result=["sea*"]) == []
 
 
-@pytest.mark.parametrize("tool", ["wait_for_job", "getJobStatus", "sleep", "BashOutput", "poll"])
+@pytest.mark.parametrize("tool", ["wait", "Sleep", "BashOutput"])
 def test_repeat_never_pages_a_poller(tool: str) -> None:
-    """A tool that waits says the same until what it waits for has happened."""
+    """A tool that does nothing but wait says the same until what it waits for has happened."""
     assert levels(repeat(tools(*["a/pending"] * 40, tool=tool))) == [(0.5, 3)]
 
 
@@ -151,12 +228,39 @@ def test_cycle_takes_other_arguments_or_another_result_for_work() -> None:
     assert cycle(tools(*[step for at in range(30) for step in (f"a/{at}", f"b/{at}")])) == []
 
 
-def test_cycle_without_results_or_with_a_poller_warns_once() -> None:
+def test_cycle_without_results_or_with_a_poller_warns() -> None:
     """Neither is sure; `trust_without_result` must cover every tool of the circle."""
     assert levels(cycle(tools(*["a", "b"] * 20))) == [(0.5, 6)]
     assert levels(cycle(tools(*["job_status:1/pending", "sleep:5/done"] * 20))) == [(0.5, 6)]
     assert levels(cycle(tools(*["x:a", "y:b"] * 3), trust_without_result=["x"])) == [(0.5, 6)]
     assert levels(cycle(tools(*["x:a", "y:b"] * 3), trust_without_result=["x", "y"])) == [(1.0, 6)]
+
+
+def test_cycle_takes_a_pause_in_every_round_for_waiting() -> None:
+    """Look, log, pause, look again: paged after sixty rounds. The same circle without a pause is a loop."""
+    rounds = [step for _ in range(70) for step in ("check:job/pending", "log:job/pending")]
+    waiting = [
+        msgspec.structs.replace(call, ts_ms=at // 2 * 30_000 + at % 2 * 1000) for at, call in enumerate(tools(*rounds))
+    ]
+    assert levels(cycle(waiting)) == [(0.5, 6), (1.0, 120)]
+    assert levels(cycle(tools(*rounds))) == [(1.0, 6)]
+
+
+def test_cycle_does_not_count_over_a_pause() -> None:
+    """A heartbeat that makes the same two calls every half hour goes nowhere, but slowly."""
+    beats = [
+        msgspec.structs.replace(call, ts_ms=at // 2 * 1_800_000 + at % 2 * 2000)
+        for at, call in enumerate(tools(*["read:todo/none", "list:tasks/none"] * 30))
+    ]
+    assert cycle(beats) == []
+
+
+def test_cycle_is_the_same_fact_wherever_it_is_met() -> None:
+    """A circle left and entered again at another place is one incident; another circle is another."""
+    first, again, other = ["x:a/1", "y:b/1", "z:c/1"] * 4, ["y:b/1", "z:c/1", "x:a/1"] * 4, ["x:a/1", "w:d/1"] * 4
+    facts = {finding.aspect for finding in cycle(tools(*first, "e/1", *again))}
+    assert len(facts) == 1
+    assert len({finding.aspect for finding in cycle(tools(*first, "e/1", *again, *other))} - facts) == 1
 
 
 def test_cycle_names_its_tools_in_order() -> None:
@@ -171,7 +275,25 @@ def test_cycle_names_its_tools_in_order() -> None:
 
 def test_retry_storm_warns_at_three_and_pages_at_five() -> None:
     """The same prompt, sent one after another, is charged each time."""
-    assert levels(retry_storm(models(5, prompt_hash="p"))) == [(0.5, 3), (0.5, 4), (1.0, 5)]
+    assert levels(retry_storm(models(5, prompt_hash="p"))) == [(0.5, 3), (1.0, 5)]
+
+
+def test_retry_storm_counts_what_is_sent_soon() -> None:
+    """The same prompt every half hour is a schedule; attempts are counted by whoever makes them, pause or not."""
+    hourly = [
+        msgspec.structs.replace(call, ts_ms=at * 1_800_000) for at, call in enumerate(models(20, prompt_hash="p"))
+    ]
+    assert retry_storm(hourly) == []
+    backing_off = [msgspec.structs.replace(call, attempt=at) for at, call in enumerate(hourly[:5], 1)]
+    assert levels(retry_storm(backing_off)) == [(0.5, 3), (1.0, 5)]
+
+
+def test_retry_storm_gives_another_prompt_an_incident_of_its_own() -> None:
+    """Where the prompt is known; calls known by their size are one incident."""
+    both = [*models(5, prompt_hash="p"), *models(5, prompt_hash="q")]
+    assert levels(retry_storm(both)) == [(0.5, 3), (1.0, 5)] * 2
+    sizes = [*models(5, status="error"), *models(5, status="error", input_tokens=50)]
+    assert levels(retry_storm(sizes)) == [(0.5, 3), (1.0, 5)]
 
 
 def test_retry_storm_believes_attempt() -> None:
@@ -220,8 +342,7 @@ def test_retry_storm_is_silent_while_an_agent_works() -> None:
 def test_error_streak_warns_at_five_failures_and_never_pages_by_default() -> None:
     """Failing in different ways is exploration; what it may cost is for the cap."""
     findings = error_streak(tools(*[f"{at}/{at}" for at in range(30)], status="error"))
-    assert levels(findings)[0] == (0.5, 5)
-    assert {finding.level for finding in findings} == {0.5}
+    assert levels(findings) == [(0.5, 5)]
 
 
 def test_error_streak_pages_where_the_policy_says_so() -> None:
@@ -231,9 +352,25 @@ def test_error_streak_pages_where_the_policy_says_so() -> None:
     assert findings[-1].action == "kill"
 
 
+def test_error_streak_counts_parallel_failures_once_and_only_soon() -> None:
+    """Five tools that fail in one turn are one failure; failures half an hour apart are no streak."""
+    at_once = [
+        msgspec.structs.replace(call, ts_ms=at, latency_ms=900)
+        for at, call in enumerate(tools(*"abcdefg", status="error"))
+    ]
+    assert error_streak(at_once) == []
+    assert error_streak(paced(tools(*"abcdefg", status="error"), 1800)) == []
+
+
+def test_error_streak_of_tools_and_of_models_are_two_facts() -> None:
+    """A tool that does not work and a provider that does not answer have different owners."""
+    both = [*tools(*"abcde", status="error"), *models(5, status="error")]
+    assert levels(error_streak(both)) == [(0.5, 5)] * 2
+
+
 def test_error_streak_ends_with_a_success_of_the_same_kind() -> None:
     """Four failures, one success, four failures: no streak of five."""
-    calls = [*tools(*"abcd", status="error"), *tools("e"), *tools(*"fghi", status="error")]
+    calls = paced([*tools(*"abcd", status="error"), *tools("e"), *tools(*"fghi", status="error")], 1)
     assert error_streak(calls) == []
 
 
@@ -248,6 +385,8 @@ def test_error_streak_ends_with_a_success_of_the_same_kind() -> None:
         (RetryStormSettings, {"page_at": -1}),
         (ErrorStreakSettings, {"page_at": 4}),
         (CycleSettings, {"rounds": 1}),
+        (CycleSettings, {"within_minutes": 0}),
+        (ErrorStreakSettings, {"within_minutes": 61}),
         (CycleSettings, {"poller": ["wait"]}),
     ],
 )

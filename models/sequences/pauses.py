@@ -1,0 +1,47 @@
+"""When calls happen, and the pauses that end a row of them.
+
+How long a pause ends a row is for each rule to say. So the pauses themselves are remembered, each with what had been
+counted before it ended, and what came after it is the difference.
+"""
+
+from schemas.usage import LlmCall, ToolCall
+
+MINUTE_MS = 60_000
+LONGEST_PAUSE_MINUTES = 60
+"""After a longer pause than this a sequence starts anew: no rule may count across it."""
+_MOST_PAUSES = 4
+
+Pause = tuple[int, ...]
+"""Minutes that it lasted, rounded up, and what had been counted before its end."""
+
+
+def minutes_since(ended_ms: int, started_ms: int) -> int:
+    """Minutes from the end of one call to the start of the next, rounded up: 11 are more than ten."""
+    return -(-(started_ms - ended_ms) // MINUTE_MS)
+
+
+def span_ms(call: LlmCall | ToolCall) -> tuple[int, int]:
+    """When the call began and ended; the same moment, if nobody says how long it took."""
+    if call.started_ms is not None:
+        return call.started_ms, max(call.started_ms + (call.latency_ms or 0), call.ts_ms)
+    return max(0, call.ts_ms - (call.latency_ms or 0)), call.ts_ms
+
+
+def with_pause(pauses: tuple[Pause, ...], pause: Pause) -> tuple[Pause, ...]:
+    """The pauses with one more: the newest of each length, longest first, as only these can end a row.
+
+    There are at most `_MOST_PAUSES`. Beyond that the newest one counts as long as the one before it, so that a row
+    rather seems too short than too long.
+    """
+    longer = [known for known in pauses if known[0] > pause[0]]
+    if len(longer) == _MOST_PAUSES:
+        pause = (longer.pop()[0], *pause[1:])
+    return (*longer, pause)
+
+
+def counted_before(pauses: tuple[Pause, ...], within: int, counters: int) -> Pause:
+    """What had been counted when the last pause of more than `within` minutes ended."""
+    for pause in reversed(pauses):
+        if pause[0] > within:
+            return pause[1:]
+    return (0,) * counters
