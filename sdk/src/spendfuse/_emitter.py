@@ -1,12 +1,12 @@
 """The agent's side of `usage.v1`: it says what happened and goes on."""
 
 import atexit
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self, Unpack
 
+from spendfuse._clock import dependable
 from spendfuse._errors import InvalidEvent
 from spendfuse._hashing import hash_of
 from spendfuse._logging import RareWarning
@@ -56,7 +56,7 @@ class Emitter:
         """`hash_key` keys the hashes of prompts, arguments and results; without it, short ones can be guessed."""
         self._outbox = Outbox(transport, max_records=max_buffered, max_bytes=max_buffered_bytes)
         self._hash_key = hash_key
-        self._clock_ms = clock_ms or _wall_clock_ms
+        self._clock_ms = dependable(clock_ms)
         self._observers: list[RunObserver] = []
         self._tags_warning = RareWarning("%d usage events sent without their tags, to fit the size limit%s")
         atexit.register(self.close, EXIT_FLUSH_S)
@@ -132,7 +132,3 @@ class Emitter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
