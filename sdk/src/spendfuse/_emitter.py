@@ -13,6 +13,7 @@ from spendfuse._logging import RareWarning
 from spendfuse._money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD, Usd, nanousd
 from spendfuse._outbox import EmitterStats, Outbox
 from spendfuse._run import Run, RunOptions
+from spendfuse._shape import shape_of
 from spendfuse._transport import Record, Transport
 from spendfuse._wire import Event, checked, encoded
 
@@ -115,6 +116,11 @@ class Emitter:
     def hash_of(self, value: object) -> str:
         """Return `hash_of` under this emitter's key."""
         return hash_of(value, key=self._hash_key)
+
+    def shape_hash_of(self, value: object) -> str | None:
+        """Return the hash of a result's shape under this emitter's key; None if it has no shape to compare by."""
+        shape = shape_of(value)
+        return None if shape is None else self.hash_of(shape)
 
     def flush(self, timeout_s: float = 5.0) -> int:
         """Wait for the broker, at most `timeout_s` seconds; return how many events it does not have yet."""
