@@ -1,6 +1,7 @@
 """A command to a scope reaches the runs whose own dimensions have its values, those that start later included."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,6 +175,23 @@ def test_a_pause_of_a_scope_says_until_when(guard: Guard, control: FakeControl, 
     with pytest.raises(Paused) as paused:
         guard.check(emitter.run(tenant_id="acme", workflow="docs"))
     assert (paused.value.until_ms, paused.value.command_id) == (NOW_MS + HOUR_MS, command_id)
+
+
+@pytest.mark.parametrize("action", ["kill", "pause"])
+def test_short_runs_one_after_another_spend_the_limit_and_one_call_more(
+    guard: Guard, control: FakeControl, emitter: Emitter, action: str
+) -> None:
+    """Thirty runs of three calls at 11 cents would spend $9.90 of a budget of $2.00: nineteen calls are made."""
+    spent_cents = 0
+    for _ in range(30):
+        with suppress(Stopped, Paused), emitter.run(tenant_id="acme", workflow="burst") as run:
+            for _ in range(3):
+                guard.check(run)
+                spent_cents += 11
+                if spent_cents - 11 < 200 <= spent_cents:
+                    order(control, action, {"tenant_id": ["acme"], "workflow": ["burst"]})
+    assert spent_cents == 209
+    guard.check(emitter.run(tenant_id="acme", workflow="other"))
 
 
 LIFTS: list[tuple[str, dict[str, Any], str]] = [
