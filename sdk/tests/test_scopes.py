@@ -241,6 +241,42 @@ def test_a_later_command_with_another_scope_lifts_no_kill(guard: Guard, control:
     assert states == {"prod": "stopped", "dev": "paused", "qa": "free"}
 
 
+EXEMPTIONS: list[tuple[str, dict[str, Any], str]] = [
+    ("by the operator", {"kid": "operator", "issued_ms": NOW_MS + 1}, "free"),
+    ("at the same moment", {"kid": "operator", "issued_ms": NOW_MS}, "free"),
+    ("by the engine", {"kid": "engine", "issued_ms": NOW_MS + 1}, "stopped"),
+    ("before the scope's command", {"kid": "operator", "issued_ms": NOW_MS - 1}, "stopped"),
+    ("expired", {"kid": "operator", "issued_ms": NOW_MS + 1, "expires_ms": NOW_MS}, "stopped"),
+    ("another run", {"kid": "operator", "issued_ms": NOW_MS + 1, "target": ("run", "r2")}, "stopped"),
+    ("the run's session", {"kid": "operator", "issued_ms": NOW_MS + 1, "target": ("session", "s1")}, "stopped"),
+]
+
+
+@pytest.mark.parametrize("resume_first", [False, True])
+@pytest.mark.parametrize(("fields", "state"), [row[1:] for row in EXEMPTIONS], ids=[row[0] for row in EXEMPTIONS])
+def test_a_run_that_an_operator_lets_go_on_is_exempt(
+    guard: Guard, control: FakeControl, emitter: Emitter, fields: dict[str, Any], state: str, *, resume_first: bool
+) -> None:
+    """From what stood against its scope before, in whichever order the two are read; others stay stopped, and what is
+    commanded to the run or the scope afterwards holds.
+    """
+    resume = {"target": ("run", "r1")} | fields
+    if resume_first:
+        order(control, "resume", **resume)
+    order(control, "kill", {"workflow": ["docs"]}, issued_ms=NOW_MS)
+    with emitter.run(tenant_id="acme", run_id="r1", session_id="s1", workflow="docs") as run:
+        if not resume_first:
+            assert run.stop_event.is_set()
+            order(control, "resume", **resume)
+        assert state_of(guard, run) == state
+        assert run.stop_event.is_set() == (state == "stopped")
+        assert state_of(guard, emitter.run(tenant_id="acme", run_id="r3", workflow="docs")) == "stopped"
+        order(control, "pause", target=("run", "r1"), issued_ms=NOW_MS + 2)
+        assert state_of(guard, run) == ("stopped" if state == "stopped" else "paused")
+        order(control, "kill", {"workflow": ["docs"]}, issued_ms=NOW_MS + 2)
+        assert state_of(guard, run) == "stopped"
+
+
 MALFORMED: list[Any] = [None, [], "workflow", {"workflow": "docs"}, {"workflow": [1]}, {"workflow": {"docs": 1}}]
 
 

@@ -138,7 +138,7 @@ def test_a_changed_byte_is_a_forgery(kind: str) -> None:
 
 def test_commands_to_all_kinds_stand_side_by_side() -> None:
     """Lifting one leaves the others; the narrowest is what the run is told."""
-    kills = [record(kind, "kill", 1, command_id=kind) for kind in TARGETS]
+    kills = [record(kind, "kill", 1, issued_ms=NOW_MS + (kind == "scope")) for kind in TARGETS]
     found: list[str] = []
     resumes: list[ControlRecord] = []
     while (kill := _standing_kill(*kills, *resumes)) is not None:

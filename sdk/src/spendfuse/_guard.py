@@ -269,7 +269,7 @@ class Guard:
 
     def _release(self, run: RunLike, resume: Command, lifted: tuple[Command, ...], now_ms: int) -> None:
         """Let a run go on whose command was lifted, and answer for it if it had obeyed."""
-        if any(command.action == "kill" for command in lifted) and self._standing.kill(run, now_ms) is None:
+        if resume.action == "resume" and self._standing.kill(run, now_ms) is None:
             self._watchlist.clear_stop(run)
         if any(self._acks.given(run, command) for command in lifted):
             self._acks.give(run, resume, "resumed")

@@ -9,6 +9,9 @@
 | resume    | newer, unexpired, from the engine     | lifts pause and downgrade; a kill stays        |
 
 Newer means a higher `seq` than any authentic command the target has had, expired ones included.
+
+A run that an operator lets go on is exempt from what was commanded to its scopes before: the scope stays closed for
+others, and when the run has used up what it was allowed, the engine commands the run itself.
 """
 
 from collections.abc import Iterator
@@ -31,6 +34,8 @@ class Standing:
     kill: Command | None = None
     pause: Command | None = None
     downgrade: Command | None = None
+    resumed: Command | None = None
+    """The newest resume that an operator ordered."""
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -71,6 +76,8 @@ class StandingCommands:
         before = standing.commands
         if command.action == "resume":
             applied = _resume(standing, by_operator=by_operator, now_ms=now_ms)
+            if by_operator:
+                standing.resumed = command
         else:
             setattr(standing, command.action, command)
             applied = Applied("applied")
@@ -114,8 +121,9 @@ class StandingCommands:
             command: Command | None = None if standing is None else getattr(standing, action)
             if command is not None and command.expires_ms > now_ms:
                 yield command
+        own = tenant.by_target.get(("run", run.run_id))
         for command in tenant.scopes.reaching(run, call):
-            if command.action == action and command.expires_ms > now_ms:
+            if command.action == action and command.expires_ms > now_ms and not _is_exempt(own, command, now_ms):
                 yield command
 
 
@@ -127,6 +135,12 @@ def targets_of(run: RunLike) -> tuple[Target, ...]:
     if run.workflow is not None:
         targets.append(("workflow", run.workflow))
     return (*targets, ("tenant", run.tenant_id))
+
+
+def _is_exempt(own: Standing | None, command: Command, now_ms: int) -> bool:
+    """Whether an operator has let the run go on since the command to its scope was given."""
+    resumed = None if own is None else own.resumed
+    return resumed is not None and resumed.expires_ms > now_ms and resumed.issued_ms >= command.issued_ms
 
 
 def _resume(standing: Standing, *, by_operator: bool, now_ms: int) -> Applied:
