@@ -55,6 +55,11 @@ def _look(order: Resume, facts: Facts) -> Iterator[str]:
         yield f"Nothing on control.v1 stands against {shown(order.target)} now."
         return
     yield described(command)
+    if order.target.type == "scope":
+        yield (
+            f"The budget {name(command.rule)} is used up: the next call in the scope closes it again, unless the verb "
+            "exception raises the budget."
+        )
     if order.limit_nanousd is not None:
         _check_limit(order, order.limit_nanousd, command, facts)
 
