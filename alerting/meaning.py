@@ -34,9 +34,9 @@ def meaning(order: OperatorMessage) -> str:
             return f"The budget {name(rule)} of {name(scope)} is {limit} until {clock(until_ms)}."
         case Kill(target=target, until_ms=until_ms):
             end = "until somebody resumes it" if until_ms is None else f"until {clock(until_ms)}"
-            return f"{_target(target)} of {tenant} must stop, and stays stopped {end}."
+            return f"{_target(target, tenant)} must stop, and stays stopped {end}."
         case Resume(target=target):
-            return f"{_target(target)} of {tenant} may go on, and spend again."
+            return f"{_target(target, tenant)} may go on, and spend again{terms(order)}."
 
 
 def taken_in_hand(order: OperatorMessage) -> str:
@@ -55,8 +55,16 @@ def author(order: OperatorMessage) -> str:
     return f"{clean(order.who)}: {clean(order.why, 240)}"
 
 
-def _target(target: Target) -> str:
-    return f"{_TARGETS[target.type]} {name(target.id)}"
+def terms(order: Resume) -> str:
+    """On what terms a target may go on, as the end of a sentence."""
+    limit = "" if order.limit_nanousd is None else f", up to {format_usd(order.limit_nanousd)} in all"
+    end = "" if order.until_ms is None else f", until {clock(order.until_ms)}"
+    return f"{limit}{end}" or ", with one more allowance of the limit that stopped it"
+
+
+def _target(target: Target, tenant: str) -> str:
+    of_tenant = "" if target.type == "tenant" else f" of {tenant}"
+    return f"{_TARGETS[target.type]} {name(target.id)}{of_tenant}"
 
 
 def _matched(tenant: str, match: Mapping[str, str]) -> str:

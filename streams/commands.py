@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import SettingsError
-from streams.tools.verbs import add_verbs, order_of, span_ms
+from streams.tools.orders.registry import add_verbs, order_of
+from streams.tools.orders.verb import span_ms
 
 Options = argparse.Namespace
 
@@ -140,13 +141,14 @@ def _order(options: Options) -> int:
     from streams.tools.order import run_order
 
     settings = read_settings()
-    return run_order(settings, order_of(options, settings.operator_name, wall_ms()))
+    now_ms = wall_ms()
+    return run_order(settings, options.verb, order_of(options, settings.operator_name, now_ms), now_ms)
 
 
 def _orders(options: Options) -> int:
     from streams.clock import wall_ms
     from streams.settings import read_settings
-    from streams.tools.order_audit import run_orders
+    from streams.tools.orders.audit import run_orders
 
     since_ms = None if options.since is None else wall_ms() - span_ms(options.since, "--since")
     return run_orders(read_settings(), options.tenant, since_ms, as_json=options.json)

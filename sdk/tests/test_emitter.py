@@ -50,10 +50,10 @@ def test_an_event_gets_its_id_and_time_before_it_is_sent(transport: MemoryTransp
     """What is missing is filled in, what is given is kept, and the time is also the record's."""
     with Emitter(transport, clock_ms=lambda: 1_700_000_000_123) as emitter:
         drawn = emitter.emit(CALL)
-        given = emitter.emit(CALL | {"event_id": "mine", "ts_ms": 5})
+        given = emitter.emit(CALL | {"event_id": "mine", "ts_ms": 1_700_000_000_005})
     first, second = transport.records
     assert (drawn, 1_700_000_000_123) == (first.event_id, first.ts_ms)
-    assert (given, second.event_id, second.ts_ms) == ("mine", "mine", 5)
+    assert (given, second.event_id, second.ts_ms) == ("mine", "mine", 1_700_000_000_005)
     assert [drawn, given] == [event["event_id"] for event in transport.events]
 
 

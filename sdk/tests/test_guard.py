@@ -358,8 +358,8 @@ def test_expired_targets_are_forgotten(guard: Guard, control: FakeControl, emitt
     """Memory holds what is live, and forgetting opens no door: the old records are expired when replayed."""
     control.put(KILL)
     clock.now_ms += 60_000
-    guard._brake.prune(clock.now_ms)
-    assert guard._brake.is_quiet("acme")
+    guard._standing.prune(clock.now_ms)
+    assert guard._standing.is_quiet("acme")
     control.put(KILL)
     assert (guard.stats.expired, state_of(guard, emitter.run(tenant_id="acme", run_id="r1"))) == (1, "free")
 

@@ -66,13 +66,16 @@ def _llm_call(run: Run) -> None:
         provider="anthropic", route="cheap", cache_read_tokens=1, cache_write_tokens=2, reasoning_tokens=3,
         price_source="invoice", attempt=2, status="error", error_type="overloaded", latency_ms=800,
         started_ms=NOW_MS - 800, images=1, cache_hit=True, ts_ms=NOW_MS - 5,
+        cache_write_1h_tokens=1, input_audio_tokens=4, output_audio_tokens=5, output_image_tokens=6,
+        service_tier="flex", web_searches=7, fallback_from="claude-opus", context_reload=True,
     )  # fmt: skip
 
 
 def _tool_call(run: Run) -> None:
     run.tool_call(
-        "search", args={"q": "x"}, result=[1], status="cancelled", latency_ms=9, cost_usd="0.001", ts_ms=NOW_MS
-    )
+        "search", args={"q": "x"}, result=[1], status="cancelled", latency_ms=9, cost_usd="0.001", ts_ms=NOW_MS,
+        started_ms=NOW_MS - 9, writes=True,
+    )  # fmt: skip
 
 
 METHODS: dict[str, Any] = {
@@ -83,11 +86,13 @@ METHODS: dict[str, Any] = {
     "llm_call": (_llm_call, LlmCall, {"cost_nanousd": 4_200_000, "input_tokens": 900, "output_tokens": 70,
         "provider": "anthropic", "route": "cheap", "cache_read_tokens": 1, "cache_write_tokens": 2,
         "reasoning_tokens": 3, "price_source": "invoice", "attempt": 2, "status": "error", "error_type": "overloaded",
-        "latency_ms": 800, "started_ms": NOW_MS - 800, "images": 1, "cache_hit": True, "ts_ms": NOW_MS - 5}),
+        "latency_ms": 800, "started_ms": NOW_MS - 800, "images": 1, "cache_hit": True, "ts_ms": NOW_MS - 5,
+        "cache_write_1h_tokens": 1, "input_audio_tokens": 4, "output_audio_tokens": 5, "output_image_tokens": 6,
+        "service_tier": "flex", "web_searches": 7, "fallback_from": "claude-opus", "context_reload": True}),
     "tool_call with as little as it takes": (methodcaller("tool_call", "t"), ToolCall,
         {"tool": "t", "status": "ok"}),
     "tool_call": (_tool_call, ToolCall, {"tool": "search", "status": "cancelled", "latency_ms": 9,
-        "cost_nanousd": 1_000_000}),
+        "cost_nanousd": 1_000_000, "started_ms": NOW_MS - 9, "writes": True}),
     "acknowledge": (methodcaller("acknowledge", "c-1", "paused"), CommandAck,
         {"command_id": "c-1", "acted": "paused"}),
 } | {

@@ -144,7 +144,9 @@ def test_orders_from_the_command_line_are_obeyed(kafka_topics: TopicSpace, tmp_p
     policy.write_text(VERBS_POLICY, encoding="utf-8")
     _publish(kafka_topics, policy)
     now_ms = wall_ms()
-    assert _type(kafka_topics, "ack", "no-incident").returncode == 0
+    unknown = _type(kafka_topics, "ack", "no-incident")
+    assert (unknown.returncode, "holds no incident 'no-incident' of acme" in unknown.stderr) == (2, True)
+    assert _type(kafka_topics, "silence", "--match", "rule=monthly", "--for", "1h").returncode == 0
     (first,) = read_all(kafka_topics.bootstrap, kafka_topics.name("operator.v1"))
     home = first.partition or 0
     with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix) as worker:
@@ -152,12 +154,15 @@ def test_orders_from_the_command_line_are_obeyed(kafka_topics: TopicSpace, tmp_p
         spend(kafka_topics, "dear", 12, "e1", now_ms, home)
         worker.wait_said("command")
         spend(kafka_topics, "other", 4, "e2", now_ms, home)
-        worker.wait_said("command", 2)
+        worker.wait_said("command", 3)  # to the run, and to the scope for those that come later
         raised = _type(kafka_topics, "exception", "--rule", "monthly", "--limit-usd", "100", "--for", "1h")
         assert "The budget monthly of acme is $100.00 until" in raised.stdout
-        worker.wait_said("command", 3)
-        assert _type(kafka_topics, "resume", "run", "dear").returncode == 0
-        worker.wait_said("command", 4)
+        worker.wait_said("command", 5)
+        used_up = _type(kafka_topics, "resume", "--run", "dear", "--limit-usd", "12")
+        assert (used_up.returncode, "run dear has spent $12.00 already" in used_up.stderr) == (2, True)
+        lifted = _type(kafka_topics, "resume", "run", "dear")
+        assert (lifted.returncode, "Run dear is killed by run-cost since" in lifted.stdout) == (0, True)
+        worker.wait_said("command", 6)
         wrong = _type(kafka_topics, "exception", "--rule", "monthli", "--limit-usd", "100", "--for", "1h")
         assert (wrong.returncode, "its budgets: monthly" in wrong.stderr) == (2, True)
         assert _type(kafka_topics, "resume", "run", "other", key="another").returncode == 0
@@ -169,10 +174,10 @@ def test_orders_from_the_command_line_are_obeyed(kafka_topics: TopicSpace, tmp_p
     by_run = {run: [one["action"] for one in commands if one["target"]["id"] == run] for run in ("dear", "other")}
     assert by_run == {"dear": ["kill", "resume"], "other": ["pause", "resume"]}
     told = [(one["rule"], one["state"]) for one in values(kafka_topics, "alerts.v1")]
-    assert told == [("run-cost", "open"), ("monthly", "open"), ("monthly", "resolved")]
+    assert told == [("run-cost", "open"), ("monthly", "open"), ("monthly", "resolved"), ("run-cost", "resolved")]
     orders = [json.loads(line) for line in _type(kafka_topics, "orders", "--json").stdout.splitlines()]
     assert [(one["order"]["type"], one["status"]) for one in orders] == [
-        ("acknowledge", "until the incident ends"), ("exception", "in force"), ("resume", "done"),
+        ("silence", "in force"), ("exception", "in force"), ("resume", "done"),
         ("resume", "refused"),
     ]  # fmt: skip
     assert {one["order"]["who"] for one in orders} == {"ana"}

@@ -5,7 +5,7 @@ import shlex
 
 from schemas.operator import OperatorMessage
 from streams.commands import add_all
-from streams.tools.verbs import order_of
+from streams.tools.orders.registry import order_of
 
 
 def order(words: str, operator_name: str | None, now_ms: int) -> OperatorMessage:

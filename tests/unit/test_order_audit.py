@@ -17,7 +17,7 @@ from streams.__main__ import main
 from streams.kafka import order_writer
 from streams.kafka.order_writer import OrderWriter
 from streams.settings import Settings, read_settings
-from streams.tools.order_audit import Audited, OrderRecord, audit, read_orders
+from streams.tools.orders.audit import Audited, OrderRecord, audit, read_orders
 from tests.support import messages
 from tests.support.notices import HOSTILE
 from tests.support.receivers import unused_port
@@ -53,6 +53,12 @@ def statuses(found: list[Audited]) -> list[str]:
         ("feedback i planned", HOUR_MS, "until the incident ends"),
         ("feedback i useful", 0, "done"),
         ("resume run r", 0, "done"),
+        ("resume run r --limit-usd 5", HOUR_MS, "done"),
+        ("resume run r --for 1h", HOUR_MS - 1, "in force"),
+        ("resume run r --for 1h", HOUR_MS, "over"),
+        ("kill --run r", 1000 * HOUR_MS, "in force"),
+        ("kill --run r --for 1h", HOUR_MS - 1, "in force"),
+        ("kill --run r --for 1h", HOUR_MS, "over"),
     ],
 )
 def test_what_is_in_force(words: str, after_ms: int, status: str) -> None:
@@ -65,6 +71,24 @@ def test_a_later_exception_takes_the_place_of_an_earlier_one() -> None:
     wide = [record(typed(f"exception --rule a --limit-usd {usd} --for 2h"), NOW_MS + usd) for usd in (5, 6)]
     other = record(typed("exception --rule a --scope acme/docs --limit-usd 5 --for 2h"), NOW_MS + 7)
     assert statuses(audit([other, *reversed(wide)], KEY, NOW_MS + 8)) == ["replaced", "in force", "in force"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["kill --run r", "resume run r"], ["lifted", "done"]),
+        (["kill --run r", "resume --session r"], ["in force", "done"]),
+        (["kill --run r", "kill --run r --for 1h"], ["replaced", "in force"]),
+        (["kill --run r", "resume run r", "kill --run r"], ["lifted", "done", "in force"]),
+        (["resume run r --for 1h", "kill --run r"], ["replaced", "in force"]),
+        (["resume run r --for 1h", "resume run r --for 2h"], ["replaced", "in force"]),
+        (["kill --all", "kill --workflow acme"], ["in force", "in force"]),
+    ],
+)
+def test_kills_and_resumes_take_each_others_place(words: list[str], expected: list[str]) -> None:
+    """Of a target, the last thing that was ordered holds; a resume lifts a kill of the same target, and no other."""
+    records = [record(typed(each, NOW_MS + at_ms), NOW_MS + at_ms) for at_ms, each in enumerate(words)]
+    assert statuses(audit(records, KEY, NOW_MS + 9)) == expected
 
 
 def test_what_is_not_an_operators_is_refused() -> None:

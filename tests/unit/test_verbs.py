@@ -9,10 +9,10 @@ from models.rules.policy import read_policy_toml
 from schemas.codec import decode_operator, encode
 from schemas.control import Target
 from schemas.errors import SettingsError
-from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume, Silence
+from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume, Silence
 from streams.__main__ import main
 from streams.settings import read_settings
-from streams.tools.order import check_exception
+from streams.tools.orders.exception import check_exception
 from tests.support.words import order
 
 NOW_MS = 1_795_392_000_000
@@ -46,6 +46,22 @@ def typed(words: str, operator_name: str | None = "ana") -> OperatorMessage:
          {"scope": "acme/docs", "limit_nanousd": 0}),
         ("resume run r1", Resume, {"target": Target("run", "r1")}),
         ("resume run_tree r1", Resume, {"target": Target("run_tree", "r1")}),
+        ("resume --run r1", Resume, {"target": Target("run", "r1"), "limit_nanousd": None, "until_ms": None}),
+        ("resume --session s1 --limit-usd 12", Resume,
+         {"target": Target("session", "s1"), "limit_nanousd": 12 * 10**9}),
+        ("resume run_tree r1 --limit-usd 0.5", Resume, {"limit_nanousd": 5 * 10**8}),
+        ("resume --tree r1 --until 2026-12-01T00:00Z", Resume,
+         {"target": Target("run_tree", "r1"), "until_ms": DECEMBER_MS}),
+        ("resume --workflow w --for 2h", Resume, {"target": Target("workflow", "w"), "until_ms": NOW_MS + 2 * HOUR_MS}),
+        ("resume --scope hourly/acme", Resume, {"target": Target("scope", "hourly/acme")}),
+        ("resume scope hourly/acme", Resume, {"target": Target("scope", "hourly/acme")}),
+        ("resume --all", Resume, {"target": Target("tenant", "acme")}),
+        ("kill --run r1", Kill, {"target": Target("run", "r1"), "until_ms": None}),
+        ("kill --session s1 --for 1w", Kill, {"target": Target("session", "s1"), "until_ms": NOW_MS + 168 * HOUR_MS}),
+        ("kill --tree r1", Kill, {"target": Target("run_tree", "r1")}),
+        ("kill --workflow docs --until 2026-12-01T00:00Z", Kill,
+         {"target": Target("workflow", "docs"), "until_ms": DECEMBER_MS}),
+        ("kill --all", Kill, {"target": Target("tenant", "acme")}),
         ("feedback i1 planned", Feedback, {"incident_id": "i1", "verdict": "planned"}),
     ],
 )  # fmt: skip
@@ -88,6 +104,21 @@ def test_words_are_an_order(words: str, kind: type, says: dict[str, Any]) -> Non
         ("exception --rule a --limit-usd 2000000000 --for 1h", "limit_nanousd"),
         ("exception --rule a --limit-usd 5 --for 400d", "belongs in the policy"),
         ("resume run ''", "ID is empty"),
+        ("resume", "say once what may go on"),
+        ("resume run", "say once what may go on"),
+        ("resume run r1 --session s1", "say once what may go on"),
+        ("resume run --run r1", "say once what may go on"),
+        ("resume --run ''", "--run is empty"),
+        ("resume --run r1 --limit-usd lots", "not an amount in dollars"),
+        ("resume --run r1 --limit-usd 2000000000", "limit_nanousd"),
+        ("resume --workflow w --limit-usd 5", "the verb exception"),
+        ("resume --scope hourly/acme --limit-usd 5", "the verb exception"),
+        ("resume --all --limit-usd 5", "the verb exception"),
+        ("resume --run r1 --until 2026-11-22T00:00Z", "is past"),
+        ("kill", "--run ID, --session ID, --tree ID, --workflow ID, or --all"),
+        ("kill --session ''", "--session is empty"),
+        ("kill --run r1 --until 2026-11-22T00:00Z", "is past"),
+        ("kill --all --for 400d", "more than 366 days"),
     ],
 )
 def test_what_would_not_mean_what_was_meant_is_refused(words: str, says: str) -> None:
@@ -118,9 +149,21 @@ def test_who_is_asked_for_where_nobody_knows() -> None:
         typed("ack i1", None)
 
 
-@pytest.mark.parametrize("words", ["ack i1 --tenant acme", "ack i1 --why x", "resume tenant acme --tenant a --why x"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ack i1 --tenant acme",
+        "ack i1 --why x",
+        "resume tenant acme --tenant a --why x",
+        "resume --run r --limit-usd 5 --for 1h --tenant a --why x",
+        "resume --run r --session s --tenant a --why x",
+        "kill --run r --all --tenant a --why x",
+        "kill --scope s --tenant a --why x",
+        "kill run r --tenant a --why x",
+    ],
+)
 def test_what_is_missing_is_exit_2(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An order without a tenant, a reason, or with a target that cannot be stopped is wrong usage."""
+    """An order without a tenant or a reason, with two targets or terms, or one that cannot be named, is wrong usage."""
     with pytest.raises(SystemExit) as caught:
         main(shlex.split(words))
     assert caught.value.code == 2

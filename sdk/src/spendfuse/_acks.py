@@ -5,10 +5,10 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from spendfuse._brake import RunLike
 from spendfuse._command import Command
 from spendfuse._logging import RareWarning
 from spendfuse._run import Acted, Run
+from spendfuse._runlike import RunLike
 
 if TYPE_CHECKING:
     from spendfuse._emitter import Emitter

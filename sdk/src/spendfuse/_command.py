@@ -32,7 +32,7 @@ class ControlRecord:
 class Command:
     """What an agent must do, for as long as `expires_ms` lies ahead. `seq` rises per target.
 
-    `scope` is set if and only if the target is of the type `scope`.
+    `scope` is set for targets of the type `scope`, and only there; a resume may leave it out.
     """
 
     command_id: str
@@ -67,9 +67,10 @@ def parse(value: bytes) -> Command:
     if not isinstance(target, dict):
         raise Malformed("target is not an object")
     target_type = _one_of(target, "type", TARGET_TYPES)
+    action = _one_of(body, "action", ACTIONS)
     return Command(
         command_id=_text(body, "command_id"),
-        action=_one_of(body, "action", ACTIONS),
+        action=action,
         tenant_id=_text(body, "tenant_id"),
         target=(target_type, _text(target, "id")),
         seq=_whole(body, "seq"),
@@ -78,7 +79,7 @@ def parse(value: bytes) -> Command:
         reason=_maybe_text(body, "reason") or "no reason given",
         rule=_maybe_text(body, "rule"),
         incident_id=_maybe_text(body, "incident_id"),
-        scope=_scope(body) if target_type == "scope" else None,
+        scope=_scope(body, needed=action != "resume") if target_type == "scope" else None,
     )
 
 
@@ -114,8 +115,10 @@ def _whole(body: dict[str, object], name: str) -> int:
     return value
 
 
-def _scope(body: dict[str, object]) -> Scope:
+def _scope(body: dict[str, object], *, needed: bool) -> Scope | None:
     given = body.get("scope")
+    if given is None and not needed:
+        return None
     if not isinstance(given, dict):
         raise Malformed("scope is not an object")
     scope: Scope = {}

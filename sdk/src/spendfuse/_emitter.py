@@ -1,18 +1,19 @@
 """The agent's side of `usage.v1`: it says what happened and goes on."""
 
 import atexit
-import time
 import uuid
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Protocol, Self, Unpack
 
+from spendfuse._clock import dependable
 from spendfuse._errors import InvalidEvent
 from spendfuse._hashing import hash_of
 from spendfuse._logging import RareWarning
 from spendfuse._money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD, Usd, nanousd
 from spendfuse._outbox import EmitterStats, Outbox
 from spendfuse._run import Run, RunOptions
+from spendfuse._shape import shape_of
 from spendfuse._transport import Record, Transport
 from spendfuse._wire import Event, checked, encoded
 
@@ -56,7 +57,7 @@ class Emitter:
         """`hash_key` keys the hashes of prompts, arguments and results; without it, short ones can be guessed."""
         self._outbox = Outbox(transport, max_records=max_buffered, max_bytes=max_buffered_bytes)
         self._hash_key = hash_key
-        self._clock_ms = clock_ms or _wall_clock_ms
+        self._clock_ms = dependable(clock_ms)
         self._observers: list[RunObserver] = []
         self._tags_warning = RareWarning("%d usage events sent without their tags, to fit the size limit%s")
         atexit.register(self.close, EXIT_FLUSH_S)
@@ -116,6 +117,11 @@ class Emitter:
         """Return `hash_of` under this emitter's key."""
         return hash_of(value, key=self._hash_key)
 
+    def shape_hash_of(self, value: object) -> str | None:
+        """Return the hash of a result's shape under this emitter's key; None if it has no shape to compare by."""
+        shape = shape_of(value)
+        return None if shape is None else self.hash_of(shape)
+
     def flush(self, timeout_s: float = 5.0) -> int:
         """Wait for the broker, at most `timeout_s` seconds; return how many events it does not have yet."""
         return self._outbox.flush(timeout_s)
@@ -132,7 +138,3 @@ class Emitter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000

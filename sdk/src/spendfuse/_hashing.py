@@ -19,7 +19,7 @@ def hash_of(value: object, *, key: bytes | None = None) -> str:
     object whose `repr` holds an address therefore never looks repeated. Never raises.
     """
     try:
-        text = json.dumps(_plain(value, 0), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
     except (ValueError, TypeError, RecursionError):
         text = "repr:" + _repr(value)
     data = text.encode("utf-8", "surrogatepass")
@@ -27,8 +27,12 @@ def hash_of(value: object, *, key: bytes | None = None) -> str:
     return digest.hexdigest()[:HASH_HEX_CHARS]
 
 
+def plain(value: object) -> object:
+    """Return the value in JSON's own types. Raises RecursionError for one that is nested too deeply."""
+    return _plain(value, 0)
+
+
 def _plain(value: object, depth: int) -> object:
-    """The value in JSON's own types."""
     if depth > MAX_DEPTH:
         raise RecursionError
     if value is None or isinstance(value, (str, bool, int, float)):

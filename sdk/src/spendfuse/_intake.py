@@ -10,6 +10,7 @@ from spendfuse._signing import claimed_kid, is_authentic
 Keys = Mapping[str, bytes]
 """One tenant's keys under `engine` and `operator`; with one left out, nobody of that name is believed."""
 KeysByTenant = Callable[[str], Keys]
+"""Raises LookupError for a tenant that is not served here."""
 
 Ignored = Literal["tombstone", "malformed", "forged", "replayed", "expired", "not_entitled"]
 """Why a record was not acted on. `forged` covers a missing, wrong or doubled signature."""
@@ -37,6 +38,10 @@ class Believed:
     by_operator: bool
 
 
+class KeysUnavailable(Exception):
+    """The caller's function failed to give a tenant's keys, so that a record cannot be judged yet."""
+
+
 class Intake:
     """Decides what a record is. Only what is for the served tenant and properly signed gets through."""
 
@@ -47,7 +52,10 @@ class Intake:
         self._keys = keys
 
     def read(self, record: ControlRecord) -> Believed | Ignored | None:
-        """Return the command, the reason to ignore the record, or None when it is another tenant's."""
+        """Return the command, the reason to ignore the record, or None when it is another tenant's.
+
+        Raises KeysUnavailable.
+        """
         if record.value is None:
             return "tombstone"
         try:
@@ -58,8 +66,20 @@ class Intake:
             return None
         kid = claimed_kid(record)
         if self._keys is not None:
-            keys = self._keys if isinstance(self._keys, Mapping) else self._keys(command.tenant_id)
+            keys = self._keys_of(command.tenant_id)
+            if keys is None:
+                return None
             key = keys.get(kid) if kid is not None else None
             if kid is None or key is None or not is_authentic(record, kid, key, command, record.value):
                 return "forged"
         return Believed(command, by_operator=kid == "operator")
+
+    def _keys_of(self, tenant_id: str) -> Keys | None:
+        if self._keys is None or isinstance(self._keys, Mapping):
+            return self._keys
+        try:
+            return self._keys(tenant_id)
+        except LookupError:
+            return None
+        except Exception as error:  # the caller's own code
+            raise KeysUnavailable(f"{type(error).__name__}: {error}") from error

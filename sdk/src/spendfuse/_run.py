@@ -65,6 +65,14 @@ class LlmCallDetails(TypedDict, total=False):
     prompt_hash: str | None
     images: int
     cache_hit: bool
+    cache_write_1h_tokens: int
+    input_audio_tokens: int
+    output_audio_tokens: int
+    output_image_tokens: int
+    service_tier: Literal["standard", "batch", "flex", "priority"] | None
+    web_searches: int
+    fallback_from: str | None
+    context_reload: bool
     ts_ms: int
 
 
@@ -142,16 +150,22 @@ class Run:
         result: object = None,
         status: CallStatus = "ok",
         latency_ms: int | None = None,
+        started_ms: int | None = None,
+        writes: bool | None = None,
         cost_usd: Usd | None = None,
         ts_ms: int | None = None,
     ) -> str | None:
-        """Report one use of a tool. `args` and `result` are hashed here and go no further."""
+        """Report one use of a tool. `args` and `result` are hashed here and go no further.
+
+        Of a call that failed, give the error's text as `result`. `writes` says that the tool changed something.
+        """
         event: Event = {"type": "tool_call", "tool": tool, "status": status, "latency_ms": latency_ms}
-        event |= {"cost_usd": cost_usd, "ts_ms": ts_ms}
+        event |= {"started_ms": started_ms, "writes": writes, "cost_usd": cost_usd, "ts_ms": ts_ms}
         if args is not None:
             event["args_hash"] = self._emitter.hash_of(args)
         if result is not None:
             event["result_hash"] = self._emitter.hash_of(result)
+            event["result_shape_hash"] = self._emitter.shape_hash_of(result)
         return self._report(event)
 
     def outcome(self, outcome: Literal["accepted", "edited", "rejected", "escalated"]) -> str | None:

@@ -3,9 +3,11 @@
 import threading
 from collections import OrderedDict
 
-from spendfuse._brake import RunLike, targets_of
-from spendfuse._command import Target
+from spendfuse._command import Command, Target
 from spendfuse._run import Run
+from spendfuse._runlike import RunLike
+from spendfuse._scope import Dimensions
+from spendfuse._standing import targets_of
 
 FINISHED_REMEMBERED = 1_000
 
@@ -44,10 +46,16 @@ class Watchlist:
             if len(self._finished) > FINISHED_REMEMBERED:
                 self._finished.popitem(last=False)
 
-    def live(self, tenant_id: str, target: Target) -> list[RunLike]:
-        """Return the watched runs that a command for the target reaches."""
+    def live(self, command: Command, lifted: tuple[Command, ...] = ()) -> list[RunLike]:
+        """Return the watched runs that a command reaches, or that those it lifts reach, where it names a scope."""
+        scopes = [each.scope for each in (command, *lifted) if each.scope is not None]
+        is_scope = command.target[0] == "scope"
+        target = ("tenant", command.tenant_id) if is_scope else command.target
         with self._lock:
-            return list(self._by_target.get((tenant_id, target), {}).values())
+            runs = list(self._by_target.get((command.tenant_id, target), {}).values())
+        if not is_scope:
+            return runs
+        return [run for run in runs if any(Dimensions(run).are_in(scope) for scope in scopes)]
 
     def finished(self, tenant_id: str, target: Target) -> RunLike | None:
         """Return the finished run that the target names, if it names one."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, SupportsIndex, cast
 
+from spendfuse._clock import END_MS, FIRST_MS
 from spendfuse._errors import InvalidEvent
 from spendfuse._money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD
 
@@ -46,6 +47,7 @@ class _Text:
 class _Whole:
     low: int
     high: int
+    hint: str = ""
 
     def clean(self, name: str, value: object) -> int:
         if isinstance(value, bool):
@@ -55,7 +57,7 @@ class _Whole:
         except TypeError:
             raise InvalidEvent(f"{name} must be a whole number, not {type(value).__name__}") from None
         if not self.low <= number <= self.high:
-            raise InvalidEvent(f"{name} must be from {self.low} to {self.high}")
+            raise InvalidEvent(f"{name} must be from {self.low} to {self.high}{self.hint}")
         return number
 
 
@@ -93,6 +95,7 @@ _HASH = _Text(128)
 _COUNT = _Whole(0, 10**12)
 _MONEY = _Whole(0, MAX_EVENT_NANOUSD)
 _EPOCH_MS = _Whole(0, 2**63 - 1)
+_EVENT_MS = _Whole(FIRST_MS, END_MS - 1, ": epoch milliseconds, not seconds or nanoseconds")
 _CALL_STATUS = _OneOf(("ok", "error", "cancelled"))
 
 ATTRIBUTION = (
@@ -103,7 +106,7 @@ ATTRIBUTION = (
 
 _EVERY: dict[str, _Field] = {
     "event_id": _ID,
-    "ts_ms": _EPOCH_MS,
+    "ts_ms": _EVENT_MS,
     "tenant_id": _ID,
     "run_id": _ID,
     "seq": _Whole(1, 2**63 - 1),
@@ -134,6 +137,14 @@ _OWN: dict[str, dict[str, _Field]] = {
         "prompt_hash": _HASH,
         "images": _COUNT,
         "cache_hit": _Flag(),
+        "cache_write_1h_tokens": _COUNT,
+        "input_audio_tokens": _COUNT,
+        "output_audio_tokens": _COUNT,
+        "output_image_tokens": _COUNT,
+        "service_tier": _OneOf(("standard", "batch", "flex", "priority")),
+        "web_searches": _COUNT,
+        "fallback_from": _NAME,
+        "context_reload": _Flag(),
     },
     "tool_call": {
         "tool": _NAME,
@@ -142,6 +153,9 @@ _OWN: dict[str, dict[str, _Field]] = {
         "status": _CALL_STATUS,
         "latency_ms": _COUNT,
         "cost_nanousd": _MONEY,
+        "result_shape_hash": _HASH,
+        "started_ms": _EPOCH_MS,
+        "writes": _Flag(),
     },
     "run_started": {
         "expected_route": _NAME,

@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from spendfuse._brake import RunLike
 from spendfuse._command import ControlRecord, Target, parse
+from spendfuse._runlike import RunLike
 from spendfuse._signing import KID_HEADER, KeyId, signed_headers
 from spendfuse._transport import Done, Record
 

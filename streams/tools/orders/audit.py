@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -12,16 +12,15 @@ from alerting.foreign import clean
 from alerting.meaning import author, meaning
 from schemas.codec import decode_operator
 from schemas.errors import Undecodable
-from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume, Silence
+from schemas.operator import Kill, OperatorMessage, Resume
 from schemas.signing import operator_is_genuine
 from streams.clock import wall_ms
 from streams.kafka.admin import partition_count
 from streams.kafka.order_writer import operator_key
 from streams.kafka.whole_topic import committed_records
 from streams.settings import Settings
-
-Status = Literal["in force", "until the incident ends", "done", "over", "replaced", "repeated", "refused"]
-"""`repeated`: the same order once more, which changes nothing. `refused`: nobody obeys it, and why stands beside it."""
+from streams.tools.orders.registry import AUDITS
+from streams.tools.orders.verb import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +60,19 @@ def audit(records: Iterable[OrderRecord], key: bytes, now_ms: int) -> list[Audit
     """Judge every record, in the order in which they were written. `key` is the root key of operators' signatures."""
     found: list[Audited] = []
     seen: set[tuple[str, str]] = set()
-    standing: dict[tuple[str, str, str], int] = {}
+    newest: dict[tuple[str, ...], int] = {}
+    """What orders are about -> the place of the newest about it."""
     for record in sorted(records, key=lambda one: (one.appended_ms, one.partition, one.offset)):
         one = _judged(record, key, now_ms)
-        if one.order is not None and one.status != "refused":
-            order_id = (one.order.tenant_id, one.order.message_id)
-            if order_id in seen:
-                one = Audited(record, one.order, "repeated")
-            elif isinstance(one.order, LimitException):
-                about = (one.order.tenant_id, one.order.rule, one.order.scope)
-                _replace(found, standing.get(about))
-                standing[about] = len(found)
-            seen.add(order_id)
+        order = one.order
+        if order is not None and one.status != "refused":
+            subject = AUDITS[type(order)].subject(order)
+            if (order.tenant_id, order.message_id) in seen:
+                one = Audited(record, order, "repeated")
+            elif subject is not None:
+                _replace(found, newest.get(subject), order)
+                newest[subject] = len(found)
+            seen.add((order.tenant_id, order.message_id))
         found.append(one)
     return found
 
@@ -96,25 +96,14 @@ def _judged(record: OrderRecord, key: bytes, now_ms: int) -> Audited:
     assert record.value is not None
     if not operator_is_genuine(order.tenant_id, record.value, record.headers, key):
         return Audited(record, order, "refused", "not signed by an operator's key")
-    return Audited(record, order, _status(order, now_ms))
+    return Audited(record, order, AUDITS[type(order)].status(order, now_ms))
 
 
-def _status(order: OperatorMessage, now_ms: int) -> Status:
-    match order:
-        case Silence(until_ms=until_ms) | LimitException(until_ms=until_ms):
-            return "in force" if now_ms < until_ms else "over"
-        case Kill(until_ms=until_ms):
-            return "in force" if until_ms is None or now_ms < until_ms else "over"
-        case Feedback(verdict="useful") | Resume():
-            return "done"
-        case Acknowledge() | Feedback():
-            return "until the incident ends"
-
-
-def _replace(found: list[Audited], place: int | None) -> None:
-    """A later exception about the same takes an earlier one's place, if that was in force."""
+def _replace(found: list[Audited], place: int | None, order: OperatorMessage) -> None:
+    """A later order about the same takes an earlier one's place, if that was in force; a resume lifts a kill."""
     if place is not None and found[place].status == "in force":
-        found[place] = Audited(found[place].record, found[place].order, "replaced")
+        is_lifted = isinstance(order, Resume) and isinstance(found[place].order, Kill)
+        found[place] = Audited(found[place].record, found[place].order, "lifted" if is_lifted else "replaced")
 
 
 def _is_chosen(one: Audited, tenant: str | None, since_ms: int | None) -> bool:

@@ -1,0 +1,165 @@
+"""Which commands stand, and for whom. Pure: the time comes in, nothing goes out.
+
+| command   | applied when                          | then, for its target                           |
+|-----------|---------------------------------------|------------------------------------------------|
+| kill      | newer, unexpired                      | stands until it expires or an operator resumes |
+| pause     | newer, unexpired                      | stands beside a kill, never instead of it      |
+| downgrade | newer, unexpired                      | the same                                       |
+| resume    | newer, unexpired, from the operator   | lifts everything                               |
+| resume    | newer, unexpired, from the engine     | lifts pause and downgrade; a kill stays        |
+
+Newer means a higher `seq` than any authentic command the target has had, expired ones included.
+
+A run that an operator lets go on is exempt from what was commanded to its scopes before: the scope stays closed for
+others, and when the run has used up what it was allowed, the engine commands the run itself.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from spendfuse._command import Command, Target
+from spendfuse._runlike import RunLike
+from spendfuse._scope import NO_CALL, CallDimensions, ScopeIndex
+
+Verdict = Literal["applied", "replayed", "expired", "not_entitled"]
+
+
+@dataclass(slots=True)
+class Standing:
+    """What stands for one target."""
+
+    seq: int = -1
+    latest_expiry_ms: int = 0
+    kill: Command | None = None
+    pause: Command | None = None
+    downgrade: Command | None = None
+    resumed: Command | None = None
+    """The newest resume that an operator ordered."""
+
+    @property
+    def commands(self) -> tuple[Command, ...]:
+        """What stands, the strictest first."""
+        return tuple(command for command in (self.kill, self.pause, self.downgrade) if command is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a command, and which earlier ones it lifted."""
+
+    verdict: Verdict
+    lifted: tuple[Command, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Tenant:
+    by_target: dict[Target, Standing] = field(default_factory=dict)
+    scopes: ScopeIndex = field(default_factory=ScopeIndex)
+
+
+class StandingCommands:
+    """The last commands per target. One thread applies, any thread may ask: a reader sees a state before or after."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, _Tenant] = {}
+
+    def apply(self, command: Command, *, by_operator: bool, now_ms: int) -> Applied:
+        """Take in an authentic command."""
+        tenant = self._tenants.setdefault(command.tenant_id, _Tenant())
+        standing = tenant.by_target.setdefault(command.target, Standing())
+        if command.seq <= standing.seq:
+            return Applied("replayed")
+        standing.seq = command.seq
+        standing.latest_expiry_ms = max(standing.latest_expiry_ms, command.expires_ms)
+        if command.expires_ms <= now_ms:
+            return Applied("expired")
+        before = standing.commands
+        if command.action == "resume":
+            applied = _resume(standing, by_operator=by_operator, now_ms=now_ms)
+            if by_operator:
+                standing.resumed = command
+        else:
+            setattr(standing, command.action, command)
+            applied = Applied("applied")
+        if command.target[0] == "scope":
+            _index(tenant.scopes, before, standing.commands)
+        return applied
+
+    def kill(self, run: RunLike, now_ms: int, call: CallDimensions = NO_CALL) -> Command | None:
+        """The kill that stands for the run, if any; the narrowest target's first."""
+        return next(self._reaching("kill", run, now_ms, call), None)
+
+    def pause(self, run: RunLike, now_ms: int, call: CallDimensions = NO_CALL) -> Command | None:
+        """The pause that stands for the run longest, if any."""
+        pauses = self._reaching("pause", run, now_ms, call)
+        return max(pauses, key=lambda command: command.expires_ms, default=None)
+
+    def downgrade(self, run: RunLike, now_ms: int, call: CallDimensions = NO_CALL) -> Command | None:
+        """The downgrade that stands for the run, if any."""
+        return next(self._reaching("downgrade", run, now_ms, call), None)
+
+    def is_quiet(self, tenant_id: str) -> bool:
+        """Whether nothing was ever said to the tenant: the usual case, in one lookup."""
+        return tenant_id not in self._tenants
+
+    def prune(self, now_ms: int) -> None:
+        """Forget targets whose every command has expired: a replay of those is ignored for being expired."""
+        for tenant_id, tenant in list(self._tenants.items()):
+            for target in [t for t, s in tenant.by_target.items() if s.latest_expiry_ms <= now_ms]:
+                standing = tenant.by_target.pop(target)
+                if target[0] == "scope":
+                    _index(tenant.scopes, standing.commands, ())
+            if not tenant.by_target:
+                del self._tenants[tenant_id]
+
+    def _reaching(self, action: str, run: RunLike, now_ms: int, call: CallDimensions) -> Iterator[Command]:
+        tenant = self._tenants.get(run.tenant_id)
+        if tenant is None:
+            return
+        for target in targets_of(run):
+            standing = tenant.by_target.get(target)
+            command: Command | None = None if standing is None else getattr(standing, action)
+            if command is not None and command.expires_ms > now_ms:
+                yield command
+        own = tenant.by_target.get(("run", run.run_id))
+        for command in tenant.scopes.reaching(run, call):
+            if command.action == action and command.expires_ms > now_ms and not _is_exempt(own, command, now_ms):
+                yield command
+
+
+def targets_of(run: RunLike) -> tuple[Target, ...]:
+    """Return everything but scopes that a command may name to reach the run, narrowest first."""
+    targets = [("run", run.run_id), ("run_tree", run.root_run_id or run.run_id)]
+    if run.session_id is not None:
+        targets.append(("session", run.session_id))
+    if run.workflow is not None:
+        targets.append(("workflow", run.workflow))
+    return (*targets, ("tenant", run.tenant_id))
+
+
+def _is_exempt(own: Standing | None, command: Command, now_ms: int) -> bool:
+    """Whether an operator has let the run go on since the command to its scope was given."""
+    resumed = None if own is None else own.resumed
+    return resumed is not None and resumed.expires_ms > now_ms and resumed.issued_ms >= command.issued_ms
+
+
+def _resume(standing: Standing, *, by_operator: bool, now_ms: int) -> Applied:
+    held = standing.kill if standing.kill is not None and standing.kill.expires_ms > now_ms else None
+    lifted = [command for command in (standing.pause, standing.downgrade) if command is not None]
+    standing.pause = standing.downgrade = None
+    if held is not None and not by_operator:
+        return Applied("not_entitled", tuple(lifted))
+    if standing.kill is not None:
+        lifted.append(standing.kill)
+    standing.kill = None
+    return Applied("applied", tuple(lifted))
+
+
+def _index(scopes: ScopeIndex, before: tuple[Command, ...], after: tuple[Command, ...]) -> None:
+    """Bring the index from what stood for a scope to what stands now; what comes is there before what goes is not."""
+    for command in after:
+        if command not in before:
+            scopes.add(command)
+    for command in before:
+        if command not in after:
+            scopes.remove(command)

@@ -1,0 +1,122 @@
+"""What the agent's own code gives to the client may be broken: a clock, a callback, a function that finds keys."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from spendfuse import Emitter, Guard, Stopped, derive_tenant_key
+from spendfuse import _guard as guard_module
+from spendfuse.testing import FakeControl, MemoryTransport
+
+TIMEOUT_S = 10.0
+KEYS = {kid: derive_tenant_key(kid.encode(), "acme") for kid in ("engine", "operator")}
+
+
+def failing() -> int:
+    """A clock that is broken."""
+    raise OSError("no time source")
+
+
+CLOCKS: dict[str, Callable[[], Any]] = {
+    "raises": failing,
+    "seconds": lambda: int(time.time()),
+    "nanoseconds": time.time_ns,
+    "none": lambda: None,
+    "not a number": lambda: float("nan"),
+    "infinite": lambda: float("inf"),
+    "text": lambda: "noon",
+    "negative": lambda: -1,
+}
+
+
+@pytest.mark.parametrize("clock_ms", CLOCKS.values(), ids=CLOCKS)
+def test_a_broken_clock_is_replaced_by_the_systems(
+    transport: MemoryTransport, caplog: pytest.LogCaptureFixture, clock_ms: Callable[[], int]
+) -> None:
+    """The agent's calls are reported at the true time and its stops are obeyed; the log says what was wrong."""
+    before_ms = time.time_ns() // 1_000_000
+    control = FakeControl()
+    with (
+        Emitter(transport, clock_ms=clock_ms) as emitter,
+        Guard(control, emitter, when_blind="stop", clock_ms=clock_ms) as guard,
+    ):
+        assert guard.wait_ready(TIMEOUT_S)
+        with emitter.run(tenant_id="acme") as run:
+            guard.check(run)
+            run.llm_call(model="m")
+            control.kill(run)
+            with pytest.raises(Stopped):
+                guard.check(run)
+            assert not guard.advice(run).downgrade
+    after_ms = time.time_ns() // 1_000_000
+    assert {event["type"] for event in transport.events} >= {"run_started", "llm_call", "command_ack"}
+    assert all(before_ms <= event["ts_ms"] <= after_ms for event in transport.events)
+    assert "clock_ms was of no use" in caplog.text
+
+
+def test_a_clock_may_give_fractions(transport: MemoryTransport) -> None:
+    """`time.time() * 1000` is a clock in milliseconds."""
+    with Emitter(transport, clock_ms=lambda: 1_800_000_000_000.9) as emitter:  # type: ignore[arg-type,return-value]
+        emitter.emit({"type": "llm_call", "tenant_id": "acme", "run_id": "r1", "model": "m"})
+    assert [event["ts_ms"] for event in transport.events] == [1_800_000_000_000]
+
+
+def test_a_broken_callback_keeps_nobody_from_stopping(emitter: Emitter) -> None:
+    """The others hear of the kill, the run stops, and ending a callback twice does no harm."""
+    control, heard = FakeControl(), []
+    with Guard(control, emitter, when_blind="stop", on_ignored=lambda *_: 1 / 0) as guard:
+        assert guard.wait_ready(TIMEOUT_S)
+        end = guard.on_stop(lambda *_: 1 / 0)
+        guard.on_stop(lambda run, _: heard.append(run.run_id))
+        with emitter.run(tenant_id="acme", run_id="r1") as run:
+            control.kill(run)
+            control.kill(run, seq=0)
+            assert run.stop_event.is_set()
+            end()
+            end()
+        assert (heard, guard.stats.replayed) == (["r1"], 1)
+
+
+def kills_of(*tenants: str) -> FakeControl:
+    """A topic on which each tenant's run r1 was killed before anybody reads it, all signed with acme's keys."""
+    control = FakeControl(keys=KEYS)
+    for tenant_id in tenants:
+        control.kill(("run", "r1"), tenant_id=tenant_id)
+    return control
+
+
+def test_a_tenant_without_keys_hides_nobody_elses_commands(emitter: Emitter) -> None:
+    """A look-up that fails for another tenant is no fault: that tenant is not served here, and acme's kill holds."""
+    keys: dict[str, Mapping[str, bytes]] = {"acme": KEYS}
+    with Guard(kills_of("other", "acme"), emitter, when_blind="stop", keys=keys.__getitem__) as guard:
+        assert guard.wait_ready(TIMEOUT_S)
+        assert (guard.stats.other_tenant, guard.stats.applied) == (1, 1)
+        with pytest.raises(Stopped, match="from a test"):
+            guard.check(emitter.run(tenant_id="acme", run_id="r1"))
+
+
+def test_keys_that_are_not_to_be_had_are_asked_for_again(emitter: Emitter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the secret store is away the guard is blind, for it cannot judge what it reads; then the kill holds."""
+    monkeypatch.setattr(guard_module, "KEYS_AGAIN_S", 0.01)
+    back = threading.Event()
+    asked = threading.Event()
+
+    def keys(_: str) -> Mapping[str, bytes]:
+        asked.set()
+        if not back.is_set():
+            raise ConnectionError("secret store")
+        return KEYS
+
+    with Guard(kills_of("acme"), emitter, when_blind="stop", keys=keys) as guard:
+        assert asked.wait(TIMEOUT_S)
+        assert not guard.wait_ready(0.05)
+        with pytest.raises(Stopped, match="never read"):
+            guard.check(emitter.run(tenant_id="acme", run_id="r2"))
+        back.set()
+        assert guard.wait_ready(TIMEOUT_S)
+        guard.check(emitter.run(tenant_id="acme", run_id="r2"))
+        with pytest.raises(Stopped, match="from a test"):
+            guard.check(emitter.run(tenant_id="acme", run_id="r1"))

@@ -1,0 +1,51 @@
+"""`kill`: stop a run, session, run tree, workflow or the whole tenant, with what starts there later."""
+
+import argparse
+from collections.abc import Iterator
+
+from schemas.errors import SettingsError
+from schemas.operator import Kill
+from streams.tools.orders.target import about, add_targets, described, target_of
+from streams.tools.orders.verb import Audit, Facts, Fields, Options, Status, Verb, add_end, end_ms
+
+MOST_DAYS = 366
+TARGETS = ("run", "session", "tree", "workflow")
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_targets(parser, TARGETS)
+    add_end(parser.add_mutually_exclusive_group())
+
+
+def _build(options: Options, common: Fields, now_ms: int) -> Kill:
+    target = target_of(options)
+    if target is None:
+        raise SettingsError(
+            f"say what to stop: {', '.join(f'--{word} ID' for word in TARGETS)}, or --all for the tenant"
+        )
+    return Kill(**common, target=target, until_ms=end_ms(options, now_ms, MOST_DAYS))
+
+
+def _look(order: Kill, facts: Facts) -> Iterator[str]:
+    command = facts.standing(order.tenant_id, order.target)
+    if command is not None:
+        yield described(command)
+
+
+def _status(order: Kill, now_ms: int) -> Status:
+    return "in force" if order.until_ms is None or now_ms < order.until_ms else "over"
+
+
+def _subject(order: Kill) -> tuple[str, ...]:
+    return about(order.tenant_id, order.target)
+
+
+VERB = Verb(
+    "kill",
+    "stop a run, session, run tree, workflow or the whole tenant, and what starts there later",
+    Kill,
+    _add_arguments,
+    _build,
+    _look,
+    Audit(_status, _subject),
+)

@@ -1,0 +1,100 @@
+"""`resume`: lift what stands on a target, a kill included, on terms."""
+
+import argparse
+from collections.abc import Iterator
+from typing import get_args
+
+from alerting.foreign import name
+from schemas.control import Command, Target, TargetType
+from schemas.errors import SettingsError
+from schemas.money import format_usd
+from schemas.operator import Resume
+from streams.tools.orders.target import WORDS, about, add_targets, described, shown, target_of
+from streams.tools.orders.verb import (
+    Audit,
+    Facts,
+    Fields,
+    Options,
+    Status,
+    Verb,
+    add_end,
+    end_ms,
+    limit_nanousd,
+)
+
+MOST_DAYS = 366
+LIMITED: tuple[TargetType, ...] = ("run", "session", "run_tree")
+"""What has a limit of its own, that a resume can raise."""
+POSITIONAL = tuple(kind for kind in get_args(TargetType) if kind != "tenant")
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", nargs="?", choices=POSITIONAL, help="what is let go on; or one of the options")
+    parser.add_argument("id", nargs="?", metavar="ID")
+    add_targets(parser, tuple(WORDS))
+    terms = parser.add_mutually_exclusive_group()
+    terms.add_argument("--limit-usd", metavar="12", help="what it may spend in all, the past included")
+    add_end(terms)
+
+
+def _build(options: Options, common: Fields, now_ms: int) -> Resume:
+    target = target_of(options)
+    if options.target is not None and options.id and target is None:
+        target = Target(options.target, options.id)
+    elif options.target is not None or target is None:
+        raise SettingsError("say once what may go on: run ID, or --run ID, or another of the options")
+    limit = None if options.limit_usd is None else limit_nanousd(options.limit_usd)
+    if limit is not None and target.type not in LIMITED:
+        raise SettingsError(f"--limit-usd: a {target.type} has budgets; raise one with the verb exception")
+    return Resume(**common, target=target, limit_nanousd=limit, until_ms=end_ms(options, now_ms, MOST_DAYS))
+
+
+def _look(order: Resume, facts: Facts) -> Iterator[str]:
+    command = facts.standing(order.tenant_id, order.target)
+    if command is None:
+        yield f"Nothing on control.v1 stands against {shown(order.target)} now."
+        return
+    yield described(command)
+    if order.target.type == "scope":
+        yield (
+            f"The budget {name(command.rule)} is used up: the next call in the scope closes it again, unless the verb "
+            "exception raises the budget."
+        )
+    if order.limit_nanousd is not None:
+        _check_limit(order, order.limit_nanousd, command, facts)
+
+
+def _check_limit(order: Resume, limit: int, command: Command, facts: Facts) -> None:
+    """A limit that is used up already, or of another kind than what stopped the target, would change nothing."""
+    alert = facts.incidents(order.tenant_id).get(command.incident_id)
+    if alert is None:
+        return
+    if alert.unit != "nanousd":
+        raise SettingsError(
+            f"--limit-usd: {shown(order.target)} was stopped by {name(command.rule)}, which counts no money; give "
+            "--until, or no terms for one more allowance"
+        )
+    if limit <= alert.value:
+        spent = format_usd(int(alert.value))
+        raise SettingsError(f"--limit-usd: {shown(order.target)} has spent {spent} already; the limit must lie above")
+
+
+def _status(order: Resume, now_ms: int) -> Status:
+    if order.until_ms is None:
+        return "done"
+    return "in force" if now_ms < order.until_ms else "over"
+
+
+def _subject(order: Resume) -> tuple[str, ...]:
+    return about(order.tenant_id, order.target)
+
+
+VERB = Verb(
+    "resume",
+    "lift the command that stands on a target, a kill included; one more allowance of its limit unless told otherwise",
+    Resume,
+    _add_arguments,
+    _build,
+    _look,
+    Audit(_status, _subject),
+)

@@ -1,0 +1,250 @@
+"""Before an order is written, what it would meet is looked at and said; one that would change nothing is refused."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from infra.kafka.embedded import EmbeddedBroker
+from models.rules.policy import Policy, read_policy_toml
+from schemas.alert import Alert
+from schemas.codec import encode
+from schemas.control import Command, Target
+from schemas.errors import SettingsError
+from schemas.operator import OperatorMessage
+from schemas.signing import control_key
+from streams.__main__ import main
+from streams.settings import Settings, read_settings
+from streams.tools.order import TopicFacts
+from streams.tools.orders.registry import VERBS, give
+from streams.tools.orders.verb import UnknownFactError
+from tests.support.kafka import Record, produce
+from tests.support.words import order
+
+NOW_MS = 1_795_392_000_000
+HOUR_MS = 3_600_000
+RUN = Target("run", "r1")
+KEY = "operator-root-key"
+
+
+def command(action: str = "kill", target: Target = RUN, **fields: Any) -> Command:
+    """A command of the engine to run r1, an hour old and good for another."""
+    given: dict[str, Any] = {
+        "command_id": "c1", "action": action, "tenant_id": "acme", "target": target, "reason": "It spent $5.01.",
+        "rule": "run-cost", "incident_id": "i1", "issued_ms": NOW_MS - HOUR_MS, "expires_ms": NOW_MS + HOUR_MS,
+        "seq": 1, "cause_event_id": None, "cause_ts_ms": NOW_MS - HOUR_MS,
+    }  # fmt: skip
+    return Command(**(given | fields))
+
+
+def alert(incident_id: str = "i1", **fields: Any) -> Alert:
+    """The newest alert of an incident of run r1."""
+    given: dict[str, Any] = {
+        "alert_id": f"a-{incident_id}", "incident_id": incident_id, "state": "open", "severity": "critical",
+        "mode": "enforce", "rule": "run-cost", "detector": "cap", "tenant_id": "acme", "scope": {}, "run_id": "r1",
+        "owner": None, "level": 1.0, "window_start_ms": None, "window_end_ms": None, "value": 5_010_000_000,
+        "limit": 5_000_000_000, "baseline": None, "ratio": None, "unit": "nanousd", "evidence": {},
+        "summary": "Run r1 has spent $5.01.", "next_action": "", "ts_ms": NOW_MS, "cause_event_id": None,
+        "policy_version": "v1",
+    }  # fmt: skip
+    return Alert(**(given | fields))
+
+
+@dataclass
+class KnownFacts:
+    """Facts as a test says; what it leaves out cannot be known."""
+
+    commands: list[Command] | None = None
+    alerts: list[Alert] | None = None
+    rules: str | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def policy(self) -> Policy:
+        """The policy, if there is one."""
+        self.asked.append("policy")
+        if self.rules is None:
+            raise UnknownFactError("policy.v1 is empty")
+        return read_policy_toml(self.rules)
+
+    def standing(self, tenant_id: str, target: Target) -> Command | None:
+        """The command to just this target."""
+        self.asked.append("standing")
+        if self.commands is None:
+            raise UnknownFactError("control.v1 cannot be read")
+        return next((each for each in self.commands if (each.tenant_id, each.target) == (tenant_id, target)), None)
+
+    def incidents(self, tenant_id: str) -> dict[str, Alert]:
+        """The tenant's incidents."""
+        self.asked.append("incidents")
+        if self.alerts is None:
+            raise UnknownFactError("alerts.v1 cannot be read")
+        return {each.incident_id: each for each in self.alerts if each.tenant_id == tenant_id}
+
+
+def given_out(words: str, facts: KnownFacts) -> list[OperatorMessage]:
+    """What is written after the words."""
+    written: list[OperatorMessage] = []
+    made = order(f"{words} --tenant acme --why w", "ana", NOW_MS)
+    verb = next(each for each in VERBS if each.name == words.split(maxsplit=1)[0])
+    give(verb, made, facts, written.append)
+    assert written == [made]
+    return written
+
+
+STANDING = "Run r1 is killed by run-cost since "
+SAID: list[tuple[str, KnownFacts, list[str]]] = [
+    ("kill --run r1", KnownFacts([command()]), [STANDING, "It spent $5.01."]),
+    ("kill --run r1", KnownFacts([]), ["Run r1 of acme must stop, and stays stopped until somebody resumes it."]),
+    ("kill --run r1 --for 1h", KnownFacts([]), ["Run r1 of acme must stop, and stays stopped until "]),
+    ("kill --all", KnownFacts([]), ["Tenant acme must stop"]),
+    ("resume run r1", KnownFacts([command()]), [STANDING, "with one more allowance of the limit that stopped it"]),
+    ("resume run r1", KnownFacts([command("pause")]), ["Run r1 is paused by run-cost since"]),
+    ("resume run r1", KnownFacts([command("downgrade")]), ["Run r1 must use a cheaper model by run-cost since"]),
+    ("resume run r2", KnownFacts([command()]), ["Nothing on control.v1 stands against run r2 now.", "may go on"]),
+    ("resume --tree r1", KnownFacts([command()]), ["Nothing on control.v1 stands against run tree r1 now."]),
+    ("resume run r1 --limit-usd 6", KnownFacts([command()], [alert()]), [STANDING, ", up to $6.00 in all."]),
+    ("resume run r1 --limit-usd 1", KnownFacts([command()], [alert("i2")]), [", up to $1.00 in all."]),
+    ("resume run r1 --for 1h", KnownFacts([command()]), [STANDING, "and spend again, until "]),
+    ("resume scope a/b", KnownFacts([command(target=Target("scope", "a/b"))]),
+     ["Scope a/b is killed by run-cost", "unless the verb exception raises"]),
+    ("ack i1", KnownFacts(alerts=[alert()]), ["It is about: Run r1 has spent $5.01."]),
+    ("snooze i1", KnownFacts(alerts=[alert(state="resolved")]), ["That incident has ended"]),
+    ("feedback i1 noise", KnownFacts(alerts=[alert()]), ["It is about: Run r1"]),
+    ("silence --match rule=run-cots --for 1h", KnownFacts(alerts=[alert()], rules=""), ["There is no rule 'run-cots'"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "facts", "said"), SAID, ids=[f"{row[0]} {at}" for at, row in enumerate(SAID)])
+def test_what_is_said_of_an_order(
+    words: str, facts: KnownFacts, said: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What stands now, then what the order means: whoever gives it sees whether it is the one they meant."""
+    given_out(words, facts)
+    found = capsys.readouterr()
+    assert [each for each in said if each not in found.out] == []
+    assert found.err == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "silence --match rule=run-cost --for 1h",
+        "silence --match rule=heartbeat-rule --for 1h",
+        "silence --match severity=warning --for 1h",
+        "silence --all --for 1h",
+    ],
+)
+def test_a_silence_of_known_rules_raises_no_doubt(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rule of the policy, or one that an open incident is of, is spelt right."""
+    rules = 'include_defaults = false\n[[cap]]\nname = "run-cost"\nlimit_usd = 5\n'
+    given_out(words, KnownFacts(alerts=[alert(rule="heartbeat-rule")], rules=rules))
+    assert capsys.readouterr().out.startswith("Nobody is told of ")
+
+
+REFUSED: list[tuple[str, KnownFacts, str]] = [
+    ("ack i9", KnownFacts(alerts=[alert()]), "alerts.v1 holds no incident 'i9' of acme: look at the id"),
+    ("ack i1", KnownFacts(alerts=[alert(tenant_id="globex")]), "holds no incident 'i1' of acme"),
+    ("ack i1", KnownFacts(alerts=[]), "holds no incident 'i1' of acme"),
+    ("snooze i", KnownFacts(alerts=[alert("i1"), alert("i2")]), "did you mean i1 or i2?"),
+    ("feedback i9 useful", KnownFacts(alerts=[alert()]), "holds no incident 'i9'"),
+    ("resume run r1 --limit-usd 5.01", KnownFacts([command()], [alert()]), "has spent $5.01 already"),
+    ("resume run r1 --limit-usd 2", KnownFacts([command()], [alert()]), "the limit must lie above"),
+    ("resume run r1 --limit-usd 9", KnownFacts([command()], [alert(unit="calls", value=9)]), "which counts no money"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "facts", "says"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_an_order_that_would_change_nothing_is_refused(words: str, facts: KnownFacts, says: str) -> None:
+    """A misspelt incident or a limit that is used up is told at once, and nothing is written."""
+    with pytest.raises(SettingsError) as caught:
+        given_out(words, facts)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "kill --run r1",
+        "resume run r1 --limit-usd 1",
+        "ack i1",
+        "snooze i1",
+        "feedback i1 noise",
+        "silence --match rule=a --for 1h",
+        "exception --rule hourly --limit-usd 5 --for 1h",
+    ],
+)
+def test_what_cannot_be_looked_at_stops_no_order(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A kill must not wait for a topic that cannot be read: the order is written, and what was not checked is said."""
+    given_out(words, KnownFacts())
+    assert "not checked before it is written: " in capsys.readouterr().err
+
+
+@pytest.fixture
+def settings(embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A broker with topics, for the commands too."""
+    embedded.create_topics("", 2)
+    given = {
+        "SPENDFUSE_KAFKA_BOOTSTRAP": embedded.bootstrap,
+        "SPENDFUSE_OPERATOR_KEY": KEY,
+        "SPENDFUSE_OPERATOR_NAME": "ana",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    return read_settings(given)
+
+
+def put(settings: Settings, topic: str, *values: Command | Alert, key: str | None = None) -> None:
+    """Write to a topic as the worker does."""
+    records = [Record(encode(each), (key or _key(each)).encode(), (), NOW_MS, 0) for each in values]
+    produce(settings.kafka_bootstrap, topic, records)
+
+
+def _key(value: Command | Alert) -> str:
+    if isinstance(value, Alert):
+        return value.tenant_id
+    return control_key(value.tenant_id, value.target.type, value.target.id)
+
+
+def test_facts_come_from_the_topics(settings: Settings) -> None:
+    """The last command per target, unless it has expired or is a resume; the newest alert of each incident of the
+    tenant; what is unreadable or another's is left out.
+    """
+    names = ("killed", "resumed", "expired", "a/b|ü")
+    runs = {name: Target("run", name) for name in names}
+    put(
+        settings, "control.v1",
+        *(command(target=target) for target in runs.values()),
+        command("resume", runs["resumed"], seq=2), command(target=runs["expired"], expires_ms=NOW_MS, seq=2),
+        command("pause", runs["a/b|ü"], seq=2),
+    )  # fmt: skip
+    put(settings, "control.v1", command("resume", runs["killed"], tenant_id="globex", seq=9))
+    produce(
+        settings.kafka_bootstrap, "control.v1", [Record(b"{", _key(command(target=runs["killed"])).encode(), (), 1, 0)]
+    )
+    put(settings, "alerts.v1", alert(), alert("i2"), alert(state="resolved"), alert("i3", tenant_id="globex"))
+    facts = TopicFacts(settings, NOW_MS)
+    standing = {name: facts.standing("acme", target) for name, target in runs.items()}
+    assert {name: found and found.action for name, found in standing.items()} == {
+        "killed": "kill", "resumed": None, "expired": None, "a/b|ü": "pause",
+    }  # fmt: skip
+    assert {name: found.state for name, found in facts.incidents("acme").items()} == {"i1": "resolved", "i2": "open"}
+    with pytest.raises(UnknownFactError, match=r"policy\.v1 is empty"):
+        facts.policy()
+
+
+def test_the_command_line_looks_before_it_writes(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    """Over a broker: a kill and its resume are written with what they meet, a wrong incident is exit 2."""
+    put(settings, "control.v1", command(expires_ms=2 * NOW_MS))
+    put(settings, "alerts.v1", alert())
+    ours = ["--tenant", "acme", "--why", "w"]
+    assert main(["kill", "--run", "r1", *ours]) == 0
+    assert capsys.readouterr().out.startswith(STANDING)
+    assert main(["resume", "--run", "r1", "--limit-usd", "5", *ours]) == 2
+    assert "has spent $5.01 already" in capsys.readouterr().err
+    assert main(["ack", "i9", *ours]) == 2
+    assert "holds no incident 'i9' of acme" in capsys.readouterr().err
+    assert main(["ack", "i1", *ours]) == 0
+    assert main(["orders"]) == 0
+    listed = capsys.readouterr().out
+    assert "Run r1 of acme must stop" in listed
+    assert "i9" not in listed
