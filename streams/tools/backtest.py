@@ -57,8 +57,10 @@ def effects_of(policy: Policy, events: Path, scorecard: Scorecard, *, progress: 
 class FileLog:
     """A file that is read once for each policy, and once before that."""
 
-    def __init__(self, path: Path, *, progress: bool) -> None:
+    def __init__(self, path: Path, *, progress: bool, name: str | None = None) -> None:
+        """`name` is what people know the file by."""
         self._path = path
+        self._name = name
         self._progress = progress
         with self._bar("looking through") as bar:
             self._survey = survey_log(path, bar.update)
@@ -70,8 +72,8 @@ class FileLog:
 
     def lines(self) -> Iterator[Line]:
         """The lines of the file, with progress on standard error."""
-        with self._bar(self._path.name) as bar:
-            yield from read_log(self._path, bar.update, self._survey)
+        with self._bar(self._name or self._path.name) as bar:
+            yield from read_log(self._path, bar.update, self._survey, self._name)
 
     def _bar(self, what: str) -> "tqdm[Any]":
         return tqdm(
@@ -100,20 +102,25 @@ def run_backtest(
     if not events.exists():
         raise SettingsError(f"there is no file {events}")
     ours = read_policy_file(policy)
-    theirs = read_policy_file(against) if against is not None else None
-    asked = asked or Asked()
-    log = FileLog(events, progress=True)
+    theirs = None if against is None else read_policy_file(against)
+    return run_log(FileLog(events, progress=True), ours, out, theirs, str(against), asked or Asked())
+
+
+def run_log(
+    log: FileLog, policy: Policy, out: Path | None, against: Policy | None, other_name: str, asked: Asked
+) -> int:
+    """Run a backtest over a log, as `run_backtest`; the other policy is called `other_name`."""
     with ExitStack() as stack:
         lines: IO[bytes] = stack.enter_context(out.open("wb")) if out is not None else sys.stdout.buffer
         said = sys.stdout if out is not None else sys.stderr
         card = Scorecard()
-        facts = _write(lines, _replayed(ours, log, card, asked))
+        facts = _write(lines, _replayed(policy, log, card, asked))
         lines.flush()
         print(card.text(), file=said)
-        if theirs is not None:
+        if against is not None:
             other = Scorecard()
-            other_facts = _facts(_replayed(theirs, log, other, asked))
-            print(f"\nagainst {against}:\n{other.text()}\n", file=said)
+            other_facts = _facts(_replayed(against, log, other, asked))
+            print(f"\nagainst {other_name}:\n{other.text()}\n", file=said)
             print(_difference(facts, other_facts), file=said)
     return 0
 

@@ -119,12 +119,15 @@ def survey_log(path: Path, on_bytes: Callable[[int], object] | None = None) -> S
 
 
 def read_log(
-    path: Path, on_bytes: Callable[[int], object] | None = None, survey: Survey | None = None
+    path: Path,
+    on_bytes: Callable[[int], object] | None = None,
+    survey: Survey | None = None,
+    name: str | None = None,
 ) -> Iterator[Line]:
     """Every line of the file in order; a line that cannot be read is refused with its number as the offset.
 
     `on_bytes` is given how many bytes of the file have been read since the last call. `survey` is that of this file;
-    without it one is made. Raises `SettingsError`.
+    without it one is made. `name` is what the file is called in dead letters. Raises `SettingsError`.
     """
     survey = survey_log(path) if survey is None else survey
     places = {tenant_id: iter(times) for tenant_id, times in survey.append_ms.items()}
@@ -144,7 +147,7 @@ def read_log(
                     append_ms = next(places[message.tenant_id])
                     seen = UsageSeen(message, append_ms)
         except Undecodable as fault:
-            yield RecordRefused(dead_letter(str(path), 0, number, None, line, fault, append_ms))
+            yield RecordRefused(dead_letter(name or str(path), 0, number, None, line, fault, append_ms))
             continue
         latest_ms = max(latest_ms, append_ms)
         yield seen
