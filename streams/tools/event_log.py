@@ -124,7 +124,7 @@ def read_log(
     survey: Survey | None = None,
     name: str | None = None,
 ) -> Iterator[Line]:
-    """Every line of the file in order; a line that cannot be read is refused with its number as the offset.
+    """Every line of the file in order; one that cannot be read is refused with its number from 0 as the offset.
 
     `on_bytes` is given how many bytes of the file have been read since the last call. `survey` is that of this file;
     without it one is made. `name` is what the file is called in dead letters. Raises `SettingsError`.
@@ -133,12 +133,13 @@ def read_log(
     places = {tenant_id: iter(times) for tenant_id, times in survey.append_ms.items()}
     latest_ms = 0
     for number, line in _lines(path, on_bytes):
-        append_ms = latest_ms
+        append_ms, data = latest_ms, line
         try:
             found = _read(line)
             match found:
                 case Record():
                     append_ms = _plausible(found.append_ms, "append_ms")
+                    data = found.data() or b""
                     seen = _seen(found, number)
                 case Until(until_ms=until_ms):
                     append_ms = _plausible(until_ms, "until_ms")
@@ -147,7 +148,7 @@ def read_log(
                     append_ms = next(places[message.tenant_id])
                     seen = UsageSeen(message, append_ms)
         except Undecodable as fault:
-            yield RecordRefused(dead_letter(name or str(path), 0, number, None, line, fault, append_ms))
+            yield RecordRefused(dead_letter(name or str(path), 0, number, None, data, fault, append_ms))
             continue
         latest_ms = max(latest_ms, append_ms)
         yield seen
