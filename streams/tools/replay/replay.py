@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy
+from models.state.seen import SeenIds
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.control import Command
@@ -44,6 +45,8 @@ class Replay:
         self._runs = PastRuns()
         self._stops = Stops(self._runs, reaction_ms, obeys=not as_recorded, answered=answered)
         self._went_on = WentOn()
+        self._seen = SeenIds()
+        """What the engine is not given can be a repetition as well, or be repeated."""
         self._obeys = not as_recorded
         self._keeps_policy = keeps_policy
         self._clocks_ms: dict[str, int] = {}
@@ -58,6 +61,7 @@ class Replay:
             yield from self._taken()
             if number % SETTLE_EVERY == 0:
                 self._engine.settle()
+                self._seen.take_new()
         self._pass_all(self._latest_ms)
         self._answer_all()
         yield from self._taken()
@@ -103,10 +107,14 @@ class Replay:
         self._pass(message.tenant_id, append_ms)
         self._latest_ms = max(self._latest_ms, append_ms)
         run = self._runs.of(message)
+        is_new = self._seen.add(message.tenant_id, message.event_id, append_ms)
         stop = self._stops.over(message, run, append_ms)
         is_lost = stop is not None and would_not_be(message, run, stop, append_ms)
         if stop is not None and is_lost and stop.is_obeyed:
-            self._lose(seen, run, stop)
+            if is_new:
+                self._lose(seen, run, stop)
+            else:
+                self._scorecard.message(message, run, "duplicate")
             return
         self._feed(seen, run, stop)
         if isinstance(message, RunFinished):
