@@ -178,7 +178,7 @@ mode = "enforce"
 def test_a_pause_holds_until_it_ends(folder: Path) -> None:
     """A paused run makes no calls for the rest of the hour, and goes on in the next: that is no saving."""
     found = backtest(folder, BUDGET, calls(9, 10 * MINUTE_MS))
-    assert found.commands() == [("pause", "r"), ("pause", "r")]
+    assert {action for action, _ in found.commands()} == {"pause"}
     assert (found.figure("held back by pauses"), found.figure("saved")) == ("$3.00", "$0.00")
     assert found.spent_nanousd() == 6 * USD
 
