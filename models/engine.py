@@ -97,8 +97,12 @@ class Engine:
             self._usage(stimulus.message, stimulus.append_ms)
             return
         match stimulus:
-            case Ticked(now_ms):
+            case Ticked(now_ms, None):
                 self._ticked(now_ms)
+            case Ticked(now_ms, str(tenant_id)):
+                tenant = self._state.tenants.get(tenant_id)
+                if tenant is not None and tenant.is_due(now_ms):
+                    self._pass_time(tenant, now_ms)
             case RecordRefused(letter):
                 self.counts.refused += 1
                 self._state.publish(Effect("usage.dlq.v1", letter.key or "", letter))

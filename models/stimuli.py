@@ -35,9 +35,10 @@ class PolicyChanged(NamedTuple):
 
 
 class Ticked(NamedTuple):
-    """Time has passed without messages."""
+    """Time has passed without messages, for every tenant unless one is named."""
 
     now_ms: int
+    tenant_id: str | None = None
 
 
 Stimulus = UsageSeen | OperatorSeen | RecordRefused | PolicyChanged | Ticked

@@ -25,17 +25,17 @@ def committed_records(settings: Settings, name: str, *, progress: bool = False) 
         BrokerError: no broker answers, there is no such topic, or its end was not reached in time.
     """
     topic = settings.topic(name)
-    consumer = Consumer(_config(settings))
+    consumer = Consumer(reader_config(settings))
     try:
-        ends = _ends(consumer, settings, topic)
+        ends = ends_of(consumer, settings, topic)
         with tqdm(total=sum(ends.values()), desc=name, unit=" offsets", disable=None if progress else True) as bar:
             yield from _until(consumer, topic, ends, bar)
     finally:
         consumer.close()
 
 
-def _ends(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int]:
-    """Where each partition that holds anything ends."""
+def ends_of(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int]:
+    """Where each partition that holds anything ends. Raises `BrokerError`."""
     try:
         found = consumer.list_topics(timeout=ANSWER_S).topics
         if topic not in found:
@@ -82,7 +82,8 @@ def _until(consumer: Consumer, topic: str, ends: dict[int, int], bar: "tqdm[Any]
             )
 
 
-def _config(settings: Settings) -> dict[str, Any]:
+def reader_config(settings: Settings) -> dict[str, Any]:
+    """What a consumer is given that reads committed records from places of its own, outside any group's offsets."""
     return settings.kafka() | {
         "group.id": f"{settings.prefix}spendfuse-reader",
         "enable.auto.commit": False,

@@ -3,23 +3,22 @@
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tqdm import tqdm
 
 from models.effects import Effect
-from models.engine import Engine
 from models.rules.policy import Policy, default_policy, read_policy_toml
-from models.stimuli import Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.errors import SettingsError
-from streams.tools.event_log import read_log
+from streams.tools.event_log import Line, read_log, survey_log
+from streams.tools.replay.replay import REACTION_MS, Replay
 from streams.tools.scorecard import Scorecard
 
 FACTS = ("open", "escalated")
-SETTLE_EVERY = 1000
 
 
 def read_policy_file(path: Path | None) -> Policy:
@@ -34,36 +33,57 @@ def read_policy_file(path: Path | None) -> Policy:
         raise SettingsError(f"{path} is not UTF-8 text") from None
 
 
-def effects_of(policy: Policy, events: Path, scorecard: Scorecard, *, progress: bool) -> Iterator[Effect]:
-    """What the live engine would have published over the events of a file, in order.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a backtest is asked to do, beside its policy and its log."""
 
-    Every event counts as appended at its own time. When the file ends, time stands at its latest event.
+    reaction_ms: int = REACTION_MS
+    """How long after its kill a run still makes calls."""
+    as_recorded: bool = False
+    """Nobody obeys: everything is as it is in the log."""
+    keeps_policy: bool = False
+    """The policies in the log are left out."""
+
+
+def effects_of(policy: Policy, events: Path, scorecard: Scorecard, *, progress: bool) -> Iterator[Effect]:
+    """What the live engine would have published over the events of a file as they are, in order.
+
+    When the file ends, time stands at its latest event.
     """
-    engine = Engine(policy)
-    latest_ms = 0
-    with tqdm(
-        total=events.stat().st_size if events.is_file() else None,
-        unit="B",
-        unit_scale=True,
-        desc=events.name,
-        disable=None if progress else True,
-        leave=False,
-    ) as bar:
-        for number, stimulus in enumerate(read_log(events, bar.update)):
-            if isinstance(stimulus, UsageSeen):
-                latest_ms = max(latest_ms, stimulus.append_ms)
-                scorecard.message(stimulus.message)
-            engine.handle(stimulus)
-            if engine.has_effects:
-                for effect in engine.take_effects():
-                    scorecard.effect(effect)
-                    yield effect
-            if number % SETTLE_EVERY == 0:
-                engine.settle()
-    engine.handle(Ticked(latest_ms))
-    for effect in engine.take_effects():
-        scorecard.effect(effect)
-        yield effect
+    log = FileLog(events, progress=progress)
+    yield from Replay(policy, scorecard, as_recorded=True).effects(log.lines())
+
+
+class FileLog:
+    """A file that is read once for each policy, and once before that."""
+
+    def __init__(self, path: Path, *, progress: bool, name: str | None = None) -> None:
+        """`name` is what people know the file by."""
+        self._path = path
+        self._name = name
+        self._progress = progress
+        with self._bar("looking through") as bar:
+            self._survey = survey_log(path, bar.update)
+
+    @property
+    def answered(self) -> frozenset[str]:
+        """Commands whose answers are in the file."""
+        return self._survey.answered
+
+    def lines(self) -> Iterator[Line]:
+        """The lines of the file, with progress on standard error."""
+        with self._bar(self._name or self._path.name) as bar:
+            yield from read_log(self._path, bar.update, self._survey, self._name)
+
+    def _bar(self, what: str) -> "tqdm[Any]":
+        return tqdm(
+            total=self._path.stat().st_size if self._path.is_file() else None,
+            unit="B",
+            unit_scale=True,
+            desc=what,
+            disable=None if self._progress else True,
+            leave=False,
+        )
 
 
 def line_of(effect: Effect) -> bytes:
@@ -71,7 +91,9 @@ def line_of(effect: Effect) -> bytes:
     return encode({"topic": effect.topic, "key": effect.key, "value": effect.value}) + b"\n"
 
 
-def run_backtest(policy: Path | None, events: Path, out: Path | None, against: Path | None) -> int:
+def run_backtest(
+    policy: Path | None, events: Path, out: Path | None, against: Path | None, asked: Asked | None = None
+) -> int:
     """Run a backtest; with `against`, run the other policy as well and say what differs. Returns the exit code.
 
     Effects go to `out` and the scorecard to standard output; without `out`, effects go to standard output and the
@@ -80,20 +102,40 @@ def run_backtest(policy: Path | None, events: Path, out: Path | None, against: P
     if not events.exists():
         raise SettingsError(f"there is no file {events}")
     ours = read_policy_file(policy)
-    theirs = read_policy_file(against) if against is not None else None
+    theirs = None if against is None else read_policy_file(against)
+    return run_log(FileLog(events, progress=True), ours, out, theirs, str(against), asked or Asked())
+
+
+def run_log(
+    log: FileLog, policy: Policy, out: Path | None, against: Policy | None, other_name: str, asked: Asked
+) -> int:
+    """Run a backtest over a log, as `run_backtest`; the other policy is called `other_name`."""
     with ExitStack() as stack:
         lines: IO[bytes] = stack.enter_context(out.open("wb")) if out is not None else sys.stdout.buffer
         said = sys.stdout if out is not None else sys.stderr
         card = Scorecard()
-        facts = _write(lines, effects_of(ours, events, card, progress=True))
+        facts = _write(lines, _replayed(policy, log, card, asked))
         lines.flush()
         print(card.text(), file=said)
-        if theirs is not None:
+        if against is not None:
             other = Scorecard()
-            other_facts = _facts(effects_of(theirs, events, other, progress=True))
-            print(f"\nagainst {against}:\n{other.text()}\n", file=said)
+            other_facts = _facts(_replayed(against, log, other, asked))
+            print(f"\nagainst {other_name}:\n{other.text()}\n", file=said)
             print(_difference(facts, other_facts), file=said)
     return 0
+
+
+def _replayed(policy: Policy, log: FileLog, scorecard: Scorecard, asked: Asked) -> Iterator[Effect]:
+    replay = Replay(
+        policy,
+        scorecard,
+        reaction_ms=asked.reaction_ms,
+        as_recorded=asked.as_recorded,
+        keeps_policy=asked.keeps_policy,
+        answered=log.answered,
+    )
+    yield from replay.effects(log.lines())
+    yield from replay.last_hour()
 
 
 def _write(lines: IO[bytes], effects: Iterator[Effect]) -> dict[str, Alert]:

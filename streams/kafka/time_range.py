@@ -1,0 +1,125 @@
+"""Several topics read together: committed records of a stretch of time, in the order of their appends."""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from tqdm import tqdm
+
+from schemas.errors import BrokerError
+from streams.clock import seconds
+from streams.kafka.whole_topic import ANSWER_S, PATIENCE_S, ends_of, reader_config
+from streams.settings import Settings
+
+CHUNK = 10_000
+MOST_HELD = 20_000
+"""Records of a partition that wait for those of others; beyond it the partition is not read on."""
+
+Place = tuple[str, int]
+
+
+def records_between(
+    settings: Settings, names: Sequence[str], since_ms: int, until_ms: int, *, progress: bool = False
+) -> Iterator[Any]:
+    """The records of these topics appended from `since_ms` to before `until_ms`, oldest first.
+
+    A partition's records keep their order, also where a producer's clock went back; between partitions the time of the
+    append decides, and where that is the same, the order of `names`. Reading ends where the topics end now.
+
+    Raises:
+        BrokerError: no broker answers, a topic is missing, or its end was not reached in time.
+    """
+    consumer = Consumer(reader_config(settings))
+    topics = [settings.topic(name) for name in names]
+    try:
+        ends = {(topic, number): end for topic in topics for number, end in ends_of(consumer, settings, topic).items()}
+        starts = _starts(consumer, settings, ends, since_ms)
+        left = sum(ends[place] - start for place, start in starts.items())
+        with tqdm(total=left, desc="reading", unit=" offsets", disable=None if progress else True, leave=False) as bar:
+            merge = _Merge(consumer, topics, starts, {place: ends[place] for place in starts}, bar)
+            for message in merge.messages():
+                if since_ms <= message.timestamp()[1] < until_ms:
+                    yield message
+    finally:
+        consumer.close()
+
+
+def _starts(consumer: Consumer, settings: Settings, ends: dict[Place, int], since_ms: int) -> dict[Place, int]:
+    """The first offset of each partition whose record was appended at or after `since_ms`."""
+    asked = [TopicPartition(topic, number, since_ms) for topic, number in ends]
+    try:
+        found = consumer.offsets_for_times(asked, timeout=ANSWER_S) if asked else []
+    except KafkaException as error:
+        raise BrokerError(
+            f"no broker answers at {settings.kafka_bootstrap} ({error.args[0].str()}); set SPENDFUSE_KAFKA_BOOTSTRAP"
+        ) from None
+    starts = {(one.topic, one.partition): one.offset for one in found}
+    return {place: start for place, start in starts.items() if 0 <= start < ends[place]}
+
+
+class _Merge:
+    """One consumer of many partitions, whose records wait until none before them can come."""
+
+    def __init__(
+        self, consumer: Consumer, topics: list[str], starts: dict[Place, int], ends: dict[Place, int], bar: "tqdm[Any]"
+    ) -> None:
+        self._consumer = consumer
+        self._rank = {topic: number for number, topic in enumerate(topics)}
+        self._ends = ends
+        self._reached = dict(starts)
+        self._bar = bar
+        self._waiting: dict[Place, deque[tuple[int, Any]]] = {place: deque() for place in starts}
+        """Records with the latest time of their partition so far."""
+        self._latest_ms = dict.fromkeys(starts, 0)
+        self._unread = set(starts)
+        self._paused: set[Place] = set()
+        consumer.assign([TopicPartition(topic, number, start) for (topic, number), start in starts.items()])
+
+    def messages(self) -> Iterator[Any]:
+        """All records up to the ends, merged."""
+        while True:
+            while any(not self._waiting[place] for place in self._unread):
+                self._read()
+            heads = [
+                (waiting[0][0], self._rank[place[0]], place) for place, waiting in self._waiting.items() if waiting
+            ]
+            if not heads:
+                return
+            _, _, place = min(heads)
+            yield self._waiting[place].popleft()[1]
+            if place in self._paused and len(self._waiting[place]) < MOST_HELD // 2:
+                self._paused.discard(place)
+                self._consumer.resume([TopicPartition(*place)])
+
+    def _read(self) -> None:
+        """Wait for more records. Raises `BrokerError`."""
+        deadline = seconds() + PATIENCE_S
+        while not (messages := self._consumer.consume(CHUNK, 0.1)):
+            if seconds() > deadline:
+                names = ", ".join(f"{topic}/{number}" for topic, number in sorted(self._unread))
+                raise BrokerError(
+                    f"not read to the end within {PATIENCE_S:.0f} s: {names}. A transaction that nobody ends holds "
+                    "readers up; find its writer"
+                )
+        for message in messages:
+            self._take(message)
+        full = {place for place in self._unread - self._paused if len(self._waiting[place]) >= MOST_HELD}
+        if full:
+            self._paused |= full
+            self._consumer.pause([TopicPartition(*place) for place in full])
+
+    def _take(self, message: Any) -> None:
+        place = (message.topic(), message.partition())
+        error, offset = message.error(), message.offset()
+        if error is None:
+            if offset < self._ends[place]:
+                self._latest_ms[place] = max(self._latest_ms[place], message.timestamp()[1])
+                self._waiting[place].append((self._latest_ms[place], message))
+            offset += 1
+        elif error.code() != KafkaError._PARTITION_EOF:
+            raise BrokerError(f"{place[0]} cannot be read: {error.str()}")
+        self._bar.update(max(0, min(offset, self._ends[place]) - self._reached[place]))
+        self._reached[place] = max(self._reached[place], offset)
+        if offset >= self._ends[place]:
+            self._unread.discard(place)

@@ -1,0 +1,178 @@
+"""A recorded log out of the topics: an incident to replay, or a case for a test."""
+
+import base64
+import gzip
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+import msgspec
+
+from models.rules.policy import read_policy_json
+from schemas.codec import decode_operator, decode_usage, encode
+from schemas.errors import PolicyError, SettingsError, Undecodable
+from schemas.signing import operator_is_genuine
+from streams.kafka.time_range import records_between
+from streams.kafka.whole_topic import committed_records
+from streams.settings import Settings
+from streams.tools.event_log import Record, Until
+
+TOPICS = ("policy.v1", "operator.v1", "usage.v1")
+"""At the same moment, what is ordered comes before what happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Whose records of which stretch of time: from `since_ms` to before `until_ms`, by the time of the append."""
+
+    tenant_id: str | None
+    since_ms: int
+    until_ms: int
+
+
+def run_record(settings: Settings, span: Range, out: Path) -> int:
+    """Write the recorded log to `out`, gzip'd by its suffix, whole or not at all. Raises `SpendfuseError`."""
+    counts = write_record(settings, span, out)
+    records = ", ".join(f"{counts[name]:,} of {name}" for name in sorted(TOPICS, reverse=True))
+    print(f"{out}: {records}")
+    for line in refusals(settings, counts):
+        print(line)
+    return 0
+
+
+def refusals(settings: Settings, counts: Counter[str]) -> list[str]:
+    """What people must know of messages that are not in the log."""
+    if not counts["refused"]:
+        return []
+    hint = "" if settings.operator_key else "; SPENDFUSE_OPERATOR_KEY is not set, so that none could be checked"
+    return [f"{counts['refused']:,} operators' messages left out: not signed by an operator's key{hint}"]
+
+
+def write_record(settings: Settings, span: Range, out: Path) -> Counter[str]:
+    """Write the recorded log to a file. Returns how many records of each topic it holds, and how many were `refused`.
+
+    What the runs of the range did before it is not in it: a replay begins with nothing spent.
+    """
+    counts: Counter[str] = Counter()
+    with _whole_file(out) as lines:
+        for record in _records(settings, span, counts):
+            lines.write(encode(record) + b"\n")
+        lines.write(encode(Until(span.until_ms)) + b"\n")
+    return counts
+
+
+def _records(settings: Settings, span: Range, counts: Counter[str]) -> Iterator[Record]:
+    if (in_force := _policy_before(settings, span.since_ms)) is not None:
+        counts["policy.v1"] += 1
+        yield in_force
+    names = {settings.topic(name): name for name in TOPICS}
+    for message in records_between(settings, TOPICS, span.since_ms, span.until_ms, progress=True):
+        name = names[message.topic()]
+        chosen: Record | Literal["refused"] | None
+        match name:
+            case "usage.v1":
+                chosen = _usage(message, span.tenant_id)
+            case "operator.v1":
+                chosen = _order(settings, message, span.tenant_id)
+            case _:
+                chosen = _policy(settings, message)
+        if isinstance(chosen, Record):
+            counts[name] += 1
+            yield chosen
+        elif chosen == "refused":
+            counts["refused"] += 1
+
+
+def _policy_before(settings: Settings, since_ms: int) -> Record | None:
+    """The policy in force when the range begins, as far as the topic still holds it."""
+    found: Record | None = None
+    for message in committed_records(settings, "policy.v1"):
+        if message.timestamp()[1] < since_ms and (record := _policy(settings, message)) is not None:
+            try:
+                read_policy_json(message.value() or b"")
+            except PolicyError:
+                continue
+            found = record
+    return found
+
+
+def _policy(settings: Settings, message: Any) -> Record | None:
+    if message.key() != settings.policy_name.encode():
+        return None
+    return _record("policy.v1", message)
+
+
+def _usage(message: Any, tenant_id: str | None) -> Record | None:
+    key: bytes | None = message.key()
+    try:
+        decoded = decode_usage(message.value()).tenant_id
+    except Undecodable:
+        ours = tenant_id is None or (key is not None and key == tenant_id.encode())
+        return _record("usage.v1", message) if ours else None
+    if key == decoded.encode():
+        return _record("usage.v1", message) if tenant_id in (None, decoded) else None
+    named = decoded if key is None else key.decode("utf-8", "replace")
+    if tenant_id not in (None, named):
+        return None
+    return _record("usage.v1", message, key=None if key is None else named)
+
+
+def _order(settings: Settings, message: Any, tenant_id: str | None) -> Record | Literal["refused"] | None:
+    key = settings.operator_key.get_secret_value().encode() if settings.operator_key else None
+    value = message.value()
+    try:
+        order = decode_operator(value)
+    except Undecodable:
+        return "refused" if tenant_id is None or message.key() == tenant_id.encode() else None
+    if tenant_id not in (None, order.tenant_id):
+        return None
+    if key is None or not operator_is_genuine(order.tenant_id, value, message.headers(), key):
+        return "refused"
+    return _record("operator.v1", message)
+
+
+def _record(topic: str, message: Any, key: str | msgspec.UnsetType | None = msgspec.UNSET) -> Record:
+    value: bytes | None = message.value()
+    append_ms: int = message.timestamp()[1]
+    if value is None:
+        return Record(topic, append_ms, msgspec.Raw(b"null"), key)
+    if _is_a_line(value):
+        return Record(topic, append_ms, msgspec.Raw(value), key)
+    return Record(topic, append_ms, key=key, base64=base64.b64encode(value).decode())
+
+
+def _is_a_line(value: bytes) -> bool:
+    """Whether these bytes can stand in a line of JSON as they are."""
+    if b"\n" in value or b"\r" in value or value.strip() == b"null":
+        return False
+    try:
+        value.decode()
+        msgspec.json.decode(value)
+    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name once it is complete. Raises `SettingsError` where it cannot be written."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as raw:
+            if path.suffix == ".gz":
+                with gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as zipped:
+                    yield cast("IO[bytes]", zipped)
+            else:
+                yield raw
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
