@@ -7,6 +7,7 @@ from pydantic import Field
 from models.detectors.base import DataQualityDetector, register
 from models.rules.finding import Finding
 from models.state.data_quality import Kind, Tally
+from schemas.alert import PAGING
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import RuleSettings, Severity, Usd
 
@@ -91,7 +92,7 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
     def _price_mismatch(self, tally: Tally) -> Finding:
         reported, computed = format_usd(tally.cost_nanousd), format_usd(tally.computed_nanousd)
         return Finding(
-            level=1.0,
+            level=level_of(self.settings.severity),
             severity=self.settings.severity,
             value=tally.off_nanousd,
             unit="nanousd",
@@ -109,19 +110,20 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
 
     def _unattributed(self, tally: Tally) -> Finding:
         return Finding(
-            level=1.0,
+            level=level_of("info"),
             severity="info",
             value=tally.cost_nanousd,
             unit="nanousd",
             limit=usd_to_nanousd(self.settings.unattributed_usd),
             evidence=evidence_of(tally),
-            summary=f"{format_usd(tally.cost_nanousd)} today were spent by runs that name no owner and no workflow",
+            summary=f"{format_usd(tally.cost_nanousd)} today were spent by runs that name no "
+            f"{' or no '.join(tally.notes)}",
             next_action="Have these producers send workflow and owner with run_started.",
         )
 
     def _counted(self, tally: Tally, summary: str, next_action: str, unit: str = "calls") -> Finding:
         return Finding(
-            level=1.0,
+            level=level_of(self.settings.severity),
             severity=self.settings.severity,
             value=tally.records,
             unit=unit,
@@ -129,6 +131,11 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
             summary=summary,
             next_action=next_action,
         )
+
+
+def level_of(severity: Severity) -> float:
+    """A notice, or sure enough to page."""
+    return 1.0 if severity in PAGING else 0.5
 
 
 def counted(number: int, noun: str) -> str:

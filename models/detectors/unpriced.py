@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from models.detectors.base import DataQualityDetector, register
-from models.detectors.data_quality import counted, evidence_of
+from models.detectors.data_quality import counted, evidence_of, level_of
 from models.rules.finding import Finding
 from models.state.data_quality import Kind, Tally
 from schemas.money import format_usd
@@ -46,7 +46,7 @@ class Unpriced(DataQualityDetector[UnpricedSettings]):
             so = "no budget sees them"
         models = ", ".join(tally.models)
         return Finding(
-            level=1.0,
+            level=level_of(severity),
             severity=severity,
             value=tally.tokens,
             unit="tokens",

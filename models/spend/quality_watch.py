@@ -13,6 +13,9 @@ from models.state.tenant import Tenant
 from schemas.duration import DAY_MS
 from schemas.usage import UNATTRIBUTED, LlmCall, UsageMessage
 
+NOBODYS = {(True, True): ("owner", "workflow"), (True, False): ("owner",), (False, True): ("workflow",)}
+"""What spend does not name, by whether its owner and its workflow are unknown."""
+
 
 class QualityWatch:
     """The data-quality rules of a partition."""
@@ -41,11 +44,12 @@ class QualityWatch:
             self._judge(tenant, problem, tally, at_ms, out_of_reach=out_of_reach)
 
     def attributed(self, tenant: Tenant, route: Route, run_id: str, cost_nanousd: int, at_ms: int) -> None:
-        """Count spend if it has neither owner nor workflow."""
-        if route.owner != UNATTRIBUTED or route.workflow != UNATTRIBUTED:
+        """Count spend that names no owner or no workflow."""
+        if route.owner != UNATTRIBUTED and route.workflow != UNATTRIBUTED:
             return
         tally = tenant.quality.tally("unattributed", at_ms)
-        tally.add(cost_nanousd=cost_nanousd, run_id=run_id)
+        missing = NOBODYS[route.owner == UNATTRIBUTED, route.workflow == UNATTRIBUTED]
+        tally.add(cost_nanousd=cost_nanousd, run_id=run_id, notes=missing)
         self._judge(tenant, "unattributed", tally, at_ms)
 
     def too_late(self, tenant: Tenant, message: UsageMessage, cost_nanousd: int) -> None:

@@ -144,15 +144,15 @@ class Unit(Row):
         renewed = self.renewed and (*self.renewed[:5], self.last_ms - self.renewed.at_ms)
         grants = {key: tuple(grant) for key, grant in (self.grants or {}).items()}
         return (
-            self.last_ms, self.last_ms - self.started_ms, self.now_ms - self.last_ms, self.cost_nanousd, self.calls, self.tool_calls, self.retries,
-            self.premium_calls, renewed or 0, grants or 0,
+            self.last_ms, self.last_ms - self.started_ms, self.now_ms - self.last_ms, self.cost_nanousd, self.calls,
+            self.tool_calls, self.retries, self.premium_calls, renewed or 0, grants or 0,
         )  # fmt: skip
 
     def remember(self, fields: tuple[Any, ...]) -> None:
         """Take over what `memory` wrote. The trips are to be set anew."""
         (
-            self.last_ms, age_ms, judged_ms, self.cost_nanousd, self.calls, self.tool_calls, self.retries, self.premium_calls,
-            renewed, grants,
+            self.last_ms, age_ms, judged_ms, self.cost_nanousd, self.calls, self.tool_calls, self.retries,
+            self.premium_calls, renewed, grants,
         ) = fields  # fmt: skip
         self.started_ms = self.last_ms - age_ms
         self.now_ms = self.last_ms + judged_ms

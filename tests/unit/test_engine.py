@@ -127,7 +127,11 @@ def test_a_history_that_a_new_policy_asks_for_begins_then() -> None:
     """A median may be asked for where only a budget was kept: nothing breaks, and the warm-up starts."""
     engine = Engine(read_policy_toml(HOURLY_BUDGET.replace('"hour"\nlimit', '"day"\nlimit').replace("10", "1000")))
     replay(engine, seen(messages.llm_call(NINE_MS, usd=1)))
-    engine.handle(PolicyChanged(read_policy_toml('[[spend_anomaly]]\nname = "hourly"\nmin_active_hours = 2\nmin_history_hours = 2')))
+    engine.handle(
+        PolicyChanged(
+            read_policy_toml('[[spend_anomaly]]\nname = "hourly"\nmin_active_hours = 2\nmin_history_hours = 2')
+        )
+    )
     calls = [messages.llm_call(NINE_MS + hour * HOUR_MS, run_id=f"r{hour}", usd=1) for hour in range(1, 3)]
     spike = messages.llm_call(NINE_MS + 3 * HOUR_MS, usd=6)
     assert [alert.baseline for alert in alerts(engine, seen(*calls, spike))] == [USD]
