@@ -35,7 +35,7 @@ class Standing:
     pause: Command | None = None
     downgrade: Command | None = None
     resumed: Command | None = None
-    """The newest resume that an operator ordered."""
+    """An operator's resume that nothing has been commanded since."""
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -80,6 +80,7 @@ class StandingCommands:
                 standing.resumed = command
         else:
             setattr(standing, command.action, command)
+            standing.resumed = None
             applied = Applied("applied")
         if command.target[0] == "scope":
             _index(tenant.scopes, before, standing.commands)
@@ -123,7 +124,7 @@ class StandingCommands:
                 yield command
         own = tenant.by_target.get(("run", run.run_id))
         for command in tenant.scopes.reaching(run, call):
-            if command.action == action and command.expires_ms > now_ms and not _is_exempt(own, command, now_ms):
+            if command.action == action and command.expires_ms > now_ms and not _is_exempt(own, now_ms):
                 yield command
 
 
@@ -137,10 +138,13 @@ def targets_of(run: RunLike) -> tuple[Target, ...]:
     return (*targets, ("tenant", run.tenant_id))
 
 
-def _is_exempt(own: Standing | None, command: Command, now_ms: int) -> bool:
-    """Whether an operator has let the run go on since the command to its scope was given."""
+def _is_exempt(own: Standing | None, now_ms: int) -> bool:
+    """Whether an operator lets the run go on whatever its scopes say: until that ends, or the run itself is commanded.
+
+    The engine commands the run itself once it has used up what the operator allowed.
+    """
     resumed = None if own is None else own.resumed
-    return resumed is not None and resumed.expires_ms > now_ms and resumed.issued_ms >= command.issued_ms
+    return resumed is not None and resumed.expires_ms > now_ms
 
 
 def _resume(standing: Standing, *, by_operator: bool, now_ms: int) -> Applied:
