@@ -257,7 +257,7 @@ EXEMPTIONS: list[tuple[str, dict[str, Any], str]] = [
 def test_a_run_that_an_operator_lets_go_on_is_exempt(
     guard: Guard, control: FakeControl, emitter: Emitter, fields: dict[str, Any], state: str, *, resume_first: bool
 ) -> None:
-    """From what its scopes are told before or after, in whichever order the two are read; others stay stopped. A command
+    """From what its scopes are told before or after, in whichever order both are read; others stay stopped. A command
     to the run itself ends that: the engine gives one when the run has used up what the operator allowed.
     """
     resume = {"target": ("run", "r1")} | fields
