@@ -2,7 +2,15 @@
 
 import xxhash
 
-from models.sequences.pauses import LONGEST_PAUSE_MINUTES, Pause, counted_before, minutes_since, span_ms, with_pause
+from models.sequences.pauses import (
+    LONGEST_PAUSE_MS,
+    MINUTE_MS,
+    Pause,
+    counted_before,
+    minutes_since,
+    span_ms,
+    with_pause,
+)
 from schemas.usage import LlmCall
 
 ModelCallsRow = tuple[int, int, int, int, bool, int, int, int, tuple[Pause, ...], int, int, int, bool]
@@ -41,7 +49,7 @@ class ModelCalls:
 
     def is_over(self, call: LlmCall) -> bool:
         """Whether so long a pause lies before the call that nothing of before can matter to it."""
-        return minutes_since(self._last_ms, span_ms(call)[0]) > LONGEST_PAUSE_MINUTES
+        return call.ts_ms - self._last_ms > LONGEST_PAUSE_MS and span_ms(call)[0] - self._last_ms > LONGEST_PAUSE_MS
 
     def add(self, call: LlmCall) -> None:
         """Add a model call that was sent; an answer from a semantic cache was not.
@@ -102,8 +110,7 @@ class ModelCalls:
         return calls
 
     def _note_pause(self, call: LlmCall) -> None:
-        minutes = minutes_since(self._last_ms, span_ms(call)[0])
-        if minutes > 1:
+        if call.ts_ms - self._last_ms > MINUTE_MS and (minutes := minutes_since(self._last_ms, span_ms(call)[0])) > 1:
             self._pauses = with_pause(self._pauses, (minutes, self._sends, self._sure_sends, self._failures))
         self._last_ms = call.ts_ms
 

@@ -9,6 +9,7 @@ from schemas.usage import LlmCall, ToolCall
 MINUTE_MS = 60_000
 LONGEST_PAUSE_MINUTES = 60
 """After a longer pause than this a sequence starts anew: no rule may count across it."""
+LONGEST_PAUSE_MS = LONGEST_PAUSE_MINUTES * MINUTE_MS
 _MOST_PAUSES = 4
 
 Pause = tuple[int, ...]
@@ -24,7 +25,9 @@ def span_ms(call: LlmCall | ToolCall) -> tuple[int, int]:
     """When the call began and ended; the same moment, if nobody says how long it took."""
     if call.started_ms is not None:
         return call.started_ms, max(call.started_ms + (call.latency_ms or 0), call.ts_ms)
-    return max(0, call.ts_ms - (call.latency_ms or 0)), call.ts_ms
+    if not call.latency_ms:
+        return call.ts_ms, call.ts_ms
+    return max(0, call.ts_ms - call.latency_ms), call.ts_ms
 
 
 def with_pause(pauses: tuple[Pause, ...], pause: Pause) -> tuple[Pause, ...]:

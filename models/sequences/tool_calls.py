@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 import xxhash
 
-from models.sequences.pauses import LONGEST_PAUSE_MINUTES, Pause, counted_before, minutes_since, span_ms, with_pause
+from models.sequences.pauses import (
+    LONGEST_PAUSE_MINUTES,
+    LONGEST_PAUSE_MS,
+    MINUTE_MS,
+    Pause,
+    counted_before,
+    minutes_since,
+    span_ms,
+    with_pause,
+)
 from schemas.usage import CallStatus, ToolCall
 
 STEPS = 16
@@ -99,7 +108,7 @@ class ToolCalls:
 
     def is_over(self, call: ToolCall) -> bool:
         """Whether so long a pause lies before the call that nothing of before can matter to it."""
-        return minutes_since(self._ended_ms, span_ms(call)[0]) > LONGEST_PAUSE_MINUTES
+        return call.ts_ms - self._ended_ms > LONGEST_PAUSE_MS and span_ms(call)[0] - self._ended_ms > LONGEST_PAUSE_MS
 
     def add(self, call: ToolCall) -> None:
         """Add a tool call. Without `args_hash` nobody knows what it did: it is like no other, and breaks a row."""
@@ -110,7 +119,7 @@ class ToolCalls:
         self._count_failure(call.status)
         signature = None if call.args_hash is None else _digest(f"{call.tool}\0{call.args_hash}", _SIGNATURE)
         before = self._steps
-        if signature is not None and _is_step(before[: self._round_steps * _STEP], signature):
+        if self._round_steps and signature is not None and _is_step(before[: self._round_steps * _STEP], signature):
             return
         step = (signature or bytes(_SIGNATURE)) + _result(call) + min(distance, 0xFFFF).to_bytes(_DISTANCE, "big")
         self._steps = (step + before)[:_RING]
@@ -204,8 +213,8 @@ class ToolCalls:
 
     def _new_round(self, started_ms: int, ended_ms: int) -> None:
         """Begin a round of tool calls, and note the pause before it. A call that arrives late ends no pause."""
-        minutes = minutes_since(self._ended_ms, started_ms)
-        if minutes > 1:
+        if started_ms - self._ended_ms > MINUTE_MS:
+            minutes = minutes_since(self._ended_ms, started_ms)
             self._pauses = with_pause(self._pauses, (minutes, self._calls, self._failures))
         self._started_ms, self._answered_ms, self._ended_ms = started_ms, ended_ms, ended_ms
         self._round_steps = 0
