@@ -310,6 +310,15 @@ def test_a_long_call_is_no_pause() -> None:
     assert after(*builds).tools.same_calls(10).verified == 5
 
 
+def test_a_round_lasts_until_its_last_call_has_ended() -> None:
+    """In whichever order its calls arrive: what follows the long one at once follows the round at once."""
+    long = tool_call("make", at_ms=20 * MINUTE_MS, latency_ms=20 * MINUTE_MS)
+    short = tool_call("look", at_ms=1000, latency_ms=1000)
+    again = tool_call("look", at_ms=20 * MINUTE_MS + 5000)
+    for calls in ((long, short, again), (short, long, again)):
+        assert after(*calls).tools.matches(1 if calls[1] is short else 2, 10) == (1, 1)
+
+
 def test_counts_within_minutes_equal_those_of_a_history_that_began_after_the_pause() -> None:
     """For every rule its own pause, over any sequence of tool and model calls, parallel, failed and repeated ones."""
     for seed in range(80):
