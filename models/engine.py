@@ -174,13 +174,15 @@ class Engine:
             self._commands.retry_held(tenant)
 
     def _close_incidents_of_gone_rules(self, tenant: Tenant) -> None:
-        """Nobody would ever find out that what a removed rule found is over."""
+        """Nobody would ever find out that what a removed rule found is over, or that a rule commands no more."""
         rules = self._state.policy.rules
         known = {incident_id: one for incident_id, one in tenant.incidents.items() if one.alert is not None}
         for incident_id in sorted(known):
             incident = known[incident_id]
-            if incident.rule not in rules and incident.rule not in SERVICE_RULES:
+            rule = rules.get(incident.rule)
+            if rule is None and incident.rule not in SERVICE_RULES:
                 self._incidents.resolve(tenant, incident, tenant.clock_ms, {"rule_removed": True})
+            if rule is None or rule.settings.mode != "enforce" or rule.limit_action is None:
                 self._commands.relieve(tenant, incident_id, tenant.clock_ms)
 
     def _usage(self, message: UsageMessage, append_ms: int) -> None:
@@ -267,7 +269,8 @@ class Engine:
                 case "incident":
                     self._incidents.due(tenant, key[0], due_ms)
                 case "command":
-                    self._obedience.due(tenant, key[0], key[1], due_ms)  # type: ignore[arg-type]  # only target types are set
+                    if ended := self._obedience.due(tenant, key[0], key[1], due_ms):  # type: ignore[arg-type]
+                        self._runs.judge(tenant, ended, due_ms)  # what was overlaid by it may still be wanted
                 case "held":
                     self._commands.held_due(tenant, due_ms)
                 case "totals":

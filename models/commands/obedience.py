@@ -11,7 +11,7 @@ from models.rules.finding import Finding
 from models.state.partition import PartitionState
 from models.state.runs import Run
 from models.state.tenant import Tenant
-from schemas.control import TargetType
+from schemas.control import Target, TargetType
 from schemas.usage import CommandAck, LlmCall, ToolCall
 
 STOPPED = ("stopped", "already_finished")
@@ -53,18 +53,19 @@ class Obedience:
                     finding = rule.call_after(command, call, overshoot(tenant, command), self._state.now_ms)
                     self._note(tenant, rule, finding, command, run, at_ms)
 
-    def due(self, tenant: Tenant, target_type: TargetType, target_id: str, now_ms: int) -> None:
-        """A command's time has come: its answer is late, or it has run out."""
+    def due(self, tenant: Tenant, target_type: TargetType, target_id: str, now_ms: int) -> Target | None:
+        """A command's time has come: its answer is late, or it has run out. Returns the target of one that ran out."""
         command = tenant.commands.get((target_type, target_id))
         if command is None or command.due_ms != now_ms:
-            return
+            return None
         if now_ms >= command.expires_ms:
             self._commands.expire(tenant, command, now_ms)
-            return
+            return Target(target_type, target_id)
         if command.state == "given" and command.deadline_ms and now_ms >= command.deadline_ms:
             command.move("deadline")
             self._unanswered(tenant, command, now_ms)
         self._commands.wait(tenant, command)
+        return None
 
     def _unanswered(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> None:
         run = _still_running(tenant, command) if command.action == "kill" else None

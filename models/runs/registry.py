@@ -196,6 +196,24 @@ class RunRegistry:
         self._commands.target_ended(tenant, Target(group.unit_kind, group.unit_id), now_ms)
         self._memory.sleep_group(tenant, group, now_ms)
 
+    def judge(self, tenant: Tenant, target: Target, now_ms: int) -> None:
+        """Ask again what should stand for a target whose command has run out."""
+        if target.type == "scope":
+            self._ledger.scope_reopened(tenant, target.id, now_ms)
+            return
+        run = (
+            tenant.run(target.id)
+            if target.type == "run"
+            else self._member_of(tenant, tenant.group(target.type, target.id))
+        )
+        if run is None or run.state != "live":
+            return
+        route = self._router.route_of(tenant, run)
+        unit = run if target.type == "run" else tenant.group(target.type, target.id)
+        if unit is not None:
+            self._counters.judge(tenant, unit, run, route, now_ms)
+        self._ledger.exhausted_by(tenant, run, now_ms)
+
     def runs_of(self, tenant: Tenant, target: Target) -> list[Run]:
         """The live runs that a target names."""
         match target.type:
@@ -215,7 +233,9 @@ class RunRegistry:
         """The session or run tree that a target names, woken if it sleeps."""
         return self._groups.named(tenant, target)
 
-    def _member_of(self, tenant: Tenant, group: Group) -> Run | None:
+    def _member_of(self, tenant: Tenant, group: Group | None) -> Run | None:
+        if group is None:
+            return None
         return next(iter(self.runs_of(tenant, Target(group.unit_kind, group.unit_id))), None)
 
     def _judge_all(self, tenant: Tenant) -> None:

@@ -117,6 +117,13 @@ class SpendLedger:
             if scope.periods and not scope.closed_at(at_ms):
                 self._stop_spender(tenant, scope, run, at_ms)
 
+    def scope_reopened(self, tenant: Tenant, scope_id: str, at_ms: int) -> None:
+        """The command to a scope has run out: where another limit is exhausted there, it is wanted again."""
+        for key in sorted(tenant.scopes):
+            scope = tenant.scopes[key]
+            if scope.scope_id == scope_id and scope.periods:
+                self._stop_spender(tenant, scope, None, at_ms)
+
     def _rules(self, scope: Scope) -> tuple[ScopeDetector[Any], ...]:
         return self._state.policy.scope_rules.get(scope.meter.meter_id, ())
 
@@ -184,7 +191,7 @@ class SpendLedger:
         # The running day or month may hold the late hour, and who spends late spends now: judge the scope's present.
         self._judge(tenant, scope, run, scope.at_ms)
 
-    def _stop_spender(self, tenant: Tenant, scope: Scope, run: Run, at_ms: int) -> None:
+    def _stop_spender(self, tenant: Tenant, scope: Scope, run: Run | None, at_ms: int) -> None:
         for rule in self._rules(scope):
             if rule.is_exhausted(scope):
                 for finding in rule.judge(scope):
@@ -277,7 +284,7 @@ class SpendLedger:
             if OVERFLOW not in scope.values:
                 # Nobody new begins until the period ends. That is a pause: a kill would stand until a person lifts it.
                 held: Action = "downgrade" if action == "downgrade" else "pause"
-                yield Stop(Target("scope", "/".join(scope.key)), 0, window.end_ms, scope.allowed_values(), held)
+                yield Stop(Target("scope", scope.scope_id), 0, window.end_ms, scope.allowed_values(), held)
 
         return targets
 

@@ -144,6 +144,11 @@ class Scope(Row):
         return dict(zip(self.meter.group_by, self.values, strict=True))
 
     @property
+    def scope_id(self) -> str:
+        """What commands to it are addressed to."""
+        return "/".join(self.key)
+
+    @property
     def override_key(self) -> str:
         """What the policy's `overrides` and `exceptions` call it: the values in order, joined by `/`."""
         return "/".join(self.values)

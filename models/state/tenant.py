@@ -133,7 +133,7 @@ class Tenant(Row):
 
     def group(self, target_type: TargetType, group_id: str | None) -> Session | RunTree | None:
         """A session or run tree that is awake."""
-        if group_id is None:
+        if group_id is None or target_type not in ("session", "run_tree"):
             return None
         return self.sessions.get(group_id) if target_type == "session" else self.trees.get(group_id)
 
