@@ -260,6 +260,8 @@ class SpendLedger:
         evidence: dict[str, Any] = {
             "top_runs": [{"run_id": one.unit_id, "cost_nanousd": one.cost_nanousd} for one in top]
         }
+        if rule.limit_action is not None:
+            evidence["scope_id"] = scope.scope_id
         if scope.shares is not None:
             spent = list(scope.spent_by_owner(rule.period()).items())[:TOP_OWNERS]
             evidence["owners"] = [{"owner": owner, "cost_nanousd": nanousd} for owner, nanousd in spent]
