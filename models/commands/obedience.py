@@ -36,10 +36,12 @@ class Obedience:
         self._commands.answered(tenant, command, at_ms, evidence)
         if command.action == "kill" and ack.acted in STOPPED:
             unit_id = f"{command.target_type}/{command.target_id}"
+            others = {"stopped_by": command.origin.rule, "command_id": command.command_id}
             ordered = tenant.incidents.get(command.origin.incident_id)
             if ordered is not None and ordered.unit_id == unit_id:
                 self._incidents.resolve(tenant, ordered, at_ms, evidence)
-            others = {"stopped_by": command.origin.rule, "command_id": command.command_id}
+            else:
+                others |= evidence  # it was given for its workflow's incident, which goes on
             self._incidents.resolve_unit(tenant, unit_id, at_ms, others)
 
     def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, at_ms: int) -> None:
