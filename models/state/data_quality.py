@@ -50,15 +50,24 @@ class Tally:
         notes: tuple[str, ...] = (),
     ) -> None:
         """Count one record."""
-        self.records = min(self.records + 1, MOST)
-        self.cost_nanousd = min(self.cost_nanousd + cost_nanousd, MOST)
-        self.computed_nanousd = min(self.computed_nanousd + computed_nanousd, MOST)
-        self.off_nanousd = min(self.off_nanousd + abs(cost_nanousd - computed_nanousd), MOST)
-        self.tokens = min(self.tokens + tokens, MOST)
-        _exemplify(self.models, model)
-        _exemplify(self.runs, run_id)
+        self.records += 1
+        self.cost_nanousd += cost_nanousd
+        self.computed_nanousd += computed_nanousd
+        self.off_nanousd += abs(cost_nanousd - computed_nanousd)
+        self.tokens += tokens
+        if max(self.off_nanousd, self.cost_nanousd, self.computed_nanousd, self.tokens) > MOST:
+            self._saturate()
+        if len(self.runs) < MOST_EXAMPLES or len(self.models) < MOST_EXAMPLES:
+            _exemplify(self.models, model)
+            _exemplify(self.runs, run_id)
         for note in notes:
             _exemplify(self.notes, note)
+
+    def _saturate(self) -> None:
+        self.cost_nanousd = min(self.cost_nanousd, MOST)
+        self.computed_nanousd = min(self.computed_nanousd, MOST)
+        self.off_nanousd = min(self.off_nanousd, MOST)
+        self.tokens = min(self.tokens, MOST)
 
     def is_due(self, stamp: int) -> bool:
         """Whether the rules of the policy with that stamp are to be asked."""
