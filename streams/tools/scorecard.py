@@ -47,8 +47,8 @@ class Scorecard:
         self._prices = PriceBook()
 
     def policy(self, policy: Policy) -> None:
-        """Another policy is in force."""
-        del policy
+        """Another policy is in force, with prices of its own."""
+        self._prices = PriceBook(policy.header)
 
     def message(self, message: UsageMessage, run: PastRun, fate: Fate) -> int:
         """Count a message of the log. Returns its cost."""

@@ -28,8 +28,8 @@ def real_hours(source: str) -> dict[int, float]:
             session = json.loads(line)
             for number, event in enumerate(session["events"]):
                 if event["k"] == "llm" and event.get("ts") and event.get("in") is not None:
-                    priced = book.cost(_call(session["session_id"], number, event))
-                    hours[event["ts"] // HOUR_MS] += priced.cost_nanousd if priced else 0
+                    charge = book.charge(_call(session["session_id"], number, event))
+                    hours[event["ts"] // HOUR_MS] += charge.cost_nanousd
     return {hour: nanousd / 10**9 for hour, nanousd in sorted(hours.items()) if nanousd}
 
 

@@ -139,3 +139,14 @@ def test_engine_makes_no_cyclic_garbage() -> None:
     finally:
         gc.enable()
     assert found == 0
+
+
+def test_the_scorecard_knows_the_policys_prices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What a `[[price]]` says is what the engine charges and what the card sums."""
+    events, policy = tmp_path / "e.jsonl", tmp_path / "p.toml"
+    call = {"type": "llm_call", "event_id": "e", "ts_ms": T0_MS, "tenant_id": "acme", "run_id": "r", "model": "house"}
+    events.write_text(json.dumps(call | {"input_tokens": 1_000_000}))
+    policy.write_text('[[price]]\nmodel = "house"\ninput = 3')
+    arguments = ["--policy", str(policy), "--events", str(events), "--out", str(tmp_path / "o.jsonl")]
+    assert main(["backtest", *arguments]) == 0
+    assert "$3.00 spent" in capsys.readouterr().out
