@@ -37,7 +37,7 @@ def write_calls(path: Path, count: int, cost_nanousd: int) -> None:
                     "tenant_id": "acme",
                     "run_id": "r1",
                     "workflow": "docs",
-                    "model": "gpt-4o",
+                    "model": "house-model",
                     "input_tokens": 100 + n,
                     "cost_nanousd": cost_nanousd,
                 }
