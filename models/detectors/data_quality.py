@@ -35,7 +35,7 @@ class DataQualitySettings(RuleSettings):
 @register
 class DataQuality(DataQualityDetector[DataQualitySettings]):
     """Fires when enough of a tenant's records of a day cannot be right: costs far from the computed ones, counts that
-    contradict each other, parts without a price, records more than a day late, spend without owner and workflow.
+    contradict each other, parts without a price, records more than a day late, spend without owner or workflow.
     """
 
     name = "data_quality"
