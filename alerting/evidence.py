@@ -13,8 +13,9 @@ MOST_RUNS = 3
 
 _UNSAID = frozenset({
     # In the summary.
-    "active_hours", "at_limit", "calls_in_a_row", "counter", "failed_in_a_row", "finished_runs", "kind", "last",
-    "period", "results_verified", "sent_in_a_row", "surely_the_same", "tokens", "tool", "tools",
+    "active_hours", "at_limit", "calls_in_a_row", "computed_nanousd", "counter", "failed_in_a_row", "finished_runs",
+    "kind", "last", "missing", "period", "records", "reported_nanousd", "results_verified", "sent_in_a_row",
+    "surely_the_same", "tokens", "tool", "tools",
     # In what is said of the incident's course.
     "cause_to_stop_ms", "overshoot_nanousd", "run_status", "since_ms",
     # In lines of their own.

@@ -155,7 +155,7 @@ def test_an_ordered_exception_survives_a_restart_and_ends_on_time() -> None:
     until_ms = NINE_MS + 20 * MINUTE_MS
     replay(engine, [OperatorSeen(messages.limit_exception(NINE_MS, "hour", "acme", 50 * USD, until_ms), NINE_MS)])
     engine = restarted(engine, policy)
-    assert not alerts(engine, seen(messages.llm_call(NINE_MS + MINUTE_MS, usd=40, workflow="docs")))
+    assert not alerts(engine, seen(messages.llm_call(NINE_MS + MINUTE_MS, usd=40, workflow="docs", owner="ana")))
     found = alerts(engine, seen(messages.llm_call(until_ms - 1, usd=1), messages.llm_call(until_ms, usd=1)))
     assert [(alert.ts_ms, alert.limit) for alert in found] == [(until_ms, 10 * USD)]
 

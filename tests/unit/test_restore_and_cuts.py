@@ -361,7 +361,7 @@ def test_first_hour_of_a_stranger_is_silent() -> None:
         at_ms = MONDAY_MS + minute * MINUTE_MS
         for run in range(5):
             call = messages.llm_call(
-                at_ms, run_id=f"run-{run}", usd=0.01 * (1 + minute * run), prompt_hash=f"{minute}", workflow="docs",
+                at_ms, run_id=f"run-{run}", usd=0.005 * (1 + minute * run), prompt_hash=f"{minute}", workflow="docs",
                 owner="ana",
             )  # fmt: skip
             engine.handle(UsageSeen(call, at_ms))
