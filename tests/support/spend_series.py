@@ -28,8 +28,8 @@ def real_hours(source: str) -> dict[int, float]:
             session = json.loads(line)
             for number, event in enumerate(session["events"]):
                 if event["k"] == "llm" and event.get("ts") and event.get("in") is not None:
-                    priced = book.cost(_call(session["session_id"], number, event))
-                    hours[event["ts"] // HOUR_MS] += priced.cost_nanousd if priced else 0
+                    charge = book.charge(_call(session["session_id"], number, event))
+                    hours[event["ts"] // HOUR_MS] += charge.cost_nanousd
     return {hour: nanousd / 10**9 for hour, nanousd in sorted(hours.items()) if nanousd}
 
 
@@ -44,6 +44,7 @@ def _call(session_id: str, number: int, event: dict[str, int]) -> LlmCall:
         output_tokens=event.get("out") or 0,
         cache_read_tokens=event.get("cr") or 0,
         cache_write_tokens=event.get("cw") or 0,
+        cache_write_1h_tokens=event.get("cw1h") or 0,
     )
 
 
