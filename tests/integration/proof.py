@@ -25,7 +25,7 @@ Fact = tuple[str, str, bytes]
 """Topic, key and value of a record."""
 Rows = dict[bytes, bytes]
 FENCE = b'["fence"]'
-HEADER_BYTES = 16
+HEADER_BYTES = 17
 READ_TIMEOUT_S = 90.0
 
 

@@ -216,18 +216,21 @@ def _counts(counter: str, charge: Charge) -> int:
 
 @dataclass(frozen=True, slots=True)
 class HourlyRule:
-    """`spend_anomaly` per tenant, in a zone of whole hours."""
+    """`spend_anomaly` per tenant, in a zone of whole hours whose clocks do not change."""
 
     name: str
     multiplier: Fraction = Fraction(5)
+    season_multiplier: Fraction = Fraction(2)
     floor_nanousd: int = 10**9
     min_active_hours: int = 12
+    min_history_hours: int = 48
     new_normal_hours: int = 24
+    new_normal_of: int = 36
     baseline_hours: int = 168
 
 
 class Breach(NamedTuple):
-    """An hour that cost more than the multiple of its median."""
+    """The first of a tenant's hours in a row that cost more than they may."""
 
     rule: str
     tenant_id: str
@@ -243,37 +246,67 @@ class _Hours:
     def __init__(self) -> None:
         self.spent: dict[int, int] = defaultdict(int)
         self.breached: set[int] = set()
+        self.former: set[int] = set()
         self.told: set[int] = set()
+        self.episode: tuple[int, int] | None = None
         self.current_ms = -1
 
     def move_to(self, hour_ms: int, rule: HourlyRule) -> None:
-        """An hour begins. So many active hours in a row that all were breaches are the new normal."""
+        """An hour begins. Enough breaches among the latest active hours are the new normal."""
         if hour_ms <= self.current_ms:
             return
         self.current_ms = hour_ms
         active = sorted(hour for hour, spent in self.spent.items() if spent)
-        streak = 0
-        while streak < len(active) and active[-1 - streak] in self.breached:
-            streak += 1
-        if streak >= rule.new_normal_hours:
-            self.spent = defaultdict(int, {hour: self.spent[hour] for hour in active[-streak:]})
-            self.breached.clear()
+        if not active or active[-1] not in self.breached:
+            return
+        breaches = [hour for hour in active[-rule.new_normal_of :] if hour in self.breached]
+        week = [hour for hour in active if hour >= hour_ms - rule.baseline_hours * HOUR_MS]
+        old = [hour for hour in week if hour in self.breached or hour in self.former]
+        if len(breaches) < rule.new_normal_hours:
+            breaches = [hour for hour in week if hour in self.breached]
+            if len(breaches) < rule.min_active_hours or old != week:
+                return
+        self.former = {hour for hour in active if hour < breaches[0]}
+        self.breached.clear()
+        self.episode = None
 
-    def median(self, hour_ms: int, rule: HourlyRule) -> tuple[int, Fraction]:
-        """How many usual active hours the week before has, and their median."""
-        since_ms = hour_ms - rule.baseline_hours * HOUR_MS
-        usual = sorted(
-            spent
-            for hour, spent in self.spent.items()
-            if spent and since_ms <= hour < hour_ms and hour not in self.breached
-        )
-        if not usual:
-            return 0, Fraction(0)
-        return len(usual), Fraction(usual[(len(usual) - 1) // 2] + usual[len(usual) // 2], 2)
+    def limit(self, hour_ms: int, rule: HourlyRule) -> tuple[Fraction, Fraction] | None:
+        """What an hour may cost, and the median of the week before it; None while that is not known."""
+        week = [h for h, spent in self.spent.items() if spent and -rule.baseline_hours * HOUR_MS <= h - hour_ms < 0]
+        usual = sorted(self.spent[hour] for hour in week if hour not in self.breached and hour not in self.former)
+        known_ms = min((hour for hour, spent in self.spent.items() if spent), default=hour_ms)
+        if not usual or len(week) < rule.min_active_hours or known_ms > hour_ms - rule.min_history_hours * HOUR_MS:
+            return None
+        median = Fraction(usual[(len(usual) - 1) // 2] + usual[len(usual) // 2], 2)
+        return max(rule.multiplier * median, self._season(hour_ms, rule)), median
+
+    def _season(self, hour_ms: int, rule: HourlyRule) -> Fraction:
+        """Past days: the second dearest same hour, alone or with the hour before; the median one with that after."""
+        days = [hour_ms - day * DAY_MS for day in range(1, 8)]
+        alone = sorted(self._at(hour) for hour in days)[-2]
+        before = sorted(self._at(hour) + self._at(hour - HOUR_MS) for hour in days)[-2] - self._at(hour_ms - HOUR_MS)
+        after = sorted(both for hour in days if (both := self._at(hour) + self._at(hour + HOUR_MS)))
+        early = after[(len(after) - 1) // 2] if len(after) > 1 else 0
+        return max(rule.season_multiplier * max(alone, before), Fraction(early))
+
+    def _at(self, hour_ms: int) -> int:
+        return self.spent.get(hour_ms, 0)
+
+    def breach(self, hour_ms: int) -> bool:
+        """Mark a breaching hour. Returns whether nobody was told of it or of the hours around it."""
+        self.breached.add(hour_ms)
+        first, last = self.episode or (hour_ms, hour_ms)
+        near = first - 3 * HOUR_MS <= hour_ms <= last + 3 * HOUR_MS
+        start = first if near else hour_ms
+        if near or hour_ms > last:
+            self.episode = start, max(last, hour_ms) if near else hour_ms
+        is_news = start not in self.told
+        self.told.add(start)
+        return is_news
 
 
 def hourly_breaches(rule: HourlyRule, records: Iterable[Record], price: Price = unpriced_is_free) -> list[Breach]:
-    """Every hour told of: that of the event, and the running one, whose median a late event may move."""
+    """Every incident told of: about the event's hour, or about the running one, whose median a late event may move."""
     tenants: dict[str, _Hours] = defaultdict(_Hours)
     breaches = []
     for charge in counted(records, price):
@@ -284,12 +317,9 @@ def hourly_breaches(rule: HourlyRule, records: Iterable[Record], price: Price = 
         hours.move_to(hour_ms, rule)
         hours.spent[hour_ms] += charge.cost_nanousd
         for judged_ms in dict.fromkeys((hour_ms, hours.current_ms)):
-            active, median = hours.median(judged_ms, rule)
-            spent = hours.spent[judged_ms]
-            if judged_ms in hours.told or active < rule.min_active_hours:
+            spent, found = hours.spent[judged_ms], hours.limit(judged_ms, rule)
+            if found is None or spent < max(1, rule.floor_nanousd) or spent <= found[0]:
                 continue
-            if spent >= max(1, rule.floor_nanousd) and spent > rule.multiplier * median:
-                hours.told.add(judged_ms)
-                hours.breached.add(judged_ms)
-                breaches.append(Breach(rule.name, tenant, judged_ms, spent, median, charge.message.event_id))
+            if hours.breach(judged_ms):
+                breaches.append(Breach(rule.name, tenant, judged_ms, spent, found[1], charge.message.event_id))
     return breaches

@@ -44,6 +44,7 @@ def _call(session_id: str, number: int, event: dict[str, int]) -> LlmCall:
         output_tokens=event.get("out") or 0,
         cache_read_tokens=event.get("cr") or 0,
         cache_write_tokens=event.get("cw") or 0,
+        cache_write_1h_tokens=event.get("cw1h") or 0,
     )
 
 

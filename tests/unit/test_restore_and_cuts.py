@@ -83,11 +83,13 @@ match = { workflow = ["docs", "unattributed"] }
 [[spend_anomaly]]
 name = "hourly"
 min_active_hours = 3
+min_history_hours = 3
 multiplier = 2
 [[spend_anomaly]]
 name = "hourly-workflow"
 group_by = ["tenant_id", "workflow"]
 min_active_hours = 4
+min_history_hours = 4
 multiplier = 1.5
 [[session_outlier]]
 name = "outlier"
@@ -361,9 +363,8 @@ def test_first_hour_of_a_stranger_is_silent() -> None:
         at_ms = MONDAY_MS + minute * MINUTE_MS
         for run in range(5):
             call = messages.llm_call(
-                at_ms, run_id=f"run-{run}", usd=0.005 * (1 + minute * run), prompt_hash=f"{minute}", workflow="docs",
-                owner="ana",
-            )  # fmt: skip
+                at_ms, run_id=f"run-{run}", usd=0.005 * (1 + minute * run), prompt_hash=f"{minute}", workflow="docs"
+            )
             engine.handle(UsageSeen(call, at_ms))
     assert not [effect for effect in engine.take_effects() if effect.topic != "rollups.v1"]
 
