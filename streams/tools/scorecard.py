@@ -18,7 +18,7 @@ Fate = Literal["counted", "duplicate", "too late", "after a kill", "saved", "hel
 would not have been sent, because of a kill or of a pause."""
 ONCE: frozenset[Fate] = frozenset({"counted", "after a kill", "saved", "held back"})
 """Fates of messages that are no repetition and not too old."""
-DATA_QUALITY = frozenset({"unpriced", "price_mismatch", "data_quality", "blind"})
+DATA_QUALITY = frozenset({"unpriced", "data_quality"})
 """Detectors of wrong data rather than of wrong spend."""
 KINDS_LISTED = 3
 
