@@ -18,9 +18,11 @@ Fate = Literal["counted", "duplicate", "too late", "after a kill", "saved", "hel
 would not have been sent, because of a kill or of a pause."""
 ONCE: frozenset[Fate] = frozenset({"counted", "after a kill", "saved", "held back"})
 """Fates of messages that are no repetition and not too old."""
+APART: dict[str, Fate] = {"duplicates": "duplicate", "too late": "too late"}
+"""What is shown beside the events, by its name."""
 DATA_QUALITY = frozenset({"unpriced", "data_quality"})
 """Detectors of wrong data rather than of wrong spend."""
-KINDS_LISTED = 3
+DETAILS_LISTED = 3
 
 
 class Scorecard:
@@ -34,7 +36,8 @@ class Scorecard:
         self.alerts: Counter[tuple[str, str]] = Counter()
         """Rule and severity -> alerts, without those of rules on trial."""
         self.on_trial: Counter[tuple[str, str]] = Counter()
-        self.data_quality: Counter[tuple[str, str]] = Counter()
+        self.data_quality: list[str] = []
+        """What was said of wrong data, tenant by tenant."""
         self.pages: Counter[str] = Counter()
         """Tenant -> alerts that would have woken somebody."""
         self.commands: Counter[tuple[str, str]] = Counter()
@@ -105,26 +108,21 @@ class Scorecard:
         if alert.severity in PAGING:
             self.pages[alert.tenant_id] += 1
         if alert.detector in DATA_QUALITY:
-            self.data_quality[alert.tenant_id, alert.rule] += 1
+            self.data_quality.append(f"{alert.tenant_id}: {alert.summary}")
 
     def _notes(self) -> list[str]:
         """What a line of the log came to that is not among the events."""
         lines = [
-            f"{fate}: {self.events[fate]:,} events, {format_usd(self.nanousd[fate])} not counted"
-            for fate in ("duplicate", "too late")
+            f"{name}: {self.events[fate]:,} events, {format_usd(self.nanousd[fate])} not counted"
+            for name, fate in APART.items()
             if self.events[fate]
         ]
         if self.refused:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(self.refused.items()))
             lines.append(f"refused: {reasons}")
         if self.data_quality:
-            rows = sorted(self.data_quality.items())
-            found = ", ".join(f"{tenant_id} {rule} {count:,}" for (tenant_id, rule), count in rows)
-            lines.append(f"data quality: {found}")
-        for kind, details in sorted(self._asides.items()):
-            shown = "; ".join(dict.fromkeys(details[:KINDS_LISTED]))
-            more = f"; and {len(details) - KINDS_LISTED:,} more" if len(details) > KINDS_LISTED else ""
-            lines.append(f"{kind}: {len(details):,} ({shown}{more})")
+            lines.append(_listed("data quality", self.data_quality))
+        lines += [_listed(kind, details) for kind, details in sorted(self._asides.items())]
         return lines
 
     def _sums(self) -> list[str]:
@@ -149,6 +147,13 @@ class Scorecard:
         if isinstance(call, ToolCall):
             return call.cost_nanousd or 0
         return self._prices.charge(call).cost_nanousd
+
+
+def _listed(name: str, details: list[str]) -> str:
+    """So many of a kind, and the first of them."""
+    shown = "; ".join(dict.fromkeys(details[:DETAILS_LISTED]))
+    more = f"; and {len(details) - DETAILS_LISTED:,} more" if len(details) > DETAILS_LISTED else ""
+    return f"{name}: {len(details):,} ({shown}{more})"
 
 
 def _table(title: str, names: tuple[str, str], rows: Counter[tuple[str, str]]) -> list[str]:

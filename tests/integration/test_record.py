@@ -10,11 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from schemas.codec import encode
 from schemas.control import Target
 from schemas.operator import Resume
 from schemas.signing import operator_headers
 from streams.clock import wall_ms
+from streams.kafka import time_range
+from streams.kafka.time_range import records_between
+from streams.settings import Settings
 from tests.support.kafka import Record, TopicSpace, produce, read_all
 from tests.support.service_process import OPERATOR_KEY, ROOT
 from tests.support.worker_process import WorkerProcess
@@ -168,3 +173,34 @@ def test_a_log_of_one_tenant_holds_nothing_of_another(kafka_topics: TopicSpace, 
     packed = tmp_path / "log.jsonl.gz"
     run(kafka_topics, "record", "--since", since, "--out", str(packed))
     assert b'"e1"' in gzip.decompress(packed.read_bytes())
+
+
+def test_topics_are_read_together_whatever_their_lengths(
+    kafka_topics: TopicSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records of many partitions come in the order of their appends, those of a partition in the order in which they
+    stand, also where one partition is far ahead of the others and has to wait.
+    """
+    monkeypatch.setattr(time_range, "MOST_HELD", 10)
+    monkeypatch.setattr(time_range, "CHUNK", 7)
+    start_ms = wall_ms() - 3_600_000
+    offsets_ms = {0: range(300), 1: range(1000, 1300), 2: range(5, 2000, 50)}
+    records = [
+        Record(b"{}", b"acme", (), start_ms + offset_ms, partition)
+        for partition, offsets in offsets_ms.items()
+        for offset_ms in offsets
+    ]
+    went_back = Record(b"{}", b"acme", (), start_ms + 10, 1)
+    produce(kafka_topics.bootstrap, kafka_topics.name("usage.v1"), [*records, went_back])
+    order = Record(b"{}", b"acme", (), start_ms + 1000, 0)
+    produce(kafka_topics.bootstrap, kafka_topics.name("operator.v1"), [order])
+    settings = Settings(kafka_bootstrap=kafka_topics.bootstrap, prefix=kafka_topics.prefix)
+    found = list(records_between(settings, ("operator.v1", "usage.v1"), start_ms + 5, start_ms + 1900))
+    times_ms = [one.timestamp()[1] - start_ms for one in found]
+    wanted = [at for offsets in offsets_ms.values() for at in offsets if 5 <= at < 1900]
+    assert sorted(times_ms) == sorted([*wanted, 10, 1000])
+    back = next(place for place, one in enumerate(found) if one.partition() == 1 and one.timestamp()[1] < start_ms + 99)
+    assert times_ms[back - 1] == 1299, "a time that went back comes where its partition had got to"
+    assert times_ms[:back] + times_ms[back + 1 :] == sorted(times_ms[:back] + times_ms[back + 1 :])
+    first = times_ms.index(1000)
+    assert found[first].topic() == kafka_topics.name("operator.v1")

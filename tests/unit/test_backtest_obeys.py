@@ -176,10 +176,13 @@ mode = "enforce"
 
 
 def test_a_pause_holds_until_it_ends(folder: Path) -> None:
-    """A paused run makes no calls for the rest of the hour, and goes on in the next: that is no saving."""
-    found = backtest(folder, BUDGET, calls(9, 10 * MINUTE_MS))
+    """Nobody in a budget that is used up makes calls for the rest of the hour, runs that start later included, and all
+    go on in the next: that is no saving.
+    """
+    lines = [*calls(4, 10 * MINUTE_MS), call(50, 35 * MINUTE_MS, run="new"), *calls(9, 10 * MINUTE_MS)[4:]]
+    found = backtest(folder, BUDGET, lines)
     assert {action for action, _ in found.commands()} == {"pause"}
-    assert (found.figure("held back by pauses"), found.figure("saved")) == ("$3.00", "$0.00")
+    assert (found.figure("held back by pauses"), found.figure("saved")) == ("$4.00", "$0.00")
     assert found.spent_nanousd() == 6 * USD
 
 
@@ -198,6 +201,29 @@ def test_an_operators_resume_lets_it_go_on(folder: Path) -> None:
     found = backtest(folder, RUN_CAP, lines)
     assert found.commands()[:2] == [("kill", "r"), ("resume", "r")]
     assert (found.figure("saved"), found.spent_nanousd()) == ("$4.00", 8 * USD)
+
+
+@pytest.mark.parametrize(
+    ("target", "saved"),
+    [
+        ({"type": "workflow", "id": "w"}, "$3.00"),
+        ({"type": "tenant", "id": "acme"}, "$4.00"),
+        ({"type": "run", "id": "later"}, "$1.00"),
+    ],
+)
+def test_what_an_operator_kills_stops(folder: Path, target: Fields, saved: str) -> None:
+    """An operator's kill in the log stops what it names, runs that start after it included, and nothing else."""
+    kill = RESUME | {"type": "kill", "ts_ms": T0_MS + 90 * SECOND_MS, "target": target}
+    spend = [
+        call(0, 0),
+        call(1, 2 * MINUTE_MS),
+        call(2, 3 * MINUTE_MS),
+        call(3, 4 * MINUTE_MS, run="later"),
+        call(4, 5 * MINUTE_MS, run="elsewhere", workflow="v"),
+    ]
+    lines = [record("usage.v1", one["ts_ms"] - T0_MS, one) for one in spend]
+    lines.insert(1, record("operator.v1", 90 * SECOND_MS, kill))
+    assert backtest(folder, CAP.format(per="run", limit_usd=99), lines).figure("saved") == saved
 
 
 @pytest.mark.parametrize("acted", ["ignored", "stopped"])
@@ -247,7 +273,7 @@ def test_every_event_is_counted_once(folder: Path) -> None:
     bad = call(98, 0) | {"ts_ms": T0_MS // 1000}
     found = backtest(folder, RUN_CAP, [*lines, *repeated, late, bad])
     assert "10 events, $10.00 spent, 1 dead letters" in found.card
-    assert "duplicate: 10 events, $10.00 not counted" in found.card
+    assert "duplicates: 10 events, $10.00 not counted" in found.card
     assert "too late: 1 events, $1.00 not counted" in found.card
     assert "refused: bad_time 1" in found.card
     assert (found.figure("saved"), found.spent_nanousd()) == ("$5.00", 5 * USD)

@@ -7,6 +7,8 @@ from schemas.policy import CALL_DIMENSIONS
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED, RunStarted, UsageMessage
 
 TAGS = "tags."
+Attributes = Mapping[str, str]
+NO_ATTRIBUTES: Attributes = {}
 
 
 class PastRun:
@@ -18,7 +20,7 @@ class PastRun:
         self.run_id = run_id
         self.session_id: str | None = None
         self.root_run_id = run_id
-        self.attributes: dict[str, str] = {}
+        self.attributes: Attributes = NO_ATTRIBUTES
         self.is_live = False
         self.killed_by: set[str] | None = None
         """Ids of the kills that were for it."""
@@ -36,22 +38,22 @@ class PastRun:
             self.killed_by = set()
         self.killed_by.add(command_id)
 
-    def learn(self, message: UsageMessage, parent: "PastRun | None") -> None:
-        """Take over what the message says of its run. A run's own introduction goes before what is said later."""
+    def learn(self, message: UsageMessage, parent: "PastRun | None") -> Attributes:
+        """Take over what the message says of its run. Returns what is new of whose it is.
+
+        A run's own introduction goes before what is said later.
+        """
         if message.session_id is not None and self.session_id is None:
             self.session_id = message.session_id
         if message.root_run_id is not None:
             self.root_run_id = message.root_run_id
         elif message.parent_run_id is not None and self.root_run_id == self.run_id:
             self.root_run_id = message.parent_run_id if parent is None else parent.root_run_id
-        introduces = isinstance(message, RunStarted)
-        for name in ATTRIBUTION:
-            value = getattr(message, name)
-            if value is not None and (introduces or name not in self.attributes):
-                self.attributes[name] = value
-        for name, value in (message.tags or {}).items():
-            if introduces or TAGS + name not in self.attributes:
-                self.attributes[TAGS + name] = value
+        said = {name: value for name in ATTRIBUTION if (value := getattr(message, name)) is not None}
+        said |= {TAGS + name: value for name, value in (message.tags or {}).items()}
+        if isinstance(message, RunStarted):
+            return {name: value for name, value in said.items() if self.attributes.get(name) != value}
+        return {name: value for name, value in said.items() if name not in self.attributes}
 
 
 class PastRuns:
@@ -59,6 +61,8 @@ class PastRuns:
 
     def __init__(self) -> None:
         self._tenants: dict[str, dict[str, PastRun]] = {}
+        self._shared: dict[tuple[tuple[str, str], ...], Attributes] = {}
+        """Most runs are somebody's who has others: one mapping serves them all."""
 
     def tenants(self) -> list[str]:
         """Everybody seen so far, in a fixed order."""
@@ -70,7 +74,9 @@ class PastRuns:
         run = runs.get(message.run_id)
         if run is None:
             run = runs[message.run_id] = PastRun(message.run_id)
-        run.learn(message, runs.get(message.parent_run_id or ""))
+        if news := run.learn(message, runs.get(message.parent_run_id or "")):
+            attributes = {**run.attributes, **news}
+            run.attributes = self._shared.setdefault(tuple(sorted(attributes.items())), attributes)
         return run
 
     def meant_by(self, command: Command) -> Iterator[PastRun]:
@@ -106,7 +112,7 @@ def means(command: Command, run: PastRun, message: UsageMessage | None) -> bool:
             )
 
 
-def _value(name: str, tenant_id: str, attributes: Mapping[str, str], message: UsageMessage | None) -> str:
+def _value(name: str, tenant_id: str, attributes: Attributes, message: UsageMessage | None) -> str:
     """A dimension's value: the message's own before its run's."""
     if name == "tenant_id":
         return tenant_id
