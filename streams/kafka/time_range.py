@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -72,22 +73,28 @@ class _Merge:
         self._waiting: dict[Place, deque[tuple[int, Any]]] = {place: deque() for place in starts}
         """Records with the latest time of their partition so far."""
         self._latest_ms = dict.fromkeys(starts, 0)
+        self._heads: list[tuple[int, int, Place]] = []
+        """A heap of the oldest that waits of each partition."""
         self._unread = set(starts)
+        self._missing = set(starts)
+        """Partitions not read to their ends of which nothing waits: what comes next may be theirs."""
         self._paused: set[Place] = set()
         consumer.assign([TopicPartition(topic, number, start) for (topic, number), start in starts.items()])
 
     def messages(self) -> Iterator[Any]:
         """All records up to the ends, merged."""
-        while True:
-            while any(not self._waiting[place] for place in self._unread):
+        while self._heads or self._missing:
+            while self._missing:
                 self._read()
-            heads = [
-                (waiting[0][0], self._rank[place[0]], place) for place, waiting in self._waiting.items() if waiting
-            ]
-            if not heads:
+            if not self._heads:
                 return
-            _, _, place = min(heads)
-            yield self._waiting[place].popleft()[1]
+            _, _, place = heappop(self._heads)
+            waiting = self._waiting[place]
+            yield waiting.popleft()[1]
+            if waiting:
+                heappush(self._heads, (waiting[0][0], self._rank[place[0]], place))
+            elif place in self._unread:
+                self._missing.add(place)
             if place in self._paused and len(self._waiting[place]) < MOST_HELD // 2:
                 self._paused.discard(place)
                 self._consumer.resume([TopicPartition(*place)])
@@ -115,7 +122,7 @@ class _Merge:
         if error is None:
             if offset < self._ends[place]:
                 self._latest_ms[place] = max(self._latest_ms[place], message.timestamp()[1])
-                self._waiting[place].append((self._latest_ms[place], message))
+                self._wait(place, message)
             offset += 1
         elif error.code() != KafkaError._PARTITION_EOF:
             raise BrokerError(f"{place[0]} cannot be read: {error.str()}")
@@ -123,3 +130,11 @@ class _Merge:
         self._reached[place] = max(self._reached[place], offset)
         if offset >= self._ends[place]:
             self._unread.discard(place)
+            self._missing.discard(place)
+
+    def _wait(self, place: Place, message: Any) -> None:
+        waiting, latest_ms = self._waiting[place], self._latest_ms[place]
+        if not waiting:
+            heappush(self._heads, (latest_ms, self._rank[place[0]], place))
+            self._missing.discard(place)
+        waiting.append((latest_ms, message))
