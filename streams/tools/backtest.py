@@ -66,6 +66,14 @@ class FileLog:
             self._survey = survey_log(path, bar.update)
 
     @property
+    def moved(self) -> list[str]:
+        """Whose lines have times that cannot be true, in words."""
+        return [
+            f"{tenant_id}: {count:,} counted when the lines around them were"
+            for tenant_id, count in sorted(self._survey.moved.items())
+        ]
+
+    @property
     def answered(self) -> frozenset[str]:
         """Commands whose answers are in the file."""
         return self._survey.answered
@@ -134,6 +142,8 @@ def _replayed(policy: Policy, log: FileLog, scorecard: Scorecard, asked: Asked) 
         keeps_policy=asked.keeps_policy,
         answered=log.answered,
     )
+    for detail in log.moved:
+        scorecard.aside("wrong times", detail)
     yield from replay.effects(log.lines())
     yield from replay.last_hour()
 

@@ -94,6 +94,8 @@ class Survey:
     """Tenant -> the append time of each of its lines that are bare messages, in their order."""
     answered: frozenset[str]
     """Commands that somebody answers in the file."""
+    moved: Mapping[str, int]
+    """Tenant -> how many of its lines count when their neighbours were, and not at their own time."""
 
 
 def survey_log(path: Path, on_bytes: Callable[[int], object] | None = None) -> Survey:
@@ -115,7 +117,9 @@ def survey_log(path: Path, on_bytes: Callable[[int], object] | None = None) -> S
                 own_times.setdefault(message.tenant_id, array("q")).append(message.ts_ms)
                 if isinstance(message, CommandAck):
                     answered.add(message.command_id)
-    return Survey({tenant_id: append_times(times) for tenant_id, times in own_times.items()}, frozenset(answered))
+    append_ms = {tenant_id: append_times(times) for tenant_id, times in own_times.items()}
+    moved = {tenant_id: _differing(times, append_ms[tenant_id]) for tenant_id, times in own_times.items()}
+    return Survey(append_ms, frozenset(answered), {tenant_id: count for tenant_id, count in moved.items() if count})
 
 
 def read_log(
@@ -166,6 +170,10 @@ def _read(line: bytes) -> UsageMessage | Record | Until:
         except Exception as error:
             raise undecodable(error) from None
     return decode_usage(line)
+
+
+def _differing(times_ms: "array[int]", append_ms: "array[int]") -> int:
+    return sum(own != appended for own, appended in zip(times_ms, append_ms, strict=True))
 
 
 def _plausible(ms: int, name: str) -> int:

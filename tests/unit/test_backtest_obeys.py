@@ -279,6 +279,15 @@ def test_every_event_is_counted_once(folder: Path) -> None:
     assert (found.figure("saved"), found.spent_nanousd()) == ("$5.00", 5 * USD)
 
 
+def test_a_wrong_time_is_said(folder: Path) -> None:
+    """A line that counts when its neighbours were, because its own time cannot be true, is on the scorecard."""
+    lines = [call(n, n * MINUTE_MS, usd=0.1) for n in range(9)]
+    lines[4]["ts_ms"] += 400 * 24 * HOUR_MS
+    found = backtest(folder, RUN_CAP, lines)
+    assert "wrong times: 1 (acme: 1 counted when the lines around them were)" in found.card
+    assert found.spent_nanousd() == round(0.9 * USD)
+
+
 def test_a_rule_on_trial_pages_nobody(folder: Path) -> None:
     """Alerts of a rule in shadow mode are listed as what would have been, and are no pages."""
     found = backtest(folder, RUN_CAP.replace("enforce", "shadow"), calls(9, SECOND_MS))
