@@ -295,7 +295,9 @@ class _Author:
             yield Logged(f"tenant-{tenant:02d}".encode(), json.dumps(message).encode(), end_ms)
 
 
-_WHOLE = {"type": "llm_call", "event_id": "bad", "ts_ms": 1, "tenant_id": "nobody", "run_id": "r", "model": "m"}
+_WHOLE = {
+    "type": "llm_call", "event_id": "bad", "ts_ms": 1_795_000_000_000, "tenant_id": "nobody", "run_id": "r", "model": "m",
+}  # fmt: skip
 BAD_VALUES: tuple[tuple[bytes | None, str], ...] = (
     (None, "empty"),
     (b'{"type":"llm_call"', "not_json"),
