@@ -296,7 +296,8 @@ class _Author:
 
 
 _WHOLE = {
-    "type": "llm_call", "event_id": "bad", "ts_ms": 1_795_000_000_000, "tenant_id": "nobody", "run_id": "r", "model": "m",
+    "type": "llm_call", "event_id": "bad", "ts_ms": 1_795_000_000_000, "tenant_id": "nobody", "run_id": "r",
+    "model": "m",
 }  # fmt: skip
 BAD_VALUES: tuple[tuple[bytes | None, str], ...] = (
     (None, "empty"),
