@@ -1,7 +1,6 @@
 """When the weekly review is sent, to whom, and how often."""
 
 import asyncio
-from collections.abc import Awaitable
 from datetime import UTC, datetime
 
 import pytest
@@ -41,24 +40,28 @@ class Office:
         self.store: dict[str, bytes] = {}
         self.away: set[str] = set()
         self.said: list[tuple[str, str]] = []
+        self.now_ms = DUE_MS
+        monkeypatch.setattr("streams.clock.wall_ms", lambda: self.now_ms)
         monkeypatch.setattr(
             "streams.notifier.reviews.read_review", lambda _settings, week, _policy: reviewed(week=week)
         )
 
     async def look(self, *times_ms: int) -> list[bool]:
         """A process that looks at these times."""
+        self.now_ms = times_ms[0]
         teller = Teller(self._restore, self._keep, lambda *_: None)
         work = asyncio.create_task(teller.run())
         while teller.pipeline is None:
             await asyncio.sleep(0)
         reviews = WeeklyReviews(Settings(), lambda: POLICY, teller, self._ask)
-        found = [await self._settled(teller, reviews.look(at_ms)) for at_ms in times_ms]
+        found = [await self._look(teller, reviews, at_ms) for at_ms in times_ms]
         await teller.finish()
         await work
         return found
 
-    async def _settled(self, teller: Teller, looking: Awaitable[bool]) -> bool:
-        found = await looking
+    async def _look(self, teller: Teller, reviews: WeeklyReviews, at_ms: int) -> bool:
+        self.now_ms = at_ms
+        found = await reviews.look(at_ms)
         while teller.waiting:
             await asyncio.sleep(0)
         return found
@@ -67,8 +70,10 @@ class Office:
         return Pipeline(POLICY.routing, Log.read(self.store.items()))
 
     async def _keep(self, record: Record) -> asyncio.Future[None]:
-        assert record.value is not None
-        self.store[record.key] = record.value
+        if record.value is None:
+            self.store.pop(record.key, None)
+        else:
+            self.store[record.key] = record.value
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         kept.set_result(None)
         return kept
