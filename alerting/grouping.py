@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable
 
 from alerting.dedup import RANK
-from alerting.hours import next_time_ms
-from alerting.lifecycle import due_ms
-from alerting.log import Delivery
+from alerting.delivery.log import Delivery
+from alerting.muting.flapping import due_ms
+from alerting.muting.hours import next_time_ms
 from alerting.notice import Receipt
-from alerting.routing import Destination, labels
+from alerting.routing.router import Destination, labels
 from schemas.alert import PAGING, Alert
 from schemas.policy import Severity
 

@@ -12,20 +12,20 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from alerting.backlog import MOST_QUIET
 from alerting.dedup import is_over, news, outranks, overtakes
+from alerting.delivery.backlog import MOST_QUIET
+from alerting.delivery.dispatcher import Outbox, Owed, delivery_id
+from alerting.delivery.log import Delivery, Log, Order, Reviewed
+from alerting.delivery.throttle import Lanes
 from alerting.effects import Effect, Failed, Send, Sent, WaitUntil
 from alerting.grouping import Groups, group_key, messages
-from alerting.lanes import Lanes
-from alerting.lifecycle import Flaps
-from alerting.log import Delivery, Log, Order, Reviewed
-from alerting.meaning import taken_in_hand
-from alerting.muting import Mute, muted
+from alerting.muting.flapping import Flaps
+from alerting.muting.inhibition import Standing
+from alerting.muting.mutes import Mute, muted
+from alerting.muting.orders import Orders, concerns_telling, incident_of
 from alerting.notice import Kind, Notice
-from alerting.orders import Orders, concerns_telling, incident_of
-from alerting.outbox import Outbox, Owed, delivery_id
-from alerting.routing import Destination, Router
-from alerting.standing import Standing
+from alerting.rendering.meaning import taken_in_hand
+from alerting.routing.router import Destination, Router
 from schemas.alert import PAGING, WATCHDOG, Alert
 from schemas.operator import OperatorMessage
 from schemas.routing import Routing

@@ -15,9 +15,9 @@ from typing import Any
 import faust
 from faust.types import TP, EventT
 
+from alerting.delivery.log import Log
+from alerting.delivery.throttle import Lanes
 from alerting.effects import Failed, Record, Send, Sent
-from alerting.lanes import Lanes
-from alerting.log import Log
 from alerting.pipeline import Pipeline
 from models.rules.policy import Policy
 from schemas.codec import decode_alert, decode_operator
@@ -26,14 +26,14 @@ from schemas.signing import operator_is_genuine
 from streams import clock
 from streams.kafka.state_reader import StateReader
 from streams.notifier.committed import committed_app
+from streams.notifier.heartbeat import Pulse
 from streams.notifier.lag import Lag
 from streams.notifier.metrics import TellingMetrics
+from streams.notifier.notifier import RoutingChanged, Stimulus, Teller
 from streams.notifier.progress import Progress
-from streams.notifier.pulse import Pulse
 from streams.notifier.reviews import FIRST_PARTITION, WeeklyReviews
 from streams.notifier.senders import open_senders
-from streams.notifier.speaking import Speaker
-from streams.notifier.teller import RoutingChanged, Stimulus, Teller
+from streams.notifier.sending import Speaker
 from streams.process.crash_points import CrashPoints
 from streams.process.logs import fields
 from streams.settings import Settings

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from alerting.delivery.dispatcher import Owed
 from alerting.effects import Failed, Send, Sent
-from alerting.outbox import Owed
 from schemas.alert import Alert
 from streams.process.metrics import LATENCY_BUCKETS_S
 

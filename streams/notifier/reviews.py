@@ -4,15 +4,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from alerting.delivery.dispatcher import delivery_id
+from alerting.delivery.log import Reviewed
 from alerting.effects import Failed, Send, Sent
-from alerting.log import Reviewed
 from alerting.notice import Notice
-from alerting.outbox import delivery_id
 from alerting.review.message import review_notice
 from alerting.review.week import last_full_week, last_review_ms
 from models.rules.policy import Policy
 from streams import clock
-from streams.notifier.teller import Teller
+from streams.notifier.notifier import Teller
 from streams.settings import Settings
 from streams.tools.weekly import read_review
 

@@ -3,11 +3,11 @@
 import ssl
 from collections.abc import Mapping
 
-from alerting.senders.base import Sender
-from alerting.senders.console import ConsoleSender
-from alerting.senders.pagerduty import PagerDutySender
-from alerting.senders.slack import SlackSender
-from alerting.senders.webhook import WebhookSender
+from alerting.receivers.base import Sender
+from alerting.receivers.console.sender import ConsoleSender
+from alerting.receivers.pagerduty.sender import PagerDutySender
+from alerting.receivers.slack.sender import SlackSender
+from alerting.receivers.webhook.sender import WebhookSender
 from schemas.errors import SettingsError
 from schemas.routing import Receiver, Routing
 from streams.settings import Settings, read_secrets

@@ -20,7 +20,7 @@ import aiohttp
 from aiohttp import web
 from slack_sdk.signature import Clock, SignatureVerifier
 
-from alerting.actions import Press, not_ordered, ordered, read_press, reply
+from alerting.receivers.slack.actions import Press, not_ordered, ordered, read_press, reply
 from schemas.errors import SettingsError, SpendfuseError, Undecodable
 from schemas.operator import OperatorMessage
 from streams.clock import wall_ms

@@ -24,11 +24,11 @@ import pytest
 
 from alerting.errors import Reason, SendError
 from alerting.notice import Notice, Receipt
-from alerting.senders.base import LONGEST_RETRY_AFTER_MS, Sender, retry_after_ms
-from alerting.senders.console import ConsoleSender
-from alerting.senders.pagerduty import PagerDutySender
-from alerting.senders.slack import SlackSender
-from alerting.senders.webhook import WebhookSender
+from alerting.receivers.base import LONGEST_RETRY_AFTER_MS, Sender, retry_after_ms
+from alerting.receivers.console.sender import ConsoleSender
+from alerting.receivers.pagerduty.sender import PagerDutySender
+from alerting.receivers.slack.sender import SlackSender
+from alerting.receivers.webhook.sender import WebhookSender
 from tests.support.notices import HOSTILE, notice
 from tests.support.receivers import (
     Answer,

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from alerting.senders import blocks
+from alerting.receivers.slack import blocks
 from schemas.errors import BrokerError, SettingsError
 from schemas.operator import OperatorMessage
 from streams.notifier import slack_actions

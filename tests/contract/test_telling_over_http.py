@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
+from alerting.delivery.log import Log
 from alerting.effects import Record
-from alerting.log import Log
 from alerting.pipeline import Pipeline
-from alerting.senders.pagerduty import PagerDutySender
-from alerting.senders.slack import SlackSender
+from alerting.receivers.pagerduty.sender import PagerDutySender
+from alerting.receivers.slack.sender import SlackSender
 from schemas.routing import parse_routing
 from streams.clock import wall_ms
 from streams.notifier.metrics import TellingMetrics
-from streams.notifier.speaking import Speaker
-from streams.notifier.teller import Teller
+from streams.notifier.notifier import Teller
+from streams.notifier.sending import Speaker
 from streams.process.crash_points import CrashPoints
 from tests.support.receivers import Answer, Receiver, TestAuthority, make_authority, pagerduty, slack, slack_error
 from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, SECOND_MS, alert

@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from alerting.senders.blocks import SNOOZE
+from alerting.receivers.slack.blocks import SNOOZE
 from infra.kafka.local import LocalKafka
 from schemas.operator import Silence
 from streams.clock import wall_ms

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from alerting.figures import time_of_day
-from alerting.meaning import taken_in_hand
 from alerting.notice import Kind, Notice
-from alerting.senders.blocks import SlackMessage, slack_message, thread_reply
+from alerting.receivers.slack.blocks import SlackMessage, slack_message, thread_reply
+from alerting.rendering.figures import time_of_day
+from alerting.rendering.meaning import taken_in_hand
 from models.rules.policy import read_policy_toml
 from schemas.alert import Alert
 from schemas.operator import Acknowledge

@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from alerting.delivery.log import Log
 from alerting.effects import Effect, Failed, Record, Send, Sent, WaitUntil
-from alerting.log import Log
 from alerting.notice import Receipt
 from alerting.pipeline import Pipeline
 from schemas.alert import Alert, AlertState

@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from alerting.delivery.log import Log
 from alerting.effects import Effect, Failed, Record, Send, Sent, WaitUntil
 from alerting.errors import SendError
-from alerting.log import Log
 from alerting.pipeline import Pipeline
-from alerting.senders.base import Sender
+from alerting.receivers.base import Sender
 from schemas.alert import Alert
 from schemas.routing import parse_routing
 from tests.support.telling import NOON_MS

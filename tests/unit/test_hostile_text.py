@@ -17,16 +17,16 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 import pytest
 
-from alerting.evidence import evidence
-from alerting.foreign import MOST_OF_A_NAME, clean, name
-from alerting.links import links
 from alerting.notice import Kind, Notice
-from alerting.render import line, plain_text, sentence, step
-from alerting.senders import blocks as kit
-from alerting.senders.blocks import escape, slack_message, thread_reply
-from alerting.senders.console import ConsoleSender
-from alerting.senders.pagerduty import MOST_OF_A_KEY, MOST_OF_A_SUMMARY, dedup_key, events
-from alerting.senders.webhook import envelope
+from alerting.receivers.console.sender import ConsoleSender
+from alerting.receivers.pagerduty.sender import MOST_OF_A_KEY, MOST_OF_A_SUMMARY, dedup_key, events
+from alerting.receivers.slack import blocks as kit
+from alerting.receivers.slack.blocks import escape, slack_message, thread_reply
+from alerting.receivers.webhook.sender import envelope
+from alerting.rendering.evidence import evidence
+from alerting.rendering.foreign import MOST_OF_A_NAME, clean, name
+from alerting.rendering.links import links
+from alerting.rendering.render import line, plain_text, sentence, step
 from schemas.alert import Alert
 from schemas.codec import encode
 from tests.support.notices import HOSTILE, alert

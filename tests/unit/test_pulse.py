@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.notifier.pulse import Pulse
+from streams.notifier.heartbeat import Pulse
 
 
 @pytest.mark.parametrize(

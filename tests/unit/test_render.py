@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from alerting.course import done
-from alerting.evidence import evidence
-from alerting.figures import BAR_CELLS, amount, bar, clock, part_of, percent, span
-from alerting.foreign import names
 from alerting.notice import Notice
-from alerting.render import facts, gauge, headline, line, plain_text, sentence, step, title, what_to_do
-from alerting.senders import blocks as kit
-from alerting.senders.blocks import SlackMessage, slack_message, thread_reply
-from alerting.senders.pagerduty import dedup_key, payload
+from alerting.receivers.pagerduty.sender import dedup_key, payload
+from alerting.receivers.slack import blocks as kit
+from alerting.receivers.slack.blocks import SlackMessage, slack_message, thread_reply
+from alerting.rendering.course import done
+from alerting.rendering.evidence import evidence
+from alerting.rendering.figures import BAR_CELLS, amount, bar, clock, part_of, percent, span
+from alerting.rendering.foreign import names
+from alerting.rendering.render import facts, gauge, headline, line, plain_text, sentence, step, title, what_to_do
 from schemas.duration import format_duration
 from tests.support.notices import alert, notice
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from alerting.delivery.log import Log
 from alerting.effects import Record, Send, Sent
-from alerting.log import Log
 from alerting.notice import Receipt
 from alerting.pipeline import Pipeline
 from schemas.alert import Alert
 from schemas.routing import parse_routing
 from streams.clock import wall_ms
-from streams.notifier.teller import RoutingChanged, Teller
+from streams.notifier.notifier import RoutingChanged, Teller
 from tests.support.telling import alert
 
 WAIT_S = 10.0

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 
 import pytest
 
+from alerting.delivery.log import Log
 from alerting.effects import Failed, Record, Send, Sent
-from alerting.log import Log
 from alerting.notice import Receipt
 from alerting.pipeline import Pipeline
 from models.rules.policy import read_policy_toml
+from streams.notifier.notifier import Teller
 from streams.notifier.reviews import WeeklyReviews
-from streams.notifier.teller import Teller
 from streams.settings import Settings
 from tests.support.reviews import reviewed
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from alerting import actions
-from alerting.actions import instead, not_ordered, ordered, read_press, reply
-from alerting.senders import blocks
+from alerting.receivers.slack import actions, blocks
+from alerting.receivers.slack.actions import instead, not_ordered, ordered, read_press, reply
 from schemas.codec import decode_operator, encode
 from schemas.control import Target
 from schemas.errors import Undecodable

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from alerting.dedup import News, news
-from alerting.hours import next_opening_ms
-from alerting.lanes import BREAKS_AFTER, FIRST_BREAK_MS, Lane
-from alerting.muting import muted
-from alerting.orders import Orders
-from alerting.retry import FIRST_MS, MOST_MS, retry_at_ms
-from alerting.standing import Standing
+from alerting.delivery.retry import FIRST_MS, MOST_MS, retry_at_ms
+from alerting.delivery.throttle import BREAKS_AFTER, FIRST_BREAK_MS, Lane
+from alerting.muting.hours import next_opening_ms
+from alerting.muting.inhibition import Standing
+from alerting.muting.mutes import muted
+from alerting.muting.orders import Orders
 from schemas.alert import Alert
 from schemas.control import Target
 from schemas.operator import Acknowledge, Feedback, Resume, Verdict

@@ -1,11 +1,11 @@
 """The review as a page: one file without scripts or addresses, for a desk, a phone, paper and the dark."""
 
-from alerting.review import spend_sections, telling_sections
-from alerting.review.definitions import DEFINITIONS
 from alerting.review.facts import Review
-from alerting.review.markup import Markup, Piece, element, join
 from alerting.review.message import NOTHING_STANDS_OUT, title
-from alerting.review.style import STYLE
+from alerting.review.page import incident_sections, spend_sections
+from alerting.review.page.definitions import DEFINITIONS
+from alerting.review.page.markup import Markup, Piece, element, join
+from alerting.review.page.style import STYLE
 from alerting.review.words import UNKNOWN, change, compared_with, count, days_of, moment, percent, usd
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -113,9 +113,9 @@ def _sections(review: Review) -> list[Piece]:
     else:
         parts.append(element("p", "Nothing was spent in this week.", class_="quiet"))
     parts += [
-        telling_sections.stopped(review),
-        telling_sections.told(review),
-        telling_sections.quiet(review),
+        incident_sections.stopped(review),
+        incident_sections.told(review),
+        incident_sections.quiet(review),
         spend_sections.missing(review),
         _how(),
     ]

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from alerting.figures import clock
-from alerting.foreign import clean, name
+from alerting.rendering.figures import clock
+from alerting.rendering.foreign import clean, name
 from schemas.control import Target
 from schemas.money import format_usd
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume, Silence, Verdict

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 
-from alerting.log import Delivery
+from alerting.delivery.log import Delivery
 
 MOST_QUIET = 10_000
 """Of what pages nobody, per receiver: more is counted, not kept. What pages somebody is always kept."""

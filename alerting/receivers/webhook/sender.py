@@ -14,10 +14,10 @@ import aiohttp
 import msgspec
 
 from alerting.errors import Reason, SendError
-from alerting.figures import timestamp
 from alerting.notice import Notice, Receipt
-from alerting.render import plain_text
-from alerting.senders.base import status_error
+from alerting.receivers.base import status_error
+from alerting.rendering.figures import timestamp
+from alerting.rendering.render import plain_text
 
 SOURCE = "spendfuse/alerting"
 CONTENT_TYPE = "application/cloudevents+json; charset=utf-8"

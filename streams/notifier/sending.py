@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from alerting.effects import Failed, Send, Sent
 from alerting.errors import SendError
 from alerting.notice import Notice
-from alerting.senders.base import Sender
+from alerting.receivers.base import Sender
 from streams import clock
 from streams.notifier.metrics import TellingMetrics
-from streams.notifier.teller import Teller
+from streams.notifier.notifier import Teller
 from streams.process.crash_points import CrashPoints
 from streams.process.logs import fields
 

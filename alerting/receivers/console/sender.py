@@ -5,7 +5,7 @@ from typing import TextIO
 
 from alerting.errors import SendError
 from alerting.notice import Notice, Receipt
-from alerting.render import plain_text
+from alerting.rendering.render import plain_text
 
 _COLOURS = {"critical": "1;31", "error": "31", "warning": "33", "info": "36"}
 _RESOLVED = "32"

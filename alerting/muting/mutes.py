@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from alerting.hours import next_opening_ms
-from alerting.orders import Orders
-from alerting.routing import labels, matches
-from alerting.standing import Standing
+from alerting.muting.hours import next_opening_ms
+from alerting.muting.inhibition import Standing
+from alerting.muting.orders import Orders
+from alerting.routing.router import labels, matches
 from schemas.alert import PAGING, Alert
 from schemas.routing import OfficeHours, PlannedWindow, Quiet
 

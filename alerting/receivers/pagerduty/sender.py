@@ -18,13 +18,22 @@ import httpx2
 import pagerduty
 
 from alerting.errors import SendError
-from alerting.evidence import evidence
-from alerting.figures import timestamp
-from alerting.foreign import clean, name
-from alerting.links import links
 from alerting.notice import Notice, Receipt
-from alerting.render import facts, gauge, is_about_several, line, reference, sentence, what_to_do, what_was_done
-from alerting.senders.base import status_error
+from alerting.receivers.base import status_error
+from alerting.rendering.evidence import evidence
+from alerting.rendering.figures import timestamp
+from alerting.rendering.foreign import clean, name
+from alerting.rendering.links import links
+from alerting.rendering.render import (
+    facts,
+    gauge,
+    is_about_several,
+    line,
+    reference,
+    sentence,
+    what_to_do,
+    what_was_done,
+)
 from schemas.alert import Alert
 
 PAGERDUTY_URL = "https://events.pagerduty.com"

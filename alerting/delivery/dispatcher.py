@@ -7,15 +7,15 @@ from typing import get_args
 
 from msgspec.structs import replace
 
-from alerting.backlog import Backlog
 from alerting.dedup import is_over
+from alerting.delivery.backlog import Backlog
+from alerting.delivery.log import Delivery, Log, Status
+from alerting.delivery.retry import MOST_MS, QUIET_FOR_MS, retry_at_ms
+from alerting.delivery.throttle import Lanes
 from alerting.effects import Effect, Failed, Record, Send, Sent
 from alerting.errors import Reason
 from alerting.grouping import LISTED, Message
-from alerting.lanes import Lanes
-from alerting.log import Delivery, Log, Status
 from alerting.notice import Kind, Notice, Receipt
-from alerting.retry import MOST_MS, QUIET_FOR_MS, retry_at_ms
 from schemas.alert import PAGING
 
 IN_FLIGHT_MS = 600_000

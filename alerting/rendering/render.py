@@ -1,17 +1,17 @@
 """What people are shown of a notice: the parts of a message, in no receiver's markup.
 
 The first line says what happened, to whom, how bad it is; then come a bar, what was done, what to do, whose it is, and
-the evidence. Each fact stands once. Nothing foreign gets here but through `alerting.foreign`.
+the evidence. Each fact stands once. Nothing foreign gets here but through `alerting.rendering.foreign`.
 """
 
 from collections.abc import Iterator
 
-from alerting.course import done
-from alerting.evidence import evidence
-from alerting.figures import amount, bar, clock, part_of, percent, share, span, time_of_day
-from alerting.foreign import MOST_OF_A_LINE, MOST_OF_A_SENTENCE, clean, name, names
-from alerting.lifecycle import FLAPPING_OPENS, QUIET_MS
+from alerting.muting.flapping import FLAPPING_OPENS, QUIET_MS
 from alerting.notice import Notice
+from alerting.rendering.course import done
+from alerting.rendering.evidence import evidence
+from alerting.rendering.figures import amount, bar, clock, part_of, percent, share, span, time_of_day
+from alerting.rendering.foreign import MOST_OF_A_LINE, MOST_OF_A_SENTENCE, clean, name, names
 from schemas.alert import Alert
 from schemas.duration import format_duration
 from schemas.policy import Severity

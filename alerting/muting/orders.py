@@ -2,7 +2,7 @@
 
 from typing import TypeGuard
 
-from alerting.routing import labels, matches
+from alerting.routing.router import labels, matches
 from schemas.alert import Alert
 from schemas.operator import Acknowledge, Feedback, OperatorMessage, Resume, Silence
 

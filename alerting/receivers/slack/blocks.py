@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alerting.evidence import evidence
-from alerting.figures import clock
-from alerting.links import links
 from alerting.notice import Notice
-from alerting.render import (
+from alerting.rendering.evidence import evidence
+from alerting.rendering.figures import clock
+from alerting.rendering.links import links
+from alerting.rendering.render import (
     REPEATED,
     and_more,
     facts,

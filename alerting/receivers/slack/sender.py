@@ -9,10 +9,10 @@ from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from alerting.errors import Reason, SendError
-from alerting.foreign import clean
 from alerting.notice import Notice, Receipt
-from alerting.senders.base import retry_after_ms, status_error
-from alerting.senders.blocks import SlackMessage, slack_message, thread_reply
+from alerting.receivers.base import retry_after_ms, status_error
+from alerting.receivers.slack.blocks import SlackMessage, slack_message, thread_reply
+from alerting.rendering.foreign import clean
 
 SLACK_URL = AsyncWebClient.BASE_URL
 

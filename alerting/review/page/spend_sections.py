@@ -14,8 +14,8 @@ from alerting.review.facts import (
     Scope,
     Workflow,
 )
-from alerting.review.markup import Column, Markup, Piece, element, join, table
-from alerting.review.plots import SERIES, days_plot, heat_edges, hours_plot
+from alerting.review.page.markup import Column, Markup, Piece, element, join, table
+from alerting.review.page.plots import SERIES, days_plot, heat_edges, hours_plot
 from alerting.review.words import UNKNOWN, change, count, day, named, percent, usd
 
 MOST_ROWS = 12

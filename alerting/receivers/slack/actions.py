@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
-from alerting.foreign import clean
-from alerting.meaning import meaning
-from alerting.senders import blocks
+from alerting.receivers.slack import blocks
+from alerting.rendering.foreign import clean
+from alerting.rendering.meaning import meaning
 from schemas.codec import undecodable
 from schemas.control import Target
 from schemas.errors import Undecodable

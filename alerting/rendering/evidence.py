@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from alerting.figures import amount, clock, time_of_day
-from alerting.foreign import MOST_OF_A_LINE, clean, name, names
+from alerting.rendering.figures import amount, clock, time_of_day
+from alerting.rendering.foreign import MOST_OF_A_LINE, clean, name, names
 from schemas.alert import Alert
 from schemas.duration import format_duration
 

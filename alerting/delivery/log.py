@@ -13,9 +13,9 @@ import msgspec
 from alerting.dedup import News
 from alerting.effects import Record
 from alerting.errors import Reason
-from alerting.muting import MuteReason
+from alerting.muting.mutes import MuteReason
+from alerting.muting.orders import TellingOrder, expires_ms
 from alerting.notice import Kind, Receipt
-from alerting.orders import TellingOrder, expires_ms
 from schemas.alert import PAGING, Alert
 
 Status = Literal["owed", "said", "superseded", "not_news", "muted", "given_up"]

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from alerting.delivery.log import Reviewed
 from alerting.effects import Effect, Failed, Record, Send, Sent, WaitUntil
-from alerting.log import Reviewed
 from alerting.pipeline import Pipeline
 from schemas.alert import Alert
 from schemas.operator import OperatorMessage

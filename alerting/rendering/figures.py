@@ -3,7 +3,7 @@
 import math
 from datetime import UTC, datetime, time, timedelta
 
-from alerting.foreign import clean
+from alerting.rendering.foreign import clean
 from schemas.duration import format_duration
 from schemas.money import format_usd
 

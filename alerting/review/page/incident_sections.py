@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from alerting.foreign import name
+from alerting.rendering.foreign import name
 from alerting.review.facts import Fate, Incidents, Kill, PolicyException, Review, SilenceGiven
-from alerting.review.markup import Column, Markup, Piece, element, join, table
-from alerting.review.telling import SEVERITIES
+from alerting.review.incidents import SEVERITIES
+from alerting.review.page.markup import Column, Markup, Piece, element, join, table
 from alerting.review.words import UNKNOWN, count, moment, named, percent, usd
 from schemas.duration import format_duration
 from schemas.operator import Verdict
