@@ -1,12 +1,12 @@
-"""What is owed to each receiver, by the time at which it is due. At most one delivery of each incident."""
+"""What is pending at each receiver, by the time at which it is due. At most one delivery of each incident."""
 
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 
 from alerting.delivery.log import Delivery
 
-MOST_QUIET = 10_000
-"""Of what pages nobody, per receiver: more is counted, not kept. What pages somebody is always kept."""
+MOST_QUIET_PENDING = 10_000
+"""Pending deliveries that page nobody, per receiver: more become a number. What pages is never left out."""
 
 Subject = tuple[str, str]
 
@@ -20,29 +20,29 @@ class Backlog:
         self._later: dict[str, list[tuple[int, str, Subject]]] = {}
 
     def waiting(self, subject: Subject) -> Delivery | None:
-        """What is owed of an incident to a receiver and not on its way."""
+        """What is pending of an incident at a receiver and not in flight."""
         return self._waiting.get(subject)
 
     def __iter__(self) -> Iterator[Delivery]:
         return iter(self._waiting.values())
 
     def receivers(self) -> list[str]:
-        """Those to whom something may be owed."""
+        """Those at which something may be pending."""
         return list(self._later)
 
     def size(self, receiver: str) -> int:
-        """About how much is owed to a receiver."""
+        """About how much is pending at a receiver."""
         return len(self._later.get(receiver, ())) + len(self._ready.get(receiver, ()))
 
     def add(self, delivery: Delivery) -> None:
-        """Take it in, in place of what was owed of the same incident."""
+        """Add it, in place of what was pending of the same incident."""
         self._waiting[delivery.subject] = delivery
         self._ready.setdefault(delivery.receiver, {}).pop(delivery.subject, None)
         later = self._later.setdefault(delivery.receiver, [])
         heappush(later, (delivery.due_ms, delivery.alert.alert_id, delivery.subject))
 
     def remove(self, delivery: Delivery) -> None:
-        """It is on its way, or settled."""
+        """It is in flight, or closed."""
         found = self._waiting.get(delivery.subject)
         if found is not None and found.key == delivery.key:
             del self._waiting[delivery.subject]
@@ -62,7 +62,7 @@ class Backlog:
         return found.due_ms if found else None
 
     def _head(self, later: list[tuple[int, str, Subject]]) -> Delivery | None:
-        """The next that still waits for its time: others were overtaken or settled since they were queued."""
+        """The next that still waits for its time: others were overtaken or closed since they were queued."""
         while later:
             due_ms, alert_id, subject = later[0]
             found = self._waiting.get(subject)

@@ -6,7 +6,7 @@ from schemas.routing import ReceiverType
 
 FIRST_MS: dict[ReceiverType, int] = {"slack": 2_000, "pagerduty": 30_000, "webhook": 2_000, "console": 1_000}
 MOST_MS: dict[ReceiverType, int] = {"slack": 300_000, "pagerduty": 600_000, "webhook": 300_000, "console": 10_000}
-QUIET_FOR_MS = 24 * 3_600_000
+QUIET_GIVEN_UP_MS = 24 * 3_600_000
 """How old may get what pages nobody before it is given up. What pages somebody is tried for ever."""
 
 

@@ -1,4 +1,4 @@
-"""May this receiver be spoken to now? Pace, what it asked for itself, and a circuit breaker."""
+"""May a message go to this receiver now? Pace, its own Retry-After, and a circuit breaker."""
 
 from collections.abc import Iterator
 
@@ -11,15 +11,15 @@ BREAKS_AFTER = 5
 FIRST_BREAK_MS = 60_000
 MOST_BREAK_MS = 600_000
 HELD_MS = 1_000
-"""How often to look whether a lane is still held."""
+"""How often to look whether a gate is still held."""
 OWN_FAULTS = frozenset({"bad_request", "too_long"})
 """What the message did wrong, not the receiver."""
 SET_UP_WRONG = frozenset({"bad_credentials", "no_such_place"})
 """What no other message would do better: the circuit opens at once."""
 
 
-class Lane:
-    """The way to one receiver. An open circuit lets a single message through now and then, to see."""
+class Gate:
+    """The limits of one receiver. An open circuit lets a single message through now and then, to see."""
 
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
@@ -65,22 +65,22 @@ class Lane:
             self._broken_until_ms = at_ms + self._break_ms
 
 
-class Lanes:
-    """The ways to all receivers. Pipelines of one process share them, because the receivers' limits are shared."""
+class Throttle:
+    """The limits of all receivers. Pipelines of one process share them, because the receivers' own are."""
 
     def __init__(self, receivers: dict[str, Receiver]) -> None:
-        self._lanes = {name: Lane(receiver) for name, receiver in receivers.items()}
+        self._gates = {name: Gate(receiver) for name, receiver in receivers.items()}
 
     def hold(self, *, held: bool) -> None:
-        """Let nothing new go, or let it go again."""
-        for lane in self._lanes.values():
-            lane.held = held
+        """Send nothing new, or go on."""
+        for gate in self._gates.values():
+            gate.held = held
 
-    def __getitem__(self, receiver: str) -> Lane:
-        return self._lanes[receiver]
+    def __getitem__(self, receiver: str) -> Gate:
+        return self._gates[receiver]
 
     def __contains__(self, receiver: object) -> bool:
-        return receiver in self._lanes
+        return receiver in self._gates
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._lanes)
+        return iter(self._gates)

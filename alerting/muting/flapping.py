@@ -1,7 +1,4 @@
-"""When is it told? Held until it has lasted, and not said over and over when it comes and goes.
-
-Reminders come from the engine for as long as an incident is open; `renotify_every_minutes` thins them (`dedup`).
-"""
+"""Flapping: what comes and goes is announced once as that, and not sent over and over."""
 
 from dataclasses import dataclass, field
 
@@ -15,11 +12,6 @@ QUIET_MS = 30 * MINUTE_MS
 """Flapping is over after so long without a change: a wider band out than in, so that it does not flap itself."""
 
 
-def due_ms(alert: Alert, *, hold_ms: int, wait_ms: int, now_ms: int) -> int:
-    """When to tell it: after it has been held and gathered. `critical` is told at once."""
-    return now_ms if alert.severity == "critical" else now_ms + max(hold_ms, wait_ms)
-
-
 @dataclass(slots=True)
 class _Changes:
     """When one fact opened and ended of late."""
@@ -31,8 +23,8 @@ class _Changes:
     announced: set[str] = field(default_factory=set)
 
 
-class Flaps:
-    """Which facts come and go. A fact is a rule about a scope or a run, whatever the window."""
+class Flapping:
+    """Which facts flap. A fact is a rule about a scope or a run, whatever the window."""
 
     def __init__(self) -> None:
         self._of: dict[tuple[str, ...], _Changes] = {}
@@ -63,12 +55,12 @@ class Flaps:
         return changes.last_ms + QUIET_MS
 
     def is_announced(self, alert: Alert, receiver: str) -> bool:
-        """Whether the receiver has been told, or is owed, that this fact flaps."""
+        """Whether it has been announced to the receiver, or is pending there, that this fact flaps."""
         changes = self._of.get(_fact(alert))
         return changes is not None and receiver in changes.announced
 
     def announce(self, alert: Alert, receiver: str) -> None:
-        """Remember that a receiver is told."""
+        """Remember that it is announced to a receiver."""
         self._of.setdefault(_fact(alert), _Changes()).announced.add(receiver)
 
     def forget(self, now_ms: int) -> None:

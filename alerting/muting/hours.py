@@ -1,4 +1,4 @@
-"""Hours of the day in somebody's own zone, and when they come next. Clocks may be changed in between."""
+"""Hours of the day in a time zone, and when they come next. Clocks may be changed in between."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta

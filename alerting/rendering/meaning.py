@@ -39,7 +39,7 @@ def meaning(order: OperatorMessage) -> str:
             return f"{_target(target, tenant)} may go on, and spend again{terms(order)}."
 
 
-def taken_in_hand(order: OperatorMessage) -> str:
+def acknowledgement(order: OperatorMessage) -> str:
     """What somebody has said of an incident, for those who were told of it: `Acknowledged by ana: rolling back`."""
     match order:
         case Feedback(verdict=verdict):

@@ -1,19 +1,20 @@
-"""Whose is it? From an alert to its receivers, by a tree of matchers, with the reasons."""
+"""Whose is it? From an alert to its receivers, by a tree of matchers and by its owners, with the reasons."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import time
 
+from alerting.routing.labels import labels, mismatch
+from alerting.routing.owners import UNATTRIBUTED, Owners
 from schemas.alert import WATCHDOG, Alert
 from schemas.routing import CONSOLE, LabelMatcher, Route, Routing
 
 DEFAULT_GROUP_BY = ("tenant_id", "owner")
-DEFAULT_RENOTIFY_MS = 4 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A receiver, and how it wants to be told."""
+    """A receiver, and when and with what it is notified."""
 
     receiver: str
     group_by: tuple[str, ...] = DEFAULT_GROUP_BY
@@ -21,9 +22,10 @@ class Destination:
     """None: as long as the severity allows."""
     hold_ms: int = 0
     digest_at: tuple[time, ...] = ()
-    """Times of day at which it is told what pages nobody. Empty: as it comes."""
+    """Times of day at which it is sent what pages nobody. Empty: as it comes."""
     digest_timezone: str = "UTC"
-    renotify_ms: int = DEFAULT_RENOTIFY_MS
+    renotify_ms: int = 0
+    """The least time between a message and a reminder; 0: each reminder is sent, as often as the engine reminds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,64 +37,58 @@ class Explanation:
 
     @property
     def receivers(self) -> tuple[str, ...]:
-        """Names of who is told."""
+        """Names of who is notified."""
         return tuple(destination.receiver for destination in self.destinations)
 
 
-def labels(alert: Alert) -> dict[str, str]:
-    """What of an alert can be matched: its scope, whose spend it is, and what it says of itself."""
-    found = {
-        **alert.attribution,
-        **alert.scope,
-        "severity": alert.severity,
-        "rule": alert.rule,
-        "detector": alert.detector,
-        "tenant_id": alert.tenant_id,
-        "incident_id": alert.incident_id,
-        "state": alert.state,
-        "mode": alert.mode,
-    }
-    if alert.owner is not None:
-        found["owner"] = alert.owner
-    if alert.run_id is not None:
-        found["run_id"] = alert.run_id
-    return found
-
-
-def matches(matcher: LabelMatcher | Mapping[str, str], found: Mapping[str, str]) -> bool:
-    """Whether every label the matcher names has one of its values."""
-    return _mismatch(matcher, found) is None
-
-
 class Router:
-    """The routing tree at work."""
+    """The routing tree and the owners' table at work."""
 
     def __init__(self, routing: Routing) -> None:
         self._routes = routing.route
-        self._receivers = routing.all_receivers
+        self._owners = Owners(routing.owners)
 
     def destinations(self, alert: Alert) -> tuple[Destination, ...]:
-        """Who is told of an alert, each receiver once."""
-        return self.explain(labels(alert)).destinations
+        """Who is notified of an alert, each receiver once. Of several owners each is looked at as if alone."""
+        return self.explain(labels(alert), alert.owners).destinations
 
-    def explain(self, found: Mapping[str, str]) -> Explanation:
-        """Where an alert with these labels goes. What no route takes goes to the console.
+    def explain(self, found: Mapping[str, str], owners: Iterable[str] = ()) -> Explanation:
+        """Where an alert with these labels goes. What nothing leads anywhere goes to the console.
 
-        A watchdog's goes only where a route matches its detector by name: to whom an outside monitor listens.
+        `owners` are those of a shared budget, whose alerts have no label `owner`. A watchdog's alert goes only where a
+        route matches its detector by name: to whom an outside monitor listens.
         """
         steps: list[str] = []
-        is_beat = found.get("detector") == WATCHDOG
-        nodes = list(self._descend("route", self._routes, (), Destination(""), found, steps, not is_beat))
+        is_heartbeat = found.get("detector") == WATCHDOG
+        shared = [] if "owner" in found else list(dict.fromkeys(owners))
         destinations: dict[str, Destination] = {}
-        for receivers, how in nodes:
-            for receiver in receivers:
-                destinations.setdefault(receiver, replace(how, receiver=receiver))
-        if not destinations and is_beat:
+        for labelled in [{**found, "owner": owner} for owner in shared] or [dict(found)]:
+            if len(shared) > 1:
+                steps.append(f"for {labelled['owner']!r}:")
+            tree = self._descend("route", self._routes, (), Destination(""), labelled, steps, not is_heartbeat)
+            for receivers, how in list(tree):
+                for receiver in receivers:
+                    destinations.setdefault(receiver, replace(how, receiver=receiver))
+            for receiver in () if is_heartbeat else self._of_owner(labelled.get("owner"), steps):
+                destinations.setdefault(receiver, Destination(receiver))
+        if not destinations and is_heartbeat:
             steps.append("no route names the watchdog: nobody")
         elif not destinations:
             steps.append(f"no route names a receiver for it: {CONSOLE}")
             destinations[CONSOLE] = Destination(CONSOLE)
         return Explanation(tuple(destinations.values()), tuple(steps))
+
+    def _of_owner(self, owner: str | None, steps: list[str]) -> tuple[str, ...]:
+        """Receivers of an owner, by the policy's `[owners]`."""
+        if not self._owners:
+            return ()
+        entry, shown = self._owners.find(owner), repr(owner or UNATTRIBUTED)
+        if entry is None:
+            steps.append(f"owners: no entry for {shown}")
+            return ()
+        receivers = self._owners.receivers(entry)
+        steps.append(f"owners: {shown} matches {entry!r}, which leads to {', '.join(receivers)}")
+        return receivers
 
     def _descend(
         self,
@@ -106,13 +102,13 @@ class Router:
     ) -> Iterator[tuple[tuple[str, ...], Destination]]:
         for index, route in enumerate(routes):
             here = f"{place}[{index}]"
-            if (why_not := _mismatch(route.match, found)) is not None:
+            if (why_not := mismatch(route.match, found)) is not None:
                 steps.append(f"{here}: no, {why_not}")
                 continue
             its_receivers = receivers if route.receivers is None else tuple(route.receivers)
             its_how = _inherit(how, route)
             steps.append(f"{here}: yes{_said_of(route.match, found)}")
-            asked = meant or _names_watchdog(route)  # nobody hears of a beat who has not asked for it by name
+            asked = meant or _names_watchdog(route)  # only who asks for heartbeats by name gets them
             deeper = list(self._descend(f"{here}.routes", route.routes, its_receivers, its_how, found, steps, asked))
             if not deeper and not asked:
                 steps.append(f"{here}: passes it on, because it does not name the watchdog")
@@ -135,14 +131,6 @@ def _inherit(how: Destination, route: Route) -> Destination:
         digest_timezone=route.digest_timezone or how.digest_timezone,
         renotify_ms=how.renotify_ms if renotify is None else renotify * 60_000,
     )
-
-
-def _mismatch(matcher: LabelMatcher | Mapping[str, str], found: Mapping[str, str]) -> str | None:
-    for name, wanted in matcher.items():
-        value = found.get(name)
-        if value not in ([wanted] if isinstance(wanted, str) else wanted):
-            return f"it has no {name}" if value is None else f"{name} is {value!r}"
-    return None
 
 
 def _names_watchdog(route: Route) -> bool:

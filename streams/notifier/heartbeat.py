@@ -1,4 +1,4 @@
-"""Did this process stand still for longer than its group waits? Then its partitions are somebody else's by now."""
+"""Did this process stand still for longer than its group waits? Then others own its partitions by now."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from streams import clock
 EVERY_S = 0.5
 
 
-class Pulse:
-    """Feels the process's own pulse. `stopped` is called once it was missing for `limit_ms`: what the process believes
-    is out of date then, and must not be acted on.
+class Heartbeat:
+    """The process's own heartbeat. `stopped` is called once it was missing for `limit_ms`, with how long it was: what
+    the process knows is out of date then, and must not be acted on.
     """
 
     def __init__(self, limit_ms: int, stopped: Callable[[int], None], now_ms: Callable[[], int] = clock.monotonic_ms):
@@ -25,13 +25,13 @@ class Pulse:
         if silent_ms > self._limit_ms:
             self._stopped(silent_ms)
 
-    def beat(self) -> None:
-        """Show life."""
+    def touch(self) -> None:
+        """Show that the process runs."""
         self.check()
         self._last_ms = self._now_ms()
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Touch it every half second until cancelled."""
         while True:
-            self.beat()
+            self.touch()
             await asyncio.sleep(EVERY_S)

@@ -1,4 +1,4 @@
-"""One partition's pipeline at work: what happens goes in, one at a time, and effects are performed in order."""
+"""One partition's pipeline at work: stimuli go in, one at a time, and effects are performed in their order."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ class RoutingChanged:
 
 Decided = Alert | OperatorMessage | Sent | Failed | Reviewed
 Stimulus = Decided | RoutingChanged
-Kept = Awaitable[Any]
+Published = Awaitable[Any]
 """Done once the broker has a record."""
 
 MOST_AT_ONCE = 200
@@ -37,41 +37,41 @@ class _Entry:
     done: Callable[[], None] | None = None
 
 
-class Teller:
-    """Tells people about the tenants of one partition.
+class Notifier:
+    """Runs the pipeline of one partition's tenants.
 
-    `restore` makes the pipeline from the partition's log. `keep` hands a record to the producer; what it returns is
-    done when the broker has it. `say` begins a message and returns at once; its outcome is brought to `take`. Whatever
-    fails here ends the process: a record that may not be kept must be followed by nothing.
+    `restore` makes the pipeline from the partition's log. `publish` hands a record to the producer; what it returns is
+    done when the broker has it. `send` begins to send a message and returns at once; its outcome is given to `submit`.
+    Whatever fails here ends the process: nothing may follow a record that the broker may not have.
     """
 
     def __init__(
         self,
         restore: Callable[[], Awaitable[Pipeline]],
-        keep: Callable[[Record], Awaitable[Kept]],
-        say: Callable[[Send, "Teller"], None],
+        publish: Callable[[Record], Awaitable[Published]],
+        send: Callable[[Send, "Notifier"], None],
     ) -> None:
         self.pipeline: Pipeline | None = None
         """None until the log has been read."""
         self.handled = 0
-        """Counts up with everything that was dealt with."""
-        self._taken = 0
+        """Counts up with every stimulus that was handled."""
+        self._submitted = 0
         self._restore = restore
         self._restored = asyncio.Event()
-        self._keep = keep
-        self._say = say
+        self._publish = publish
+        self._send = send
         self._inbox: asyncio.Queue[_Entry | None] = asyncio.Queue(MOST_WAITING)
         self._wake_ms: int | None = None
-        self._unkept: list[Kept] = []
+        self._unpublished: list[Published] = []
 
     @property
     def waiting(self) -> int:
-        """How much has been handed in and not yet dealt with."""
-        return self._taken - self.handled
+        """How many stimuli were submitted and not yet handled."""
+        return self._submitted - self.handled
 
-    async def take(self, stimulus: Stimulus, done: Callable[[], None] | None = None) -> None:
-        """Hand something in. `done` is called once all that follows from it is kept."""
-        self._taken += 1
+    async def submit(self, stimulus: Stimulus, done: Callable[[], None] | None = None) -> None:
+        """Hand in a stimulus. `done` is called once the broker has all records that follow from it."""
+        self._submitted += 1
         await self._inbox.put(_Entry(stimulus, done))
 
     async def wait_restored(self) -> None:
@@ -79,7 +79,7 @@ class Teller:
         await self._restored.wait()
 
     async def finish(self) -> None:
-        """Have `run` end after what has been handed in so far."""
+        """Have `run` end after what has been submitted so far."""
         await self._inbox.put(None)
 
     async def run(self) -> None:
@@ -94,22 +94,22 @@ class Teller:
                     pipeline = await self._begin()
                 else:
                     await self._perform(_decide(pipeline, entry.stimulus))
-            await self._settle()
+            await self._flush()
             for entry in entries:
                 self.handled += 1
                 if entry.done is not None:
                     entry.done()
 
     async def _begin(self) -> Pipeline:
-        await self._settle()
+        await self._flush()
         pipeline = self.pipeline = await self._restore()
         self._restored.set()
         await self._perform(pipeline.tick(clock.wall_ms()))
-        await self._settle()
+        await self._flush()
         return pipeline
 
     async def _next(self) -> list[_Entry] | None:
-        """What has been handed in; nothing when it is time to look by itself; None at the end."""
+        """What has been submitted; nothing when it is time for a tick; None at the end."""
         try:
             first = await asyncio.wait_for(self._inbox.get(), self._sleep_s())
         except TimeoutError:
@@ -134,17 +134,17 @@ class Teller:
         for effect in effects:
             match effect:
                 case Record():
-                    self._unkept.append(await self._keep(effect))
+                    self._unpublished.append(await self._publish(effect))
                 case Send():
-                    await self._settle()
-                    self._say(effect, self)
+                    await self._flush()
+                    self._send(effect, self)
                 case WaitUntil(at_ms=at_ms):
                     self._wake_ms = at_ms
 
-    async def _settle(self) -> None:
+    async def _flush(self) -> None:
         """Wait until the broker has all records handed over so far."""
-        unkept, self._unkept = self._unkept, []
-        await asyncio.gather(*unkept)
+        unpublished, self._unpublished = self._unpublished, []
+        await asyncio.gather(*unpublished)
 
 
 def _decide(pipeline: Pipeline, stimulus: Decided) -> list[Effect]:

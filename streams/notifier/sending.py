@@ -1,4 +1,4 @@
-"""Having receivers say things: one task a message, and its outcome brought back to whoever asked."""
+"""Sending messages: one task each, whose outcome is submitted to the notifier that asked for it."""
 
 import asyncio
 import logging
@@ -9,55 +9,55 @@ from alerting.errors import SendError
 from alerting.notice import Notice
 from alerting.receivers.base import Sender
 from streams import clock
-from streams.notifier.metrics import TellingMetrics
-from streams.notifier.notifier import Teller
+from streams.notifier.metrics import NotifierMetrics
+from streams.notifier.notifier import Notifier
 from streams.process.crash_points import CrashPoints
 from streams.process.logs import fields
 
-log = logging.getLogger("spendfuse.telling")
+log = logging.getLogger("spendfuse.alerting")
 LONGEST_SEND_S = 60.0
 """Senders have limits of their own; this one only makes sure that every message has an outcome."""
 
 
-class Speaker:
-    """All senders of a process, and the messages under way."""
+class SenderPool:
+    """All senders of a process, and the messages in flight."""
 
-    def __init__(self, senders: Mapping[str, Sender], metrics: TellingMetrics, crash: CrashPoints) -> None:
+    def __init__(self, senders: Mapping[str, Sender], metrics: NotifierMetrics, crash: CrashPoints) -> None:
         self._senders = senders
         self._metrics = metrics
         self._crash = crash
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._in_flight: set[asyncio.Task[None]] = set()
 
-    def say(self, send: Send, teller: Teller) -> None:
-        """Begin a message."""
-        task = asyncio.create_task(self._say(send, teller))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+    def send(self, send: Send, notifier: Notifier) -> None:
+        """Begin to send a message."""
+        task = asyncio.create_task(self._send(send, notifier))
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
 
     async def wait(self, patience_s: float) -> None:
-        """Wait for messages under way, as long as that."""
-        if self._under_way:
-            await asyncio.wait(set(self._under_way), timeout=patience_s)
+        """Wait for messages in flight, at most so long."""
+        if self._in_flight:
+            await asyncio.wait(set(self._in_flight), timeout=patience_s)
 
     async def aclose(self) -> None:
-        """Give up what is under way, and let go of connections and threads."""
-        for task in self._under_way:
+        """Give up what is in flight, and let go of connections and threads."""
+        for task in self._in_flight:
             task.cancel()
         await asyncio.gather(*(sender.aclose() for sender in self._senders.values()), return_exceptions=True)
 
     async def outcome(self, send: Send) -> Sent | Failed:
-        """Have a receiver say something, and wait for what becomes of it."""
-        outcome = await self._ask(send)
+        """Send a message, and wait for its outcome."""
+        outcome = await self._attempt(send)
         self._report(send, outcome)
         return outcome
 
-    async def _say(self, send: Send, teller: Teller) -> None:
-        self._crash("saying")
+    async def _send(self, send: Send, notifier: Notifier) -> None:
+        self._crash("sending")
         outcome = await self.outcome(send)
         self._crash("answered")
-        await teller.take(outcome)
+        await notifier.submit(outcome)
 
-    async def _ask(self, send: Send) -> Sent | Failed:
+    async def _attempt(self, send: Send) -> Sent | Failed:
         try:
             async with asyncio.timeout(LONGEST_SEND_S):
                 receipt = await self._senders[send.receiver].send(send.delivery_id, send.notice)
@@ -80,18 +80,18 @@ class Speaker:
         )
 
     def _report(self, send: Send, outcome: Sent | Failed) -> None:
-        said = {
+        about = {
             "receiver": send.receiver,
             "delivery_id": send.delivery_id,
             "attempt": send.attempt,
             **_about(send.notice),
         }
         if isinstance(outcome, Sent):
-            self._metrics.said(send, outcome)
-            log.info("told", extra=fields(**said))
+            self._metrics.message_sent(send, outcome)
+            log.info("sent", extra=fields(**about))
         else:
-            self._metrics.not_said(send, outcome)
-            log.warning("not told", extra=fields(**said, reason=outcome.reason, ambiguous=outcome.ambiguous))
+            self._metrics.message_failed(send, outcome)
+            log.warning("not sent", extra=fields(**about, reason=outcome.reason, ambiguous=outcome.ambiguous))
 
 
 def _about(notice: Notice) -> dict[str, object]:

@@ -134,19 +134,19 @@ class ActionServer:
             await self._publish(order)
         except SpendfuseError as error:
             log.error("an order by button was not written", extra={"fields": said["fields"] | {"error": str(error)}})
-            await self._tell(press, not_ordered(order))
+            await self._notify(press, not_ordered(order))
         except Exception:
             log.exception("an order by button was not written", extra=said)
-            await self._tell(press, not_ordered(order))
+            await self._notify(press, not_ordered(order))
         else:
             log.info("ordered by button", extra=said)
-            await self._tell(press, ordered(order))
+            await self._notify(press, ordered(order))
 
     async def _refuse(self, press: Press) -> None:
         log.warning("a press was refused", extra=fields(who=press.order.who, tenant_id=press.order.tenant_id))
-        await self._tell(press, press.refused)
+        await self._notify(press, press.refused)
 
-    async def _tell(self, press: Press, text: str) -> None:
+    async def _notify(self, press: Press, text: str) -> None:
         """Answer the person. That it fails changes nothing about their order."""
         if not press.reply_to.startswith(self._replies_to) or self._session is None:
             return

@@ -53,6 +53,8 @@ def text_of(kind: Any, text: str) -> Any:
     if get_origin(kind) is dict:
         usual = dict.fromkeys(("tenant_id", "workflow", "environment", "project", "session", "run", "model"), text)
         return {**usual, text: text, f"{text}2": text}
+    if get_origin(kind) is list:
+        return [text, f"{text}2"]
     if kind in (int, float) or get_origin(kind) is Literal:
         return ...
     raise AssertionError(f"say how a field of type {kind} could be hostile")

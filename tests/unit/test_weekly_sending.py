@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from alerting.delivery.log import Log
+from alerting.delivery.log import DeliveryLog
 from alerting.effects import Failed, Record, Send, Sent
 from alerting.notice import Receipt
 from alerting.pipeline import Pipeline
 from models.rules.policy import read_policy_toml
-from streams.notifier.notifier import Teller
+from streams.notifier.notifier import Notifier
 from streams.notifier.reviews import WeeklyReviews
 from streams.settings import Settings
 from tests.support.reviews import reviewed
@@ -34,7 +34,7 @@ HOUR_MS = 3_600_000
 
 
 class Office:
-    """The first partition's teller, receivers that can be away, and reviews that cost no reading."""
+    """The first partition's notifier, receivers that can be away, and reviews that cost no reading."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store: dict[str, bytes] = {}
@@ -49,27 +49,27 @@ class Office:
     async def look(self, *times_ms: int) -> list[bool]:
         """A process that looks at these times."""
         self.now_ms = times_ms[0]
-        teller = Teller(self._restore, self._keep, lambda *_: None)
-        work = asyncio.create_task(teller.run())
-        while teller.pipeline is None:
+        notifier = Notifier(self._restore, self._publish, lambda *_: None)
+        work = asyncio.create_task(notifier.run())
+        while notifier.pipeline is None:
             await asyncio.sleep(0)
-        reviews = WeeklyReviews(Settings(), lambda: POLICY, teller, self._ask)
-        found = [await self._look(teller, reviews, at_ms) for at_ms in times_ms]
-        await teller.finish()
+        reviews = WeeklyReviews(Settings(), lambda: POLICY, notifier, self._ask)
+        found = [await self._look(notifier, reviews, at_ms) for at_ms in times_ms]
+        await notifier.finish()
         await work
         return found
 
-    async def _look(self, teller: Teller, reviews: WeeklyReviews, at_ms: int) -> bool:
+    async def _look(self, notifier: Notifier, reviews: WeeklyReviews, at_ms: int) -> bool:
         self.now_ms = at_ms
         found = await reviews.look(at_ms)
-        while teller.waiting:
+        while notifier.waiting:
             await asyncio.sleep(0)
         return found
 
     async def _restore(self) -> Pipeline:
-        return Pipeline(POLICY.routing, Log.read(self.store.items()))
+        return Pipeline(POLICY.routing, DeliveryLog.read(self.store.items()))
 
-    async def _keep(self, record: Record) -> asyncio.Future[None]:
+    async def _publish(self, record: Record) -> asyncio.Future[None]:
         if record.value is None:
             self.store.pop(record.key, None)
         else:

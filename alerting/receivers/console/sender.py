@@ -1,4 +1,4 @@
-"""Telling the terminal: the demo's default."""
+"""Sending to the terminal: the demo's default."""
 
 import sys
 from typing import TextIO

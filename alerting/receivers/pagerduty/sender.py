@@ -1,4 +1,4 @@
-"""Telling PagerDuty, through its Events API v2 client: a page per incident and level, closed when a higher one opens.
+"""Sending to PagerDuty, through its Events API v2 client: a page per incident and level, closed when a higher opens.
 
 The client is synchronous, so it gets a small thread pool of its own, and it likes to sleep and try again, which is
 taken from it: one call is one request.

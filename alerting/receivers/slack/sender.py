@@ -1,4 +1,4 @@
-"""Telling Slack, through slack-sdk's async client: one message per incident, edited as it goes on, with a thread."""
+"""Sending to Slack, through slack-sdk's async client: one message per incident, edited as it goes on, with a thread."""
 
 import asyncio
 from collections.abc import Mapping

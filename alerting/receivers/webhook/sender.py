@@ -1,4 +1,4 @@
-"""Telling anything else: a signed POST with a CloudEvents envelope.
+"""Sending to anything else: a signed POST with a CloudEvents envelope.
 
 Envelope: CloudEvents 1.0, structured mode. Signature: Standard Webhooks 1.0 (https://www.standardwebhooks.com), for
 which receivers find ready-made libraries. The text is cleaned; the alerts are data, exactly as on alerts.v1.

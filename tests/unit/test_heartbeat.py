@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.notifier.heartbeat import Pulse
+from streams.notifier.heartbeat import Heartbeat
 
 
 @pytest.mark.parametrize(
@@ -18,10 +18,10 @@ def test_standing_still_is_noticed(beats_ms: list[int], at_ms: int, noticed: boo
     """Silence longer than the limit is told, whether the next beat or the next act comes first."""
     now_ms = 0
     told: list[int] = []
-    pulse = Pulse(10_000, told.append, lambda: now_ms)
+    heartbeat = Heartbeat(10_000, told.append, lambda: now_ms)
     for beat_ms in beats_ms:
         now_ms = beat_ms
-        pulse.beat()
+        heartbeat.touch()
     now_ms = at_ms
-    pulse.check()
+    heartbeat.check()
     assert bool(told) is noticed
