@@ -10,12 +10,13 @@ from msgspec.structs import replace
 from alerting.dedup import is_over
 from alerting.delivery.backlog import Backlog
 from alerting.delivery.log import Delivery, DeliveryLog, Status
-from alerting.delivery.retry import MOST_MS, QUIET_GIVEN_UP_MS, retry_at_ms
+from alerting.delivery.retry import QUIET_GIVEN_UP_MS, retry_at_ms
 from alerting.delivery.throttle import Throttle
 from alerting.effects import Effect, Failed, Record, Send, Sent
 from alerting.errors import Reason
 from alerting.grouping import LISTED, Message
 from alerting.notice import Kind, Notice, Receipt
+from alerting.receivers.registry import KINDS
 from schemas.alert import PAGING
 
 IN_FLIGHT_MS = 600_000
@@ -195,16 +196,17 @@ class Dispatcher:
     def _again_ms(self, delivery: Delivery, outcome: Failed, attempt: int) -> int | None:
         """When to try again; None for never. What pages is never given up unless there is a fallback."""
         receiver = self._throttle[delivery.receiver].receiver
+        limits = KINDS[receiver.type].limits
         pages = delivery.pages
         if outcome.retryable and (pages or outcome.at_ms < delivery.alert.ts_ms + QUIET_GIVEN_UP_MS):
             return retry_at_ms(
-                receiver.type,
+                limits,
                 outcome.delivery_id,
                 attempt=attempt,
                 retry_after_ms=outcome.retry_after_ms,
                 failed_ms=outcome.at_ms,
             )
-        return outcome.at_ms + MOST_MS[receiver.type] if pages and receiver.fallback is None else None
+        return outcome.at_ms + limits.most_retry_ms if pages and receiver.fallback is None else None
 
     def _retry(self, delivery: Delivery) -> list[Effect]:
         """Make it pending again, unless a newer alert of the incident takes its place, or makes it needless."""

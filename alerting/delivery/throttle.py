@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from schemas.routing import Receiver, ReceiverType
+from alerting.receivers.registry import KINDS
+from schemas.routing import Receiver
 
-PACE_MS: dict[ReceiverType, int] = {"slack": 1_000, "pagerduty": 250, "webhook": 0, "console": 0}
-"""The least time between two messages. Slack: about one a second per channel."""
 BREAKS_AFTER = 5
 """Failures in a row that open the circuit."""
 FIRST_BREAK_MS = 60_000
@@ -42,7 +41,7 @@ class Gate:
 
     def started(self, now_ms: int) -> None:
         """A message is on its way."""
-        self._free_ms = max(self._free_ms, now_ms + PACE_MS[self.receiver.type])
+        self._free_ms = max(self._free_ms, now_ms + KINDS[self.receiver.type].limits.pace_ms)
         if self.is_broken:
             self._broken_until_ms = now_ms + self._break_ms
 

@@ -1,6 +1,7 @@
 """Sending to Slack, through slack-sdk's async client: one message per incident, edited as it goes on, with a thread."""
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -59,12 +60,14 @@ class SlackSender:
         channel: str,
         *,
         base_url: str = SLACK_URL,
+        tls: ssl.SSLContext | None = None,
         timeout_s: float = 10.0,
         links: Mapping[str, str] | None = None,
     ) -> None:
         self._token = token
         self._channel = channel
         self._base_url = base_url
+        self._tls = tls
         self._timeout_s = timeout_s
         self._links = links or {}
         self._web: AsyncWebClient | None = None
@@ -134,7 +137,9 @@ class SlackSender:
         if self._web is None:
             limit = aiohttp.ClientTimeout(total=self._timeout_s, connect=self._timeout_s / 2)
             session = aiohttp.ClientSession(timeout=limit)
-            self._web = AsyncWebClient(self._token, base_url=self._base_url, session=session, retry_handlers=[])
+            self._web = AsyncWebClient(
+                self._token, base_url=self._base_url, session=session, ssl=self._tls, retry_handlers=[]
+            )
         return self._web
 
 

@@ -7,6 +7,7 @@ which receivers find ready-made libraries. The text is cleaned; the alerts are d
 import base64
 import hashlib
 import hmac
+import ssl
 import time
 from typing import Any
 
@@ -30,9 +31,12 @@ class WebhookSender:
     Without a secret posts are unsigned: for addresses that are a secret themselves, such as an outside monitor's.
     """
 
-    def __init__(self, url: str, secret: str | None, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, url: str, secret: str | None, *, tls: ssl.SSLContext | None = None, timeout_s: float = 10.0
+    ) -> None:
         self._url = url
         self._key = None if secret is None else _key(secret)
+        self._tls = tls
         self._timeout_s = timeout_s
         self._session: aiohttp.ClientSession | None = None
 
@@ -69,7 +73,8 @@ class WebhookSender:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             limit = aiohttp.ClientTimeout(total=self._timeout_s, connect=self._timeout_s / 2)
-            self._session = aiohttp.ClientSession(timeout=limit)
+            connector = aiohttp.TCPConnector(ssl=self._tls or True)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=limit)
         return self._session
 
 

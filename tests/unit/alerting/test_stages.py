@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from alerting.dedup import News, news
-from alerting.delivery.retry import FIRST_MS, MOST_MS, retry_at_ms
+from alerting.delivery.retry import retry_at_ms
 from alerting.delivery.throttle import BREAKS_AFTER, FIRST_BREAK_MS, Gate
 from alerting.muting.hours import next_opening_ms
 from alerting.muting.mutes import Mutes
+from alerting.receivers.registry import KINDS
 from schemas.alert import Alert
 from schemas.control import Target
 from schemas.operator import Acknowledge, Feedback, Resume, Verdict
@@ -228,13 +229,14 @@ def test_planned_activity_is_not_told() -> None:
 @pytest.mark.parametrize("attempt", range(1, 20))
 def test_the_wait_grows_to_its_bound(attempt: int) -> None:
     """It doubles, is spread by a quarter, is the same for the same delivery, and never undercuts Retry-After."""
+    slack = KINDS["slack"].limits
     schedule: dict[str, Any] = {"attempt": attempt, "failed_ms": NOON_MS}
-    wait = retry_at_ms("slack", "d", retry_after_ms=None, **schedule) - NOON_MS
-    plain = min(FIRST_MS["slack"] * 2 ** (attempt - 1), MOST_MS["slack"])
+    wait = retry_at_ms(slack, "d", retry_after_ms=None, **schedule) - NOON_MS
+    plain = min(slack.first_retry_ms * 2 ** (attempt - 1), slack.most_retry_ms)
     assert 0.75 * plain - 1 <= wait <= 1.25 * plain + 1
-    assert wait == retry_at_ms("slack", "d", retry_after_ms=None, **schedule) - NOON_MS
-    assert wait != retry_at_ms("slack", "e", retry_after_ms=None, **schedule) - NOON_MS
-    assert retry_at_ms("slack", "d", retry_after_ms=HOUR_MS, **schedule) == NOON_MS + HOUR_MS
+    assert wait == retry_at_ms(slack, "d", retry_after_ms=None, **schedule) - NOON_MS
+    assert wait != retry_at_ms(slack, "e", retry_after_ms=None, **schedule) - NOON_MS
+    assert retry_at_ms(slack, "d", retry_after_ms=HOUR_MS, **schedule) == NOON_MS + HOUR_MS
 
 
 def test_the_circuit_breaker() -> None:
