@@ -34,9 +34,9 @@ def meaning(order: OperatorMessage) -> str:
             return f"The budget {name(rule)} of {name(scope)} is {limit} until {clock(until_ms)}."
         case Kill(target=target, until_ms=until_ms):
             end = "until somebody resumes it" if until_ms is None else f"until {clock(until_ms)}"
-            return f"{_target(target, tenant)} must stop, and stays stopped {end}."
+            return f"{subject(target, tenant)} must stop, and stays stopped {end}."
         case Resume(target=target):
-            return f"{_target(target, tenant)} may go on, and spend again{terms(order)}."
+            return f"{subject(target, tenant)} may go on, and spend again{terms(order)}."
 
 
 def acknowledgement(order: OperatorMessage) -> str:
@@ -62,7 +62,8 @@ def terms(order: Resume) -> str:
     return f"{limit}{end}" or ", with one more allowance of the limit that stopped it"
 
 
-def _target(target: Target, tenant: str) -> str:
+def subject(target: Target, tenant: str) -> str:
+    """What an order is about: `Run r-7 of acme`."""
     of_tenant = "" if target.type == "tenant" else f" of {tenant}"
     return f"{_TARGETS[target.type]} {name(target.id)}{of_tenant}"
 

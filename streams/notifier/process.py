@@ -13,6 +13,7 @@ from models.rules.policy import Policy
 from schemas.errors import SettingsError, StateError
 from streams import clock
 from streams.kafka.admin import partition_count
+from streams.kafka.commands_in_force import CommandsInForce
 from streams.kafka.order_writer import OrderWriter
 from streams.notifier.app import LOOK_EVERY_S, NotifierApp
 from streams.notifier.metrics import NotifierMetrics
@@ -72,7 +73,9 @@ async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics)
 
 def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
     """The endpoint for Slack's buttons, if the settings want one. It alone needs the right to give orders."""
-    return ActionServer(settings, OrderWriter(settings).publish) if settings.actions_port else nullcontext()
+    if not settings.actions_port:
+        return nullcontext()
+    return ActionServer(settings, OrderWriter(settings).publish, CommandsInForce(settings).stands)
 
 
 async def _serve(notifier: NotifierApp, policies: Policies, end: asyncio.Event) -> int:

@@ -276,7 +276,7 @@ def test_different_incidents_never_have_the_same_page() -> None:
 def test_a_button_names_its_run_whole_or_there_is_none() -> None:
     """An id as long as the contract allows is carried whole; one that does not fit takes the buttons with it."""
     whole = views_of_run("ü" * 128)["button"]
-    assert json.loads(whole)["run_id"] == "ü" * 128
+    assert json.loads(whole)["target_id"] == "ü" * 128
     assert views_of_run("x" * 10_000)["button"] is None
 
 

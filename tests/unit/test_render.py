@@ -265,7 +265,7 @@ def test_buttons_carry_whom_they_are_about() -> None:
     for button in found:
         value = json.loads(button["value"])
         assert (value["tenant_id"], value["incident_id"]) == ("acme", "4f2d9c01aa")
-        assert ("run_id" in value) == ("confirm" in button) == (button["action_id"] == kit.RESUME)
+        assert ("target_id" in value) == ("confirm" in button) == (button["action_id"] == kit.RESUME)
 
 
 @pytest.mark.parametrize(

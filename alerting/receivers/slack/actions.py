@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from alerting.receivers.slack import blocks
-from alerting.rendering.foreign import clean
-from alerting.rendering.meaning import meaning
+from alerting.rendering.foreign import clean, name
+from alerting.rendering.meaning import meaning, subject
 from schemas.codec import undecodable
 from schemas.control import Target
 from schemas.errors import Undecodable
@@ -24,7 +24,7 @@ from schemas.usage import Id
 LABELS = {
     blocks.ACKNOWLEDGE: "Acknowledge",
     blocks.SNOOZE: "Snooze 1 h",
-    blocks.RESUME: "Resume run",
+    blocks.RESUME: "Resume",
     blocks.USEFUL: "Useful",
     blocks.NOISE: "Noise",
     blocks.PLANNED: "Planned",
@@ -58,11 +58,21 @@ class _Interaction(msgspec.Struct, frozen=True, tag_field="type", tag="block_act
 
 
 class _Value(msgspec.Struct, frozen=True):
-    """Whom a button is about, as `senders/blocks.py` wrote it."""
+    """Whom a button is about, as `blocks.py` wrote it."""
 
     tenant_id: Id
     incident_id: Id
+    target_type: Literal["run", "session", "run_tree"] | None = None
+    target_id: Id | None = None
     run_id: Id | None = None
+    """In messages of earlier versions, which could only name a run."""
+
+    @property
+    def target(self) -> Target | None:
+        """What the button lets go on."""
+        if self.target_type is not None and self.target_id is not None:
+            return Target(self.target_type, self.target_id)
+        return None if self.run_id is None else Target("run", self.run_id)
 
 
 _interaction: Final = msgspec.json.Decoder(_Interaction)
@@ -133,6 +143,14 @@ def ordered(order: OperatorMessage) -> str:
     return f"Ordered. {meaning(order)}"
 
 
+def not_stopped(order: Resume) -> str:
+    """What somebody is told who would let something go on that is not held back."""
+    return (
+        f"Nothing was ordered: {subject(order.target, name(order.tenant_id))} is not stopped any more, "
+        "or what holds it back stands on something else."
+    )
+
+
 def not_ordered(order: OperatorMessage) -> str:
     """What somebody is told whose order may not have been written."""
     return (
@@ -150,7 +168,7 @@ def _order(interaction: _Interaction, action: _Action) -> OperatorMessage:
         "ts_ms": at_ms,
         "tenant_id": ids.tenant_id,
         "who": f"{clean(user.name or user.username)} ({user.id})".lstrip(),
-        "why": f"pressed {LABELS[action.action_id]} in Slack",
+        "why": f"pressed {_label(action, ids)} in Slack",
     }
     match action.action_id:
         case blocks.ACKNOWLEDGE:
@@ -164,9 +182,16 @@ def _order(interaction: _Interaction, action: _Action) -> OperatorMessage:
         case blocks.PLANNED:
             return Feedback(**common, incident_id=ids.incident_id, verdict="planned")
         case _:
-            if ids.run_id is None:
-                raise Undecodable("missing_field", "a resume that names no run")
-            return Resume(**common, target=Target("run", ids.run_id))
+            if ids.target is None:
+                raise Undecodable("missing_field", "a resume that names nothing to go on")
+            return Resume(**common, target=ids.target)
+
+
+def _label(action: _Action, ids: _Value) -> str:
+    """What stands on the button."""
+    label = LABELS[action.action_id]
+    is_resume = action.action_id == blocks.RESUME and ids.target is not None
+    return f"{label} {blocks.RESUMED[ids.target.type]}" if is_resume and ids.target else label
 
 
 def _message_id(interaction: _Interaction, action: _Action) -> str:

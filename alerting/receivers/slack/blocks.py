@@ -12,7 +12,7 @@ from typing import Any
 
 from alerting.notice import Notice
 from alerting.rendering.evidence import evidence
-from alerting.rendering.figures import clock
+from alerting.rendering.figures import amount, clock
 from alerting.rendering.links import links
 from alerting.rendering.render import (
     REPEATED,
@@ -30,6 +30,7 @@ from alerting.rendering.render import (
     what_was_done,
 )
 from schemas.alert import PAGING, Alert
+from schemas.control import Target, TargetType
 from schemas.policy import Severity
 
 Block = dict[str, Any]
@@ -47,6 +48,9 @@ MOST_OF_A_VALUE = 900
 ACKNOWLEDGE = "spendfuse.acknowledge"
 SNOOZE = "spendfuse.snooze_1h"
 RESUME = "spendfuse.resume_run"
+"""Of whatever the alert is about: the button's label and value say what."""
+RESUMED: dict[str, str] = {"run": "run", "session": "session", "run_tree": "run tree"}
+"""What the button can let go on, as it calls it."""
 USEFUL = "spendfuse.useful"
 NOISE = "spendfuse.noise"
 PLANNED = "spendfuse.planned"
@@ -157,8 +161,10 @@ def _buttons(notice: Notice) -> list[Block]:
     alert = notice.alert
     if notice.kind == "watchdog" or is_about_several(notice):
         return []
-    value, run_value = _value(alert), _value(alert, run_id=alert.run_id)
-    if len(run_value) > MOST_OF_A_VALUE:
+    target = stopped_target(alert)
+    value = _value(alert)
+    resume_value = _value(alert, **({"target_type": target.type, "target_id": target.id} if target else {}))
+    if len(resume_value) > MOST_OF_A_VALUE:
         return [_context(_plain("No buttons: the identifiers are too long. Use the command line.", 200))]
     buttons = [_button("Planned", PLANNED, value), _button("Noise", NOISE, value)]
     if alert.state == "resolved":
@@ -167,12 +173,22 @@ def _buttons(notice: Notice) -> list[Block]:
         acknowledge = _button("Acknowledge", ACKNOWLEDGE, value)
         style = {"style": "primary"} if alert.severity in PAGING else {}
         buttons = [{**acknowledge, **style}, _button("Snooze 1 h", SNOOZE, value), *buttons]
-    if alert.run_id and alert.command in ("kill", "pause", "downgrade"):
-        buttons.append(_resume_button(run_value))
+    if target is not None:
+        buttons.append(_resume_button(alert, target, resume_value))
     return [{"type": "actions", "elements": buttons}]
 
 
-def _value(alert: Alert, **more: str | None) -> str:
+def stopped_target(alert: Alert) -> Target | None:
+    """What a command stands on because of the alert: its run, session or run tree; None if nothing was stopped."""
+    if alert.command not in ("kill", "pause", "downgrade"):
+        return None
+    if alert.run_id:
+        return Target("run", alert.run_id)
+    units: tuple[TargetType, ...] = ("session", "run_tree")
+    return next((Target(unit, alert.scope[unit]) for unit in units if alert.scope.get(unit)), None)
+
+
+def _value(alert: Alert, **more: str) -> str:
     """Whom a button is about, whole. Escaped so that no character of it means anything to Slack on either way."""
     ids = {"tenant_id": alert.tenant_id, "incident_id": alert.incident_id, **more}
     value = json.dumps(ids, separators=(",", ":"))
@@ -183,15 +199,18 @@ def _button(label: str, action_id: str, value: str) -> Block:
     return {"type": "button", "text": _plain(label, 75), "action_id": action_id, "value": value}
 
 
-def _resume_button(value: str) -> Block:
+def _resume_button(alert: Alert, target: Target, value: str) -> Block:
+    noun = RESUMED[target.type]
+    allowance = f": {amount(alert.limit, alert.unit)} more" if alert.limit and alert.unit == "nanousd" else ""
+    terms = f"It may go on, with one more allowance of the limit that stopped it{allowance}."
     confirm = {
-        "title": _plain("Resume this run?", 100),
-        "text": _plain("It may go on spending.", 300),
+        "title": _plain(f"Resume this {noun}?", 100),
+        "text": _plain(terms, 300),
         "confirm": _plain("Resume", 30),
         "deny": _plain("Leave it stopped", 30),
         "style": "danger",
     }
-    return {**_button("Resume run", RESUME, value), "confirm": confirm}
+    return {**_button(f"Resume {noun}", RESUME, value), "confirm": confirm}
 
 
 def _footer(notice: Notice, templates: Mapping[str, str]) -> Block:
