@@ -47,5 +47,3 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of whose spend it is: workflow, environment, project and so on; nothing for a scope."""
     command: Action | None = None
     """The command that stands on its run, if any: a run that is killed already need not warn."""
-    owners: list[str] = []
-    """All owners of a shared budget when no one of them spent half or more; `owner` is None then."""

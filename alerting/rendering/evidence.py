@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from alerting.rendering.course import ABOUT_DATA
 from alerting.rendering.figures import amount, clock, time_of_day
 from alerting.rendering.foreign import MOST_OF_A_LINE, clean, name, names
 from schemas.alert import Alert
@@ -10,15 +11,18 @@ from schemas.duration import format_duration
 
 MOST_LINES = 6
 MOST_RUNS = 3
+MOST_LISTED = 5
 
 _UNSAID = frozenset({
     # In the summary.
     "active_hours", "at_limit", "calls_in_a_row", "counter", "failed_in_a_row", "finished_runs", "kind", "last",
     "period", "results_verified", "sent_in_a_row", "surely_the_same", "tokens", "tool", "tools",
     # In what is said of the incident's course.
-    "cause_to_stop_ms", "overshoot_nanousd", "run_status", "since_ms",
+    "action", "cause_to_stop_ms", "late", "limit_raised", "overshoot_nanousd", "run_status", "runs_stopped", "since_ms",
     # In lines of their own.
-    "args_hash", "cost_nanousd", "forecast_limit_reached_ms", "prompt_hash", "result_hash", "top_runs",
+    "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",
+    "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash", "records",
+    "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs",
     # For machines.
     "baseline_of", "command_id", "log_mad", "mad_nanousd", "median_nanousd", "multiple",
 })  # fmt: skip
@@ -31,7 +35,10 @@ _LABELS = {
     "input_tokens": "input tokens each time",
     "issued_ms": "kill sent",
     "killed_by": "killed by rule",
-    "released": "released by an operator",
+    "hour_start_ms": "hour from",
+    "missing": "without a price",
+    "released": "let go on by",
+    "stopped_by": "stopped by rule",
     "status": "last status",
 }
 
@@ -51,6 +58,8 @@ def _tells(alert: Alert, key: str, value: Any) -> bool:
         return False
     if isinstance(value, int) and (names(alert.summary, f"{value:,} {key}") or alert.evidence.get("counter") == key):
         return False
+    if key == "calls" and "runs_stopped" in alert.evidence:
+        return False  # of the latest run alone
     return not (key == "attempt" and value == 1)
 
 
@@ -69,7 +78,8 @@ def _run(run: Any) -> str:
 def _cost(alert: Alert) -> Iterator[str]:
     """What its run has cost, where the alert is about something else: as it was told, and therefore not later."""
     cost = alert.evidence.get("cost_nanousd")
-    if isinstance(cost, int) and alert.unit != "nanousd" and alert.state in ("open", "escalated"):
+    of_a_unit = alert.detector not in ABOUT_DATA and "runs_stopped" not in alert.evidence
+    if isinstance(cost, int) and of_a_unit and alert.unit != "nanousd" and alert.state in ("open", "escalated"):
         yield f"cost so far: {amount(cost, 'nanousd')}"
 
 
@@ -81,12 +91,71 @@ def _forecast(alert: Alert) -> Iterator[str]:
 
 def _baseline(alert: Alert) -> Iterator[str]:
     if alert.baseline is not None and alert.limit is not None and alert.value >= alert.limit:
-        yield f"told from {amount(alert.limit, alert.unit)} on"
+        yield f"alerts from {amount(alert.limit, alert.unit)} on"
+    if alert.baseline is None:
+        return
     hours, runs = alert.evidence.get("active_hours"), alert.evidence.get("finished_runs")
     if isinstance(hours, int):
         yield f"usual: the median of {hours:,} hours with spend in the last 7 days"
     if isinstance(runs, int):
         yield f"usual: the median of the workflow's last {runs:,} finished runs"
+
+
+def _spent_by(alert: Alert) -> Iterator[str]:
+    """Who spent how much of a shared budget."""
+    owners = alert.evidence.get("owners")
+    for one in owners[:MOST_LISTED] if isinstance(owners, list) else ():
+        if isinstance(one, dict) and (owner := one.get("owner")):
+            cost = one.get("cost_nanousd")
+            spent = amount(cost, "nanousd") if isinstance(cost, int) else "also"
+            yield f"{spent} by {name(str(owner))}"
+
+
+def _resumed(alert: Alert) -> Iterator[str]:
+    """On whose word something goes on, and on which terms: why it was not stopped, or what it has used up."""
+    found = alert.evidence
+    if "released" not in found and (who := found.get("resumed_by")):
+        up_to, until_ms, limit = (found.get(key) for key in ("allowed_up_to_nanousd", "allowed_until_ms", "rule_limit"))
+        terms = [
+            f"up to {amount(up_to, 'nanousd')}" if isinstance(up_to, int) else "",
+            f"until {clock(until_ms)}" if isinstance(until_ms, int) else "",
+            f"where the rule allows {amount(limit, alert.unit)}" if isinstance(limit, int) else "",
+        ]
+        yield ", ".join([f"let go on by {name(str(who))}", *filter(None, terms)])
+
+
+def _accepted(alert: Alert) -> Iterator[str]:
+    accepted_ms, before = alert.evidence.get("accepted_ms"), alert.evidence.get("accepted_nanousd")
+    if isinstance(accepted_ms, int):
+        spent = f"; {amount(before, 'nanousd')} until then does not" if isinstance(before, int) else ""
+        yield f"counts since its output was accepted at {time_of_day(accepted_ms)}{spent}"
+
+
+def _latest_runs(alert: Alert) -> Iterator[str]:
+    runs = alert.evidence.get("latest_runs")
+    if isinstance(runs, list) and runs:
+        yield f"stopped last: {_listed(runs)}"
+
+
+def _records(alert: Alert) -> Iterator[str]:
+    """Of records that cannot be right: which, and what they would cost."""
+    if alert.detector not in ABOUT_DATA:
+        return
+    found = alert.evidence
+    reported, computed = found.get("reported_nanousd", found.get("cost_nanousd")), found.get("computed_nanousd")
+    if isinstance(reported, int) and not names(alert.summary, shown := amount(reported, "nanousd")):
+        yield f"reported cost: {shown}"
+    if isinstance(computed, int) and not names(alert.summary, shown := amount(computed, "nanousd")):
+        yield f"cost by the price tables: {shown}"
+    for key, words in (("models", "models"), ("runs", "for example in runs"), ("examples", "for example")):
+        listed = found.get(key)
+        unnamed = [one for one in listed if not names(alert.summary, str(one))] if isinstance(listed, list) else []
+        if unnamed:
+            yield f"{words}: {_listed(unnamed)}"
+
+
+def _listed(values: list[Any]) -> str:
+    return ", ".join(name(str(one), 40) for one in values[-MOST_LISTED:])
 
 
 def _signatures(alert: Alert) -> Iterator[str]:
@@ -98,7 +167,12 @@ def _signatures(alert: Alert) -> Iterator[str]:
 
 
 _LINES: tuple[Callable[[Alert], Iterator[str]], ...] = (
+    _latest_runs,
+    _spent_by,
     _top_runs,
+    _resumed,
+    _accepted,
+    _records,
     _cost,
     _forecast,
     _baseline,
@@ -115,7 +189,7 @@ def _shown(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(name(str(one), 40) for one in value[:5])
+        return _listed(value)
     if not isinstance(value, int | float):
         return name(str(value), MOST_OF_A_LINE - 50)
     if key.endswith("_nanousd"):

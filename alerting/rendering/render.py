@@ -17,9 +17,10 @@ from schemas.duration import format_duration
 from schemas.policy import Severity
 
 MOST_FACTS = 6
+MOST_OWNERS = 8
 REPEATED = "This may be a repetition: it is unknown whether an earlier attempt arrived."
 COMES_AND_GOES = (
-    f"It opened {FLAPPING_OPENS} times within an hour. You are told once, and again when it has been steady for "
+    f"It opened {FLAPPING_OPENS} times within an hour. You are notified once, and again when it has been steady for "
     f"{format_duration(QUIET_MS)} or gets critical."
 )
 
@@ -155,13 +156,19 @@ def facts(alert: Alert) -> list[tuple[str, str]]:
     known, told = {**alert.attribution, **alert.scope}, headline(alert)
     more = [(key, known[key]) for key in _ATTRIBUTION if key in known and not names(told, known[key])]
     labelled = [
-        ("Owner", name(alert.owner or "") or "unknown"),
+        ("Owners", _owners(alert)) if alert.owners else ("Owner", name(alert.owner or "") or "unknown"),
         ("Run", name(alert.run_id or "")),
         *((key.replace("_", " ").capitalize(), name(alert.scope.get(key, ""))) for key in _UNITS[1:]),
         ("Period", period),
         *((key.replace("_", " ").capitalize(), name(value)) for key, value in more),
     ]
     return [(label, text) for label, text in labelled if text and text != _UNATTRIBUTED][:MOST_FACTS]
+
+
+def _owners(alert: Alert) -> str:
+    """All owners of a shared budget, as far as there is room."""
+    shown = ", ".join(name(owner, 60) for owner in alert.owners[:MOST_OWNERS])
+    return shown if len(alert.owners) <= MOST_OWNERS else f"{shown} and {len(alert.owners) - MOST_OWNERS:,} more"
 
 
 def reference(alert: Alert) -> str:
