@@ -21,8 +21,8 @@ _UNSAID = frozenset({
     "action", "cause_to_stop_ms", "late", "limit_raised", "overshoot_nanousd", "run_status", "runs_stopped", "since_ms",
     # In lines of their own.
     "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",
-    "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash", "records",
-    "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs",
+    "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash",
+    "records", "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs",
     # For machines.
     "baseline_of", "command_id", "log_mad", "mad_nanousd", "median_nanousd", "multiple",
 })  # fmt: skip

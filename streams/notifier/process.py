@@ -10,10 +10,10 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from aiokafka.errors import CorruptRecordException
 
 from models.rules.policy import Policy
+from schemas.control import Target
 from schemas.errors import SettingsError, StateError
 from streams import clock
 from streams.kafka.admin import partition_count
-from streams.kafka.commands_in_force import CommandsInForce
 from streams.kafka.order_writer import OrderWriter
 from streams.notifier.app import LOOK_EVERY_S, NotifierApp
 from streams.notifier.metrics import NotifierMetrics
@@ -25,6 +25,7 @@ from streams.process.policies import Policies
 from streams.process.slots import claim_slot
 from streams.process.watchdog import Watchdog
 from streams.settings import Settings, read_settings, unknown_variables
+from streams.tools.order import TopicFacts
 
 log = logging.getLogger("spendfuse.alerting")
 
@@ -75,7 +76,12 @@ def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
     """The endpoint for Slack's buttons, if the settings want one. It alone needs the right to give orders."""
     if not settings.actions_port:
         return nullcontext()
-    return ActionServer(settings, OrderWriter(settings).publish, CommandsInForce(settings).stands)
+
+    async def stands(tenant_id: str, target: Target) -> bool:
+        facts = TopicFacts(settings, clock.wall_ms())
+        return await asyncio.to_thread(facts.standing, tenant_id, target) is not None
+
+    return ActionServer(settings, OrderWriter(settings).publish, stands)
 
 
 async def _serve(notifier: NotifierApp, policies: Policies, end: asyncio.Event) -> int:

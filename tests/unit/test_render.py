@@ -105,7 +105,10 @@ def test_a_name_is_a_word_of_its_own(text: str, what: str, expected: bool) -> No
             {"run_id": None, "level": 1.0, "evidence": {"at_limit": "alert"}},
             "Nothing was stopped: this rule only alerts.",
         ),
-        ({"run_id": None, "level": 1.0, "evidence": {"at_limit": "kill", "late": True}}, "Nothing was stopped."),
+        (
+            {"run_id": None, "level": 1.0, "evidence": {"at_limit": "kill", "late": True}},
+            "Nothing was stopped: it was reported",
+        ),
         ({"run_id": None, "level": 1.0, "evidence": {}}, ""),
         ({"run_id": None, "level": 1.0, "evidence": {"at_limit": "downgrade"}}, "Nothing was stopped: runs that spend"),
         ({"evidence": {"late": True}}, "Nothing was stopped: it was reported when its time was over."),
@@ -151,7 +154,8 @@ def test_it_says_plainly_whether_anything_was_stopped(changes: dict[str, Any], w
         (
             {"detector": "data_quality", "unit": "calls", "summary": "12 calls were reported to cost $3.00",
              "evidence": {"kind": "price_mismatch", "records": 12, "reported_nanousd": 3 * 10**9,
-                          "models": ["m1", "m2"], "computed_nanousd": 9 * 10**9, "runs": ["r1"], "examples": ["e1", "e2"]}},
+                          "models": ["m1", "m2"], "computed_nanousd": 9 * 10**9, "runs": ["r1"],
+                          "examples": ["e1", "e2"]}},
             ["cost by the price tables: $9.00", "models: m1, m2", "for example in runs: r1", "for example: e1, e2"],
         ),
         ({"evidence": {"stopped_by": "run-cost", "action": "kill", "late": True}}, ["stopped by rule: run-cost"]),
@@ -433,7 +437,7 @@ def test_what_comes_and_goes_says_so() -> None:
     """And that nobody is told of each change."""
     told = Notice("flapping", (alert(),))
     assert title(told).startswith("Comes and goes: acme / search-agent")
-    assert "You are told once" in sentence(told)
+    assert "You are notified once" in sentence(told)
 
 
 def test_a_change_is_one_line_of_the_thread() -> None:
