@@ -22,13 +22,13 @@ _DONE_PERHAPS = frozenset({500, 502, 504})
 
 
 class Sender(Protocol):
-    """Tells one receiver, once per call: when to try again is decided elsewhere."""
+    """Sends to one receiver, once per call: when to try again is decided elsewhere."""
 
     async def send(self, delivery_id: str, notice: Notice) -> Receipt:
-        """Say it, and return where it stands now: the newest receipt is the next notice's `first`.
+        """Send a message, and return where it stands now: the newest receipt is the next notice's `first`.
 
         Raises:
-            SendError: it has not been said, or nobody knows.
+            SendError: the receiver has not accepted it, or nobody knows.
         """
         ...
 

@@ -121,7 +121,7 @@ def _obeyed(alert: Alert, took_ms: int, status: str) -> str:
 
 
 def _action(alert: Alert) -> str:
-    """The command that the alert tells the outcome of; alerts of earlier versions know kills alone."""
+    """The command whose outcome it is; alerts of earlier versions know kills alone."""
     action = alert.evidence.get("action", alert.command)
     return action if action in _OBEYED else "kill"
 

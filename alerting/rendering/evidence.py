@@ -1,4 +1,4 @@
-"""What an alert's evidence says to people, most telling first: what its summary says already is left out."""
+"""What an alert's evidence says to people, the most useful first: what its summary says already is left out."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -76,7 +76,7 @@ def _run(run: Any) -> str:
 
 
 def _cost(alert: Alert) -> Iterator[str]:
-    """What its run has cost, where the alert is about something else: as it was told, and therefore not later."""
+    """What its run has cost, where the alert is about something else: as of then, and therefore not later."""
     cost = alert.evidence.get("cost_nanousd")
     of_a_unit = alert.detector not in ABOUT_DATA and "runs_stopped" not in alert.evidence
     if isinstance(cost, int) and of_a_unit and alert.unit != "nanousd" and alert.state in ("open", "escalated"):

@@ -9,7 +9,7 @@ from schemas.money import format_usd
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume, Silence, Verdict
 
 _VERDICTS: dict[Verdict, str] = {
-    "useful": "was worth telling: the weekly review counts it",
+    "useful": "was worth a message: the weekly review counts it",
     "noise": "is noise: nobody is reminded of it, and the weekly review counts it",
     "planned": "was planned: nobody is reminded of it, and its hour is no part of what is normal",
 }
@@ -24,7 +24,7 @@ def meaning(order: OperatorMessage) -> str:
     tenant = name(order.tenant_id)
     match order:
         case Silence(match=match, until_ms=until_ms):
-            return f"Nobody is told of {_matched(tenant, match)} until {clock(until_ms)}."
+            return f"Nobody is notified of {_matched(tenant, match)} until {clock(until_ms)}."
         case Acknowledge(incident_id=incident_id):
             return f"Incident {name(incident_id)} of {tenant} is in hand: nobody is reminded of it any more."
         case Feedback(incident_id=incident_id, verdict=verdict):
@@ -40,7 +40,7 @@ def meaning(order: OperatorMessage) -> str:
 
 
 def acknowledgement(order: OperatorMessage) -> str:
-    """What somebody has said of an incident, for those who were told of it: `Acknowledged by ana: rolling back`."""
+    """Who acknowledged an incident, for those who were notified of it: `Acknowledged by ana: rolling back`."""
     match order:
         case Feedback(verdict=verdict):
             return f"Marked as {verdict} by {author(order)}"

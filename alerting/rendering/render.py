@@ -70,7 +70,7 @@ def title(notice: Notice) -> str:
 
 
 def is_about_several(notice: Notice) -> bool:
-    """Whether it tells several incidents, or may."""
+    """Whether it is about several incidents, or may be."""
     return notice.kind == "digest" or len(notice.alerts) + notice.more > 1
 
 
@@ -130,8 +130,8 @@ def _against_limit(alert: Alert, limit: float, part: str) -> str:
     both = part_of(alert.value, limit, alert.unit)
     if alert.unit not in _SHARED_UNITS:
         return both
-    told = all(names(alert.summary, amount(one, alert.unit)) for one in (alert.value, limit))
-    return part if told else f"{part}, {both}"
+    is_named = all(names(alert.summary, amount(one, alert.unit)) for one in (alert.value, limit))
+    return part if is_named else f"{part}, {both}"
 
 
 def what_was_done(notice: Notice) -> str:
@@ -153,8 +153,8 @@ def facts(alert: Alert) -> list[tuple[str, str]]:
     period = ""
     if alert.window_start_ms is not None and alert.window_end_ms is not None:
         period = span(alert.window_start_ms, alert.window_end_ms)
-    known, told = {**alert.attribution, **alert.scope}, headline(alert)
-    more = [(key, known[key]) for key in _ATTRIBUTION if key in known and not names(told, known[key])]
+    known, heading = {**alert.attribution, **alert.scope}, headline(alert)
+    more = [(key, known[key]) for key in _ATTRIBUTION if key in known and not names(heading, known[key])]
     labelled = [
         ("Owners", _owners(alert)) if alert.owners else ("Owner", name(alert.owner or "") or "unknown"),
         ("Run", name(alert.run_id or "")),

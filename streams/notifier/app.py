@@ -27,10 +27,9 @@ from streams import clock
 from streams.kafka.state_reader import StateReader
 from streams.notifier.committed import committed_app
 from streams.notifier.heartbeat import Heartbeat
-from streams.notifier.lag import Lag
+from streams.notifier.lag import Lag, Progress
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.notifier import Notifier, RoutingChanged, Stimulus
-from streams.notifier.progress import Progress
 from streams.notifier.reviews import FIRST_PARTITION, WeeklyReviews
 from streams.notifier.senders import open_senders
 from streams.notifier.sending import SenderPool

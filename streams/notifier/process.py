@@ -35,7 +35,7 @@ UNHEALTHY_MS = 30_000
 
 
 def run_alerting() -> int:
-    """Notify people until told to end; returns the exit code. Raises `SpendfuseError` with what to do."""
+    """Notify people until a signal ends it; returns the exit code. Raises `SpendfuseError` with what to do."""
     settings = read_settings()
     start_logging(settings.log_level)
     if unknown := unknown_variables():

@@ -3,9 +3,9 @@
 POST /slack/actions
   401  not signed by Slack, or signed more than five minutes ago
   413  more than any press is; 408 when it does not come to an end; 400 for what is no press of a button
-  200  taken; the person is told what will happen, or why nothing will, in a message that only they see
+  200  accepted; the person reads what will happen, or why nothing will, in a message that only they see
 
-Slack wants an answer within three seconds. An order that takes longer to write is still written, and the person is told
+Slack wants an answer within three seconds. An order that takes longer to write is still written, and the person reads
 how that ended. Slack says nothing twice unless it heard nothing: the same press is the same order then.
 """
 
@@ -137,21 +137,21 @@ class ActionServer:
 
     async def _carry_out(self, press: Press) -> None:
         order = press.order
-        said = fields(message_id=order.message_id, type=type(order).__name__, tenant_id=order.tenant_id, who=order.who)
+        about = fields(message_id=order.message_id, type=type(order).__name__, tenant_id=order.tenant_id, who=order.who)
         if isinstance(order, Resume) and not await self._is_stopped(order):
-            log.info("a press would let go on what is not stopped", extra=said)
+            log.info("a press would let go on what is not stopped", extra=about)
             await self._answer(press, not_stopped(order))
             return
         try:
             await self._publish(order)
         except SpendfuseError as error:
-            log.error("an order by button was not written", extra={"fields": said["fields"] | {"error": str(error)}})
+            log.error("an order by button was not written", extra={"fields": about["fields"] | {"error": str(error)}})
             await self._answer(press, not_ordered(order))
         except Exception:
-            log.exception("an order by button was not written", extra=said)
+            log.exception("an order by button was not written", extra=about)
             await self._answer(press, not_ordered(order))
         else:
-            log.info("ordered by button", extra=said)
+            log.info("ordered by button", extra=about)
             await self._answer(press, ordered(order))
 
     async def _is_stopped(self, order: Resume) -> bool:

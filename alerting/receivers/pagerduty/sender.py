@@ -145,7 +145,7 @@ class _Line:
         self._is_cut = False
 
     def watch(self, request: httpx2.Request) -> None:
-        """Ask the transport to tell of the connection it makes for this request."""
+        """Have the transport report the connection that it makes for this request."""
         request.extensions = {**request.extensions, "trace": self._trace}
 
     def cut(self) -> None:
@@ -172,7 +172,7 @@ def dedup_key(alert: Alert) -> str:
 
 
 def events(delivery_id: str, notice: Notice, opened: tuple[str, ...], templates: Mapping[str, str]) -> list[Event]:
-    """What to tell PagerDuty, in order; `opened` are the keys of the incident's pages so far.
+    """What to send to PagerDuty, in order; `opened` are the keys of the incident's pages so far.
 
     The higher page opens before the lower closes, so that nothing is ever left unpaged between the two.
     """
@@ -209,12 +209,12 @@ def _details(notice: Notice) -> dict[str, Any]:
     """What a page shows under its summary, in this order."""
     alert = notice.alert
     if is_about_several(notice):
-        told: dict[str, Any] = {"What to do": what_to_do(notice), "Incidents": [line(each) for each in notice.alerts]}
+        shown: dict[str, Any] = {"What to do": what_to_do(notice), "Incidents": [line(each) for each in notice.alerts]}
         more: dict[str, Any] = {"And more": f"{notice.more:,}"} if notice.more else {}
     else:
-        told = {"What was done": what_was_done(notice), "What to do": what_to_do(notice), "Value": gauge(alert)}
+        shown = {"What was done": what_was_done(notice), "What to do": what_to_do(notice), "Value": gauge(alert)}
         more = {**dict[str, Any](facts(alert)), "Evidence": evidence(alert), "Reference": reference(alert)}
-    return {label: text for label, text in {**told, **more}.items() if text}
+    return {label: text for label, text in {**shown, **more}.items() if text}
 
 
 def _opened(notice: Notice) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Buttons: from what Slack says of a press to the order that it gives, and what the person is told. Pure.
+"""Buttons: from what Slack says of a press to the order that it gives, and what the person reads. Pure.
 
 https://docs.slack.dev/reference/interaction-payloads/block_actions-payload has the payload's fields.
 """
@@ -94,7 +94,7 @@ class Press:
 def read_press(payload: bytes, may_resume: Collection[str]) -> Press | None:
     """What a press of a button orders; None for a button that is not ours.
 
-    The same press gives the same order, however often Slack tells of it. `may_resume` has the ids of the Slack users
+    The same press gives the same order, however often Slack reports it. `may_resume` has the ids of the Slack users
     who may let a stopped run go on.
 
     Raises:
@@ -139,12 +139,12 @@ def reply(text: str) -> dict[str, Any]:
 
 
 def ordered(order: OperatorMessage) -> str:
-    """What somebody is told whose order was written."""
+    """What somebody reads whose order was written."""
     return f"Ordered. {meaning(order)}"
 
 
 def not_stopped(order: Resume) -> str:
-    """What somebody is told who would let something go on that is not held back."""
+    """What somebody reads who would let something go on that is not held back."""
     return (
         f"Nothing was ordered: {subject(order.target, name(order.tenant_id))} is not stopped any more, "
         "or what holds it back stands on something else."
@@ -152,9 +152,9 @@ def not_stopped(order: Resume) -> str:
 
 
 def not_ordered(order: OperatorMessage) -> str:
-    """What somebody is told whose order may not have been written."""
+    """What somebody reads whose order may not have been written."""
     return (
-        "The order could not be written down, as far as can be told; pressing again does no harm. "
+        "The order could not be written down, as far as is known; pressing again does no harm. "
         f"It was: {meaning(order)}{instead(order)}"
     )
 

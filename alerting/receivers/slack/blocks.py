@@ -111,7 +111,7 @@ def _notification(text: str) -> str:
 
 
 def _dot(notice: Notice) -> str:
-    """How bad it is, for an eye that runs down a channel: the worst of what is told, green once all of it is over."""
+    """How bad it is, for an eye that runs down a channel: the worst in it, green once all of it is over."""
     worst = [dot for severity, dot in _DOTS.items() if any(_is(alert, severity) for alert in notice.alerts)]
     return worst[0] if worst else _RESOLVED_DOT
 
