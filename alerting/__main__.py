@@ -1,4 +1,4 @@
-"""`python -m alerting`: tell people. The process itself is `streams/notifier`; this is only its name."""
+"""`python -m alerting`: notify people. The process itself is `streams/notifier`; this is only its name."""
 
 import argparse
 import sys
@@ -8,9 +8,9 @@ from streams.notifier.process import run_alerting
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run until told to end; returns the exit code."""
+    """Run until a signal ends it; returns the exit code."""
     argparse.ArgumentParser(
-        prog="python -m alerting", description="Tell people: alerts to Slack, PagerDuty, webhooks and the console"
+        prog="python -m alerting", description="Notify people: alerts to Slack, PagerDuty, webhooks and the console"
     ).parse_args(arguments)
     try:
         return run_alerting()

@@ -1,6 +1,6 @@
-"""All that telling can ask of the world: keep a record, send something, wake it at a time. And what comes back.
+"""All that the pipeline can ask of the world: publish a record, send a message, call it at a time. And what comes back.
 
-Effects are performed in their order: a `Record` before a `Send` must be kept before anything is sent.
+Effects are performed in their order: a `Record` before a `Send` must be published before anything is sent.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from alerting.notice import Notice, Receipt
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Have `receiver` say `notice`. The outcome comes back as `Sent` or `Failed` under the same `delivery_id`."""
+    """Send `notice` to `receiver`. The outcome comes back as `Sent` or `Failed` under the same `delivery_id`."""
 
     delivery_id: str
     """Derived from incident, state, level and receiver: the same after a restart."""
@@ -21,7 +21,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Keep this on deliveries.v1, in the partition of its tenant's alerts. `value` None takes the key away."""
+    """Publish this on deliveries.v1, in the partition of its tenant's alerts. `value` None is a tombstone."""
 
     key: str
     tenant_id: str
@@ -40,7 +40,7 @@ Effect = Record | Send | WaitUntil
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A receiver has said it."""
+    """A receiver has accepted it."""
 
     delivery_id: str
     receipt: Receipt
@@ -49,7 +49,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A receiver could not say it. `retry_after_ms` is what it asked for; None leaves it to the schedule."""
+    """A receiver has not accepted it. `retry_after_ms` is what it asked for; None leaves it to the schedule."""
 
     delivery_id: str
     reason: str

@@ -9,9 +9,9 @@ Reason = Literal[
 
 
 class SendError(Exception):
-    """A receiver could not say it.
+    """A receiver has not accepted it.
 
-    `ambiguous` means that it may have been said: a time-out after the request was sent, a reset before the answer.
+    `ambiguous` means that it may have arrived: a time-out after the request was sent, a reset before the answer.
     """
 
     def __init__(

@@ -1,13 +1,13 @@
-"""With what is it told? Gathers what is alike into one message; what is critical is told alone and at once."""
+"""When and with what is it sent? Gathers what is alike into one message; what is critical is sent alone and at once."""
 
 from collections.abc import Callable, Iterable
 
 from alerting.dedup import RANK
-from alerting.hours import next_time_ms
-from alerting.lifecycle import due_ms
-from alerting.log import Delivery
+from alerting.delivery.log import Delivery
+from alerting.muting.hours import next_time_ms
 from alerting.notice import Receipt
-from alerting.routing import Destination, labels
+from alerting.routing.labels import labels
+from alerting.routing.router import Destination
 from schemas.alert import PAGING, Alert
 from schemas.policy import Severity
 
@@ -23,7 +23,7 @@ Message = tuple[Delivery, ...]
 
 
 def group_key(alert: Alert, destination: Destination) -> tuple[str, ...]:
-    """Alerts with the same key are told together. What pages is not mixed with what does not."""
+    """Alerts with the same key are sent together. What pages is not mixed with what does not."""
     found = labels(alert)
     return ("pages" if alert.severity in PAGING else "quiet", *(found.get(name, "") for name in destination.group_by))
 
@@ -35,14 +35,19 @@ def wait_ms(alert: Alert, destination: Destination) -> int:
     return destination.group_wait_ms
 
 
+def due_ms(alert: Alert, *, hold_ms: int, wait_ms: int, now_ms: int) -> int:
+    """When to send it: after it has been held and gathered. `critical` is sent at once."""
+    return now_ms if alert.severity == "critical" else now_ms + max(hold_ms, wait_ms)
+
+
 class Groups:
-    """When the groups that are being gathered are told: when the first of them is due."""
+    """When the groups that are being gathered are sent: when the first of them is due."""
 
     def __init__(self) -> None:
         self._due_ms: dict[tuple[str, ...], int] = {}
 
     def when_ms(self, alert: Alert, to: Destination, group: tuple[str, ...], now_ms: int) -> int:
-        """When to tell an alert: `critical` at once, else once it has lasted, with its group or when it is due.
+        """When to send an alert: `critical` at once, else once it has lasted, with its group or when it is due.
 
         What pages nobody waits for the receiver's next digest, if it has any.
         """
@@ -57,7 +62,7 @@ class Groups:
         return max(group_ms, now_ms + to.hold_ms)
 
     def forget(self, now_ms: int) -> None:
-        """Drop the groups that have been told."""
+        """Drop the groups that have been sent."""
         self._due_ms = {key: due_ms for key, due_ms in self._due_ms.items() if due_ms > now_ms}
 
 

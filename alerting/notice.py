@@ -1,4 +1,4 @@
-"""What is said to one receiver: one incident, or several that are told together."""
+"""One message to one receiver: about one incident, or several that are sent together."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -10,7 +10,7 @@ Kind = Literal["incident", "acknowledged", "digest", "flapping", "watchdog", "re
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Where a receiver put what it was told, so that it can be updated: a Slack channel and time, a PagerDuty key."""
+    """Where a receiver put a message, so that it can be updated: a Slack channel and time, a PagerDuty key."""
 
     place: dict[str, str] = field(default_factory=dict)
 
@@ -32,7 +32,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One message. `alerts` has the newest alert of each incident told; the first is the one it is mostly about.
+    """One message. `alerts` has the newest alert of each incident in it; the first is the one it is mostly about.
 
     A `review` is about none: it comes `ready`.
     """
@@ -47,7 +47,7 @@ class Notice:
     """An earlier attempt may have arrived: its outcome is unknown."""
     ready: Ready | None = None
     note: str = ""
-    """What somebody has said of the incident, when that is what is told."""
+    """Who acknowledged the incident and why, when that is what it says."""
 
     @property
     def alert(self) -> Alert:

@@ -8,13 +8,13 @@ from schemas.policy import Action, Mode, Severity
 
 AlertState = Literal["open", "escalated", "resolved", "reminder"]
 PAGING: frozenset[Severity] = frozenset({"critical", "error"})
-"""Severities that wake somebody."""
+"""Severities that page somebody."""
 WATCHDOG = "watchdog"
-"""The detector of alerts that only show that everything works: told at once or not at all, and only to who asks."""
+"""The detector of heartbeats: sent at once or not at all, and only to receivers whose routes name it."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """What a tired person needs to know of one incident. Money is in nano-dollars where `unit` is `nanousd`."""
+    """What happened, to whom, and what was done. Money is in nano-dollars where `unit` is `nanousd`."""
 
     alert_id: str
     incident_id: str

@@ -1,4 +1,4 @@
-"""Who is told, as the policy file says it: the tables `receivers`, `route`, `quiet` and `review`."""
+"""Who is notified, as the policy file says it: `receivers`, `route`, `owners`, `inhibit`, `quiet` and `review`."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,16 +6,23 @@ from datetime import time
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.errors import PolicyError
 from schemas.policy import CALL_DIMENSIONS, RuleName, Settings, epoch_ms
 from schemas.usage import ATTRIBUTION
 
 ReceiverType = Literal["slack", "pagerduty", "webhook", "console"]
+"""Each is a folder of `alerting/receivers`, and an entry of `NEEDS`."""
+NEEDS: dict[ReceiverType, tuple[str, ...]] = {
+    "slack": ("channel",), "pagerduty": ("key_env",), "webhook": ("url", "url_env"), "console": (),
+}  # fmt: skip
+"""Settings of a receiver of which it must have one at least."""
+PAGERS: frozenset[ReceiverType] = frozenset({"pagerduty"})
+"""Types whose messages wake somebody: each stands for one incident, because it is acknowledged by itself."""
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-TABLES = ("receivers", "route", "quiet", "review")
+TABLES = ("receivers", "route", "owners", "inhibit", "quiet", "review")
 """Tables of the policy file that belong to routing."""
 CONSOLE = "console"
 """The receiver of what no route takes. It is there without being written down."""
@@ -28,6 +35,14 @@ def _label(name: str) -> str:
     if name in known or (name.startswith("tags.") and len(name) > len("tags.")):
         return name
     raise ValueError(f"there is no label {name!r}; use one of {', '.join(known)} or tags.<name>")
+
+
+def _equal(name: str) -> str:
+    return name if name in ("scope", "parent", "period") else _label(name)
+
+
+def _listed(names: Any) -> Any:
+    return [names] if isinstance(names, str) else names
 
 
 Label = Annotated[str, AfterValidator(_label)]
@@ -71,20 +86,15 @@ class Receiver(Settings):
 
     @model_validator(mode="after")
     def _complete(self) -> "Receiver":
-        missing = {
-            "slack": self.channel is None and "channel",
-            "pagerduty": self.key_env is None and "key_env",
-            "webhook": self.url is None and self.url_env is None and "url",
-            "console": False,
-        }[self.type]
-        if missing:
-            raise ValueError(f"a {self.type} receiver needs `{missing}`")
+        needs = NEEDS[self.type]
+        if needs and all(getattr(self, name) is None for name in needs):
+            raise ValueError(f"a {self.type} receiver needs `{needs[0]}`")
         return self
 
     @property
     def joins_incidents(self) -> bool:
-        """Whether several incidents may be told in one message. A page that is acknowledged stands for one."""
-        return self.type != "pagerduty"
+        """Whether one message may be about several incidents. A page that is acknowledged stands for one."""
+        return self.type not in PAGERS
 
 
 class Route(Settings):
@@ -108,7 +118,30 @@ class Route(Settings):
     digest_timezone: Zone | None = None
     """Whose times of day they are; unset, UTC."""
     renotify_every_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] | None = None
+    """Reminders that come sooner after the last message are left out; unset, each reminder is sent."""
     routes: list["Route"] = []
+
+
+Equal = Annotated[str, AfterValidator(_equal)]
+OwnerPattern = Annotated[str, Field(min_length=1, max_length=256)]
+ReceiverNames = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+
+
+class Inhibit(Settings):
+    """While an incident that `source` matches is open and was sent to a receiver, what `target` matches is not.
+
+    A source never inhibits what is more severe than itself, nor an alert that stops something.
+    """
+
+    source: LabelMatcher = {}
+    target: LabelMatcher = {}
+    equal: list[Equal] = ["scope", "period"]
+    """What the two must have in common beside their tenant: `scope` (the same scope or run), `parent` (the target lies
+    in the source's scope), `period` (the same window), `rule`, or any label."""
+
+
+SAME_FACT = Inhibit(equal=["rule", "scope", "period"])
+"""A higher level inhibits a lower one of the same rule, scope and period: in force unless the policy says otherwise."""
 
 
 class OfficeHours(Settings):
@@ -174,10 +207,14 @@ class WeeklyReview(Settings):
 
 
 class Routing(Settings):
-    """Receivers, the tree that leads to them, and quiet times. Left out: everything goes to the console."""
+    """Receivers, the tree and the owners that lead to them, and what is not sent. Left out: all goes to the console."""
 
     receivers: dict[RuleName, Receiver] = {}
     route: list[Route] = []
+    owners: dict[OwnerPattern, ReceiverNames] = {}
+    """Owner, or a pattern such as `*@pay.example`, -> receivers of its alerts, beside those that routes name. The name
+    itself comes before patterns, the pattern with the most letters before others; `*` is for the rest."""
+    inhibit: list[Inhibit] = [SAME_FACT]
     quiet: Quiet = Quiet()
     review: WeeklyReview | None = None
     """Unset, no weekly review is sent; the command line makes one at any time."""
@@ -226,6 +263,10 @@ def _unknown_receivers(tables: Mapping[str, Any]) -> list[str]:
             faults.append(f"receivers.{name}.fallback: a receiver cannot stand in for itself")
         elif isinstance(fallback, str) and fallback not in known:
             faults.append(f"receivers.{name}.fallback: there is no receiver {fallback!r}")
+    owners = tables.get("owners", {})
+    for pattern, led in owners.items() if isinstance(owners, Mapping) else ():
+        unknown = [name for name in _listed(led) if name not in known] if isinstance(led, str | list) else []
+        faults += [f"owners.{pattern}: there is no receiver {name!r}" for name in unknown]
     for place, node in _nodes("route", tables.get("route", [])):
         named = node.get("receivers") or []
         unknown = [name for name in named if isinstance(name, str) and name not in known]
@@ -239,8 +280,8 @@ def _unfit_for_review(review: Any, receivers: Mapping[str, Any]) -> Iterator[str
         receiver = receivers.get(name) if isinstance(name, str) else None
         if isinstance(name, str) and receiver is None and name != CONSOLE:
             yield f"review.receivers: there is no receiver {name!r}"
-        elif isinstance(receiver, Mapping) and receiver.get("type") == "pagerduty":
-            yield f"review.receivers: {name!r} is a pagerduty receiver, and a review wakes nobody"
+        elif isinstance(receiver, Mapping) and receiver.get("type") in PAGERS:
+            yield f"review.receivers: {name!r} is a {receiver['type']} receiver, and a review wakes nobody"
 
 
 def _nodes(place: str, rows: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

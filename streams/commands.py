@@ -161,7 +161,7 @@ def _record(options: Options) -> int:
 
 
 def _routes(options: Options) -> int:
-    from alerting.routing import Router
+    from alerting.routing.router import Router
     from streams.settings import read_settings
     from streams.tools.backtest import read_policy_file
 

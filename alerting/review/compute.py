@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from alerting.review import incidents as incident_log
 from alerting.review import spend as spending
-from alerting.review import telling
 from alerting.review.attention import attention
 from alerting.review.facts import Records, Review, Terms
 from alerting.review.week import DAYS, Week
@@ -25,8 +25,8 @@ def review_of(week: Week, records: Records, terms: Terms, now_ms: int) -> Review
     ranked = spending.ranking(
         spending.by_workflow(spend.scopes), None if known_before is None else spending.by_workflow(known_before)
     )
-    said = telling.judged(orders)
-    incidents = telling.incidents_of(alerts, week, until_ms)
+    said = incident_log.judged(orders)
+    incidents = incident_log.incidents_of(alerts, week, until_ms)
     told = {one: found for one, found in incidents.items() if found[-1].mode != "shadow"}
     on_trial = {one: found for one, found in incidents.items() if one not in told}
     review = Review(
@@ -52,16 +52,16 @@ def review_of(week: Week, records: Records, terms: Terms, now_ms: int) -> Review
         expensive_runs=spending.most_expensive_runs(workflows),
         expensive_hours=spending.most_expensive_hours(workflows),
         unpriced=spending.unpriced(spend),
-        unpriced_models=telling.models_without_price(told),
+        unpriced_models=incident_log.models_without_price(told),
         charges_unpriced=terms.charges_unpriced,
-        kills=telling.kills(commands, alerts, orders, said, week, until_ms),
-        commands=telling.commands_given(commands, week, until_ms),
-        incidents=telling.by_rule(told, said),
-        on_trial=telling.by_rule(on_trial, said),
-        verdicts=telling.verdicts(told, said),
-        silences=telling.silences_given(orders, week, until_ms),
-        exceptions_given=telling.exceptions_given(orders, week, until_ms),
-        exceptions_expiring=telling.exceptions_expiring(terms.exceptions, orders, until_ms),
+        kills=incident_log.kills(commands, alerts, orders, said, week, until_ms),
+        commands=incident_log.commands_given(commands, week, until_ms),
+        incidents=incident_log.by_rule(told, said),
+        on_trial=incident_log.by_rule(on_trial, said),
+        verdicts=incident_log.verdicts(told, said),
+        silences=incident_log.silences_given(orders, week, until_ms),
+        exceptions_given=incident_log.exceptions_given(orders, week, until_ms),
+        exceptions_expiring=incident_log.exceptions_expiring(terms.exceptions, orders, until_ms),
         rehearsed=terms.rehearsed,
     )
     return replace(review, attention=attention(review))

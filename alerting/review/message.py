@@ -4,6 +4,7 @@ from statistics import median
 from typing import Any
 
 from alerting.notice import Notice, Ready
+from alerting.receivers.slack.blocks import escape
 from alerting.review.data import as_data
 from alerting.review.facts import Line, Review
 from alerting.review.words import (
@@ -16,7 +17,6 @@ from alerting.review.words import (
     percent,
     usd,
 )
-from alerting.senders.blocks import escape
 from schemas.duration import format_duration
 
 MOST_OF_THE_MESSAGE = 3_000

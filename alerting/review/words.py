@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from alerting.foreign import clean
+from alerting.rendering.foreign import clean
 from alerting.review.facts import Review
 from alerting.review.week import Week
 from schemas.money import format_usd

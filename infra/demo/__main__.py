@@ -145,7 +145,7 @@ def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once:
     _replay(agents, today, len(today) / TODAY_S, lambda: _show_stops(screen, agents, watcher))
     _drain(emitter, worker, agents)
     _settle(lambda: all(command_id in agents.stops for command_id in watcher.kills))
-    _settle(lambda: alerting.metric("spendfuse_telling_oldest_owed_seconds") == 0 and _all_told(alerting, watcher))
+    _settle(lambda: alerting.metric("spendfuse_alerting_oldest_pending_seconds") == 0 and _all_told(alerting, watcher))
     _show_stops(screen, agents, watcher)
     screen.line()
     screen.line(f"{agents.unspoken} calls were never made, because their runs had been stopped")
@@ -199,7 +199,7 @@ def _settle(done: Callable[[], bool]) -> None:
 
 
 def _all_told(alerting: Service, watcher: Watcher) -> bool:
-    return alerting.metric("spendfuse_telling_alerts_total") >= watcher.today
+    return alerting.metric("spendfuse_alerting_alerts_total") >= watcher.today
 
 
 _shown: set[str] = set()

@@ -1,6 +1,6 @@
-"""The alerting process: two Faust agents bring alerts and orders to the tellers of the partitions that it owns.
+"""The alerting process: two Faust agents bring alerts and orders to the notifiers of the partitions that it owns.
 
-Faust decides who owns a partition, fetches and commits; each partition's `Teller` decides and remembers. An alert is
+Faust decides who owns a partition, fetches and commits; each partition's `Notifier` decides and remembers. An alert is
 acknowledged by hand, once all that follows from it is on deliveries.v1: Faust would acknowledge at the end of the
 loop body, however it ends.
 """
@@ -15,9 +15,9 @@ from typing import Any
 import faust
 from faust.types import TP, EventT
 
+from alerting.delivery.log import DeliveryLog
+from alerting.delivery.throttle import Throttle
 from alerting.effects import Failed, Record, Send, Sent
-from alerting.lanes import Lanes
-from alerting.log import Log
 from alerting.pipeline import Pipeline
 from models.rules.policy import Policy
 from schemas.codec import decode_alert, decode_operator
@@ -26,38 +26,37 @@ from schemas.signing import operator_is_genuine
 from streams import clock
 from streams.kafka.state_reader import StateReader
 from streams.notifier.committed import committed_app
-from streams.notifier.lag import Lag
-from streams.notifier.metrics import TellingMetrics
-from streams.notifier.progress import Progress
-from streams.notifier.pulse import Pulse
+from streams.notifier.heartbeat import Heartbeat
+from streams.notifier.lag import Lag, Progress
+from streams.notifier.metrics import NotifierMetrics
+from streams.notifier.notifier import Notifier, RoutingChanged, Stimulus
 from streams.notifier.reviews import FIRST_PARTITION, WeeklyReviews
 from streams.notifier.senders import open_senders
-from streams.notifier.speaking import Speaker
-from streams.notifier.teller import RoutingChanged, Stimulus, Teller
+from streams.notifier.sending import SenderPool
 from streams.process.crash_points import CrashPoints
 from streams.process.logs import fields
 from streams.settings import Settings
 
-log = logging.getLogger("spendfuse.telling")
+log = logging.getLogger("spendfuse.alerting")
 
 HAND_OVER_S = 5.0
-"""How long partitions that go elsewhere are held for the outcome of messages under way."""
+"""How long partitions that go elsewhere are held for the outcome of messages in flight."""
 LOOK_EVERY_S = 1.0
 FAULT_OF_OURS = 70
 
 
 class AssignmentError(Exception):
-    """Somebody would answer for a partition's alerts without hearing its operators."""
+    """A partition's alerts were assigned without its operators' messages."""
 
 
 class StoodStill(Exception):
     """The process was frozen, or its machine was, for longer than the group waits."""
 
 
-class Telling:
+class NotifierApp:
     """All of `python -m alerting` that runs in its event loop. Make it inside the loop."""
 
-    def __init__(self, settings: Settings, policy: Policy, metrics: TellingMetrics, crash: CrashPoints) -> None:
+    def __init__(self, settings: Settings, policy: Policy, metrics: NotifierMetrics, crash: CrashPoints) -> None:
         self._settings = settings
         self._policy = policy
         self._metrics = metrics
@@ -66,25 +65,25 @@ class Telling:
         self._alerts = settings.topic("alerts.v1")
         self._orders = settings.topic("operator.v1")
         self._deliveries = settings.topic("deliveries.v1")
-        self._tellers: dict[int, Teller] = {}
+        self._notifiers: dict[int, Notifier] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
         self._reviewing: asyncio.Task[None] | None = None
         self._lag = Lag(settings, self._alerts)
         for topic in (self._alerts, self._orders):
             metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
         self._progress = Progress()
-        self.pulse = Pulse(settings.session_timeout_ms, self._stood_still)
+        self.heartbeat = Heartbeat(settings.session_timeout_ms, self._stood_still)
         self._dropped: dict[tuple[int, str], int] = {}
-        self.beat_ms = clock.monotonic_ms()
-        """When this process last showed that it works, or that there is nothing to do."""
-        self._lanes = Lanes(policy.routing.all_receivers)
-        self._speaker = Speaker(open_senders(policy.routing, settings), metrics, crash)
+        self.progress_ms = clock.monotonic_ms()
+        """When this process last made progress, or had nothing to do."""
+        self._throttle = Throttle(policy.routing.all_receivers)
+        self._senders = SenderPool(open_senders(policy.routing, settings), metrics, crash)
         self.app = self._make_app()
 
     @property
     def partitions(self) -> list[int]:
         """Partitions of alerts.v1 that this process answers for and whose log it has read."""
-        return sorted(number for number, teller in self._tellers.items() if teller.pipeline is not None)
+        return sorted(number for number, notifier in self._notifiers.items() if notifier.pipeline is not None)
 
     async def change(self, policy: Policy) -> bool:
         """Go on with another policy; returns whether its routing is another one.
@@ -98,53 +97,57 @@ class Telling:
             return False
         senders = open_senders(routing, self._settings)
         self._policy = policy
-        self._lanes.hold(held=True)
-        await self._speaker.wait(HAND_OVER_S)
-        before = self._speaker
-        self._metrics.gone(set(self._lanes) - routing.all_receivers.keys())
-        self._lanes = Lanes(routing.all_receivers)
-        self._speaker = Speaker(senders, self._metrics, self._crash)
-        for teller in self._tellers.values():
-            await teller.take(RoutingChanged())
+        self._throttle.hold(held=True)
+        await self._senders.wait(HAND_OVER_S)
+        before = self._senders
+        self._metrics.gone(set(self._throttle) - routing.all_receivers.keys())
+        self._throttle = Throttle(routing.all_receivers)
+        self._senders = SenderPool(senders, self._metrics, self._crash)
+        for notifier in self._notifiers.values():
+            await notifier.submit(RoutingChanged())
         await before.aclose()
         return True
 
     async def look(self) -> None:
         """Measure how far behind this process is, and show that it lives."""
         now_ms = clock.wall_ms()
-        parts = {number: teller.pipeline for number, teller in self._tellers.items() if teller.pipeline is not None}
-        owed = [pipeline.owed(now_ms) for pipeline in parts.values()]
-        broken = {name: self._lanes[name].is_broken for name in self._lanes}
-        self._metrics.backlog({name: [one[name] for one in owed if name in one] for name in broken}, broken)
+        parts = {
+            number: notifier.pipeline for number, notifier in self._notifiers.items() if notifier.pipeline is not None
+        }
+        pending = [pipeline.pending(now_ms) for pipeline in parts.values()]
+        broken = {name: self._throttle[name].is_broken for name in self._throttle}
+        self._metrics.backlog({name: [one[name] for one in pending if name in one] for name in broken}, broken)
         self._metrics.partitions.set(len(parts))
         for number, pipeline in parts.items():
             self._count_dropped(number, pipeline)
-        lag = await self._lag.measure(self.app.consumer, self._tellers)
+        lag = await self._lag.measure(self.app.consumer, self._notifiers)
         for number, behind in lag.items():
             self._metrics.lag.labels(number).set(behind)
-        tellers = self._tellers.values()
-        if self._progress.is_made(lag, sum(each.waiting for each in tellers), sum(each.handled for each in tellers)):
+        notifiers = self._notifiers.values()
+        if self._progress.is_made(
+            lag, sum(each.waiting for each in notifiers), sum(each.handled for each in notifiers)
+        ):
             self._alive()
 
     async def hand_over(self) -> None:
-        """Let go of all partitions: begin nothing new, wait for what is under way, let the log say how far it came."""
+        """Let go of all partitions: begin nothing new, wait for what is in flight, record how far it came."""
         if self._reviewing is not None:
             self._reviewing.cancel()
-        self._lanes.hold(held=True)
-        await self._speaker.wait(HAND_OVER_S)
-        for teller in self._tellers.values():
-            await teller.finish()
+        self._throttle.hold(held=True)
+        await self._senders.wait(HAND_OVER_S)
+        for notifier in self._notifiers.values():
+            await notifier.finish()
         if self._working:
             await asyncio.wait(self._working.values(), timeout=HAND_OVER_S)
         for task in self._working.values():
             task.cancel()
-        self._tellers.clear()
+        self._notifiers.clear()
         self._working.clear()
         self._metrics.lag.clear()
 
     async def aclose(self) -> None:
         """Let go of the senders."""
-        await self._speaker.aclose()
+        await self._senders.aclose()
 
     def _make_app(self) -> faust.App:
         app = committed_app(self._settings)
@@ -154,19 +157,19 @@ class Telling:
         @app.agent(app.raw_topic(self._alerts), name="alerts", concurrency=1)
         async def read_alerts(stream: Any) -> None:
             async for event in stream.noack().events():
-                await self._take(event, self._alert)
+                await self._receive(event, self._alert)
 
         @app.agent(app.raw_topic(self._orders), name="orders", concurrency=1)
         async def read_orders(stream: Any) -> None:
             async for event in stream.noack().events():
-                await self._take(event, self._order)
+                await self._receive(event, self._order)
 
         return app
 
-    async def _take(self, event: EventT[bytes], read: Callable[[EventT[bytes]], Stimulus | None]) -> None:
-        """Bring a record to its partition's teller. One that cannot be read is reported and left behind."""
-        teller = self._tellers.get(event.message.partition)
-        if teller is None:
+    async def _receive(self, event: EventT[bytes], read: Callable[[EventT[bytes]], Stimulus | None]) -> None:
+        """Submit a record to its partition's notifier. One that cannot be read is reported and left behind."""
+        notifier = self._notifiers.get(event.message.partition)
+        if notifier is None:
             log.info("a record of a partition that has gone elsewhere", extra=fields(partition=event.message.partition))
             return
         try:
@@ -181,11 +184,11 @@ class Telling:
             self._acknowledge(event)
             return
         self._crash("taken")
-        await teller.take(stimulus, partial(self._done, event))
+        await notifier.submit(stimulus, partial(self._done, event))
 
     def _alert(self, event: EventT[bytes]) -> Stimulus | None:
         alert = decode_alert(event.value)
-        self._metrics.read(alert)
+        self._metrics.alert_read(alert)
         return alert
 
     def _order(self, event: EventT[bytes]) -> Stimulus | None:
@@ -201,7 +204,7 @@ class Telling:
         return message
 
     def _done(self, event: EventT[bytes]) -> None:
-        """All that follows from a record is kept."""
+        """The broker has all that follows from a record."""
         self._crash("handled")
         self._acknowledge(event)
 
@@ -216,13 +219,15 @@ class Telling:
         )
         if numbers != of_orders:
             self._fatal(AssignmentError(f"alerts of {numbers} were assigned, but orders of {of_orders}"))
-        self._lanes.hold(held=False)
+        self._throttle.hold(held=False)
         for number in numbers:
-            teller = Teller(partial(self._restore, number), partial(self._keep, number), self._say)
-            self._tellers[number] = teller
-            self._working[number] = asyncio.create_task(self._guarded(teller.run()))
-        if FIRST_PARTITION in self._tellers:
-            reviews = WeeklyReviews(self._settings, lambda: self._policy, self._tellers[FIRST_PARTITION], self._ask)
+            notifier = Notifier(partial(self._restore, number), partial(self._publish, number), self._send)
+            self._notifiers[number] = notifier
+            self._working[number] = asyncio.create_task(self._guarded(notifier.run()))
+        if FIRST_PARTITION in self._notifiers:
+            reviews = WeeklyReviews(
+                self._settings, lambda: self._policy, self._notifiers[FIRST_PARTITION], self._outcome
+            )
             self._reviewing = asyncio.create_task(self._guarded(reviews.run()))
         log.info("partitions assigned", extra=fields(partitions=numbers))
 
@@ -236,26 +241,26 @@ class Telling:
         self._crash("restoring")
         log.info("deliveries restored", extra=fields(partition=number, entries=len(rows)))
         return Pipeline(
-            self._policy.routing, Log.read((key.decode(), value) for key, value in rows.items()), self._lanes
+            self._policy.routing, DeliveryLog.read((key.decode(), value) for key, value in rows.items()), self._throttle
         )
 
-    async def _keep(self, number: int, record: Record) -> Awaitable[Any]:
-        self._crash("keeping")
-        kept: Awaitable[Any] = await self.app.producer.send(
+    async def _publish(self, number: int, record: Record) -> Awaitable[Any]:
+        self._crash("publishing")
+        publishing: Awaitable[Any] = await self.app.producer.send(
             self._deliveries, record.key.encode(), record.value, number, timestamp=None, headers=None
         )
-        return self._kept(kept)
+        return self._published(publishing)
 
-    async def _kept(self, kept: Awaitable[Any]) -> None:
-        await kept
-        self._crash("kept")
+    async def _published(self, publishing: Awaitable[Any]) -> None:
+        await publishing
+        self._crash("published")
 
-    def _say(self, send: Send, teller: Teller) -> None:
-        self.pulse.check()
-        self._speaker.say(send, teller)
+    def _send(self, send: Send, notifier: Notifier) -> None:
+        self.heartbeat.check()
+        self._senders.send(send, notifier)
 
-    async def _ask(self, send: Send) -> Sent | Failed:
-        return await self._speaker.outcome(send)
+    async def _outcome(self, send: Send) -> Sent | Failed:
+        return await self._senders.outcome(send)
 
     def _count_dropped(self, number: int, pipeline: Pipeline) -> None:
         for receiver, count in pipeline.dropped.items():
@@ -263,7 +268,7 @@ class Telling:
             self._dropped[number, receiver] = count
 
     def _alive(self) -> None:
-        self.beat_ms = clock.monotonic_ms()
+        self.progress_ms = clock.monotonic_ms()
 
     async def _guarded(self, work: Awaitable[None]) -> None:
         try:

@@ -1,7 +1,7 @@
 """A Faust app over a cluster of the settings' that reads only what was committed.
 
 Faust sets the isolation level only together with its own transactions; we want the first without the second, or alerts
-of aborted transactions would be told. Everything between the app and aiokafka's consumer is subclassed for that.
+of aborted transactions would be sent. Everything between the app and aiokafka's consumer is subclassed for that.
 """
 
 import ssl

@@ -1,7 +1,7 @@
 """How far behind is this process? Asked of the broker: a fetcher that died says that it has read everything."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import IsolationLevel, TopicPartition
@@ -41,3 +41,20 @@ class Lag:
             position = await asyncio.wait_for(consumer.position(TP(self._topic, each.partition)), QUERY_TIMEOUT_S)
             lag[each.partition] = max(0, end - (position or 0))
         return lag
+
+
+class Progress:
+    """Compares what there is to do, as the broker counts it, with what was done since the last look."""
+
+    def __init__(self) -> None:
+        self._before: tuple[tuple[tuple[int, int], ...], int] | None = None
+
+    def is_made(self, lag: Mapping[int, int], waiting: int, handled: int) -> bool:
+        """Whether there is nothing to do, or something was done since the last call.
+
+        `lag` is the number of committed records of each partition that were not fetched, `waiting` what was fetched
+        and is not dealt with, `handled` what was dealt with since the start.
+        """
+        now = tuple(sorted(lag.items())), handled
+        moved, self._before = now != self._before, now
+        return moved or (waiting == 0 and not any(lag.values()))

@@ -10,12 +10,13 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from aiokafka.errors import CorruptRecordException
 
 from models.rules.policy import Policy
+from schemas.control import Target
 from schemas.errors import SettingsError, StateError
 from streams import clock
 from streams.kafka.admin import partition_count
 from streams.kafka.order_writer import OrderWriter
-from streams.notifier.app import LOOK_EVERY_S, Telling
-from streams.notifier.metrics import TellingMetrics
+from streams.notifier.app import LOOK_EVERY_S, NotifierApp
+from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.slack_actions import ActionServer
 from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields, start_logging
@@ -24,8 +25,9 @@ from streams.process.policies import Policies
 from streams.process.slots import claim_slot
 from streams.process.watchdog import Watchdog
 from streams.settings import Settings, read_settings, unknown_variables
+from streams.tools.order import TopicFacts
 
-log = logging.getLogger("spendfuse.telling")
+log = logging.getLogger("spendfuse.alerting")
 
 CO_PARTITIONED = ("alerts.v1", "operator.v1", "deliveries.v1")
 STALLED_MS = 60_000
@@ -33,7 +35,7 @@ UNHEALTHY_MS = 30_000
 
 
 def run_alerting() -> int:
-    """Tell people until told to end; returns the exit code. Raises `SpendfuseError` with what to do."""
+    """Notify people until a signal ends it; returns the exit code. Raises `SpendfuseError` with what to do."""
     settings = read_settings()
     start_logging(settings.log_level)
     if unknown := unknown_variables():
@@ -43,7 +45,7 @@ def run_alerting() -> int:
     partition_count(settings, needed=(*CO_PARTITIONED, "policy.v1"), alike=CO_PARTITIONED)
     slot = claim_slot(settings, "alerting")  # held until the process ends
     settings = settings.model_copy(update={"slot": slot.name})
-    metrics = TellingMetrics()
+    metrics = NotifierMetrics()
     policies = Policies(settings, metrics.policy_faults)
     try:
         return asyncio.run(_run(settings, policies, metrics))
@@ -52,18 +54,18 @@ def run_alerting() -> int:
         slot.release()
 
 
-async def _run(settings: Settings, policies: Policies, metrics: TellingMetrics) -> int:
+async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics) -> int:
     policy = await asyncio.to_thread(policies.first)
-    telling = Telling(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)))
+    notifier = NotifierApp(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)))
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
-    stop_serving = serve(metrics.registry, settings.metrics_port, _healthy(telling)) if settings.metrics_port else None
+    stop_serving = serve(metrics.registry, settings.metrics_port, _healthy(notifier)) if settings.metrics_port else None
     log.info("alerting started", extra=fields(policy_version=policy.version, receivers=list(policy.routing.receivers)))
     try:
-        with Watchdog(lambda: telling.beat_ms, STALLED_MS):
+        with Watchdog(lambda: notifier.progress_ms, STALLED_MS):
             async with _buttons(settings):
-                return await _serve(telling, policies, end)
+                return await _serve(notifier, policies, end)
     finally:
         if stop_serving is not None:
             stop_serving()
@@ -72,21 +74,28 @@ async def _run(settings: Settings, policies: Policies, metrics: TellingMetrics) 
 
 def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
     """The endpoint for Slack's buttons, if the settings want one. It alone needs the right to give orders."""
-    return ActionServer(settings, OrderWriter(settings).publish) if settings.actions_port else nullcontext()
+    if not settings.actions_port:
+        return nullcontext()
+
+    async def stands(tenant_id: str, target: Target) -> bool:
+        facts = TopicFacts(settings, clock.wall_ms())
+        return await asyncio.to_thread(facts.standing, tenant_id, target) is not None
+
+    return ActionServer(settings, OrderWriter(settings).publish, stands)
 
 
-async def _serve(telling: Telling, policies: Policies, end: asyncio.Event) -> int:
-    app = telling.app
-    beating = asyncio.create_task(telling.pulse.run())  # first: starting may take longer than the group waits
+async def _serve(notifier: NotifierApp, policies: Policies, end: asyncio.Event) -> int:
+    app = notifier.app
+    heartbeat = asyncio.create_task(notifier.heartbeat.run())  # first: starting may take longer than the group waits
     await app.start()
-    watching = asyncio.create_task(_watch(telling, policies))
+    watching = asyncio.create_task(_watch(notifier, policies))
     await app.wait_first(end.wait(), watching)
     watching.cancel()
-    beating.cancel()
+    heartbeat.cancel()
     if app.crash_reason is None:
-        await telling.hand_over()
+        await notifier.hand_over()
     await app.stop()
-    await telling.aclose()
+    await notifier.aclose()
     if app.crash_reason is None:
         return 0
     if isinstance(app.crash_reason, CorruptRecordException):
@@ -98,31 +107,31 @@ async def _serve(telling: Telling, policies: Policies, end: asyncio.Event) -> in
     return 1
 
 
-async def _watch(telling: Telling, policies: Policies) -> None:
+async def _watch(notifier: NotifierApp, policies: Policies) -> None:
     """Look every second whether all is well, and whether another policy is in force."""
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         if (changed := policies.changed()) is not None:
-            await _change(telling, changed)
+            await _change(notifier, changed)
         try:
-            await telling.look()
+            await notifier.look()
         except Exception as error:  # what cannot be measured is no sign of life: the watchdog ends it in time
             log.warning("the state of alerting could not be measured", extra=fields(error=repr(error)))
 
 
-async def _change(telling: Telling, policy: Policy) -> None:
+async def _change(notifier: NotifierApp, policy: Policy) -> None:
     try:
-        if await telling.change(policy):
+        if await notifier.change(policy):
             log.info("another routing is in force", extra=fields(policy_version=policy.version))
     except SettingsError as error:
         log.error("a policy cannot be used; the one before it stays", extra=fields(error=str(error)))
 
 
-def _healthy(telling: Telling) -> Callable[[], str | None]:
+def _healthy(notifier: NotifierApp) -> Callable[[], str | None]:
     def check() -> str | None:
-        silent_ms = clock.monotonic_ms() - telling.beat_ms
+        silent_ms = clock.monotonic_ms() - notifier.progress_ms
         if silent_ms > UNHEALTHY_MS:
             return f"alerting has not moved for {silent_ms // 1000} s"
-        return None if telling.partitions else "no partition of alerts.v1 is owned yet"
+        return None if notifier.partitions else "no partition of alerts.v1 is owned yet"
 
     return check

@@ -4,49 +4,49 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from alerting.delivery.dispatcher import delivery_id
+from alerting.delivery.log import Reviewed
 from alerting.effects import Failed, Send, Sent
-from alerting.log import Reviewed
 from alerting.notice import Notice
-from alerting.outbox import delivery_id
 from alerting.review.message import review_notice
 from alerting.review.week import last_full_week, last_review_ms
 from models.rules.policy import Policy
 from streams import clock
-from streams.notifier.teller import Teller
+from streams.notifier.notifier import Notifier
 from streams.settings import Settings
 from streams.tools.weekly import read_review
 
-log = logging.getLogger("spendfuse.telling")
+log = logging.getLogger("spendfuse.alerting")
 
 FIRST_PARTITION = 0
 LOOK_EVERY_S = 30.0
 AGAIN_AFTER_S = 300.0
 """How long to wait after a receiver did not take it."""
 LATE_MS = 24 * 3_600_000
-"""A review is sent up to a day late, if nobody could send it in time."""
+"""A review is sent up to a day late, if it could not be sent in time."""
 
 
 class WeeklyReviews:
     """Looks now and then whether a review is due that somebody has not got yet.
 
-    `policy` gives the one in force. `ask` has a receiver say something and gives the outcome.
+    `policy` gives the one in force. `send` sends a message and gives the outcome.
     """
 
     def __init__(
         self,
         settings: Settings,
         policy: Callable[[], Policy],
-        teller: Teller,
-        ask: Callable[[Send], Awaitable[Sent | Failed]],
+        notifier: Notifier,
+        send: Callable[[Send], Awaitable[Sent | Failed]],
     ) -> None:
         self._settings = settings
         self._policy = policy
-        self._teller = teller
-        self._ask = ask
+        self._notifier = notifier
+        self._send_one = send
 
     async def run(self) -> None:
         """Work until cancelled. What goes wrong with a review must not cost an alert: it is logged, and tried again."""
-        await self._teller.wait_restored()
+        await self._notifier.wait_restored()
         while True:
             try:
                 done = await self.look(clock.wall_ms())
@@ -61,7 +61,7 @@ class WeeklyReviews:
         Raises:
             SpendfuseError: the topics cannot be read.
         """
-        policy, pipeline = self._policy(), self._teller.pipeline
+        policy, pipeline = self._policy(), self._notifier.pipeline
         review = policy.routing.review
         if review is None or pipeline is None:  # the log may be about to be read anew
             return True
@@ -76,8 +76,8 @@ class WeeklyReviews:
         return all(outcomes)
 
     async def _send(self, receiver: str, week: str, notice: Notice) -> bool:
-        outcome = await self._ask(Send(delivery_id(receiver, [week]), receiver, notice, attempt=1))
+        outcome = await self._send_one(Send(delivery_id(receiver, [week]), receiver, notice, attempt=1))
         if not isinstance(outcome, Sent):
             return False
-        await self._teller.take(Reviewed(week=week, receiver=receiver, at_ms=outcome.at_ms))
+        await self._notifier.submit(Reviewed(week=week, receiver=receiver, at_ms=outcome.at_ms))
         return True

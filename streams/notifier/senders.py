@@ -1,19 +1,13 @@
-"""The clients that talk to the policy's receivers, with the secrets that the environment holds."""
+"""The senders of the policy's receivers, with the secrets that the environment holds."""
 
 import ssl
-from collections.abc import Mapping
 
-from alerting.senders.base import Sender
-from alerting.senders.console import ConsoleSender
-from alerting.senders.pagerduty import PagerDutySender
-from alerting.senders.slack import SlackSender
-from alerting.senders.webhook import WebhookSender
+from alerting.receivers.base import Sender
+from alerting.receivers.kind import Access
+from alerting.receivers.registry import KINDS
 from schemas.errors import SettingsError
-from schemas.routing import Receiver, Routing
+from schemas.routing import Routing
 from streams.settings import Settings, read_secrets
-
-SLACK_TOKEN = "SLACK_BOT_TOKEN"  # noqa: S105  # a variable's name
-"""Where a Slack receiver's token is unless `key_env` names another variable."""
 
 
 def open_senders(routing: Routing, settings: Settings) -> dict[str, Sender]:
@@ -22,33 +16,23 @@ def open_senders(routing: Routing, settings: Settings) -> dict[str, Sender]:
     Raises:
         SettingsError: with every secret that is missing from the environment.
     """
-    named = {name: _variables(receiver) for name, receiver in routing.all_receivers.items()}
-    secrets = read_secrets({variable: name for name, variables in named.items() for variable in variables})
-    tls = _tls(settings)
-    return {name: _sender(receiver, settings, secrets, tls) for name, receiver in routing.all_receivers.items()}
+    receivers = routing.all_receivers
+    needed = {name: KINDS[receiver.type].variables(receiver) for name, receiver in receivers.items()}
+    secrets = read_secrets({variable: name for name, variables in needed.items() for variable in variables})
+    tls = receivers_tls(settings)
+    senders = {}
+    for name, receiver in receivers.items():
+        url = getattr(settings, f"{receiver.type}_url", None)
+        senders[name] = KINDS[receiver.type].open_sender(receiver, Access(secrets, url, tls, settings.links))
+    return senders
 
 
-def _variables(receiver: Receiver) -> list[str]:
-    key = SLACK_TOKEN if receiver.type == "slack" and receiver.key_env is None else receiver.key_env
-    return [variable for variable in (key, receiver.url_env) if variable is not None]
+def receivers_tls(settings: Settings) -> ssl.SSLContext | None:
+    """Trust in the authority that the settings name, for whoever stands behind a proxy; None for the usual ones.
 
-
-def _sender(receiver: Receiver, settings: Settings, secrets: Mapping[str, str], tls: ssl.SSLContext | None) -> Sender:
-    key = secrets.get(receiver.key_env or SLACK_TOKEN, "")
-    match receiver.type:
-        case "slack":
-            return SlackSender(key, receiver.channel or "", base_url=settings.slack_url, links=settings.links)
-        case "pagerduty":
-            return PagerDutySender(key, url=settings.pagerduty_url, tls=tls, links=settings.links)
-        case "webhook":
-            url = receiver.url or secrets[receiver.url_env or ""]
-            return WebhookSender(url, key if receiver.key_env else None)
-        case "console":
-            return ConsoleSender()
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    """Trust in the authority that the settings name, for whoever stands behind a proxy; None for the usual ones."""
+    Raises:
+        SettingsError: the file cannot be used.
+    """
     if settings.receivers_ca is None:
         return None
     try:

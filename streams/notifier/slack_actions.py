@@ -3,9 +3,9 @@
 POST /slack/actions
   401  not signed by Slack, or signed more than five minutes ago
   413  more than any press is; 408 when it does not come to an end; 400 for what is no press of a button
-  200  taken; the person is told what will happen, or why nothing will, in a message that only they see
+  200  accepted; the person reads what will happen, or why nothing will, in a message that only they see
 
-Slack wants an answer within three seconds. An order that takes longer to write is still written, and the person is told
+Slack wants an answer within three seconds. An order that takes longer to write is still written, and the person reads
 how that ended. Slack says nothing twice unless it heard nothing: the same press is the same order then.
 """
 
@@ -20,10 +20,12 @@ import aiohttp
 from aiohttp import web
 from slack_sdk.signature import Clock, SignatureVerifier
 
-from alerting.actions import Press, not_ordered, ordered, read_press, reply
+from alerting.receivers.slack.actions import Press, not_ordered, not_stopped, ordered, read_press, reply
+from schemas.control import Target
 from schemas.errors import SettingsError, SpendfuseError, Undecodable
-from schemas.operator import OperatorMessage
+from schemas.operator import OperatorMessage, Resume
 from streams.clock import wall_ms
+from streams.notifier.senders import receivers_tls
 from streams.process.logs import fields
 from streams.settings import Settings
 
@@ -37,25 +39,30 @@ READ_S = 1.0
 ANSWER_S = 1.5
 """How long Slack waits for an order to be written; with the reading, below its three seconds."""
 REPLY_S = 5.0
-CLOSE_S = 15.0
+LOOK_S = 10.0
+"""How long to look whether something is stopped."""
+CLOSE_S = 25.0
 """How long orders under way are waited for at the end: longer than writing one can take."""
 
 Publish = Callable[[OperatorMessage], Awaitable[None]]
+Stands = Callable[[str, Target], Awaitable[bool]]
+"""Whether a command holds back a target of a tenant."""
 
 
 class ActionServer:
     """Listens for presses while it is entered; with `actions_port` 0 it does nothing.
 
-    `publish` signs an order, writes it to operator.v1 and returns when the broker has it. `replies_to` is where the
-    addresses must begin that people are answered at.
+    `publish` signs an order, writes it to operator.v1 and returns when the broker has it. `stands` is asked before
+    something is let go on. `replies_to` is where the addresses must begin that people are answered at.
 
     Raises:
         SettingsError: a port without the secret to check signatures with, or one that cannot be listened on.
     """
 
-    def __init__(self, settings: Settings, publish: Publish, *, replies_to: str = SLACK_HOOKS) -> None:
+    def __init__(self, settings: Settings, publish: Publish, stands: Stands, *, replies_to: str = SLACK_HOOKS) -> None:
         self._settings = settings
         self._publish = publish
+        self._stands = stands
         self._replies_to = replies_to
         self._verifier = _verifier(settings) if settings.actions_port else None
         self._runner: web.AppRunner | None = None
@@ -68,7 +75,8 @@ class ActionServer:
         host, port = self._settings.actions_host, self._settings.actions_port
         app = web.Application(client_max_size=MOST_BYTES)
         app.router.add_post(PATH, self._pressed)
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REPLY_S))
+        connector = aiohttp.TCPConnector(ssl=receivers_tls(self._settings) or True)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=REPLY_S))
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=READ_S + ANSWER_S)
         await self._runner.setup()
         try:
@@ -129,24 +137,36 @@ class ActionServer:
 
     async def _carry_out(self, press: Press) -> None:
         order = press.order
-        said = fields(message_id=order.message_id, type=type(order).__name__, tenant_id=order.tenant_id, who=order.who)
+        about = fields(message_id=order.message_id, type=type(order).__name__, tenant_id=order.tenant_id, who=order.who)
+        if isinstance(order, Resume) and not await self._is_stopped(order):
+            log.info("a press would let go on what is not stopped", extra=about)
+            await self._answer(press, not_stopped(order))
+            return
         try:
             await self._publish(order)
         except SpendfuseError as error:
-            log.error("an order by button was not written", extra={"fields": said["fields"] | {"error": str(error)}})
-            await self._tell(press, not_ordered(order))
+            log.error("an order by button was not written", extra={"fields": about["fields"] | {"error": str(error)}})
+            await self._answer(press, not_ordered(order))
         except Exception:
-            log.exception("an order by button was not written", extra=said)
-            await self._tell(press, not_ordered(order))
+            log.exception("an order by button was not written", extra=about)
+            await self._answer(press, not_ordered(order))
         else:
-            log.info("ordered by button", extra=said)
-            await self._tell(press, ordered(order))
+            log.info("ordered by button", extra=about)
+            await self._answer(press, ordered(order))
+
+    async def _is_stopped(self, order: Resume) -> bool:
+        """Whether there is anything to resume; where that cannot be known, the order is written."""
+        try:
+            return await asyncio.wait_for(self._stands(order.tenant_id, order.target), LOOK_S)
+        except (SpendfuseError, TimeoutError) as error:
+            log.warning("what stands cannot be read; the order is written", extra=fields(error=str(error)))
+            return True
 
     async def _refuse(self, press: Press) -> None:
         log.warning("a press was refused", extra=fields(who=press.order.who, tenant_id=press.order.tenant_id))
-        await self._tell(press, press.refused)
+        await self._answer(press, press.refused)
 
-    async def _tell(self, press: Press, text: str) -> None:
+    async def _answer(self, press: Press, text: str) -> None:
         """Answer the person. That it fails changes nothing about their order."""
         if not press.reply_to.startswith(self._replies_to) or self._session is None:
             return

@@ -6,7 +6,7 @@ from typing import Literal
 
 Stage = Literal[
     "taken", "decided", "effects_sent", "rows_sent", "offsets_sent", "committed", "restoring", "revoked",
-    "keeping", "kept", "saying", "answered", "handled",
+    "publishing", "published", "sending", "answered", "handled",
 ]  # fmt: skip
 """The first line is the worker's, the second alerting's, which also passes `taken`, `restoring` and `revoked`."""
 VARIABLE = "SPENDFUSE_KILL_AT"

@@ -14,8 +14,8 @@ from confluent_kafka import Message
 from alerting.review.compute import review_of
 from alerting.review.data import as_data
 from alerting.review.facts import PolicyException, Records, Review, Terms
+from alerting.review.incidents import is_of_interest
 from alerting.review.message import review_text
-from alerting.review.telling import is_of_interest
 from alerting.review.week import Week, last_full_week, week_before, week_named
 from models.detectors.budget import Budget
 from models.rules.policy import Policy
@@ -91,7 +91,7 @@ def run_weekly(
         policy = policy or policy_in_force(settings)
         review = read_review(settings, _week(label, policy, wall_ms()), policy, progress=True)
     if html is not None:
-        from alerting.review.page import page  # noqa: PLC0415 - drawing takes a second to load; the message needs none
+        from alerting.review.page.page import page  # noqa: PLC0415 - drawing takes a second to load; the message needs none
 
         _write(html, page(review))
     if json is not None:

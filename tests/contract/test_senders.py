@@ -18,17 +18,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from alerting.errors import Reason, SendError
 from alerting.notice import Notice, Receipt
-from alerting.senders.base import LONGEST_RETRY_AFTER_MS, Sender, retry_after_ms
-from alerting.senders.console import ConsoleSender
-from alerting.senders.pagerduty import PagerDutySender
-from alerting.senders.slack import SlackSender
-from alerting.senders.webhook import WebhookSender
+from alerting.receivers.base import LONGEST_RETRY_AFTER_MS, Sender, retry_after_ms
+from alerting.receivers.console.sender import ConsoleSender
+from alerting.receivers.pagerduty.sender import PagerDutySender
+from alerting.receivers.slack.sender import SlackSender
+from alerting.receivers.webhook.sender import WebhookSender
+from schemas.routing import parse_routing
+from streams.notifier.senders import open_senders
+from streams.settings import Settings
 from tests.support.notices import HOSTILE, notice
 from tests.support.receivers import (
     Answer,
@@ -250,6 +254,39 @@ def test_slack_says_no_with_a_word(code: str, caplog: pytest.LogCaptureFixture) 
         assert len(str(error)) < 150
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_operator_s_authority_reaches_every_receiver(
+    kind: Kind, authority: TestAuthority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SPENDFUSE_RECEIVERS_CA` is trusted on the way to Slack and webhooks as well as to PagerDuty; without it a server
+    with a certificate of that authority is a stranger, and hears nothing.
+    """
+    file = tmp_path / "authority.pem"
+    file.write_text(authority.certificate)
+    monkeypatch.setenv("SECRET", SECRET)
+
+    async def one() -> None:
+        habits = {"slack": slack, "webhook": webhook, "pagerduty": pagerduty}
+        async with habits[kind](tls=authority.server) as receiver:
+            table = {"type": kind, "channel": "#c", "url": receiver.url, "key_env": "SECRET"}
+            routing = parse_routing({"receivers": {"it": table}})
+            urls = {f"{kind}_url": receiver.url + "/"}
+            for ca, heard in ((None, 0), (file, 1)):
+                settings = Settings(receivers_ca=ca, **urls)
+                sender = open_senders(routing, settings)["it"]
+                try:
+                    if heard:
+                        await sender.send("d", notice())
+                    else:
+                        with pytest.raises(SendError, match="network"):
+                            await sender.send("d", notice())
+                finally:
+                    await sender.aclose()
+                assert len(receiver.received) == heard
+
+    asyncio.run(one())
 
 
 def test_a_hanging_slack_holds_up_nobody_else(authority: TestAuthority) -> None:

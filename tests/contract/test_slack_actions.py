@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from alerting.senders import blocks
+from alerting.receivers.slack import blocks
+from schemas.control import Target
 from schemas.errors import BrokerError, SettingsError
 from schemas.operator import OperatorMessage
 from streams.notifier import slack_actions
@@ -33,6 +34,7 @@ class Place:
     orders: list[OperatorMessage] = field(default_factory=list)
     failure: Exception | None = None
     hold: asyncio.Event | None = None
+    stopped: bool | Exception = True
 
     async def publish(self, order: OperatorMessage) -> None:
         """Keep the order, when and if the test lets it."""
@@ -41,6 +43,13 @@ class Place:
         if self.failure is not None:
             raise self.failure
         self.orders.append(order)
+
+    async def stands(self, tenant_id: str, target: Target) -> bool:
+        """Whether the target is held back, as the test says."""
+        assert (tenant_id, target.id) == ("acme", "r1")
+        if isinstance(self.stopped, Exception):
+            raise self.stopped
+        return self.stopped
 
     async def post(self, body: bytes, headers: dict[str, str] | None = None, path: str = PATH) -> int:
         """The status that the endpoint answers with."""
@@ -66,7 +75,7 @@ async def listening(*script: Answer, **settings: str) -> AsyncIterator[Place]:
     read = read_settings({f"SPENDFUSE_{name}": value for name, value in given.items()})
     async with webhook(*script) as answers, aiohttp.ClientSession(timeout=CLIENT_TIMEOUT) as client:
         place = Place(f"http://127.0.0.1:{port}", answers, client)
-        async with ActionServer(read, place.publish, replies_to=f"{answers.url}/actions/"):
+        async with ActionServer(read, place.publish, place.stands, replies_to=f"{answers.url}/actions/"):
             yield place
 
 
@@ -219,6 +228,23 @@ def test_only_those_named_may_resume(operators: str, may: bool) -> None:
     run(steps, SLACK_OPERATORS=operators)
 
 
+@pytest.mark.parametrize(("stopped", "ordered"), [(True, True), (False, False), (BrokerError("no broker"), True)])
+def test_a_press_for_what_is_not_stopped_says_so(stopped: bool | Exception, ordered: bool) -> None:
+    """Somebody else was faster, or the command has run out: nothing is ordered, and the person reads that. Where it
+    cannot be known whether something is stopped, the order is written.
+    """
+
+    async def steps(place: Place) -> None:
+        place.stopped = stopped
+        assert await place.press(blocks.RESUME) == 200
+        (told,) = place.told()
+        assert bool(place.orders) == ordered
+        assert ("is not stopped any more" in told) != ordered
+        assert ("with one more allowance of the limit that stopped it" in told) == ordered
+
+    run(steps, SLACK_OPERATORS="U01ANA")
+
+
 @pytest.mark.parametrize("failure", [BrokerError("no broker"), RuntimeError("a bug")])
 def test_an_order_that_is_not_written_is_not_called_ordered(failure: Exception) -> None:
     """The person hears that it may not have been written, and the command; Slack shows no error of its own."""
@@ -300,17 +326,20 @@ def test_it_listens_only_where_it_is_asked_to() -> None:
     async def nobody(order: OperatorMessage) -> None:
         raise AssertionError(order)
 
+    async def nothing(tenant_id: str, target: Target) -> bool:
+        raise AssertionError(target)
+
     async def steps() -> None:
-        async with ActionServer(read_settings({}), nobody):
+        async with ActionServer(read_settings({}), nobody, nothing):
             pass
         async with listening() as place:
             port = place.url.rpartition(":")[2]
             taken = read_settings({"SPENDFUSE_ACTIONS_PORT": port, "SPENDFUSE_SLACK_SIGNING_SECRET": "s"})
             with pytest.raises(SettingsError, match="cannot be listened on"):
-                await ActionServer(taken, nobody).__aenter__()
+                await ActionServer(taken, nobody, nothing).__aenter__()
 
     asyncio.run(steps())
     for secret in ("", " "):
         given = {"SPENDFUSE_ACTIONS_PORT": "8080", "SPENDFUSE_SLACK_SIGNING_SECRET": secret}
         with pytest.raises(SettingsError, match="SPENDFUSE_SLACK_SIGNING_SECRET is not"):
-            ActionServer(read_settings(given), nobody)
+            ActionServer(read_settings(given), nobody, nothing)

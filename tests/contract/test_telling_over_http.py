@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
+from alerting.delivery.log import DeliveryLog
 from alerting.effects import Record
-from alerting.log import Log
 from alerting.pipeline import Pipeline
-from alerting.senders.pagerduty import PagerDutySender
-from alerting.senders.slack import SlackSender
+from alerting.receivers.pagerduty.sender import PagerDutySender
+from alerting.receivers.slack.sender import SlackSender
 from schemas.routing import parse_routing
 from streams.clock import wall_ms
-from streams.notifier.metrics import TellingMetrics
-from streams.notifier.speaking import Speaker
-from streams.notifier.teller import Teller
+from streams.notifier.metrics import NotifierMetrics
+from streams.notifier.notifier import Notifier
+from streams.notifier.sending import SenderPool
 from streams.process.crash_points import CrashPoints
 from tests.support.receivers import Answer, Receiver, TestAuthority, make_authority, pagerduty, slack, slack_error
 from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, SECOND_MS, alert
@@ -65,7 +65,7 @@ def texts(server: Receiver) -> list[str]:
     return [json.dumps(received.json) for received in server.received]
 
 
-def test_a_hanging_slack_keeps_no_page_waiting(authority: TestAuthority) -> None:
+def test_a_hanging_slack_publishs_no_page_waiting(authority: TestAuthority) -> None:
     """Row 46: while Slack hangs, PagerDuty hears of the incident and of the next; what Slack may have got is told
     again, marked.
     """
@@ -75,28 +75,28 @@ def test_a_hanging_slack_keeps_no_page_waiting(authority: TestAuthority) -> None
             chat.script = [Answer(manner="hang")]
             senders["chat"] = chat_sender(chat, timeout_s=1.0)
             routing = {"receivers": {"pager": PAGER, "chat": CHAT}, "route": [{"receivers": ["chat", "pager"]}]}
-            speaker = Speaker(senders, TellingMetrics(), CrashPoints(None))
-            teller = Teller(lambda: _pipeline(routing), _keep, speaker.say)
-            work = asyncio.create_task(teller.run())
-            await teller.take(alert("first", at_ms=wall_ms()))
+            pool = SenderPool(senders, NotifierMetrics(), CrashPoints(None))
+            notifier = Notifier(lambda: _pipeline(routing), _publish, pool.send)
+            work = asyncio.create_task(notifier.run())
+            await notifier.submit(alert("first", at_ms=wall_ms()))
             await _arrivals(pager, 1)
-            await teller.take(alert("second", at_ms=wall_ms()))
+            await notifier.submit(alert("second", at_ms=wall_ms()))
             await _arrivals(pager, 2)
             assert len(chat.received) == 1, "Slack still hangs"
             await _arrivals(chat, 3)
             assert "may be a repetition" in texts(chat)[1] + texts(chat)[2]
-            await teller.finish()
+            await notifier.finish()
             await work
-            await speaker.aclose()
+            await pool.aclose()
 
     run(scene())
 
 
 async def _pipeline(routing: dict[str, Any]) -> Pipeline:
-    return Pipeline(parse_routing(routing), Log())
+    return Pipeline(parse_routing(routing), DeliveryLog())
 
 
-async def _keep(_record: Record) -> asyncio.Future[None]:
+async def _publish(_record: Record) -> asyncio.Future[None]:
     kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     kept.set_result(None)
     return kept
@@ -196,9 +196,9 @@ def test_an_hour_without_receivers_drops_nothing_critical(authority: TestAuthori
                 for number in range(100):
                     await room.alert(alert(f"w{minute}-{number}", 0.8, at_ms=room.now_ms))
             await room.until(NOON_MS + HOUR_MS)
-            owed = room.pipeline.owed(room.now_ms)
-            assert owed["chat"].count <= 3030
-            assert owed["pager"].count == 30
+            pending = room.pipeline.pending(room.now_ms)
+            assert pending["chat"].count <= 3030
+            assert pending["pager"].count == 30
             assert len(chat.received) + len(pager.received) < 150, "a receiver that is down is left alone"
             before = len(chat.received), len(pager.received)
             chat.always = pager.always = None
@@ -207,6 +207,6 @@ def test_an_hour_without_receivers_drops_nothing_critical(authority: TestAuthori
             assert [page for page in pages if page not in chat_said] == []
             assert [page for page in pages if page not in pager_said] == []
             assert len(chat.received) - before[0] <= 60
-            assert room.pipeline.owed(room.now_ms).get("chat") is None
+            assert room.pipeline.pending(room.now_ms).get("chat") is None
 
     run(scene())

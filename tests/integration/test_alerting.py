@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from alerting.senders.blocks import SNOOZE
+from alerting.receivers.slack.blocks import SNOOZE
 from infra.kafka.local import LocalKafka
 from schemas.operator import Silence
 from streams.clock import wall_ms
@@ -151,8 +151,8 @@ def test_a_silence_holds_over_a_restart_and_a_forged_one_never(kafka_topics: Top
             log.order(_silence("loud", now_ms), ENGINE_KEY)
             process.wait_for(
                 lambda: (
-                    process.metric("spendfuse_telling_orders_total").get("") == 1
-                    and process.metric("spendfuse_telling_refused_total").get("") == 1
+                    process.metric("spendfuse_alerting_orders_total").get("") == 1
+                    and process.metric("spendfuse_alerting_refused_total").get("") == 1
                 ),
                 30,
                 "one order read and one refused",
@@ -194,7 +194,7 @@ def test_a_button_under_a_message_silences_its_incident(kafka_topics: TopicSpace
             request = Request(f"http://127.0.0.1:{port}/slack/actions", body, signed(body))
             with urlopen(request, timeout=10) as answer:
                 assert answer.status == 200
-            process.wait_for(lambda: process.metric("spendfuse_telling_orders_total").get("") == 1, 30, "the order")
+            process.wait_for(lambda: process.metric("spendfuse_alerting_orders_total").get("") == 1, 30, "the order")
             log.write(alert("noisy", 1.0, state="escalated", at_ms=now_ms + 1), alert("another", at_ms=now_ms + 1))
             wait_told(process, hook, "another")
             assert process.stop() == 0, process.tail()
@@ -258,7 +258,7 @@ def test_two_processes_share_the_work_and_one_takes_over(kafka_topics: TopicSpac
                 process.wait_owning(kafka_topics.partitions // 2)
             expected = round_of("both")
             wait_until(lambda: expected <= set(incidents(hook)), 30, "all told by both")
-            assert min(sum(process.metric("spendfuse_telling_sent_total").values()) for process in (first, second)) > 0
+            assert min(sum(process.metric("spendfuse_alerting_sent_total").values()) for process in (first, second)) > 0
             first.kill()
             second.wait_owning(kafka_topics.partitions)
             expected |= round_of("one")

@@ -27,7 +27,7 @@ from tests.support.telling import alert
 
 SEED = 20_261_122
 TENANTS = 8
-STAGES = ("taken", "keeping", "kept", "saying", "answered", "handled")
+STAGES = ("taken", "publishing", "published", "sending", "answered", "handled")
 
 
 class Incidents(threading.Thread):
@@ -184,7 +184,7 @@ def test_twenty_deaths_at_any_moment(kafka_topics: TopicSpace, tmp_path: Path, h
         for number in range(kills):
             with start(kafka_topics, tmp_path, hook) as process:
                 process.wait_for(
-                    lambda: sum(process.metric("spendfuse_telling_sent_total").values()) > 0, 60, "something told"
+                    lambda: sum(process.metric("spendfuse_alerting_sent_total").values()) > 0, 60, "something told"
                 )
                 wait_until(_after(incidents, rng.randint(1, 20)), 60, f"the moment of kill {number}")
                 process.kill()

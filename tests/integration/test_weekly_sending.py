@@ -56,7 +56,7 @@ def test_the_review_is_sent_once_when_it_is_due(kafka_topics: TopicSpace, tmp_pa
         policy.write_text(text, encoding="utf-8")
         with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
             process.wait_for(lambda: len(hook.bodies) == 1, 60, "the review sent")
-            process.wait_said("told")
+            process.wait_said("sent")
             assert process.stop() == 0, process.tail()
         with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
             AlertLog(kafka_topics).write(alert("later", at_ms=wall_ms()))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from alerting.senders.blocks import Block, SlackMessage
+from alerting.receivers.slack.blocks import Block, SlackMessage
 
 Theme = Literal["light", "dark"]
 WIDTH_PX = 700

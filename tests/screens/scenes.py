@@ -7,10 +7,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from alerting.figures import time_of_day
-from alerting.meaning import taken_in_hand
 from alerting.notice import Kind, Notice
-from alerting.senders.blocks import SlackMessage, slack_message, thread_reply
+from alerting.receivers.slack.blocks import SlackMessage, slack_message, thread_reply
+from alerting.rendering.figures import time_of_day
+from alerting.rendering.meaning import acknowledgement
 from models.rules.policy import read_policy_toml
 from schemas.alert import Alert
 from schemas.operator import Acknowledge
@@ -107,7 +107,7 @@ def _acknowledged(alerts: Sequence[Alert]) -> Posted:
         message_id="order", ts_ms=second.ts_ms + 30_000, tenant_id=second.tenant_id, who="ana",
         why="the refund tool is down, looking", incident_id=second.incident_id,
     )  # fmt: skip
-    notice = Notice("acknowledged", (replace(second, ts_ms=order.ts_ms),), note=taken_in_hand(order))
+    notice = Notice("acknowledged", (replace(second, ts_ms=order.ts_ms),), note=acknowledgement(order))
     replies = [(_at(second), thread_reply(Notice("incident", (second,)))), (_at(notice.alert), thread_reply(notice))]
     return Posted(_message(notice), _at(first), edited=True, replies=replies)
 

@@ -52,7 +52,7 @@ class AlertingProcess(ServiceProcess):
         self.wait_for(lambda: self._owned() == partitions, timeout_s, f"{partitions} partitions owned")
 
     def _owned(self) -> float:
-        return self.metric("spendfuse_telling_partitions").get("", 0.0)
+        return self.metric("spendfuse_alerting_partitions").get("", 0.0)
 
 
 class Listening:

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from slack_sdk.signature import SignatureVerifier
 
 from alerting.notice import Notice
-from alerting.senders.blocks import ACKNOWLEDGE, slack_message
+from alerting.receivers.slack.blocks import ACKNOWLEDGE, slack_message
 from schemas.alert import Alert
 from streams.clock import wall_ms
 

@@ -155,9 +155,9 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-def slack(*script: Answer) -> Receiver:
+def slack(*script: Answer, tls: ssl.SSLContext | None = None) -> Receiver:
     """Slack's Web API: knows its channel by name, gives every message a time of its own."""
-    return Receiver(_slack_answer, *script)
+    return Receiver(_slack_answer, *script, tls=tls)
 
 
 def slack_error(code: str, **headers: str) -> Answer:
@@ -180,9 +180,9 @@ def _pagerduty_answer(received: Received, count: int) -> Answer:
     return Answer(202, json.dumps(body).encode())
 
 
-def webhook(*script: Answer) -> Receiver:
+def webhook(*script: Answer, tls: ssl.SSLContext | None = None) -> Receiver:
     """Anybody's own receiver."""
-    return Receiver(lambda received, count: Answer(204, b""), *script)
+    return Receiver(lambda received, count: Answer(204, b""), *script, tls=tls)
 
 
 def unused_port() -> int:
@@ -201,6 +201,8 @@ class TestAuthority:
 
     server: ssl.SSLContext
     client: ssl.SSLContext
+    certificate: str
+    """The authority's own, as PEM."""
 
 
 def make_authority(folder: Path) -> TestAuthority:
@@ -215,7 +217,8 @@ def make_authority(folder: Path) -> TestAuthority:
     _openssl(folder, "x509", "-req", "-in", "server.csr", "-out", "server.pem", *signing)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(folder / "server.pem", folder / "server.key")
-    return TestAuthority(server, ssl.create_default_context(cafile=str(folder / "ca.pem")))
+    client = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    return TestAuthority(server, client, (folder / "ca.pem").read_text())
 
 
 def _openssl(folder: Path, *arguments: str) -> None:

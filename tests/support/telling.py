@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from alerting.delivery.log import DeliveryLog
 from alerting.effects import Effect, Failed, Record, Send, Sent, WaitUntil
-from alerting.log import Log
 from alerting.notice import Receipt
 from alerting.pipeline import Pipeline
 from schemas.alert import Alert, AlertState
@@ -54,7 +54,7 @@ class World:
         self.crash_at: int | None = None
         """The effect before which the process dies, counted from now."""
         self._wait_ms: int | None = None
-        self.pipeline = Pipeline(self.routing, Log())
+        self.pipeline = Pipeline(self.routing, DeliveryLog())
 
     def alert(self, alert: Alert) -> None:
         """Hand in an alert at its time."""
@@ -79,7 +79,7 @@ class World:
 
     def restart(self) -> None:
         """Drop everything but the log, and go on from it."""
-        self.pipeline = Pipeline(self.routing, Log.read(self.store.items()))
+        self.pipeline = Pipeline(self.routing, DeliveryLog.read(self.store.items()))
         self._wait_ms = None
         self._perform(self.pipeline.tick(self.now_ms))
 

@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from alerting.delivery.log import DeliveryLog
 from alerting.effects import Effect, Failed, Record, Send, Sent, WaitUntil
 from alerting.errors import SendError
-from alerting.log import Log
 from alerting.pipeline import Pipeline
-from alerting.senders.base import Sender
+from alerting.receivers.base import Sender
 from schemas.alert import Alert
 from schemas.routing import parse_routing
 from tests.support.telling import NOON_MS
@@ -25,7 +25,7 @@ class OverHttp:
         self.asked: list[tuple[int, str]] = []
         """Virtual time and receiver of every request."""
         self.store: dict[str, bytes] = {}
-        self.pipeline = Pipeline(parse_routing(policy), Log())
+        self.pipeline = Pipeline(parse_routing(policy), DeliveryLog())
         self._senders = senders
         self._wake_ms: int | None = None
 

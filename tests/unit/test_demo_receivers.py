@@ -5,7 +5,7 @@ import json
 import pytest
 from slack_sdk import WebClient
 
-from alerting.routing import Router
+from alerting.routing.router import Router
 from infra.demo.receivers import USUAL_CHANNEL, first_channel, policy_with_receivers
 from models.rules.policy import read_policy_toml
 from tests.support.alerting_process import Listening

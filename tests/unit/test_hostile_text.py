@@ -17,16 +17,16 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 import pytest
 
-from alerting.evidence import evidence
-from alerting.foreign import MOST_OF_A_NAME, clean, name
-from alerting.links import links
 from alerting.notice import Kind, Notice
-from alerting.render import line, plain_text, sentence, step
-from alerting.senders import blocks as kit
-from alerting.senders.blocks import escape, slack_message, thread_reply
-from alerting.senders.console import ConsoleSender
-from alerting.senders.pagerduty import MOST_OF_A_KEY, MOST_OF_A_SUMMARY, dedup_key, events
-from alerting.senders.webhook import envelope
+from alerting.receivers.console.sender import ConsoleSender
+from alerting.receivers.pagerduty.sender import MOST_OF_A_KEY, MOST_OF_A_SUMMARY, dedup_key, events
+from alerting.receivers.slack import blocks as kit
+from alerting.receivers.slack.blocks import escape, slack_message, thread_reply
+from alerting.receivers.webhook.sender import envelope
+from alerting.rendering.evidence import evidence
+from alerting.rendering.foreign import MOST_OF_A_NAME, clean, name
+from alerting.rendering.links import links
+from alerting.rendering.render import line, plain_text, sentence, step
 from schemas.alert import Alert
 from schemas.codec import encode
 from tests.support.notices import HOSTILE, alert
@@ -53,6 +53,8 @@ def text_of(kind: Any, text: str) -> Any:
     if get_origin(kind) is dict:
         usual = dict.fromkeys(("tenant_id", "workflow", "environment", "project", "session", "run", "model"), text)
         return {**usual, text: text, f"{text}2": text}
+    if get_origin(kind) is list:
+        return [text, f"{text}2"]
     if kind in (int, float) or get_origin(kind) is Literal:
         return ...
     raise AssertionError(f"say how a field of type {kind} could be hostile")
@@ -274,7 +276,7 @@ def test_different_incidents_never_have_the_same_page() -> None:
 def test_a_button_names_its_run_whole_or_there_is_none() -> None:
     """An id as long as the contract allows is carried whole; one that does not fit takes the buttons with it."""
     whole = views_of_run("ü" * 128)["button"]
-    assert json.loads(whole)["run_id"] == "ü" * 128
+    assert json.loads(whole)["target_id"] == "ü" * 128
     assert views_of_run("x" * 10_000)["button"] is None
 
 

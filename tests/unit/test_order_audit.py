@@ -139,7 +139,7 @@ def test_what_was_ordered_is_listed(settings: Settings, capsys: pytest.CaptureFi
     """What the command line orders, and what is published beside it, is read back, in words and as data."""
     assert main(["silence", "--tenant", "acme", "--match", "rule=run-cost", "--for", "2h", "--why", "load test"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("Nobody is told of alerts of acme whose rule run-cost until ")
+    assert said.startswith("Nobody is notified of alerts of acme whose rule run-cost until ")
     (silence,) = listed(capsys)
     assert silence["order"]["message_id"] in said
     assert (silence["status"], silence["in_force"], silence["order"]["why"]) == ("in force", True, "load test")

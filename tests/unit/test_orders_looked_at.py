@@ -138,7 +138,7 @@ def test_a_silence_of_known_rules_raises_no_doubt(words: str, capsys: pytest.Cap
     """A rule of the policy, or one that an open incident is of, is spelt right."""
     rules = 'include_defaults = false\n[[cap]]\nname = "run-cost"\nlimit_usd = 5\n'
     given_out(words, KnownFacts(alerts=[alert(rule="heartbeat-rule")], rules=rules))
-    assert capsys.readouterr().out.startswith("Nobody is told of ")
+    assert capsys.readouterr().out.startswith("Nobody is notified of ")
 
 
 REFUSED: list[tuple[str, KnownFacts, str]] = [

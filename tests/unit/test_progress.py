@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.notifier.progress import Progress
+from streams.notifier.lag import Progress
 
 Look = tuple[dict[int, int], int, int]
 """Lag by partition, what waits, what was handled."""

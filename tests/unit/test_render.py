@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from alerting.course import done
-from alerting.evidence import evidence
-from alerting.figures import BAR_CELLS, amount, bar, clock, part_of, percent, span
-from alerting.foreign import names
 from alerting.notice import Notice
-from alerting.render import facts, gauge, headline, line, plain_text, sentence, step, title, what_to_do
-from alerting.senders import blocks as kit
-from alerting.senders.blocks import SlackMessage, slack_message, thread_reply
-from alerting.senders.pagerduty import dedup_key, payload
+from alerting.receivers.pagerduty.sender import dedup_key, payload
+from alerting.receivers.slack import blocks as kit
+from alerting.receivers.slack.blocks import SlackMessage, slack_message, thread_reply
+from alerting.rendering.course import done
+from alerting.rendering.evidence import evidence
+from alerting.rendering.figures import BAR_CELLS, amount, bar, clock, part_of, percent, span
+from alerting.rendering.foreign import names
+from alerting.rendering.render import facts, gauge, headline, line, plain_text, sentence, step, title, what_to_do
 from schemas.duration import format_duration
 from tests.support.notices import alert, notice
 
@@ -89,21 +89,37 @@ def test_a_name_is_a_word_of_its_own(text: str, what: str, expected: bool) -> No
     ("changes", "words"),
     [
         ({"command": "kill"}, "A kill was sent to the run, not yet confirmed."),
-        ({"command": "pause"}, "A pause was sent to the run."),
-        ({"command": "downgrade"}, "The run was told to use a cheaper model."),
+        ({"command": "pause"}, "A pause was sent to the run: it is to wait until it may go on."),
+        (
+            {"command": "downgrade"},
+            "Nothing was stopped: the run goes on, and was sent a downgrade to a cheaper model.",
+        ),
         ({"command": "resume"}, "The run was allowed to go on."),
         ({"command": "kill", "run_id": None, "scope": {"session": "s"}}, "A kill was sent to the session, not yet"),
         ({"command": "kill", "evidence": {"killed_by": "run-cost"}}, "Not stopped: the kill has had no effect so far."),
-        ({"mode": "alert"}, "Nothing was stopped: this rule only tells."),
+        ({"mode": "alert"}, "Nothing was stopped: this rule only alerts."),
         ({}, "Nothing was stopped."),
         ({"run_id": None}, "Nothing was stopped."),
         ({"run_id": None, "level": 1.0, "evidence": {"at_limit": "pause"}}, "Runs that spend here are being paused."),
         (
             {"run_id": None, "level": 1.0, "evidence": {"at_limit": "alert"}},
-            "Nothing was stopped: this rule only tells.",
+            "Nothing was stopped: this rule only alerts.",
         ),
-        ({"run_id": None, "level": 1.0, "evidence": {"at_limit": "kill", "late": True}}, "Nothing was stopped."),
+        (
+            {"run_id": None, "level": 1.0, "evidence": {"at_limit": "kill", "late": True}},
+            "Nothing was stopped: it was reported",
+        ),
         ({"run_id": None, "level": 1.0, "evidence": {}}, ""),
+        ({"run_id": None, "level": 1.0, "evidence": {"at_limit": "downgrade"}}, "Nothing was stopped: runs that spend"),
+        ({"evidence": {"late": True}}, "Nothing was stopped: it was reported when its time was over."),
+        ({"evidence": {"accepted_ms": 5}}, "Nothing was stopped: its output was accepted, and only what it used since"),
+        ({"evidence": {"resumed_by": "ana"}}, "Nothing was stopped: an operator has let it go on."),
+        (
+            {"evidence": {"resumed_by": "ana", "allowed_until_ms": 2 * 10**12}},
+            "Nothing was stopped: an operator has let",
+        ),
+        ({"run_id": None, "evidence": {"runs_stopped": 7}}, "Each of these 7 runs was sent a command to stop."),
+        ({"detector": "unpriced", "mode": "alert"}, "Nothing was stopped: this is about records, not about a run."),
     ],
 )
 def test_it_says_plainly_whether_anything_was_stopped(changes: dict[str, Any], words: str) -> None:
@@ -112,6 +128,54 @@ def test_it_says_plainly_whether_anything_was_stopped(changes: dict[str, Any], w
     assert done(one).startswith(words)
     assert bool(done(one)) == bool(words)
     assert done(one) in plain_text(Notice("incident", (one,)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        (
+            {"evidence": {"resumed_by": "ana", "rule_limit": 5 * 10**9, "allowed_up_to_nanousd": 10 * 10**9}},
+            ["let go on by ana, up to $10.00, where the rule allows $5.00"],
+        ),
+        (
+            {"evidence": {"resumed_by": "ana", "allowed_until_ms": 1_767_280_000_000}},
+            ["let go on by ana, until Thu 1 Jan 2026, 15:06:40 UTC"],
+        ),
+        ({"evidence": {"released": "ana: a test", "resumed_by": "ana"}}, ["let go on by: ana: a test"]),
+        (
+            {"evidence": {"accepted_ms": 1_767_280_000_000, "accepted_nanousd": 4 * 10**9}},
+            ["counts since its output was accepted at 15:06:40 UTC; $4.00 until then does not"],
+        ),
+        (
+            {"run_id": None, "unit": "count", "summary": "4 runs of docs were stopped",
+             "evidence": {"runs_stopped": 4, "latest_runs": ["r3", "r4"], "calls": 2, "cost_nanousd": 7}},
+            ["stopped last: r3, r4"],
+        ),
+        (
+            {"detector": "data_quality", "unit": "calls", "summary": "12 calls were reported to cost $3.00",
+             "evidence": {"kind": "price_mismatch", "records": 12, "reported_nanousd": 3 * 10**9,
+                          "models": ["m1", "m2"], "computed_nanousd": 9 * 10**9, "runs": ["r1"],
+                          "examples": ["e1", "e2"]}},
+            ["cost by the price tables: $9.00", "models: m1, m2", "for example in runs: r1", "for example: e1, e2"],
+        ),
+        ({"evidence": {"stopped_by": "run-cost", "action": "kill", "late": True}}, ["stopped by rule: run-cost"]),
+        ({"baseline": None, "limit": None, "evidence": {"active_hours": 11}}, []),
+        (
+            {"evidence": {"owners": [{"owner": "ana", "cost_nanousd": 4 * 10**9}, {"owner": "bob"}, 7]}},
+            ["$4.00 by ana", "also by bob"],
+        ),
+    ],
+)  # fmt: skip
+def test_why_it_is_so_is_said_in_words(changes: dict[str, Any], lines: list[str]) -> None:
+    """Terms of a resume, an accepted output, a workflow's runs and wrong records are sentences, not names of fields."""
+    assert evidence(alert(**changes)) == lines
+
+
+def test_all_owners_of_a_shared_budget_are_named() -> None:
+    """An alert that is nobody's alone says whose it is; there is room for eight."""
+    owners = [f"o{number}" for number in range(11)]
+    assert ("Owners", "o0, o1, o2, o3, o4, o5, o6, o7 and 3 more") in facts(alert(owner=None, owners=owners))
+    assert ("Owners", "ana, bob") in facts(alert(owner=None, owners=["ana", "bob"]))
 
 
 SINCE = {"since_ms": 1_767_280_000_000 - 90_000}
@@ -129,11 +193,41 @@ STOPPED = {"run_status": "killed", "cost_nanousd": 5_040_000_000, "command_id": 
             {"evidence": {**STOPPED, "run_status": "completed"}},
             "The run has finished; the kill was never confirmed, and $0.02 was spent after it; it cost $5.04 in all.",
         ),
+        (
+            {"evidence": {"cause_to_stop_ms": 1200, "overshoot_nanousd": 410_000_000, "action": "kill"}},
+            "The run stopped at 15:06:40 UTC, within 1.2 s and spent $0.41 more.",
+        ),
+        (
+            {"evidence": {"cause_to_stop_ms": 1200, "overshoot_nanousd": 0, "action": "kill"}},
+            "The run stopped at 15:06:40 UTC, within 1.2 s and spent nothing more.",
+        ),
+        (
+            {"evidence": {"cause_to_stop_ms": 900, "overshoot_nanousd": 7, "action": "downgrade"}},
+            "The run went on with a cheaper model at 15:06:40 UTC, within 900 ms.",
+        ),
+        (
+            {"evidence": {"cause_to_stop_ms": 900, "run_status": "completed", "action": "downgrade"}},
+            "The run has finished; before, it went on with a cheaper model within 900 ms.",
+        ),
+        (
+            {"evidence": {"cause_to_stop_ms": 900, "run_status": "completed", "action": "pause"}},
+            "The run has finished; before, it was paused within 900 ms.",
+        ),
+        (
+            {
+                "evidence": {"run_status": "completed"}
+                | dict.fromkeys(("command_id", "overshoot_nanousd"), 7)
+                | {"action": "downgrade"}
+            },
+            "The run has finished; the downgrade was never confirmed.",
+        ),
+        ({"evidence": {"stopped_by": "<!channel>", "command_id": "c"}}, "The run was stopped by another rule."),
+        ({"evidence": {"limit_raised": True}}, "The limit was raised, or a new allowance has begun."),
         ({"evidence": {"run_status": "failed"}}, "The run has failed."),
         ({"evidence": {"run_status": "idle", "cost_nanousd": 10**9}}, "The run has gone quiet; it cost $1.00 in all."),
         ({"evidence": {"period": "day"}, "window_end_ms": 1_767_280_000_000}, "The day is over."),
         ({"evidence": {"period": 5}, "window_end_ms": 1_767_280_000_000}, "Its time is over."),
-        ({"evidence": {"released": "it was meant", "command_id": "c"}}, "An operator has lifted the kill."),
+        ({"evidence": {"released": "it was meant", "command_id": "c"}}, "An operator has let it go on."),
         ({"evidence": {"run_status": "<!channel>", "since_ms": "soon"}}, "It is over."),
     ],
 )
@@ -265,7 +359,7 @@ def test_buttons_carry_whom_they_are_about() -> None:
     for button in found:
         value = json.loads(button["value"])
         assert (value["tenant_id"], value["incident_id"]) == ("acme", "4f2d9c01aa")
-        assert ("run_id" in value) == ("confirm" in button) == (button["action_id"] == kit.RESUME)
+        assert ("target_id" in value) == ("confirm" in button) == (button["action_id"] == kit.RESUME)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +437,7 @@ def test_what_comes_and_goes_says_so() -> None:
     """And that nobody is told of each change."""
     told = Notice("flapping", (alert(),))
     assert title(told).startswith("Comes and goes: acme / search-agent")
-    assert "You are told once" in sentence(told)
+    assert "You are notified once" in sentence(told)
 
 
 def test_a_change_is_one_line_of_the_thread() -> None:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from alerting.notice import Notice
-from alerting.senders.blocks import SlackMessage, slack_message, thread_reply
+from alerting.receivers.slack.blocks import SlackMessage, slack_message, thread_reply
 from tests.screens.__main__ import main
 from tests.screens.block_kit import Posted, page
 from tests.support.notices import HOSTILE, alert, notice

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 from models.rules.policy import default_policy
 from streams import commands
 from streams.clock import pause
-from streams.notifier.metrics import TellingMetrics
+from streams.notifier.metrics import NotifierMetrics
 from streams.process.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.partition import Partition
@@ -36,7 +36,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PA
 def exposed() -> dict[str, set[str]]:
     """Every sample that worker and alerting offer, with its labels."""
     found: dict[str, set[str]] = {}
-    for metric in (*vars(Metrics()).values(), *vars(TellingMetrics()).values()):
+    for metric in (*vars(Metrics()).values(), *vars(NotifierMetrics()).values()):
         if not hasattr(metric, "_labelnames"):
             continue
         name, labels = metric._name, set(metric._labelnames)
@@ -191,18 +191,18 @@ HEALTHY: dict[str, str] = {
     'spendfuse_dead_letters_total{job="worker",instance="w1",reason="not_json"}': f"0x{FOREVER}",
     'spendfuse_dead_letters_total{job="worker",instance="w1",reason="bad_signature"}': f"0x{FOREVER}",
     'spendfuse_policy_faults_total{job="worker",instance="w1"}': f"0x{FOREVER}",
-    'spendfuse_telling_policy_faults_total{job="alerting",instance="a"}': f"0x{FOREVER}",
-    'spendfuse_telling_refused_total{job="alerting",instance="a"}': f"0x{FOREVER}",
-    'spendfuse_telling_partitions{job="alerting",instance="a"}': f"2x{FOREVER}",
-    'spendfuse_telling_lag_records{job="alerting",instance="a",partition="0"}': "0 3 0 0 " * 20,
-    'spendfuse_telling_overdue_pages{job="alerting",instance="a",receiver="oncall"}': "0 1 0 0 " * 20,
+    'spendfuse_alerting_policy_faults_total{job="alerting",instance="a"}': f"0x{FOREVER}",
+    'spendfuse_alerting_refused_total{job="alerting",instance="a"}': f"0x{FOREVER}",
+    'spendfuse_alerting_partitions{job="alerting",instance="a"}': f"2x{FOREVER}",
+    'spendfuse_alerting_lag_records{job="alerting",instance="a",partition="0"}': "0 3 0 0 " * 20,
+    'spendfuse_alerting_overdue_pages{job="alerting",instance="a",receiver="oncall"}': "0 1 0 0 " * 20,
     # A digest is due: for a moment its oldest warning is seven hours old.
-    'spendfuse_telling_oldest_owed_seconds{job="alerting",instance="a",receiver="oncall"}': "0 0 25000 0 " * 20,
-    'spendfuse_telling_circuit_open{job="alerting",instance="a",receiver="oncall"}': "0 0 1 " * 27,
-    'spendfuse_telling_sent_total{job="alerting",instance="a",receiver="oncall"}': f"0+5x{FOREVER}",
-    'spendfuse_telling_failed_total{job="alerting",instance="a",receiver="oncall",reason="timeout"}': f"0+1x{FOREVER}",
-    'spendfuse_telling_unreadable_total{job="alerting",instance="a",topic="alerts.v1"}': f"0x{FOREVER}",
-    'spendfuse_telling_dropped_total{job="alerting",instance="a",receiver="oncall"}': f"0x{FOREVER}",
+    'spendfuse_alerting_oldest_pending_seconds{job="alerting",instance="a",receiver="oncall"}': "0 0 25000 0 " * 20,
+    'spendfuse_alerting_circuit_open{job="alerting",instance="a",receiver="oncall"}': "0 0 1 " * 27,
+    'spendfuse_alerting_sent_total{job="alerting",instance="a",receiver="oncall"}': f"0+5x{FOREVER}",
+    'spendfuse_alerting_failed_total{job="alerting",instance="a",receiver="oncall",reason="timeout"}': f"0+1x{FOREVER}",
+    'spendfuse_alerting_unreadable_total{job="alerting",instance="a",topic="alerts.v1"}': f"0x{FOREVER}",
+    'spendfuse_alerting_dropped_total{job="alerting",instance="a",receiver="oncall"}': f"0x{FOREVER}",
 }  # fmt: skip
 ONCE = f"0x40 1x{FOREVER}"
 NONE = ""
@@ -250,14 +250,14 @@ STORIES: list[tuple[str, dict[str, str], set[str]]] = [
     ("runs stop late", {'le="5"': "0x80"}, {"SpendfuseStopsSlow"}),
     ("the first dead letter", {"not_json": ONCE}, {"SpendfuseDeadLetters"}),
     ("a forged order at the worker", {"bad_signature": ONCE}, {"SpendfuseForgedOrders"}),
-    ("a forged order at alerting", {"telling_refused": ONCE}, {"SpendfuseForgedOrders"}),
+    ("a forged order at alerting", {"alerting_refused": ONCE}, {"SpendfuseForgedOrders"}),
     ("a faulty policy at the worker", {"spendfuse_policy_faults": ONCE}, {"SpendfusePolicyRefused"}),
-    ("a faulty policy at alerting", {"telling_policy_faults": ONCE}, {"SpendfusePolicyRefused"}),
+    ("a faulty policy at alerting", {"alerting_policy_faults": ONCE}, {"SpendfusePolicyRefused"}),
     ("no alerting", {'job="alerting"': NONE}, {"SpendfuseAlertingDown"}),
-    ("half of alerting", {"telling_partitions": "1x80"}, {"SpendfuseAlertingOwnsTooLittle"}),
-    ("alerting reads too slowly", {"telling_lag": "0x10 5x70"}, {"SpendfuseAlertingLag"}),
-    ("a page that does not get through", {"overdue": "0x10 1x70"}, {"SpendfusePagesOwed"}),
-    ("warnings that do not get through", {"oldest": "0+30x80"}, {"SpendfuseOwedTooOld"}),
+    ("half of alerting", {"alerting_partitions": "1x80"}, {"SpendfuseAlertingOwnsTooLittle"}),
+    ("alerting reads too slowly", {"alerting_lag": "0x10 5x70"}, {"SpendfuseAlertingLag"}),
+    ("a page that does not get through", {"overdue": "0x10 1x70"}, {"SpendfusePagesPending"}),
+    ("warnings that do not get through", {"oldest": "0+30x80"}, {"SpendfusePendingTooOld"}),
     ("a receiver is down", {"circuit": "0x10 1x70"}, {"SpendfuseCircuitOpen"}),
     ("a receiver that never answered well", {"sent": "0x80"}, {"SpendfuseReceiverFailing"}),
     ("a receiver that nobody has counted", {"sent": NONE}, {"SpendfuseReceiverFailing"}),

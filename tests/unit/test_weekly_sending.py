@@ -1,18 +1,17 @@
 """When the weekly review is sent, to whom, and how often."""
 
 import asyncio
-from collections.abc import Awaitable
 from datetime import UTC, datetime
 
 import pytest
 
+from alerting.delivery.log import DeliveryLog
 from alerting.effects import Failed, Record, Send, Sent
-from alerting.log import Log
 from alerting.notice import Receipt
 from alerting.pipeline import Pipeline
 from models.rules.policy import read_policy_toml
+from streams.notifier.notifier import Notifier
 from streams.notifier.reviews import WeeklyReviews
-from streams.notifier.teller import Teller
 from streams.settings import Settings
 from tests.support.reviews import reviewed
 
@@ -35,40 +34,46 @@ HOUR_MS = 3_600_000
 
 
 class Office:
-    """The first partition's teller, receivers that can be away, and reviews that cost no reading."""
+    """The first partition's notifier, receivers that can be away, and reviews that cost no reading."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store: dict[str, bytes] = {}
         self.away: set[str] = set()
         self.said: list[tuple[str, str]] = []
+        self.now_ms = DUE_MS
+        monkeypatch.setattr("streams.clock.wall_ms", lambda: self.now_ms)
         monkeypatch.setattr(
             "streams.notifier.reviews.read_review", lambda _settings, week, _policy: reviewed(week=week)
         )
 
     async def look(self, *times_ms: int) -> list[bool]:
         """A process that looks at these times."""
-        teller = Teller(self._restore, self._keep, lambda *_: None)
-        work = asyncio.create_task(teller.run())
-        while teller.pipeline is None:
+        self.now_ms = times_ms[0]
+        notifier = Notifier(self._restore, self._publish, lambda *_: None)
+        work = asyncio.create_task(notifier.run())
+        while notifier.pipeline is None:
             await asyncio.sleep(0)
-        reviews = WeeklyReviews(Settings(), lambda: POLICY, teller, self._ask)
-        found = [await self._settled(teller, reviews.look(at_ms)) for at_ms in times_ms]
-        await teller.finish()
+        reviews = WeeklyReviews(Settings(), lambda: POLICY, notifier, self._ask)
+        found = [await self._look(notifier, reviews, at_ms) for at_ms in times_ms]
+        await notifier.finish()
         await work
         return found
 
-    async def _settled(self, teller: Teller, looking: Awaitable[bool]) -> bool:
-        found = await looking
-        while teller.waiting:
+    async def _look(self, notifier: Notifier, reviews: WeeklyReviews, at_ms: int) -> bool:
+        self.now_ms = at_ms
+        found = await reviews.look(at_ms)
+        while notifier.waiting:
             await asyncio.sleep(0)
         return found
 
     async def _restore(self) -> Pipeline:
-        return Pipeline(POLICY.routing, Log.read(self.store.items()))
+        return Pipeline(POLICY.routing, DeliveryLog.read(self.store.items()))
 
-    async def _keep(self, record: Record) -> asyncio.Future[None]:
-        assert record.value is not None
-        self.store[record.key] = record.value
+    async def _publish(self, record: Record) -> asyncio.Future[None]:
+        if record.value is None:
+            self.store.pop(record.key, None)
+        else:
+            self.store[record.key] = record.value
         kept: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         kept.set_result(None)
         return kept

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from alerting.figures import clock
-from alerting.foreign import clean
-from alerting.meaning import author, meaning
+from alerting.rendering.figures import clock
+from alerting.rendering.foreign import clean
+from alerting.rendering.meaning import author, meaning
 from schemas.codec import decode_operator
 from schemas.errors import Undecodable
 from schemas.operator import Kill, OperatorMessage, Resume

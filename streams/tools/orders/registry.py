@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from alerting.foreign import clean
-from alerting.meaning import author, meaning
+from alerting.rendering.foreign import clean
+from alerting.rendering.meaning import author, meaning
 from schemas.codec import decode_operator, encode
 from schemas.errors import SettingsError, Undecodable
 from schemas.operator import OperatorMessage

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 from typing import get_args
 
-from alerting.foreign import name
+from alerting.rendering.foreign import name
 from schemas.control import Command, Target, TargetType
 from schemas.errors import SettingsError
 from schemas.money import format_usd

@@ -2,8 +2,8 @@
 
 import argparse
 
-from alerting.figures import clock
-from alerting.foreign import clean, name
+from alerting.rendering.figures import clock
+from alerting.rendering.foreign import clean, name
 from schemas.control import Command, Target, TargetType
 from schemas.errors import SettingsError
 from streams.tools.orders.verb import Options

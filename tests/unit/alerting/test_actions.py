@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from alerting import actions
-from alerting.actions import instead, not_ordered, ordered, read_press, reply
-from alerting.senders import blocks
+from alerting.notice import Notice
+from alerting.receivers.slack import actions, blocks
+from alerting.receivers.slack.actions import instead, not_ordered, ordered, read_press, reply
+from alerting.receivers.slack.blocks import slack_message
 from schemas.codec import decode_operator, encode
 from schemas.control import Target
 from schemas.errors import Undecodable
@@ -51,7 +52,7 @@ def test_every_button_that_is_shown_is_understood() -> None:
     """The message and this side of it agree on ids and values, also where names are hostile."""
     for hostile in HOSTILE.values():
         name = hostile[:60].replace("\ud800", "") or "i"
-        about_it = {"tenant_id": name, "incident_id": name, "run_id": name, "command": "kill"}
+        about_it: dict[str, Any] = {"tenant_id": name, "incident_id": name, "run_id": name, "command": "kill"}
         found = buttons(alert(**about_it)) | buttons(alert(**about_it, state="resolved"))
         assert found.keys() == actions.LABELS.keys() or not found
         orders = {action_id: pressed(action_id, value=value) for action_id, value in found.items()}
@@ -123,6 +124,47 @@ def test_a_button_about_nothing_is_refused(value: str) -> None:
     """Ids that are missing, empty or no text name nobody."""
     with pytest.raises(Undecodable):
         read_press(json.dumps(press(blocks.NOISE, value)).encode(), ())
+
+
+@pytest.mark.parametrize(
+    ("about", "target", "label"),
+    [
+        ({"run_id": "r1"}, Target("run", "r1"), "Resume run"),
+        ({"run_id": None, "scope": {"tenant_id": "acme", "session": "s1"}}, Target("session", "s1"), "Resume session"),
+        ({"run_id": None, "scope": {"tenant_id": "acme", "run_tree": "t"}}, Target("run_tree", "t"), "Resume run tree"),
+        ({"run_id": "r1", "scope": {"tenant_id": "acme", "session": "s1"}}, Target("run", "r1"), "Resume run"),
+        ({"run_id": None}, None, ""),
+        ({"run_id": "r1", "command": None}, None, ""),
+        ({"run_id": "r1", "command": "resume"}, None, ""),
+    ],
+)
+def test_the_button_names_what_it_resumes_and_does_it(about: dict[str, Any], target: Target | None, label: str) -> None:
+    """A run, a session or a run tree: the label, the confirmation and the order are about the same; else no button."""
+    found = alert(**{"command": "kill", **about})
+    elements = slack_message(Notice("incident", (found,)), {}).blocks[-2]["elements"]
+    resumes = [one for one in elements if one["action_id"] == blocks.RESUME]
+    assert [one["text"]["text"] for one in resumes] == ([label] if label else [])
+    if target is not None:
+        order = pressed(blocks.RESUME, value=resumes[0]["value"])
+        assert isinstance(order, Resume)
+        assert (order.target, order.why) == (target, f"pressed {label} in Slack")
+        assert label.removeprefix("Resume ") in resumes[0]["confirm"]["title"]["text"]
+        assert "$50.00 more" in resumes[0]["confirm"]["text"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("terms", "says"),
+    [
+        ({}, "may go on, and spend again, with one more allowance of the limit that stopped it."),
+        ({"limit_nanousd": 10 * 10**9}, "up to $10.00 in all."),
+        ({"limit_nanousd": 10 * 10**9, "until_ms": AT_MS}, "up to $10.00 in all, until "),
+        ({"until_ms": AT_MS}, "may go on, and spend again, until "),
+    ],
+)
+def test_the_reply_says_the_terms(terms: dict[str, int], says: str) -> None:
+    """Whoever lets something go on reads up to what, and until when."""
+    common: dict[str, Any] = {"message_id": "m", "ts_ms": AT_MS, "tenant_id": "acme", "who": "ana", "why": "w"}
+    assert says in ordered(Resume(**common, target=Target("session", "s1"), **terms))
 
 
 def test_a_resume_of_no_run_is_refused() -> None:

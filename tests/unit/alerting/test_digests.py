@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from alerting.hours import next_time_ms
+from alerting.muting.hours import next_time_ms
 from schemas.errors import PolicyError
 from schemas.policy import epoch_ms
 from schemas.routing import parse_routing

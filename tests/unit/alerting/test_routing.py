@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from alerting.routing import Router
+from alerting.routing.router import Router
 from schemas.errors import PolicyError
 from schemas.routing import parse_routing
 from tests.support.telling import alert

@@ -6,26 +6,26 @@ from typing import Any
 import pytest
 
 from alerting.dedup import News, news
-from alerting.hours import next_opening_ms
-from alerting.lanes import BREAKS_AFTER, FIRST_BREAK_MS, Lane
-from alerting.muting import muted
-from alerting.orders import Orders
-from alerting.retry import FIRST_MS, MOST_MS, retry_at_ms
-from alerting.standing import Standing
+from alerting.delivery.retry import retry_at_ms
+from alerting.delivery.throttle import BREAKS_AFTER, FIRST_BREAK_MS, Gate
+from alerting.muting.hours import next_opening_ms
+from alerting.muting.mutes import Mutes
+from alerting.receivers.registry import KINDS
 from schemas.alert import Alert
 from schemas.control import Target
 from schemas.operator import Acknowledge, Feedback, Resume, Verdict
 from schemas.policy import epoch_ms
-from schemas.routing import OfficeHours, Quiet, Receiver
+from schemas.routing import OfficeHours, Quiet, Receiver, Routing
 from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, World, alert
 
 HALF, MOST, FULL = alert(level=0.5), alert(level=0.8), alert(level=1.0)
 OVER, OVER_MOST = alert(state="resolved"), alert(level=0.8, state="resolved")
 AGAIN = alert(state="reminder")
+NOTE_AGAIN = alert(level=0.5, state="reminder")
 
 
 @pytest.mark.parametrize(
-    ("said", "owed", "new", "expected"),
+    ("sent", "pending", "new", "expected"),
     [
         (None, None, HALF, "first"),
         (None, None, AGAIN, "first"),
@@ -43,76 +43,36 @@ AGAIN = alert(state="reminder")
         (FULL, None, OVER, "resolved"),
         (OVER, None, OVER, "nothing"),
         (OVER, None, FULL, "first"),
+        (OVER, None, AGAIN, "nothing"),
+        (HALF, None, NOTE_AGAIN, "nothing"),
     ],
 )
-def test_what_is_news(said: Alert | None, owed: Alert | None, new: Alert, expected: News) -> None:
-    """What was said and is owed against what is true now."""
+def test_what_is_news(sent: Alert | None, pending: Alert | None, new: Alert, expected: News) -> None:
+    """What was sent and is pending against what is true now."""
     rest: dict[str, Any] = {
-        "owed_binds": False,
-        "owed_is_muted": False,
+        "pending_binds": False,
+        "pending_is_muted": False,
         "renotify_ms": HOUR_MS,
         "now_ms": NOON_MS + HOUR_MS,
     }
-    assert news(new, said=said, said_ms=NOON_MS, owed=owed, **rest) == expected
+    assert news(new, sent=sent, sent_ms=NOON_MS, pending=pending, **rest) == expected
 
 
 def test_a_repeat_waits_for_its_time() -> None:
     """A reminder before `renotify_every_minutes` is no news; muted, what pages may be dropped when it is over."""
-    early: dict[str, Any] = {"said_ms": NOON_MS, "renotify_ms": HOUR_MS, "now_ms": NOON_MS + HOUR_MS - 1}
-    assert news(AGAIN, said=FULL, owed=None, owed_binds=False, owed_is_muted=False, **early) == "nothing"
-    assert news(OVER, said=None, owed=FULL, owed_binds=False, owed_is_muted=True, **early) == "nothing"
+    early: dict[str, Any] = {"sent_ms": NOON_MS, "renotify_ms": HOUR_MS, "now_ms": NOON_MS + HOUR_MS - 1}
+    assert news(AGAIN, sent=FULL, pending=None, pending_binds=False, pending_is_muted=False, **early) == "nothing"
+    assert news(OVER, sent=None, pending=FULL, pending_binds=False, pending_is_muted=True, **early) == "nothing"
 
 
-@pytest.mark.parametrize(("owed", "new"), [(OVER, FULL), (FULL, OVER), (MOST, OVER_MOST)])
-def test_what_may_have_arrived_is_answered(owed: Alert, new: Alert) -> None:
+@pytest.mark.parametrize(("pending", "new"), [(OVER, FULL), (FULL, OVER), (MOST, OVER_MOST)])
+def test_what_may_have_arrived_is_answered(pending: Alert, new: Alert) -> None:
     """An end that may have arrived is not taken back in silence when the incident opens again, nor the other way."""
-    rest: dict[str, Any] = {"said_ms": NOON_MS, "renotify_ms": HOUR_MS, "now_ms": NOON_MS, "owed_is_muted": False}
-    assert news(new, said=None if new.state == "resolved" else FULL, owed=owed, owed_binds=True, **rest) == "joined"
-
-
-TENANT = {"tenant_id": "acme"}
-WORKFLOW = {"tenant_id": "acme", "workflow": "import"}
-
-
-@pytest.mark.parametrize(
-    ("other", "one", "covered"),
-    [
-        (alert("o", 1.0, scope=TENANT), alert("i", 0.8, scope=TENANT), True),
-        (alert("o", 0.8, scope=TENANT), alert("i", 0.5, scope=TENANT), False),
-        (alert("o", 1.0, scope=TENANT), alert("i", 1.0, scope=WORKFLOW), True),
-        (alert("o", 1.0, scope=WORKFLOW), alert("i", 1.0, scope=TENANT), False),
-        (alert("o", 0.8, scope=TENANT), alert("i", 0.8, scope=WORKFLOW), False),
-        (alert("o", 1.0, scope=TENANT), alert("i", 1.0, scope=WORKFLOW, detector="cap", run_id="r"), False),
-        (alert("o", 1.0, scope=TENANT), alert("i", 0.8, scope=TENANT, detector="spend_anomaly"), False),
-        (alert("o", 1.0, scope=TENANT, tenant_id="b"), alert("i", 0.8, scope=TENANT), False),
-        (alert("o", 1.0, run_id="r"), alert("i", 0.8, run_id="r"), True),
-        (alert("o", 1.0, run_id="r"), alert("i", 1.0, run_id="r"), False),
-        (alert("o", 1.0, run_id="r"), alert("i", 0.8, run_id="q"), False),
-    ],
-)
-def test_what_covers_what(other: Alert, one: Alert, *, covered: bool) -> None:
-    """A higher level of the same scope, a parent's breach, a page about the same run; for the same receiver only."""
-    standing = Standing()
-    standing.observe(other, "team")
-    assert (standing.inhibitor(one, "team") is not None) == covered
-    assert standing.inhibitor(one, "elsewhere") is None
-    standing.observe(
-        alert("o", state="resolved", scope=other.scope, run_id=other.run_id, tenant_id=other.tenant_id), "team"
+    rest: dict[str, Any] = {"sent_ms": NOON_MS, "renotify_ms": HOUR_MS, "now_ms": NOON_MS, "pending_is_muted": False}
+    assert (
+        news(new, sent=None if new.state == "resolved" else FULL, pending=pending, pending_binds=True, **rest)
+        == "joined"
     )
-    assert standing.inhibitor(one, "team") is None
-
-
-def test_what_was_covered_is_told_when_the_cover_is_gone() -> None:
-    """Inhibition puts off: a child that is still in breach when its parent is not any more is told then."""
-    world = World({})
-    world.alert(alert("parent", scope=TENANT))
-    world.alert(alert("child", scope=WORKFLOW, at_ms=NOON_MS + 1))
-    world.restart()
-    world.after(30 * MINUTE_MS)
-    assert [send.notice.alert.incident_id for send in world.messages()] == ["parent"]
-    world.alert(alert("parent", scope=TENANT, state="resolved", at_ms=world.now_ms))
-    world.after(30 * MINUTE_MS)
-    assert [send.notice.alert.incident_id for send in world.messages()] == ["parent", "parent", "child"]
 
 
 RUN = {"tenant_id": "acme", "workflow": "docs"}
@@ -248,10 +208,9 @@ def test_when_the_office_opens(now: str, opens: str) -> None:
 
 def test_who_is_left_alone_outside_of_office_hours() -> None:
     """What pages is told at any time; what does not waits for Monday."""
-    quiet = Quiet(office_hours=HOURS)
-    rest: dict[str, Any] = {"orders": Orders(), "standing": Standing(), "quiet": quiet, "now_ms": NOON_MS}
-    assert muted(FULL, "team", **rest) is None
-    mute = muted(MOST, "team", **rest)
+    mutes = Mutes(Routing(quiet=Quiet(office_hours=HOURS)))
+    assert mutes.muted(FULL, "team", NOON_MS) is None
+    mute = mutes.muted(MOST, "team", NOON_MS)
     assert mute is not None
     assert (mute.reason, mute.until_ms) == ("office_hours", ms("2026-11-23T07:00"))
 
@@ -270,33 +229,34 @@ def test_planned_activity_is_not_told() -> None:
 @pytest.mark.parametrize("attempt", range(1, 20))
 def test_the_wait_grows_to_its_bound(attempt: int) -> None:
     """It doubles, is spread by a quarter, is the same for the same delivery, and never undercuts Retry-After."""
+    slack = KINDS["slack"].limits
     schedule: dict[str, Any] = {"attempt": attempt, "failed_ms": NOON_MS}
-    wait = retry_at_ms("slack", "d", retry_after_ms=None, **schedule) - NOON_MS
-    plain = min(FIRST_MS["slack"] * 2 ** (attempt - 1), MOST_MS["slack"])
+    wait = retry_at_ms(slack, "d", retry_after_ms=None, **schedule) - NOON_MS
+    plain = min(slack.first_retry_ms * 2 ** (attempt - 1), slack.most_retry_ms)
     assert 0.75 * plain - 1 <= wait <= 1.25 * plain + 1
-    assert wait == retry_at_ms("slack", "d", retry_after_ms=None, **schedule) - NOON_MS
-    assert wait != retry_at_ms("slack", "e", retry_after_ms=None, **schedule) - NOON_MS
-    assert retry_at_ms("slack", "d", retry_after_ms=HOUR_MS, **schedule) == NOON_MS + HOUR_MS
+    assert wait == retry_at_ms(slack, "d", retry_after_ms=None, **schedule) - NOON_MS
+    assert wait != retry_at_ms(slack, "e", retry_after_ms=None, **schedule) - NOON_MS
+    assert retry_at_ms(slack, "d", retry_after_ms=HOUR_MS, **schedule) == NOON_MS + HOUR_MS
 
 
 def test_the_circuit_breaker() -> None:
     """It opens after failures in a row, lets one message through to see, and closes with the first success."""
-    lane = Lane(Receiver(type="webhook", url="https://example.org"))
+    gate = Gate(Receiver(type="webhook", url="https://example.org"))
     for _ in range(BREAKS_AFTER):
-        assert lane.opens_ms(NOON_MS) == NOON_MS
-        lane.started(NOON_MS)
-        lane.failed("server_error", None, NOON_MS)
-    assert lane.opens_ms(NOON_MS) == NOON_MS + FIRST_BREAK_MS
+        assert gate.opens_ms(NOON_MS) == NOON_MS
+        gate.started(NOON_MS)
+        gate.failed("server_error", None, NOON_MS)
+    assert gate.opens_ms(NOON_MS) == NOON_MS + FIRST_BREAK_MS
     later_ms = NOON_MS + FIRST_BREAK_MS
-    lane.started(later_ms)
-    assert lane.opens_ms(later_ms) > later_ms, "only one is tried"
-    lane.succeeded()
-    assert lane.opens_ms(later_ms) == later_ms
+    gate.started(later_ms)
+    assert gate.opens_ms(later_ms) > later_ms, "only one is tried"
+    gate.succeeded()
+    assert gate.opens_ms(later_ms) == later_ms
     for _ in range(BREAKS_AFTER + 1):
-        lane.failed("bad_request", None, later_ms)
-    assert not lane.is_broken, "the message was at fault"
-    lane.failed("bad_credentials", None, later_ms)
-    assert lane.is_broken
+        gate.failed("bad_request", None, later_ms)
+    assert not gate.is_broken, "the message was at fault"
+    gate.failed("bad_credentials", None, later_ms)
+    assert gate.is_broken
 
 
 def test_a_route_can_hold_and_gather() -> None:

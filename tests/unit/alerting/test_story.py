@@ -146,20 +146,58 @@ def test_what_was_told_is_told_to_be_over_in_spite_of_silence() -> None:
     assert world.told("team")[-1] == ("incident", "resolved", 1.0)
 
 
-def test_reminders_are_thinned_and_end_with_an_acknowledgement() -> None:
-    """The engine reminds hourly; people hear of it every four hours, and not once somebody acts on it."""
-    world = World(SLACK)
+@pytest.mark.parametrize(
+    ("route", "states"),
+    [
+        ({}, ["open", *["reminder"] * 9]),
+        ({"renotify_every_minutes": 240}, ["open", "reminder", "reminder"]),
+    ],
+)
+def test_reminders_are_the_engine_s_and_end_with_an_acknowledgement(route: dict[str, Any], states: list[str]) -> None:
+    """Each reminder of the engine is sent, unless the route wants fewer; none once somebody acts on the incident."""
+    world = World({**SLACK, "route": [{"receivers": ["team"], **route}]})
     world.alert(alert())
     for hour in range(1, 10):
         world.alert(alert(state="reminder", at_ms=NOON_MS + hour * HOUR_MS))
-    assert [state for _, state, _ in world.told("team")] == ["open", "reminder", "reminder"]
+    assert [state for _, state, _ in world.told("team")] == states
     world.operator(
         Acknowledge(message_id="a", ts_ms=world.now_ms, tenant_id="acme", who="ana", why="on it", incident_id="i")
     )
     world.restart()
     for hour in range(10, 20):
         world.alert(alert(state="reminder", at_ms=NOON_MS + hour * HOUR_MS))
-    assert [kind for kind, _, _ in world.told("team")[3:]] == ["acknowledged"]
+    assert [kind for kind, _, _ in world.told("team")[len(states) :]] == ["acknowledged"]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("was_sent", [False, True])
+def test_an_ended_page_is_never_reminded_of(*, restarts: bool, was_sent: bool) -> None:
+    """A reminder that comes after the end, or waits until the end of its window, is not sent; after the incident has
+    opened again it is.
+    """
+    world = World(SLACK)
+    level = 1.0 if was_sent else 0.8  # a warning that is over within its group's wait is never sent
+    late = {"window_end_ms": NOON_MS + 30 * HOUR_MS}
+    world.alert(alert(level=level, **late))
+    world.alert(alert(level=level, state="resolved", at_ms=NOON_MS + 1, **late))
+    if restarts:
+        world.restart()
+    world.alert(alert(level=level, state="reminder", at_ms=NOON_MS + 2, **late))
+    world.after(HOUR_MS)
+    assert "reminder" not in [state for _, state, _ in world.told("team")]
+    world.alert(alert(at_ms=world.now_ms, **late))
+    world.alert(alert(state="reminder", at_ms=world.now_ms + HOUR_MS, **late))
+    assert world.told("team")[-1] == ("incident", "reminder", 1.0)
+
+
+def test_a_reminder_that_waits_is_over_with_its_window() -> None:
+    """What a silence held back until after the end of its window would remind of nothing."""
+    world = World(SLACK)
+    world.alert(alert())
+    world.operator(silence(until_ms=NOON_MS + 13 * HOUR_MS))
+    world.alert(alert(state="reminder", at_ms=NOON_MS + HOUR_MS))
+    world.after(14 * HOUR_MS)
+    assert [state for _, state, _ in world.told("team")] == ["open"]
 
 
 def test_a_thousand_warnings_are_a_handful_of_messages() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from alerting.lanes import BREAKS_AFTER
-from alerting.routing import Router
+from alerting.delivery.throttle import BREAKS_AFTER
+from alerting.routing.router import Router
 from schemas.alert import WATCHDOG, Alert
 from schemas.routing import parse_routing
 from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, SECOND_MS, World, alert, refused

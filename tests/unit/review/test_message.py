@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from alerting.receivers.console.sender import ConsoleSender
+from alerting.receivers.pagerduty.sender import PagerDutySender
+from alerting.receivers.slack.sender import SlackSender
+from alerting.receivers.webhook.sender import WebhookSender, envelope
 from alerting.review.attention import attention
 from alerting.review.facts import Attention, PolicyException, Review, Terms
 from alerting.review.message import MOST_OF_THE_MESSAGE, review_blocks, review_notice, review_text
-from alerting.senders.console import ConsoleSender
-from alerting.senders.pagerduty import PagerDutySender
-from alerting.senders.slack import SlackSender
-from alerting.senders.webhook import WebhookSender, envelope
 from tests.support.hostile_review import hostile_review
 from tests.support.messages import DAY_MS, HOUR_MS, USD
 from tests.support.notices import HOSTILE

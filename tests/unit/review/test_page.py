@@ -7,9 +7,9 @@ from itertools import pairwise
 import pytest
 
 from alerting.review.facts import Review, Terms
-from alerting.review.markup import Column, element, join, table
-from alerting.review.page import page
-from alerting.review.plots import heat_edges
+from alerting.review.page.markup import Column, element, join, table
+from alerting.review.page.page import page
+from alerting.review.page.plots import heat_edges
 from tests.support.hostile_review import hostile_review
 from tests.support.messages import HOUR_MS, USD
 from tests.support.notices import HOSTILE

@@ -1,0 +1,85 @@
+"""May a message go to this receiver now? Pace, its own Retry-After, and a circuit breaker."""
+
+from collections.abc import Iterator
+
+from alerting.receivers.registry import KINDS
+from schemas.routing import Receiver
+
+BREAKS_AFTER = 5
+"""Failures in a row that open the circuit."""
+FIRST_BREAK_MS = 60_000
+MOST_BREAK_MS = 600_000
+HELD_MS = 1_000
+"""How often to look whether a gate is still held."""
+OWN_FAULTS = frozenset({"bad_request", "too_long"})
+"""What the message did wrong, not the receiver."""
+SET_UP_WRONG = frozenset({"bad_credentials", "no_such_place"})
+"""What no other message would do better: the circuit opens at once."""
+
+
+class Gate:
+    """The limits of one receiver. An open circuit lets a single message through now and then, to see."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self._free_ms = 0
+        self._broken_until_ms = 0
+        self._failures = 0
+        self._break_ms = FIRST_BREAK_MS
+        self.held = False
+        """Nothing new may go: this process is about to hand over."""
+
+    def opens_ms(self, now_ms: int) -> int:
+        """When the next message may go; `now_ms` if one may go now."""
+        held_until_ms = now_ms + HELD_MS if self.held else 0
+        return max(now_ms, self._free_ms, self._broken_until_ms, held_until_ms)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the circuit is open. Closed by the next success."""
+        return self._failures >= BREAKS_AFTER
+
+    def started(self, now_ms: int) -> None:
+        """A message is on its way."""
+        self._free_ms = max(self._free_ms, now_ms + KINDS[self.receiver.type].limits.pace_ms)
+        if self.is_broken:
+            self._broken_until_ms = now_ms + self._break_ms
+
+    def succeeded(self) -> None:
+        """A message has arrived."""
+        self._failures = 0
+        self._broken_until_ms = 0
+        self._break_ms = FIRST_BREAK_MS
+
+    def failed(self, reason: str, retry_after_ms: int | None, at_ms: int) -> None:
+        """A message has not arrived, or nobody knows."""
+        if retry_after_ms is not None:
+            self._free_ms = max(self._free_ms, at_ms + retry_after_ms)
+        if reason in OWN_FAULTS:
+            return
+        was_broken = self.is_broken
+        self._failures = max(self._failures + 1, BREAKS_AFTER if reason in SET_UP_WRONG else 0)
+        if self.is_broken:
+            self._break_ms = min(self._break_ms * 2, MOST_BREAK_MS) if was_broken else FIRST_BREAK_MS
+            self._broken_until_ms = at_ms + self._break_ms
+
+
+class Throttle:
+    """The limits of all receivers. Pipelines of one process share them, because the receivers' own are."""
+
+    def __init__(self, receivers: dict[str, Receiver]) -> None:
+        self._gates = {name: Gate(receiver) for name, receiver in receivers.items()}
+
+    def hold(self, *, held: bool) -> None:
+        """Send nothing new, or go on."""
+        for gate in self._gates.values():
+            gate.held = held
+
+    def __getitem__(self, receiver: str) -> Gate:
+        return self._gates[receiver]
+
+    def __contains__(self, receiver: object) -> bool:
+        return receiver in self._gates
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._gates)
