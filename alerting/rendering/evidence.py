@@ -15,8 +15,9 @@ MOST_LISTED = 5
 
 _UNSAID = frozenset({
     # In the summary.
-    "active_hours", "at_limit", "calls_in_a_row", "counter", "failed_in_a_row", "finished_runs",
-    "finished_sessions", "kind", "last", "missing", "period", "results_verified", "sent_in_a_row", "surely_the_same", "tokens", "tool", "tools",
+    "active_hours", "at_limit", "calls_in_a_row", "counter", "failed_in_a_row", "finished_runs", "finished_sessions",
+    "kind", "last", "missing", "period", "results_verified", "sent_in_a_row", "surely_the_same", "tokens", "tool",
+    "tools",
     # In what is said of the incident's course.
     "action", "cause_to_stop_ms", "late", "limit_raised", "overshoot_nanousd", "run_status", "runs_stopped", "since_ms",
     # In lines of their own.
@@ -38,7 +39,6 @@ _LABELS = {
     "held_target": "kill held back",
     "held_rule": "by rule",
     "input_tokens": "input tokens each time",
-    "scope_id": "scope",
     "issued_ms": "kill sent",
     "killed_by": "killed by rule",
     "hour_start_ms": "hour from",
