@@ -248,7 +248,8 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _each(nanousd: int, count: int) -> int | None:
-    return nanousd // count if count else None
+    """What one of `count` has cost; not known where no spend is: an outcome without its run cost something elsewhere."""
+    return nanousd // count if count and nanousd else None
 
 
 def with_outcomes(found: Iterable[Workflow]) -> tuple[Workflow, ...]:

@@ -144,6 +144,12 @@ def test_cost_per_accepted_outcome() -> None:
     assert docs.nanousd_per_run == 1_200_000_000
 
 
+def test_outcomes_without_their_runs_cost_nothing_that_is_known() -> None:
+    """Outcomes of runs that nobody knows are booked to `unattributed`, where nothing was spent: no cost of zero each."""
+    (row,) = reviewed(hour(0, 0, accepted=3, workflow="unattributed")).outcomes
+    assert (row.nanousd_per_accepted, row.nanousd_per_accepted_or_edited) == (None, None)
+
+
 def test_where_nothing_was_accepted_no_cost_is_made_up() -> None:
     """Not zero and not infinite: there is no such figure."""
     (docs,) = reviewed(hour(0, 6, rejected=3)).outcomes
