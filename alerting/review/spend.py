@@ -248,7 +248,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _each(nanousd: int, count: int) -> int | None:
-    """What one of `count` has cost; not known where no spend is: an outcome without its run cost something elsewhere."""
+    """What one of `count` has cost; not known where no spend is: an outcome without its run cost it elsewhere."""
     return nanousd // count if count and nanousd else None
 
 

@@ -145,7 +145,7 @@ def test_cost_per_accepted_outcome() -> None:
 
 
 def test_outcomes_without_their_runs_cost_nothing_that_is_known() -> None:
-    """Outcomes of runs that nobody knows are booked to `unattributed`, where nothing was spent: no cost of zero each."""
+    """Outcomes of runs that nobody knows are booked to `unattributed`, where nothing was spent: no cost of zero."""
     (row,) = reviewed(hour(0, 0, accepted=3, workflow="unattributed")).outcomes
     assert (row.nanousd_per_accepted, row.nanousd_per_accepted_or_edited) == (None, None)
 
