@@ -51,8 +51,8 @@ def values(space: TopicSpace, topic: str) -> list[dict[str, Any]]:
 
 
 def test_another_policy_takes_over_and_a_faulty_one_does_not(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """Row 33: a published policy holds for the messages after it, its version stands in the alerts, and it is still
-    in force after a restart. A faulty one is refused with its faults, and the one before stays.
+    """Row 33: a published policy judges what lives at once and the messages after it, its version stands in the alerts,
+    and it is still in force after a restart. A faulty one is refused with its faults, and the one before stays.
     """
     bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
     wide, narrow = policy_file(tmp_path, "wide", 100), policy_file(tmp_path, "narrow", 10)
@@ -76,7 +76,7 @@ def test_another_policy_takes_over_and_a_faulty_one_does_not(kafka_topics: Topic
         worker.wait_applied({0: 2})
         assert worker.stop() == 0, worker.tail()
     kills = {command["target"]["id"]: command["rule"] for command in values(kafka_topics, "control.v1")}
-    assert kills == {"after": "run-cost", "later": "run-cost"}
+    assert kills == {"before": "run-cost", "after": "run-cost", "later": "run-cost"}
     assert {alert["policy_version"] for alert in values(kafka_topics, "alerts.v1")} == {"narrow"}
 
 
