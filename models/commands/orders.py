@@ -53,10 +53,11 @@ class Orders:
             return
         origin = Origin(order.message_id, OPERATOR, f"{order.who}: {order.why}", None, "operator")
         until_ms = order.until_ms or 0
-        wide = order.target.type in WIDE
         targets = [order.target]
-        if wide:
+        if order.target.type in WIDE:
             targets += [Target("run", run.unit_id) for run in self._runs.runs_of(tenant, order.target)]
+        elif order.target.type == "run_tree":
+            targets += [Target("run", run.unit_id) for run in self._unaware(tenant, order.target)]
         for target in targets:
             unit = self._unit(tenant, target)
             spent_nanousd = 0 if unit is None else unit.cost_nanousd
@@ -76,8 +77,9 @@ class Orders:
         if not self._commands.lift(tenant, command, why, at_ms, by_operator=True, until_ms=order.until_ms or 0):
             return
         self._commands.answered(tenant, command, at_ms, {"released": why})
+        if target.type in WIDE or target.type == "run_tree":
+            self._resume_members(tenant, target, origin, why, at_ms)
         if target.type in WIDE:
-            self._resume_members(tenant, origin, why, at_ms)
             return
         unit = self._unit(tenant, target)
         if unit is None:
@@ -93,12 +95,21 @@ class Orders:
             self._counters.assume(tenant, unit, run, route, max(at_ms, unit.last_ms))
             self._ledger.exhausted_by(tenant, run, at_ms)
 
-    def _resume_members(self, tenant: Tenant, origin: Origin, why: str, at_ms: int) -> None:
-        """Let the runs go on that were killed with their workflow or tenant."""
+    def _resume_members(self, tenant: Tenant, target: Target, origin: Origin, why: str, at_ms: int) -> None:
+        """Let the runs go on that were killed with their workflow, tenant or tree."""
         for key in sorted(tenant.commands):
             command = tenant.commands[key]
-            if command.origin.incident_id == origin.incident_id and command.action == "kill":
-                self._commands.lift(tenant, command, why, at_ms, by_operator=True)
+            if (
+                key != (target.type, target.id)
+                and command.origin.incident_id == origin.incident_id
+                and command.action == "kill"
+                and self._commands.lift(tenant, command, why, at_ms, by_operator=True)
+            ):
+                self._commands.answered(tenant, command, at_ms, {"released": why})
+
+    def _unaware(self, tenant: Tenant, tree: Target) -> list[Run]:
+        """The runs of a tree whose guards don't know that they belong to it, because they never named its root."""
+        return [run for run in self._runs.runs_of(tenant, tree) if run.unit_id != tree.id and not run.declared_root]
 
     def _grant(self, tenant: Tenant, unit: Unit, origin: Origin, order: Resume) -> None:
         """Allow the unit more than what stopped it, rule by rule that is exceeded."""
