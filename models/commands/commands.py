@@ -4,7 +4,8 @@ from typing import Any
 
 from models.commands import blast_radius
 from models.commands.held import HeldCommand
-from models.commands.standing import STRENGTH, Origin, StandingCommand
+from models.commands.standing import KILL_STANDS_MS, STRENGTH, Origin, StandingCommand
+from models.detectors.base import ScopeDetector
 from models.effects import Effect
 from models.identity import derived_id
 from models.incidents.incident import Subject
@@ -19,8 +20,6 @@ from schemas.duration import HOUR_MS
 from schemas.policy import Action
 from schemas.signing import control_key
 
-KILL_STANDS_MS = 7 * 24 * HOUR_MS
-"""How long a kill is worth repeating: its run is long gone by then, and its id with it."""
 CLOCKS_DIFFER_MS = 5 * 60_000
 """How far an operator's clock may be behind: a resume within it counts as ordered after the command."""
 ANSWERED = ("run", "session", "run_tree")
@@ -164,6 +163,20 @@ class Commands:
         self._incidents.resolve_unit(tenant, command.disobeyed, at_ms, evidence)
         self._incidents.forget_unit(tenant, command.disobeyed)
 
+    def renew(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> bool:
+        """Have a command without an end stand for another week, wherever its target could still go on.
+
+        It remains the same command: as long ago, and as answered, as before. False for whatever ends by itself, as the
+        pause of a budget does with its period.
+        """
+        periodic = isinstance(self._state.policy.rules.get(command.origin.rule), ScopeDetector)
+        ends = command.action == "resume" or (periodic and not command.is_sticky)
+        if ends or not command.is_open_ended or not self._could_go_on(tenant, command):
+            return False
+        command.expires_ms = now_ms + KILL_STANDS_MS
+        self._give(tenant, command)
+        return True
+
     def expire(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> None:
         """A command has run out, and is forgotten."""
         command.move("expire")
@@ -178,6 +191,18 @@ class Commands:
         command.due_ms = command.next_due_ms()
         tenant.wake_at(command.due_ms, "command", (command.target_type, command.target_id))
         self._state.touch(command)
+
+    def _could_go_on(self, tenant: Tenant, command: StandingCommand) -> bool:
+        """Whether the target is remembered. What operators kill as a whole needs no member of which anybody knows."""
+        match command.target_type:
+            case "run":
+                return command.target_id in tenant.runs or tenant.asleep.peek("run", command.target_id) is not None
+            case "session" | "run_tree" if not command.is_by_operator:
+                kind = "session" if command.target_type == "session" else "tree"
+                group = tenant.group(command.target_type, command.target_id)
+                return group is not None or tenant.asleep.peek(kind, command.target_id) is not None
+            case _:
+                return True
 
     def _has_room(self, tenant: Tenant) -> bool:
         if not blast_radius.allows(tenant, self._state.policy.header.blast_radius, self._state.now_ms):
