@@ -56,7 +56,7 @@ class Commands:
         key = (target.type, target.id)
         command = tenant.commands.get(key)
         until_ms = expires_ms or now_ms + KILL_STANDS_MS
-        if command is not None and command.covers(action, until_ms, now_ms):
+        if command is not None and command.covers(action, expires_ms or None, now_ms):
             return
         limited = action == "kill" and target.type in ANSWERED and origin.signer == "engine"
         if limited and not self._has_room(tenant):

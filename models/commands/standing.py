@@ -100,11 +100,13 @@ class StandingCommand(Row):
         """Whether the last command is in force."""
         return self.state in IN_FORCE and now_ms < self.expires_ms
 
-    def covers(self, action: Action, until_ms: int, now_ms: int) -> bool:
-        """Whether something as strong stands for as long: nothing is to be said again."""
+    def covers(self, action: Action, until_ms: int | None, now_ms: int) -> bool:
+        """Whether something as strong stands for as long, None for without an end: nothing is to be said again."""
         if not self.stands(now_ms) or STRENGTH[self.action] < STRENGTH[action]:
             return False
-        return STRENGTH[self.action] > STRENGTH[action] or action == "kill" or self.expires_ms >= until_ms
+        if STRENGTH[self.action] > STRENGTH[action] or action == "kill":
+            return True
+        return self.is_open_ended if until_ms is None else self.expires_ms >= until_ms
 
     @property
     def is_by_operator(self) -> bool:
