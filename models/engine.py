@@ -69,7 +69,7 @@ class Engine:
         ledger = self._ledger = SpendLedger(state, router, self._hours, incidents, commands, enforcement)
         self._obedience = Obedience(state, incidents, commands)
         groups = self._groups = Groups(state, incidents)
-        counters = self._counters = UnitCounters(state, groups, incidents, enforcement)
+        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
         self._memory = Memory(state, incidents, groups)
         self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, self._memory)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, self._runs)

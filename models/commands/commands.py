@@ -76,7 +76,7 @@ class Commands:
         command.deadline_ms = deadline_ms if target.type in ANSWERED else 0
         command.cost_nanousd = spent_nanousd
         command.acked_ms = 0
-        self._drop_held(tenant, key)
+        self.drop_held(tenant, key)
         self._give(tenant, command)
 
     def lift(
@@ -109,7 +109,7 @@ class Commands:
         A kill of a run, session or tree stays: a person lifts it. Returns what was lifted.
         """
         for key in sorted(key for key, held in tenant.held.items() if held.origin.incident_id == incident_id):
-            self._drop_held(tenant, key)
+            self.drop_held(tenant, key)
         lifted = []
         for key in sorted(tenant.commands):
             command = tenant.commands[key]
@@ -141,7 +141,7 @@ class Commands:
         now_ms = self._state.now_ms
         for key, held in sorted(tenant.held.items(), key=lambda pair: (pair[1].since_ms, pair[0])):
             if not self._is_wanted(tenant, held, now_ms):
-                self._drop_held(tenant, key)
+                self.drop_held(tenant, key)
                 continue
             spent_nanousd = spent_by(tenant, Target(held.target_type, held.target_id))
             self.want(
@@ -153,7 +153,7 @@ class Commands:
 
     def target_ended(self, tenant: Tenant, target: Target, at_ms: int) -> None:
         """A target is over, whatever its guard did: it spends no more."""
-        self._drop_held(tenant, (target.type, target.id))
+        self.drop_held(tenant, (target.type, target.id))
         command = tenant.commands.get((target.type, target.id))
         if command is not None:
             self.answered(tenant, command, at_ms, stop_evidence(tenant, command))
@@ -247,7 +247,8 @@ class Commands:
         if noted is not None and noted[1]:
             self._incidents.publish(tenant, noted[0], late=False)
 
-    def _drop_held(self, tenant: Tenant, key: tuple[Any, str]) -> None:
+    def drop_held(self, tenant: Tenant, key: tuple[Any, str]) -> None:
+        """Give up a command that is held back, if there is one."""
         held = tenant.held.pop(key, None)
         if held is not None:
             self._state.forget(held)
