@@ -1,6 +1,6 @@
 """What should stand for a target, made so: commands given, held back, answered, lifted and run out."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.commands import blast_radius
 from models.commands.held import HeldCommand
@@ -28,12 +28,23 @@ LIFTED_BY_A_LIMIT: tuple[Action, ...] = ("pause", "downgrade")
 """Commands that end when the limit they were given for is raised. A run's kill is for people to lift."""
 
 
+class Lifted(NamedTuple):
+    """A command whose reason is gone, before its resume is published."""
+
+    tenant: Tenant
+    command: StandingCommand
+    reason: str
+    at_ms: int
+
+
 class Commands:
     """The commands of a partition's targets. Level-triggered: rules say what should stand, as often as they find it."""
 
     def __init__(self, state: PartitionState, incidents: Incidents) -> None:
         self._state = state
         self._incidents = incidents
+        self.lifted: list[Lifted] = []
+        """Ended by `relieve`, and not yet looked at again."""
 
     def want(
         self,
@@ -96,31 +107,33 @@ class Commands:
         if not command.stands(self._state.now_ms) or (command.is_by_operator and not by_operator):
             return False
         command.move("lift")
-        command.action = "resume"
-        command.origin = command.origin._replace(reason=reason, signer="operator" if by_operator else "engine")
-        command.issued_ms = command.cause_ms = max(at_ms, self._state.now_ms)
-        command.expires_ms = until_ms or command.issued_ms + KILL_STANDS_MS
-        self._give(tenant, command)
+        self._publish_resume(tenant, command, reason, at_ms, by_operator=by_operator, until_ms=until_ms)
         return True
 
-    def relieve(self, tenant: Tenant, incident_id: str, at_ms: int) -> list[StandingCommand]:
+    def relieve(self, tenant: Tenant, incident_id: str, at_ms: int, reason: str = "the limit was raised") -> None:
         """What was wrong is so no more: commands given for it end, those held for it are dropped.
 
-        A kill of a run, session or tree stays: a person lifts it. Returns what was lifted.
+        A kill of a run, session or tree stays: a person lifts it. The resumes are published by `resume_lifted`, once
+        somebody has looked whether another rule asks for the same: no call may slip through in between.
         """
         for key in sorted(key for key, held in tenant.held.items() if held.origin.incident_id == incident_id):
             self.drop_held(tenant, key)
-        lifted = []
         for key in sorted(tenant.commands):
             command = tenant.commands[key]
             ends = command.action in LIFTED_BY_A_LIMIT or command.target_type == "scope"
             if (
                 ends
                 and command.origin.incident_id == incident_id
-                and self.lift(tenant, command, "the limit was raised", at_ms, by_operator=False)
+                and not command.is_by_operator
+                and command.stands(self._state.now_ms)
             ):
-                lifted.append(command)
-        return lifted
+                command.move("lift")
+                self.lifted.append(Lifted(tenant, command, reason, at_ms))
+
+    def resume_lifted(self, lifted: Lifted) -> None:
+        """Publish the resume of a command that `relieve` has ended, unless another rule has commanded its target."""
+        if lifted.command.state == "lifted":
+            self._publish_resume(lifted.tenant, lifted.command, lifted.reason, lifted.at_ms, by_operator=False)
 
     def held_due(self, tenant: Tenant, now_ms: int) -> None:
         """The limit may allow the next of the commands that it holds back."""
@@ -203,6 +216,22 @@ class Commands:
                 return group is not None or tenant.asleep.peek(kind, command.target_id) is not None
             case _:
                 return True
+
+    def _publish_resume(
+        self,
+        tenant: Tenant,
+        command: StandingCommand,
+        reason: str,
+        at_ms: int,
+        *,
+        by_operator: bool,
+        until_ms: int = 0,
+    ) -> None:
+        command.action = "resume"
+        command.origin = command.origin._replace(reason=reason, signer="operator" if by_operator else "engine")
+        command.issued_ms = command.cause_ms = max(at_ms, self._state.now_ms)
+        command.expires_ms = until_ms or command.issued_ms + KILL_STANDS_MS
+        self._give(tenant, command)
 
     def _has_room(self, tenant: Tenant) -> bool:
         if not blast_radius.allows(tenant, self._state.policy.header.blast_radius, self._state.now_ms):
