@@ -33,6 +33,7 @@ from models.state.seen_rows import SeenRows
 from models.state.tenant import Tenant
 from models.state.units import MAX_NANOUSD
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
+from schemas.control import Target
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
@@ -69,7 +70,7 @@ class Engine:
         ledger = self._ledger = SpendLedger(state, router, self._hours, incidents, commands, enforcement)
         self._obedience = Obedience(state, incidents, commands)
         groups = self._groups = Groups(state, incidents)
-        counters = self._counters = UnitCounters(state, groups, incidents, enforcement)
+        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
         self._memory = Memory(state, incidents, groups)
         self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, self._memory)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, self._runs)
@@ -171,7 +172,16 @@ class Engine:
             self._runs.policy_changed(tenant, tracked, limits_changed=limits_changed)
             self._ledger.policy_changed(tenant)
             self._state.now_ms = tenant.clock_ms
+            self._look_again()
             self._commands.retry_held(tenant)
+
+    def _look_again(self) -> None:
+        """Commands have ended because their reason is gone: what another rule asks of their targets follows at once."""
+        lifted = self._commands.lifted
+        while lifted:
+            one = lifted.pop(0)
+            self._runs.judge(one.tenant, Target(one.command.target_type, one.command.target_id), self._state.now_ms)
+            self._commands.resume_lifted(one)
 
     def _close_incidents_of_gone_rules(self, tenant: Tenant) -> None:
         """Nobody would ever find out that what a removed rule found is over, or that a rule commands no more."""
@@ -182,8 +192,10 @@ class Engine:
             rule = rules.get(incident.rule)
             if rule is None and incident.rule not in SERVICE_RULES:
                 self._incidents.resolve(tenant, incident, tenant.clock_ms, {"rule_removed": True})
-            if rule is None or rule.settings.mode != "enforce" or rule.limit_action is None:
-                self._commands.relieve(tenant, incident_id, tenant.clock_ms)
+            if rule is None:
+                self._commands.relieve(tenant, incident_id, tenant.clock_ms, "its rule was removed")
+            elif rule.settings.mode != "enforce" or rule.limit_action is None:
+                self._commands.relieve(tenant, incident_id, tenant.clock_ms, "its rule stops nobody any more")
 
     def _usage(self, message: UsageMessage, append_ms: int) -> None:
         tenant = self._state.tenants.get(message.tenant_id) or self._state.tenant(message.tenant_id)
@@ -205,6 +217,8 @@ class Engine:
             self._handlers[type(message)](tenant, run, message, at_ms)
             if not run.dirty:
                 self._state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
+            if self._commands.lifted:
+                self._look_again()
         self._state.cause_event_id = None
 
     def _llm_call(self, tenant: Tenant, run: Run, call: LlmCall, at_ms: int) -> None:
@@ -285,6 +299,7 @@ class Engine:
                     self._memory.due(tenant, due_ms)
                 case _:
                     raise AssertionError(f"a timer of an unknown kind: {kind}")
+            self._look_again()
 
     def _operator(self, message: OperatorMessage, append_ms: int) -> None:
         if not self._seen.ids.add(f"operator\0{message.tenant_id}", message.message_id, append_ms):
@@ -311,6 +326,7 @@ class Engine:
                 self._ledger.raise_limit(tenant, message)
             case _:
                 pass  # silences are for those who tell people, and praise for those who write the review
+        self._look_again()
         self._state.cause_event_id = None
 
 

@@ -1,10 +1,11 @@
 """What should stand for a target, made so: commands given, held back, answered, lifted and run out."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.commands import blast_radius
 from models.commands.held import HeldCommand
-from models.commands.standing import STRENGTH, Origin, StandingCommand
+from models.commands.standing import KILL_STANDS_MS, STRENGTH, Origin, StandingCommand
+from models.detectors.base import ScopeDetector
 from models.effects import Effect
 from models.identity import derived_id
 from models.incidents.incident import Subject
@@ -19,8 +20,6 @@ from schemas.duration import HOUR_MS
 from schemas.policy import Action
 from schemas.signing import control_key
 
-KILL_STANDS_MS = 7 * 24 * HOUR_MS
-"""How long a kill is worth repeating: its run is long gone by then, and its id with it."""
 CLOCKS_DIFFER_MS = 5 * 60_000
 """How far an operator's clock may be behind: a resume within it counts as ordered after the command."""
 ANSWERED = ("run", "session", "run_tree")
@@ -29,12 +28,23 @@ LIFTED_BY_A_LIMIT: tuple[Action, ...] = ("pause", "downgrade")
 """Commands that end when the limit they were given for is raised. A run's kill is for people to lift."""
 
 
+class Lifted(NamedTuple):
+    """A command whose reason is gone, before its resume is published."""
+
+    tenant: Tenant
+    command: StandingCommand
+    reason: str
+    at_ms: int
+
+
 class Commands:
     """The commands of a partition's targets. Level-triggered: rules say what should stand, as often as they find it."""
 
     def __init__(self, state: PartitionState, incidents: Incidents) -> None:
         self._state = state
         self._incidents = incidents
+        self.lifted: list[Lifted] = []
+        """Ended by `relieve`, and not yet looked at again."""
 
     def want(
         self,
@@ -57,7 +67,7 @@ class Commands:
         key = (target.type, target.id)
         command = tenant.commands.get(key)
         until_ms = expires_ms or now_ms + KILL_STANDS_MS
-        if command is not None and command.covers(action, until_ms, now_ms):
+        if command is not None and command.covers(action, expires_ms or None, now_ms):
             return
         limited = action == "kill" and target.type in ANSWERED and origin.signer == "engine"
         if limited and not self._has_room(tenant):
@@ -77,7 +87,7 @@ class Commands:
         command.deadline_ms = deadline_ms if target.type in ANSWERED else 0
         command.cost_nanousd = spent_nanousd
         command.acked_ms = 0
-        self._drop_held(tenant, key)
+        self.drop_held(tenant, key)
         self._give(tenant, command)
 
     def lift(
@@ -97,31 +107,33 @@ class Commands:
         if not command.stands(self._state.now_ms) or (command.is_by_operator and not by_operator):
             return False
         command.move("lift")
-        command.action = "resume"
-        command.origin = command.origin._replace(reason=reason, signer="operator" if by_operator else "engine")
-        command.issued_ms = command.cause_ms = max(at_ms, self._state.now_ms)
-        command.expires_ms = until_ms or command.issued_ms + KILL_STANDS_MS
-        self._give(tenant, command)
+        self._publish_resume(tenant, command, reason, at_ms, by_operator=by_operator, until_ms=until_ms)
         return True
 
-    def relieve(self, tenant: Tenant, incident_id: str, at_ms: int) -> list[StandingCommand]:
+    def relieve(self, tenant: Tenant, incident_id: str, at_ms: int, reason: str = "the limit was raised") -> None:
         """What was wrong is so no more: commands given for it end, those held for it are dropped.
 
-        A kill of a run, session or tree stays: a person lifts it. Returns what was lifted.
+        A kill of a run, session or tree stays: a person lifts it. The resumes are published by `resume_lifted`, once
+        somebody has looked whether another rule asks for the same: no call may slip through in between.
         """
         for key in sorted(key for key, held in tenant.held.items() if held.origin.incident_id == incident_id):
-            self._drop_held(tenant, key)
-        lifted = []
+            self.drop_held(tenant, key)
         for key in sorted(tenant.commands):
             command = tenant.commands[key]
             ends = command.action in LIFTED_BY_A_LIMIT or command.target_type == "scope"
             if (
                 ends
                 and command.origin.incident_id == incident_id
-                and self.lift(tenant, command, "the limit was raised", at_ms, by_operator=False)
+                and not command.is_by_operator
+                and command.stands(self._state.now_ms)
             ):
-                lifted.append(command)
-        return lifted
+                command.move("lift")
+                self.lifted.append(Lifted(tenant, command, reason, at_ms))
+
+    def resume_lifted(self, lifted: Lifted) -> None:
+        """Publish the resume of a command that `relieve` has ended, unless another rule has commanded its target."""
+        if lifted.command.state == "lifted":
+            self._publish_resume(lifted.tenant, lifted.command, lifted.reason, lifted.at_ms, by_operator=False)
 
     def held_due(self, tenant: Tenant, now_ms: int) -> None:
         """The limit may allow the next of the commands that it holds back."""
@@ -142,7 +154,7 @@ class Commands:
         now_ms = self._state.now_ms
         for key, held in sorted(tenant.held.items(), key=lambda pair: (pair[1].since_ms, pair[0])):
             if not self._is_wanted(tenant, held, now_ms):
-                self._drop_held(tenant, key)
+                self.drop_held(tenant, key)
                 continue
             spent_nanousd = spent_by(tenant, Target(held.target_type, held.target_id))
             self.want(
@@ -154,7 +166,7 @@ class Commands:
 
     def target_ended(self, tenant: Tenant, target: Target, at_ms: int) -> None:
         """A target is over, whatever its guard did: it spends no more."""
-        self._drop_held(tenant, (target.type, target.id))
+        self.drop_held(tenant, (target.type, target.id))
         command = tenant.commands.get((target.type, target.id))
         if command is not None:
             self.answered(tenant, command, at_ms, stop_evidence(tenant, command))
@@ -163,6 +175,20 @@ class Commands:
         """Nobody disobeys any more; a call that comes after that is news."""
         self._incidents.resolve_unit(tenant, command.disobeyed, at_ms, evidence)
         self._incidents.forget_unit(tenant, command.disobeyed)
+
+    def renew(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> bool:
+        """Have a command without an end stand for another week, wherever its target could still go on.
+
+        It remains the same command: as long ago, and as answered, as before. False for whatever ends by itself, as the
+        pause of a budget does with its period.
+        """
+        periodic = isinstance(self._state.policy.rules.get(command.origin.rule), ScopeDetector)
+        ends = command.action == "resume" or (periodic and not command.is_sticky)
+        if ends or not command.is_open_ended or not self._could_go_on(tenant, command):
+            return False
+        command.expires_ms = now_ms + KILL_STANDS_MS
+        self._give(tenant, command)
+        return True
 
     def expire(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> None:
         """A command has run out, and is forgotten."""
@@ -178,6 +204,34 @@ class Commands:
         command.due_ms = command.next_due_ms()
         tenant.wake_at(command.due_ms, "command", (command.target_type, command.target_id))
         self._state.touch(command)
+
+    def _could_go_on(self, tenant: Tenant, command: StandingCommand) -> bool:
+        """Whether the target is remembered. What operators kill as a whole needs no member of which anybody knows."""
+        match command.target_type:
+            case "run":
+                return command.target_id in tenant.runs or tenant.asleep.peek("run", command.target_id) is not None
+            case "session" | "run_tree" if not command.is_by_operator:
+                kind = "session" if command.target_type == "session" else "tree"
+                group = tenant.group(command.target_type, command.target_id)
+                return group is not None or tenant.asleep.peek(kind, command.target_id) is not None
+            case _:
+                return True
+
+    def _publish_resume(
+        self,
+        tenant: Tenant,
+        command: StandingCommand,
+        reason: str,
+        at_ms: int,
+        *,
+        by_operator: bool,
+        until_ms: int = 0,
+    ) -> None:
+        command.action = "resume"
+        command.origin = command.origin._replace(reason=reason, signer="operator" if by_operator else "engine")
+        command.issued_ms = command.cause_ms = max(at_ms, self._state.now_ms)
+        command.expires_ms = until_ms or command.issued_ms + KILL_STANDS_MS
+        self._give(tenant, command)
 
     def _has_room(self, tenant: Tenant) -> bool:
         if not blast_radius.allows(tenant, self._state.policy.header.blast_radius, self._state.now_ms):
@@ -222,7 +276,8 @@ class Commands:
         if noted is not None and noted[1]:
             self._incidents.publish(tenant, noted[0], late=False)
 
-    def _drop_held(self, tenant: Tenant, key: tuple[Any, str]) -> None:
+    def drop_held(self, tenant: Tenant, key: tuple[Any, str]) -> None:
+        """Give up a command that is held back, if there is one."""
         held = tenant.held.pop(key, None)
         if held is not None:
             self._state.forget(held)

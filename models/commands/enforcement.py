@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from models.commands.commands import Commands
-from models.commands.standing import Origin, StandingCommand
+from models.commands.standing import Origin
 from models.commands.workflow_stops import WorkflowStops
 from models.detectors.base import Detector
 from models.incidents.incident import Subject
@@ -46,14 +46,12 @@ class Enforcement:
         subject: Subject,
         at_ms: int,
         targets: Callable[[bool, Action], Iterable[Stop]] | None = None,
-    ) -> list[StandingCommand]:
+    ) -> None:
         """Note a finding, command what the rule's mode and the finding ask for, then publish what is news.
 
         `targets` is asked for whom to command, with whether the incident is news and the action. It is asked again
-        as long as the finding holds, because commands are level-triggered. Returns the commands that were lifted
-        because the finding is not as bad any more.
+        as long as the finding holds, because commands are level-triggered.
         """
-        lifted: list[StandingCommand] = []
         action = verdict(rule.settings.mode, finding, late=subject.late)
         if action is not None and subject.run is not None and subject.run_id is not None:
             subject, finding = self._workflow_stops.about(tenant, rule, finding, subject, action)
@@ -61,9 +59,9 @@ class Enforcement:
         noted = self._incidents.note(tenant, rule, finding, subject, at_ms)
         if noted is None or finding.level < 1:
             if before is not None and rule.follows_limits:
-                lifted = self._commands.relieve(tenant, before, at_ms)
+                self._commands.relieve(tenant, before, at_ms)
             if noted is None:
-                return lifted
+                return
         incident, is_news = noted
         if action is not None and targets is not None and finding.level >= 1:
             origin = Origin(incident.incident_id, rule.rule, finding.summary, subject.owner)
@@ -74,7 +72,6 @@ class Enforcement:
                 )  # fmt: skip
         if is_news:
             self._incidents.publish(tenant, incident, late=subject.late)
-        return lifted
 
     def _open_id(self, tenant: Tenant, rule: Detector[Any], finding: Finding, subject: Subject) -> str | None:
         """The incident that commands may have been given for, if the limit was exceeded so far."""

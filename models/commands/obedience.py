@@ -61,6 +61,8 @@ class Obedience:
         if command is None or command.due_ms != now_ms:
             return None
         if now_ms >= command.expires_ms:
+            if self._commands.renew(tenant, command, now_ms):
+                return None
             self._commands.expire(tenant, command, now_ms)
             return Target(target_type, target_id)
         if command.state == "given" and command.deadline_ms and now_ms >= command.deadline_ms:
@@ -89,7 +91,7 @@ class Obedience:
         if finding is None:
             return
         subject = Subject(
-            key=(command.target_type, command.target_id, command.seq),
+            key=(command.target_type, command.target_id, command.issued_ms),
             scope={"tenant_id": tenant.tenant_id, command.target_type: command.target_id},
             owner=command.origin.owner,
             run_id=run.unit_id,

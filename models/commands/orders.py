@@ -3,7 +3,7 @@
 from models.attribution import Router
 from models.commands.commands import CLOCKS_DIFFER_MS, Commands
 from models.commands.standing import Origin
-from models.detectors.base import SequenceDetector
+from models.detectors.base import SequenceDetector, UnitDetector
 from models.incidents.incidents import Incidents
 from models.runs.counters import UnitCounters
 from models.runs.registry import RunRegistry
@@ -12,7 +12,7 @@ from models.state.groups import Group
 from models.state.partition import PartitionState
 from models.state.runs import Run
 from models.state.tenant import Tenant
-from models.state.units import NO_TRIP, Counter, Grant, Unit, grant_key
+from models.state.units import NO_TRIP, Counter, Grant, grant_key
 from schemas.control import Target
 from schemas.operator import Kill, Resume
 
@@ -53,31 +53,30 @@ class Orders:
             return
         origin = Origin(order.message_id, OPERATOR, f"{order.who}: {order.why}", None, "operator")
         until_ms = order.until_ms or 0
-        wide = order.target.type in WIDE
         targets = [order.target]
-        if wide:
+        if order.target.type in WIDE:
             targets += [Target("run", run.unit_id) for run in self._runs.runs_of(tenant, order.target)]
+        elif order.target.type == "run_tree":
+            targets += [Target("run", run.unit_id) for run in self._unaware(tenant, order.target)]
         for target in targets:
             unit = self._unit(tenant, target)
             spent_nanousd = 0 if unit is None else unit.cost_nanousd
             self._commands.want(tenant, target, "kill", origin, at_ms, spent_nanousd=spent_nanousd, expires_ms=until_ms)
 
     def resume(self, tenant: Tenant, order: Resume, at_ms: int) -> None:
-        """Let a target go on, on terms. Without a standing command there is nothing to lift.
+        """Let a target go on, on terms. Where no command stands or is held back there is nothing to lift.
 
         Nor does an old order, read again, lift a command that was given after it. Without terms one more allowance of
         the limit that stopped it is granted; loop counts start anew in any case.
         """
         target = order.target
-        command = tenant.commands.get((target.type, target.id))
-        if command is None or order.ts_ms + CLOCKS_DIFFER_MS < command.issued_ms:
+        why = f"{order.who}: {order.why}"
+        origin = self._release(tenant, order, why, at_ms)
+        if origin is None:
             return
-        origin, why = command.origin, f"{order.who}: {order.why}"
-        if not self._commands.lift(tenant, command, why, at_ms, by_operator=True, until_ms=order.until_ms or 0):
-            return
-        self._commands.answered(tenant, command, at_ms, {"released": why})
+        if target.type in WIDE or target.type == "run_tree":
+            self._resume_members(tenant, target, origin, why, at_ms)
         if target.type in WIDE:
-            self._resume_members(tenant, origin, why, at_ms)
             return
         unit = self._unit(tenant, target)
         if unit is None:
@@ -93,33 +92,69 @@ class Orders:
             self._counters.assume(tenant, unit, run, route, max(at_ms, unit.last_ms))
             self._ledger.exhausted_by(tenant, run, at_ms)
 
-    def _resume_members(self, tenant: Tenant, origin: Origin, why: str, at_ms: int) -> None:
-        """Let the runs go on that were killed with their workflow or tenant."""
+    def _release(self, tenant: Tenant, order: Resume, why: str, at_ms: int) -> Origin | None:
+        """End what stands or is held back for a target. Why it was given; None if there is nothing to end."""
+        key = (order.target.type, order.target.id)
+        given_by_ms = order.ts_ms + CLOCKS_DIFFER_MS
+        command, held = tenant.commands.get(key), tenant.held.get(key)
+        origin: Origin | None = None
+        if held is not None and held.since_ms <= given_by_ms:
+            origin = held.origin
+            self._commands.drop_held(tenant, key)
+        if command is not None and command.issued_ms <= given_by_ms:
+            stood_for = command.origin
+            if self._commands.lift(tenant, command, why, at_ms, by_operator=True, until_ms=order.until_ms or 0):
+                self._commands.answered(tenant, command, at_ms, {"released": why})
+                return stood_for
+        return origin
+
+    def _resume_members(self, tenant: Tenant, target: Target, origin: Origin, why: str, at_ms: int) -> None:
+        """Let the runs go on that were killed with their workflow, tenant or tree."""
         for key in sorted(tenant.commands):
             command = tenant.commands[key]
-            if command.origin.incident_id == origin.incident_id and command.action == "kill":
-                self._commands.lift(tenant, command, why, at_ms, by_operator=True)
+            if (
+                key != (target.type, target.id)
+                and command.origin.incident_id == origin.incident_id
+                and command.action == "kill"
+                and self._commands.lift(tenant, command, why, at_ms, by_operator=True)
+            ):
+                self._commands.answered(tenant, command, at_ms, {"released": why})
 
-    def _grant(self, tenant: Tenant, unit: Unit, origin: Origin, order: Resume) -> None:
+    def _unaware(self, tenant: Tenant, tree: Target) -> list[Run]:
+        """The runs of a tree whose guards don't know that they belong to it, because they never named its root."""
+        return [run for run in self._runs.runs_of(tenant, tree) if run.unit_id != tree.id and not run.declared_root]
+
+    def _grant(self, tenant: Tenant, unit: Run | Group, origin: Origin, order: Resume) -> None:
         """Allow the unit more than what stopped it, rule by rule that is exceeded."""
-        unit_id = f"{unit.unit_kind}/{unit.unit_id}"
-        ids = set(tenant.unit_incidents.get(unit_id, ())) | {origin.incident_id}
-        for incident_id in sorted(ids):
-            incident = tenant.incidents.get(incident_id)
-            if incident is None or incident.level < 1:
-                continue
-            if order.limit_nanousd is None and order.until_ms is None and self._is_loop(incident.rule):
+        for rule, aspect, limit in self._exceeded(tenant, unit, origin):
+            if order.limit_nanousd is None and order.until_ms is None and self._is_loop(rule):
                 continue  # its counts start anew; it has no amount of which more could be allowed
-            counter: Counter = incident.aspect if incident.aspect in COUNTERS else "cost_nanousd"
+            counter: Counter = aspect if aspect in COUNTERS else "cost_nanousd"
             up_to = NO_TRIP
             if order.limit_nanousd is not None:
                 counter, up_to = "cost_nanousd", order.limit_nanousd
             elif order.until_ms is None:
-                up_to = unit.total(counter, self._state.now_ms) + int(incident.limit or 0)
-            aspect = incident.aspect if incident.unit_id == unit_id else ""
-            grant = Grant(counter, up_to, order.until_ms or 0, order.who)
-            unit.allow(grant_key(incident.rule, aspect), grant)
+                up_to = unit.total(counter, self._state.now_ms) + limit
+            unit.allow(grant_key(rule, aspect), Grant(counter, up_to, order.until_ms or 0, order.who))
         self._state.touch(unit)
+
+    def _exceeded(self, tenant: Tenant, unit: Run | Group, origin: Origin) -> list[tuple[str, str, int]]:
+        """Rule, aspect and limit of all that the unit could be stopped for: what rules about it find now, and others'
+        incidents, such as a loop's or a budget's.
+        """
+        found = [
+            (rule.rule, finding.aspect, int(finding.evidence.get("rule_limit", finding.limit or 0)))
+            for rule, finding in self._counters.findings(tenant, unit)
+            if finding.level >= 1
+        ]
+        rules = self._state.policy.rules
+        ids = set(tenant.unit_incidents.get(f"{unit.unit_kind}/{unit.unit_id}", ())) | {origin.incident_id}
+        for incident_id in sorted(ids):
+            incident = tenant.incidents.get(incident_id)
+            if incident is None or incident.level < 1 or isinstance(rules.get(incident.rule), UnitDetector):
+                continue
+            found.append((incident.rule, "", int(incident.limit or 0)))
+        return found
 
     def _is_loop(self, rule: str) -> bool:
         return isinstance(self._state.policy.rules.get(rule), SequenceDetector)

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from models.state.rows import PLAIN, Row
 from schemas.control import TargetType
+from schemas.duration import HOUR_MS
 from schemas.policy import Action
 from schemas.signing import KeyId
 
@@ -35,6 +36,9 @@ TRANSITIONS: Final[dict[tuple[CommandState, CommandEvent], CommandState]] = {
 
 STRENGTH: Final[dict[Action, int]] = {"resume": 0, "downgrade": 1, "pause": 2, "kill": 3}
 """A command gives way only to a stronger one."""
+
+KILL_STANDS_MS: Final = 7 * 24 * HOUR_MS
+"""How long a command without an end stands before it is given again, or forgotten with its target."""
 
 IN_FORCE: Final[frozenset[CommandState]] = frozenset({"given", "overdue", "acknowledged"})
 """States in which the last command is in force."""
@@ -96,16 +100,29 @@ class StandingCommand(Row):
         """Whether the last command is in force."""
         return self.state in IN_FORCE and now_ms < self.expires_ms
 
-    def covers(self, action: Action, until_ms: int, now_ms: int) -> bool:
-        """Whether something as strong stands for as long: nothing is to be said again."""
+    def covers(self, action: Action, until_ms: int | None, now_ms: int) -> bool:
+        """Whether something as strong stands for as long, None for without an end: nothing is to be said again."""
         if not self.stands(now_ms) or STRENGTH[self.action] < STRENGTH[action]:
             return False
-        return STRENGTH[self.action] > STRENGTH[action] or action == "kill" or self.expires_ms >= until_ms
+        if STRENGTH[self.action] > STRENGTH[action] or action == "kill":
+            return True
+        return self.is_open_ended if until_ms is None else self.expires_ms >= until_ms
 
     @property
     def is_by_operator(self) -> bool:
         """Whether a person ordered it: only a person lifts it then."""
         return self.origin.signer == "operator"
+
+    @property
+    def is_open_ended(self) -> bool:
+        """Whether it is in force and was given without an end."""
+        lasts_ms = self.expires_ms - self.issued_ms
+        return self.state in IN_FORCE and lasts_ms > 0 and lasts_ms % KILL_STANDS_MS == 0
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether it is a kill that only a person ends."""
+        return self.action == "kill" and self.is_open_ended
 
     @property
     def disobeyed(self) -> str:

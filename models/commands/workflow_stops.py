@@ -44,7 +44,9 @@ class WorkflowStops:
         stopped_for = self._stopped_for(tenant, subject.run_id, action)
         if stopped_for == self._incidents.id_of(tenant, rule, shared.key, ASPECT):
             return shared, _counted(finding, incident, None, workflow)
-        if stopped_for is not None or (incident is None and not self._is_fourth(tenant, rule, workflow)):
+        if stopped_for is not None:
+            return subject, finding
+        if incident is None and not self._is_fourth(tenant, rule, workflow, subject.run_id):
             return subject, finding
         return shared, _counted(finding, incident, subject.run_id, workflow)
 
@@ -58,16 +60,19 @@ class WorkflowStops:
             return None
         return command.origin.incident_id
 
-    def _is_fourth(self, tenant: Tenant, rule: Detector[Any], workflow: str) -> bool:
-        """Count one more stop; whether it is more than the third within an hour."""
-        now_ms = self._state.now_ms
+    def _is_fourth(self, tenant: Tenant, rule: Detector[Any], workflow: str, run_id: str) -> bool:
+        """Note one more run that is stopped; whether it is more than the third within an hour.
+
+        A run that is let go on and stopped again counts once.
+        """
+        since_ms = self._state.now_ms - HOUR_MS
         key = f"{rule.rule}\0{workflow}"
-        recent = [stopped_ms for stopped_ms in tenant.stops.get(key, ()) if stopped_ms > now_ms - HOUR_MS]
+        recent = [stop for stop in tenant.stops.get(key, ()) if stop[0] > since_ms and stop[1] != run_id]
         if key not in tenant.stops and len(tenant.stops) >= MOST_REMEMBERED:
-            tenant.stops = {k: times for k, times in tenant.stops.items() if times[-1] > now_ms - HOUR_MS}
+            tenant.stops = {k: stops for k, stops in tenant.stops.items() if stops[-1][0] > since_ms}
             if len(tenant.stops) >= MOST_REMEMBERED:
                 del tenant.stops[next(iter(tenant.stops))]
-        tenant.stops[key] = [*recent, now_ms][-OWN_PAGES:]
+        tenant.stops[key] = [*recent, (self._state.now_ms, run_id)][-OWN_PAGES:]
         self._state.touch(tenant)
         return len(recent) >= OWN_PAGES
 

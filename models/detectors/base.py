@@ -128,6 +128,10 @@ class SequenceDetector(Detector[S]):
 
     calls: ClassVar[tuple[Literal["tool", "model"], ...]]
 
+    @property
+    def limit_action(self) -> Action | None:
+        return commanded(getattr(self.settings, "action", "alert"))
+
     @abstractmethod
     def step(self, history: CallHistory, call: Any) -> Finding | None:
         """Asked at every call, after `history` has taken it in: bounded work, one compare in the normal case."""

@@ -132,7 +132,7 @@ class LimitRule(UnitDetector[RuleSettings]):
             action=self.limit_action if over else None,
             aspect=counter,
             evidence=evidence,
-            summary=f"The {what} {reached_words}" + (f", as {grant.who} allowed" if grant else ""),
+            summary=f"The {what} {reached_words}{_terms(unit, grant)}",
             next_action=(
                 f"Look at the last calls of the {what} before it is started again."
                 if over
@@ -163,6 +163,14 @@ class Cap(LimitRule):
 
     def limits(self, unit: Unit) -> Mapping[Counter, int]:
         return self._limits
+
+
+def _terms(unit: Unit, grant: Grant | None) -> str:
+    """Whose permission it had, as the end of a sentence."""
+    if grant is None:
+        return ""
+    has_ended = 0 < grant.until_ms <= unit.now_ms
+    return f", and what {grant.who} allowed has ended" if has_ended else f", as {grant.who} allowed"
 
 
 def _reached(counter: Counter, value: int, limit: int, *, since_accepted: bool) -> str:

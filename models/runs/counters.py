@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from models.attribution import Router
 from models.commands.commands import spent_by
 from models.commands.enforcement import Enforcement, Stop
 from models.detectors.base import Detector, UnitDetector
@@ -28,8 +29,11 @@ MOST_MODELS = 10_000
 class UnitCounters:
     """The counters of a partition's units."""
 
-    def __init__(self, state: PartitionState, groups: Groups, incidents: Incidents, enforcement: Enforcement) -> None:
+    def __init__(
+        self, state: PartitionState, router: Router, groups: Groups, incidents: Incidents, enforcement: Enforcement
+    ) -> None:
         self._state = state
+        self._router = router
         self._groups = groups
         self._incidents = incidents
         self._enforcement = enforcement
@@ -94,6 +98,18 @@ class UnitCounters:
                 self._apply(tenant, unit, run, route, rule, finding, at_ms)
         self.set_trips(tenant, unit, route)
 
+    def findings(self, tenant: Tenant, unit: Run | Group) -> list[tuple[UnitDetector[Any], Finding]]:
+        """What the rules about a unit find now, noted nowhere."""
+        rules: Iterable[UnitDetector[Any]]
+        if isinstance(unit, Run):
+            route = self._router.route_of(tenant, unit)
+            rules, cohort = route.unit_rules["run"], tenant.cohorts.get(route.workflow)
+        else:
+            rules = [rule for rule, _ in self._state.policy.unit_rules if rule.per == unit.unit_kind]
+            cohort = tenant.cohorts.get(unit.workflow)
+        unit.now_ms = max(unit.now_ms, unit.last_ms, self._state.now_ms)
+        return [(rule, finding) for rule in rules for finding in rule.judge(unit, cohort)]
+
     def assume(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
         """After a resume: what is reached below the new allowance counts as published."""
         unit.now_ms = max(unit.now_ms, unit.last_ms, at_ms)
@@ -150,9 +166,7 @@ class UnitCounters:
         subject = self._subject(tenant, unit, run, route)
         if finding.lasts_ms:
             subject = replace(subject, ends_ms=self._state.now_ms + finding.lasts_ms)
-        self._enforcement.apply(
-            tenant, rule, finding, subject, at_ms, self._targets(tenant, unit, run, rule, finding.aspect)
-        )
+        self._enforcement.apply(tenant, rule, finding, subject, at_ms, self._targets(tenant, unit, run, rule))
 
     def _is_stopped(self, tenant: Tenant, unit: Unit) -> bool:
         """Whether a kill or a pause stands on the unit."""
@@ -176,13 +190,13 @@ class UnitCounters:
         )
 
     def _targets(
-        self, tenant: Tenant, unit: Unit, run: Run, rule: Detector[Any], aspect: str
+        self, tenant: Tenant, unit: Unit, run: Run, rule: Detector[Any]
     ) -> Callable[[bool, Action], Iterable[Stop]]:
         """Whom to command. A tree is one target; members that never named their root are commanded one by one."""
 
         def targets(is_news: bool, action: Action) -> Iterable[Stop]:
             del action
-            grant = unit.grant(grant_key(rule.rule, aspect))
+            grant = unit.grant(grant_key(rule.rule, ""))
             ended = isinstance(unit, Run) and unit.state != "live"
             if ended or (grant is not None and not rule.follows_limits and grant.holds(unit, self._state.now_ms)):
                 return

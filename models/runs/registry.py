@@ -299,7 +299,7 @@ class RunRegistry:
             wider.append(tenant.commands.get(("workflow", route.workflow)))
         for command in wider:
             if command is not None and command.stands(now_ms):
-                expires_ms = 0 if command.action == "kill" and not command.is_by_operator else command.expires_ms
+                expires_ms = 0 if command.is_sticky else command.expires_ms
                 stop = Stop(Target("run", run.unit_id), run.cost_nanousd, expires_ms)
                 self._commands.want(
                     tenant, stop.target, command.action, command.origin, at_ms,

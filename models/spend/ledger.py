@@ -112,7 +112,7 @@ class SpendLedger:
                         self._plan_hours(scope, first_ms, last_ms)
 
     def exhausted_by(self, tenant: Tenant, run: Run, at_ms: int) -> None:
-        """Want again what every exhausted limit asks for a run whose command has just ended for another reason."""
+        """Want again what every exhausted limit asks for a run whose command has ended."""
         for scope in self._router.route_of(tenant, run).scopes:
             if scope.periods and not scope.closed_at(at_ms):
                 self._stop_spender(tenant, scope, run, at_ms)
@@ -234,10 +234,7 @@ class SpendLedger:
             late=late,
         )
         targets = self._targets(tenant, scope, rule, run, window)
-        for command in self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets):
-            lifted = tenant.run(command.target_id) if command.target_type == "run" else None
-            if lifted is not None:
-                self.exhausted_by(tenant, lifted, at_ms)  # another limit may still ask for the same
+        self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)
 
     def _owners(self, scope: Scope, rule: ScopeDetector[Any]) -> tuple[str | None, tuple[str, ...]]:
         """Whoever spent half or more in the rule's period, else everybody who spent anything."""

@@ -70,8 +70,8 @@ class Tenant(Row):
         """When the limit may allow the next of them, 0 while there is none."""
         self.kill_times_ms: list[int] = []
         """Of the last minute, for the blast-radius limit."""
-        self.stops: dict[str, list[int]] = {}
-        """Rule and workflow -> when its last runs were stopped, the newest three."""
+        self.stops: dict[str, list[tuple[int, str]]] = {}
+        """Rule and workflow -> when its last runs were stopped and their ids, the newest three."""
         self.quality = DataQuality()
         """What its records have wrong today."""
         self.stale_events = 0

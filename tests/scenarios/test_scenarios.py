@@ -1,5 +1,6 @@
 """Every scenario file, as written; and what must hold of any engine, checked over all of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,20 @@ def test_every_detector_has_a_scenario_in_which_it_fires() -> None:
     """A rule that no scenario sets off could be broken without anybody noticing."""
     fired = {alert.detector for path in scenario_files() for alert in play(load(path)).alerts()}
     assert {detector.name for detector in REGISTRY.values()} <= fired
+
+
+CHANGING = [path for path in scenario_files() if "policies." in path.read_text(encoding="utf-8")]
+"""Those whose policy changes on the way."""
+
+
+@pytest.mark.parametrize("path", CHANGING, ids=lambda path: path.stem)
+def test_a_policy_published_while_no_worker_ran_is_obeyed_all_the_same(path: Path) -> None:
+    """Whether a policy comes into force on the way or during a restart: the same alerts and commands follow."""
+    scenario = load(path)
+    swapped = {"policy": "restart", "restart": "policy"}
+    series = [
+        {**entry, "type": swapped[entry["type"]]} if entry["type"] in swapped and "policy" in entry else entry
+        for entry in scenario.series
+    ]
+    wrong = differences(scenario, play(replace(scenario, series=series)))
+    assert not wrong, "\n".join(wrong)

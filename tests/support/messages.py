@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from schemas.control import Target
-from schemas.operator import Acknowledge, Feedback, LimitException, OperatorMessage, Resume, Verdict
+from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume, Verdict
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 USD = 10**9
@@ -53,9 +53,14 @@ def command_ack(ts_ms: int, command_id: str, **fields: Any) -> CommandAck:
     return CommandAck(**_message(ts_ms, {"command_id": command_id, "acted": "stopped"}, fields))
 
 
-def resume(ts_ms: int, target_type: Any, target_id: str, tenant_id: str = "acme") -> OperatorMessage:
-    """An operator lets a target go on."""
-    return Resume(**_order(ts_ms, tenant_id), target=Target(target_type, target_id))
+def kill(ts_ms: int, target: Target, tenant_id: str = "acme", *, until_ms: int | None = None) -> OperatorMessage:
+    """An operator stops a target."""
+    return Kill(**_order(ts_ms, tenant_id), target=target, until_ms=until_ms)
+
+
+def resume(ts_ms: int, target_type: Any, target_id: str, tenant_id: str = "acme", **terms: Any) -> OperatorMessage:
+    """An operator lets a target go on, with one more allowance unless `terms` say otherwise."""
+    return Resume(**_order(ts_ms, tenant_id), target=Target(target_type, target_id), **terms)
 
 
 def limit_exception(

@@ -10,6 +10,14 @@
 Times are `[d<day> ]HH:MM:SS[.mmm]`, counted from `start` (Monday 2026-11-23, 00:00 UTC, unless given), and mean both
 when something happened and when it was appended, unless `append` tells the latter. `{n}` in a text is the number of the
 repetition. What is expected is matched in part, field by field, and nothing else may come; rollups are not looked at.
+
+Beside usage messages the series takes operators' orders (`kill`, `resume`, `exception`, `acknowledge`, `feedback`; a
+`target` of `scope` is the scope commanded last), and steps:
+
+    {at = "10:00:00", type = "tick"}                            # time passes to here
+    {at = "10:00:00", type = "policy", policy = "raised"}       # the tables under [policies.raised] are in force
+    {at = "10:00:00", type = "restart"}                         # the engine is made anew from its rows,
+    {at = "10:00:00", type = "restart", policy = "raised"}      # and another policy was published meanwhile
 """
 
 import re
@@ -27,9 +35,9 @@ from models.detectors import REGISTRY
 from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy, read_policy
-from models.stimuli import OperatorSeen, Stimulus, Ticked, UsageSeen
+from models.stimuli import OperatorSeen, PolicyChanged, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
-from schemas.control import Command
+from schemas.control import Command, Target
 from tests.support import messages
 from tests.support.messages import DAY_MS, HOUR_MS, MINUTE_MS, MONDAY_MS, SECOND_MS, USD
 
@@ -39,7 +47,7 @@ SHORT = {
     "run": "run_id", "tenant": "tenant_id", "session": "session_id", "root": "root_run_id", "parent": "parent_run_id",
     "args": "args_hash", "result": "result_hash", "prompt": "prompt_hash",
 }  # fmt: skip
-OPERATOR = {"resume", "exception", "acknowledge", "feedback"}
+OPERATOR = {"kill", "resume", "exception", "acknowledge", "feedback"}
 
 Fields = dict[str, Any]
 
@@ -50,6 +58,8 @@ class Scenario:
 
     name: str
     policy: Policy
+    policies: dict[str, Policy]
+    """Those that come into force later, by the name under which the series calls them."""
     start_ms: int
     series: list[Fields]
     alerts: list[Fields]
@@ -81,7 +91,7 @@ def scenario_files() -> list[Path]:
 def load(path: Path) -> Scenario:
     """Read a scenario file. Unknown entries are refused: a misspelt expectation is none."""
     raw = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    known = {"promise", "start", "series", "alerts", "commands", "policy", "until"}
+    known = {"promise", "start", "series", "alerts", "commands", "policy", "policies", "until"}
     if not raw.get("promise") or not raw.keys() <= known:
         raise ValueError(f"{path.name}: needs a promise, and knows no {sorted(raw.keys() - known)}")
     start = raw.get("start")
@@ -89,7 +99,8 @@ def load(path: Path) -> Scenario:
     until = raw.get("until")
     return Scenario(
         name=path.stem,
-        policy=read_policy(_about_attribution_only_if_it_says_so(raw["policy"])),
+        policy=_policy(raw["policy"]),
+        policies={name: _policy(tables) for name, tables in raw.get("policies", {}).items()},
         start_ms=start_ms,
         series=raw["series"],
         alerts=raw.get("alerts", []),
@@ -98,27 +109,66 @@ def load(path: Path) -> Scenario:
     )
 
 
-def _about_attribution_only_if_it_says_so(policy: Fields) -> Fields:
+def _policy(tables: Fields) -> Policy:
     """Most scenarios leave owner and workflow out because they are about something else."""
-    if not policy.keys() & REGISTRY.keys():
-        return policy
-    return {"data_quality": {"name": "data-quality", "ignore": ["unattributed"]}, **policy}
+    if not tables.keys() & REGISTRY.keys():
+        return read_policy(tables)
+    return read_policy({"data_quality": {"name": "data-quality", "ignore": ["unattributed"]}, **tables})
 
 
 def play(scenario: Scenario) -> Played:
     """Run a scenario. Answers to commands and orders about incidents are addressed as they come up."""
-    engine = Engine(scenario.policy)
-    played = Played([], [])
+    player = _Player(scenario)
     for entry in _expanded(scenario):
-        stimulus = _stimulus(entry, played)
-        played.stimuli.append(stimulus)
-        engine.handle(stimulus)
-        played.effects.extend(engine.take_effects())
+        player.happen(entry)
     if scenario.until_ms is not None:
-        played.stimuli.append(Ticked(scenario.until_ms))
-        engine.handle(played.stimuli[-1])
-        played.effects.extend(engine.take_effects())
-    return played
+        player.handle(Ticked(scenario.until_ms))
+    return player.played
+
+
+class _Player:
+    """An engine, its changelog, and what has come of a scenario so far."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.played = Played([], [])
+        self._scenario = scenario
+        self._policy = scenario.policy
+        self._engine = Engine(scenario.policy)
+        self._rows: dict[bytes, bytes] = {}
+
+    def happen(self, entry: Fields) -> None:
+        """Handle one entry of the series, with all the time that passes before it."""
+        match entry["type"]:
+            case "tick":
+                self.handle(Ticked(entry["append_ms"]))
+            case "policy":
+                self._policy = self._scenario.policies[entry["policy"]]
+                self.handle(Ticked(entry["append_ms"]))
+                self.handle(PolicyChanged(self._policy))
+            case "restart":
+                self.handle(Ticked(entry["append_ms"]))
+                self._restart(self._scenario.policies[entry["policy"]] if "policy" in entry else self._policy)
+            case _:
+                self.handle(_stimulus(entry, self._scenario, self.played))
+
+    def handle(self, stimulus: Stimulus) -> None:
+        """Give the engine what happens, and collect what comes of it."""
+        self.played.stimuli.append(stimulus)
+        self._engine.handle(stimulus)
+        self.played.effects.extend(self._engine.take_effects())
+
+    def _restart(self, policy: Policy) -> None:
+        """The worker was down, and is back under the policy that is in force now."""
+        for key, value in self._engine.take_rows():
+            self._rows.pop(key, None)
+            if value is not None:
+                self._rows[key] = value
+        self._engine = Engine(policy)
+        self._engine.restore(self._rows)
+        self.played.effects.extend(self._engine.take_effects())
+        if policy is not self._policy:  # for whoever plays the stimuli again: it is the same as a change on the way
+            self._policy = policy
+            self.played.stimuli.append(PolicyChanged(policy))
 
 
 def differences(scenario: Scenario, played: Played) -> list[str]:
@@ -172,12 +222,12 @@ def _span_ms(text: str) -> int:
     return int(number) * UNITS_MS[unit]
 
 
-def _stimulus(entry: Fields, played: Played) -> Stimulus:
+def _stimulus(entry: Fields, scenario: Scenario, played: Played) -> Stimulus:
     fields = {SHORT.get(name, name): value for name, value in entry.items()}
     kind, ts_ms, append_ms = fields.pop("type"), fields.pop("ts_ms"), fields.pop("append_ms")
-    if kind == "tick":
-        return Ticked(append_ms)
     if kind in OPERATOR:
+        if "until" in fields:
+            fields["until_ms"] = scenario.start_ms + clock_ms(fields.pop("until"))
         return OperatorSeen(_operator(kind, ts_ms, fields, played), append_ms)
     if "usd" in fields:
         fields["cost_nanousd"] = int(Decimal(fields.pop("usd")) * USD)
@@ -194,9 +244,13 @@ def _stimulus(entry: Fields, played: Played) -> Stimulus:
 def _operator(kind: str, ts_ms: int, fields: Fields, played: Played) -> Any:
     tenant_id = fields.get("tenant_id", "acme")
     match kind:
+        case "kill":
+            return messages.kill(ts_ms, _named(fields, played), tenant_id, until_ms=fields.get("until_ms"))
         case "resume":
-            target_type, target_id = fields["target"].split("/", 1)
-            return messages.resume(ts_ms, target_type, target_id, tenant_id)
+            target = _named(fields, played)
+            limit_nanousd = int(Decimal(fields["limit_usd"]) * USD) if "limit_usd" in fields else None
+            terms = {"limit_nanousd": limit_nanousd, "until_ms": fields.get("until_ms")}
+            return messages.resume(ts_ms, target.type, target.id, tenant_id, **terms)
         case "acknowledge":
             return messages.acknowledge(ts_ms, _incident(fields, played), tenant_id)
         case "feedback":
@@ -205,6 +259,14 @@ def _operator(kind: str, ts_ms: int, fields: Fields, played: Played) -> Any:
             limit_nanousd = int(Decimal(fields["usd"]) * USD)
             until_ms = ts_ms + _span_ms(fields["lasts"])
             return messages.limit_exception(ts_ms, fields["rule"], fields["scope"], limit_nanousd, until_ms, tenant_id)
+
+
+def _named(fields: Fields, played: Played) -> Target:
+    """The target of an order. A scope's id is the engine's own: it is the one commanded last."""
+    target_type, _, target_id = fields["target"].partition("/")
+    if target_type == "scope":
+        return [command.target for command in played.commands() if command.target.type == "scope"][-1]
+    return Target(target_type, target_id)
 
 
 def _incident(fields: Fields, played: Played) -> str:
