@@ -113,7 +113,7 @@ class Groups:
         """No rule watches this kind of group any more. What it has counted would be stale when one does again."""
         awake = tenant.sessions if kind == "session" else tenant.trees
         row_class = Session if kind == "session" else RunTree
-        for group in list(awake.values()):
+        for group in sorted(awake.values(), key=lambda one: one.unit_id):
             self._incidents.resolve_unit(tenant, f"{kind}/{group.unit_id}", tenant.clock_ms, {})
             self._incidents.forget_unit(tenant, f"{kind}/{group.unit_id}")
             self._state.forget(group)

@@ -51,10 +51,12 @@ class SpendLedger:
 
     def policy_changed(self, tenant: Tenant) -> None:
         """Limits may differ from here on: forget what was worked out, and judge every scope at once."""
+        meters = self._state.policy.meters
         for scope in tenant.scopes.values():
-            scope.follow(self._state.policy.meters.get(scope.meter.meter_id) or _without_rules(scope.meter))
+            scope.follow(meters.get(scope.meter.meter_id) or _without_rules(scope.meter))
         for key in sorted(tenant.scopes):
-            self._judge_now(tenant, tenant.scopes[key])
+            if key[0] in meters:  # else nobody asks, until a policy does again
+                self._judge_now(tenant, tenant.scopes[key])
 
     def charge(self, tenant: Tenant, run: Run, route: Route, cost_nanousd: int, at_ms: int) -> None:
         """Book spend. Per scope: one add, one compare; the rest only when the hour turns or a trip is reached."""
