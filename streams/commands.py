@@ -133,8 +133,8 @@ def _topics(options: Options) -> int:
 
     settings = read_settings()
     if options.action == "apply":
-        return run_apply(settings.kafka_bootstrap, settings.prefix, settings.partitions, settings.replication)
-    return run_check(settings.kafka_bootstrap, settings.prefix)
+        return run_apply(settings)
+    return run_check(settings)
 
 
 def _backtest(options: Options) -> int:

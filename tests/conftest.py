@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from infra.kafka.embedded import EmbeddedBroker
 from infra.kafka.jars import KafkaUnavailableError
 from infra.kafka.local import LocalKafka
+from streams.kafka.client import Admin
 from streams.kafka.topics import apply
+from streams.settings import Settings
 from tests.support.kafka import (
     RealKafka,
     TopicSpace,
@@ -52,7 +53,7 @@ def kafka() -> Iterator[RealKafka]:
 def kafka_topics(kafka: RealKafka) -> Iterator[TopicSpace]:
     """All declared topics on the real Kafka, under a prefix of this test's own."""
     space = TopicSpace(kafka.bootstrap, fresh_prefix(), PARTITIONS)
-    apply(AdminClient({"bootstrap.servers": kafka.bootstrap}), space.prefix, PARTITIONS, replication=1)
+    apply(Admin(Settings(kafka_bootstrap=kafka.bootstrap)), space.prefix, PARTITIONS, replication=1)
     yield space
     delete_topics(space.bootstrap, space.prefix)
 

@@ -98,7 +98,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     screen = Screen()
     with ExitStack() as stack:
-        bootstrap, prefix = start_broker(stack, screen)
+        try:
+            bootstrap, prefix = start_broker(stack, screen)
+        except SpendfuseError as error:
+            print(f"demo: {error}", file=sys.stderr)
+            return error.exit_code
         result = _run(stack, screen, bootstrap, prefix, once=options.once)
     if options.once:
         screen.line(result or "demo: nothing was stopped; see the logs in out/")

@@ -74,11 +74,11 @@ def start_broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
     prefix = f"demo-{secrets.token_hex(3)}."
     if given:
         from streams.kafka.topics import run_apply  # noqa: PLC0415  # only where there is a real cluster
+        from streams.settings import read_settings  # noqa: PLC0415
 
+        settings = read_settings().model_copy(update={"prefix": prefix, "partitions": PARTITIONS, "replication": 1})
         with contextlib.redirect_stdout(None):
-            code = run_apply(given, prefix, PARTITIONS, 1)
-        if code:
-            raise SystemExit(code)
+            run_apply(settings)
         screen.line(f"broker    {given}, topics {prefix}*")
         return given, prefix
     from infra.kafka.embedded import EmbeddedBroker  # noqa: PLC0415  # loads a C library

@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from models.effects import Effect
 from schemas.errors import BrokerError, SpendfuseError
+from streams.kafka.client import make_producer
 from streams.kafka.records import Records
 from streams.process.crash_points import CrashPoints
 from streams.settings import Settings
@@ -60,25 +61,22 @@ class Transactions:
         self._producer = self._start()
 
     def _start(self) -> Producer:
-        producer = Producer(
-            self._settings.kafka()
-            | {
+        producer = make_producer(
+            self._settings,
+            {
                 "transactional.id": f"{self._settings.prefix}engine-{self._settings.slot}",
                 "transaction.timeout.ms": self._settings.transaction_timeout_ms,
-                "acks": "all",
-                "enable.idempotence": True,
                 "linger.ms": 1,
                 "compression.type": "lz4",
                 "queue.buffering.max.messages": 1_000_000,
                 "queue.buffering.max.kbytes": 1_048_576,
                 "message.max.bytes": 4 * 1024 * 1024,
-                "partitioner": "murmur2_random",  # as clients in Java have it, so that a key has one home
                 "delivery.report.only.error": True,  # commit tells of success for all at once
                 # After a commit the broker still writes markers, and the next transaction is told to come again:
                 # with the default of 100 ms every small transaction takes that long.
                 "retry.backoff.ms": 2,
                 "retry.backoff.max.ms": 50,
-            }
+            },
         )
         try:
             producer.init_transactions(START_TIMEOUT_S)

@@ -28,6 +28,7 @@ from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, SpendfuseError, StateError
 from streams.clock import PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count
+from streams.kafka.client import make_consumer
 from streams.kafka.records import Records
 from streams.kafka.state_reader import StateReader
 from streams.process.crash_points import VARIABLE, CrashPoints
@@ -43,6 +44,7 @@ from streams.worker.transactions import Aborted, ProducerLost, Transactions
 
 log = logging.getLogger("spendfuse.worker")
 
+GROUP = "spendfuse-engine"
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
 CO_PARTITIONED = ("usage.v1", "operator.v1", "state.v1", "alerts.v1")
@@ -106,7 +108,7 @@ class Worker:
 
     def _take_part(self, policies: Policies, transactions: Transactions) -> None:
         """Work as a member of the group, until asked to stop or until the place in it is lost."""
-        consumer = Consumer(self._consumer_config())
+        consumer = self._consumer()
         consumer.subscribe(
             [self._usage_topic, self._operator_topic],
             on_assign=self._assigned,
@@ -347,21 +349,16 @@ class Worker:
     def _alive(self) -> None:
         self.beat_ms = monotonic_ms()
 
-    def _consumer_config(self) -> dict[str, Any]:
-        return self._settings.kafka() | {
-            "group.id": f"{self._settings.prefix}spendfuse-engine",
+    def _consumer(self) -> Consumer:
+        config = {
             "group.instance.id": f"{self._settings.prefix}engine-{self._settings.slot}",
             "partition.assignment.strategy": "range",
             "session.timeout.ms": self._settings.session_timeout_ms,
             "heartbeat.interval.ms": max(1, self._settings.session_timeout_ms // 3),
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 5,
             "queued.min.messages": 200_000,
         }
+        return make_consumer(self._settings, GROUP, config)
 
 
 def _settle_memory() -> None:
