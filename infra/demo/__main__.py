@@ -27,6 +27,7 @@ from infra.demo.screen import Screen
 from schemas.alert import Alert
 from schemas.codec import decode_alert, decode_command
 from schemas.control import Command
+from schemas.errors import SpendfuseError
 
 HERE = Path(__file__).parent
 DAY_MS = 24 * 3_600_000

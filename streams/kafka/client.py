@@ -7,11 +7,20 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
+from schemas.errors import BrokerError
 from streams.settings import Settings
 
 log = logging.getLogger("spendfuse.kafka")
 
 LOGIN_FAULTS: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
+NOT_ALLOWED: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
 _READING: Final[dict[str, Any]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -67,3 +76,12 @@ def make_producer(settings: Settings, config: Mapping[str, object] | None = None
     """A producer whose acknowledged records are on all replicas, in order and once. `config` replaces or adds."""
     given: dict[str, Any] = settings.kafka() | _WRITING | {"error_cb": Complaints()}
     return Producer(given | dict(config or {}))
+
+
+def refuse_without_rights(error: KafkaError) -> None:
+    """Raise `BrokerError` if the broker does not allow this client what it asked for: no use to try again."""
+    if error.code() in NOT_ALLOWED:
+        raise BrokerError(
+            f"the broker does not allow it: {error.str()}. The rights that each part needs are in "
+            "infra/kafka/access.toml; `python -m infra.kafka.access --help` prints the commands that grant them"
+        )

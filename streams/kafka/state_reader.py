@@ -7,7 +7,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 
 from schemas.errors import BrokerError
 from streams.clock import seconds
-from streams.kafka.client import make_consumer
+from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.settings import Settings
 
 Rows = dict[bytes, bytes]
@@ -84,6 +84,7 @@ def _take(message: Any, rows: dict[int, Rows], open_ends: dict[int, int]) -> Non
     error = message.error()
     if error is not None:
         if error.code() != KafkaError._PARTITION_EOF:
+            refuse_without_rights(error)
             raise BrokerError(f"the changelog cannot be read: {error.str()}")
         if message.offset() >= open_ends.get(partition, 0):
             open_ends.pop(partition, None)

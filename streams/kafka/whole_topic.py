@@ -9,7 +9,7 @@ from tqdm import tqdm
 from schemas.errors import BrokerError
 from streams.clock import seconds
 from streams.kafka.admin import topics_on_broker
-from streams.kafka.client import Admin, make_consumer
+from streams.kafka.client import Admin, make_consumer, refuse_without_rights
 from streams.settings import Settings
 
 CHUNK = 10_000
@@ -70,6 +70,7 @@ def _until(consumer: Consumer, topic: str, ends: dict[int, int], bar: "tqdm[Any]
                     yield message
                 offset += 1
             elif error.code() != KafkaError._PARTITION_EOF:
+                refuse_without_rights(error)
                 raise BrokerError(f"{topic} cannot be read: {error.str()}")
             bar.update(max(0, min(offset, ends[number]) - reached[number]))
             reached[number] = max(reached[number], offset)

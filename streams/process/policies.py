@@ -8,7 +8,7 @@ from prometheus_client import Counter
 from models.rules.policy import Policy, read_policy_json
 from schemas.errors import BrokerError, PolicyError
 from streams.clock import seconds
-from streams.kafka.client import make_consumer
+from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.settings import Settings
@@ -48,6 +48,7 @@ class Policies:
             if error is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
                     self._at_end = True
+                refuse_without_rights(error)
                 continue
             value = message.value()
             if message.key() == self._name and value is not None:

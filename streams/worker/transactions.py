@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from models.effects import Effect
 from schemas.errors import BrokerError, SpendfuseError
-from streams.kafka.client import make_producer
+from streams.kafka.client import NOT_ALLOWED, make_producer, refuse_without_rights
 from streams.kafka.records import Records
 from streams.process.crash_points import CrashPoints
 from streams.settings import Settings
@@ -81,11 +81,18 @@ class Transactions:
         try:
             producer.init_transactions(START_TIMEOUT_S)
         except KafkaException as error:
+            refuse_without_rights(error.args[0])
             raise BrokerError(f"no transactional producer could be started: {error.args[0].str()}") from error
         return producer
 
     def commit(self, partitions: Iterable[Partition], consumer: Consumer, partition_count: int) -> Outcome:
-        """Publish what the partitions' engines decided since the last commit. Raises `Aborted` or `ProducerLost`."""
+        """Publish what the partitions' engines decided since the last commit.
+
+        Raises:
+            Aborted: nothing of it is visible.
+            ProducerLost: whether it is visible, the fence will say.
+            BrokerError: the broker does not allow it.
+        """
         outcome = Outcome()
         try:
             self._producer.begin_transaction()  # 4
@@ -167,6 +174,11 @@ class Transactions:
 
     def _give_up(self, error: KafkaException) -> None:
         reason = error.args[0]
+        if reason.code() in NOT_ALLOWED:
+            # Or the client's last words would be about what it has not sent.
+            self._producer.purge()
+            self._producer.flush(PATIENCE_S)
+        refuse_without_rights(reason)
         if not reason.txn_requires_abort():
             raise ProducerLost(reason.str(), fenced=reason.code() == KafkaError._FENCED) from error
         try:

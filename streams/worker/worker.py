@@ -28,7 +28,7 @@ from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, SpendfuseError, StateError
 from streams.clock import PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count
-from streams.kafka.client import make_consumer
+from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.kafka.records import Records
 from streams.kafka.state_reader import StateReader
 from streams.process.crash_points import VARIABLE, CrashPoints
@@ -189,6 +189,7 @@ class Worker:
             partition.check_poison(self._settings.dead_letter_limit)
 
     def _input_error(self, error: KafkaError, message: Any) -> None:
+        refuse_without_rights(error)
         if error.code() == KafkaError._PARTITION_EOF:
             partition = self._partitions.get(message.partition())
             if partition is not None and message.topic() == self._usage_topic:
@@ -287,6 +288,7 @@ class Worker:
                 return self._restore_once(consumer, numbers)
             except KafkaException as error:
                 said = error.args[0].str()
+                refuse_without_rights(error.args[0])
                 if error.args[0].code() in PLACE_LOST:
                     raise PlaceLost(said) from error
             self._partitions.clear()
