@@ -11,13 +11,14 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from alerting.receivers.slack.blocks import SNOOZE
 from infra.kafka.local import LocalKafka
 from schemas.operator import Silence
 from streams.clock import wall_ms
+from streams.kafka.client import Admin
 from streams.kafka.topics import apply
+from streams.settings import Settings
 from tests.support.alerting_process import (
     TO_THE_HOOK,
     AlertingProcess,
@@ -311,7 +312,7 @@ def test_missing_topics_are_named(kafka_topics: TopicSpace, tmp_path: Path) -> N
 def test_the_brokers_sudden_death_is_survived(own_kafka: LocalKafka, tmp_path: Path) -> None:
     """The broker is killed and comes back: the same process tells what is written then."""
     space = TopicSpace(own_kafka.bootstrap, fresh_prefix(), 2)
-    apply(AdminClient({"bootstrap.servers": own_kafka.bootstrap}), space.prefix, space.partitions, replication=1)
+    apply(Admin(Settings(kafka_bootstrap=own_kafka.bootstrap)), space.prefix, space.partitions, replication=1)
     with Listening(webhook()) as hook:
         policy = policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url))
         with AlertingProcess(space.bootstrap, space.prefix, policy, {}) as process:
