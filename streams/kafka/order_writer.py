@@ -80,8 +80,8 @@ class OrderWriter:
 
 def operator_key(settings: Settings) -> bytes:
     """The root key of operators' signatures. Raises `SettingsError` if there is none."""
-    if settings.operator_key is None:
+    if settings.operator_root_key is None:
         raise SettingsError(
             "SPENDFUSE_OPERATOR_KEY is not set: orders are signed with it. Set it to the key that the workers have"
         )
-    return settings.operator_key.get_secret_value().encode()
+    return settings.operator_root_key

@@ -70,7 +70,7 @@ def _rebuild(
         if message.topic() == inputs[0].topic:
             partition.usage(message)
         else:
-            partition.operator(message, _operator_key(settings))
+            partition.operator(message, settings.operator_root_key)
         if index % TAKE_ROWS_EVERY == 0:
             _take(partition, rows)
     _take(partition, rows)
@@ -127,10 +127,6 @@ def _records(settings: Settings, topic: str, number: int, low: int, end: int) ->
                     return
     finally:
         consumer.close()
-
-
-def _operator_key(settings: Settings) -> bytes | None:
-    return settings.operator_key.get_secret_value().encode() if settings.operator_key else None
 
 
 def _producer(settings: Settings) -> Producer:

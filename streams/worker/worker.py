@@ -18,7 +18,7 @@ code as a restart.
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -74,15 +74,13 @@ class Worker:
         self._metrics = metrics
         self._usage_topic = settings.topic("usage.v1")
         self._operator_topic = settings.topic("operator.v1")
-        key = settings.operator_key
-        self._operator_key = key.get_secret_value().encode() if key else None
         self._partitions: dict[int, Partition] = {}
         self._partition_count = 0
         self._policy: Policy
         self._stopping = False
         self._fenced_ms = -SLOT_MEMORY_MS
         self._crash = CrashPoints(os.environ.get(VARIABLE))
-        self._reporter = Reporter(metrics)
+        self._reporter = Reporter(settings, metrics)
         self.beat_ms = monotonic_ms()
         """When the loop last showed that it lives."""
 
@@ -184,7 +182,7 @@ class Worker:
             if message.topic() == usage_topic:
                 partition.usage(message)
             else:
-                partition.operator(message, self._operator_key)
+                partition.operator(message, self._settings.operator_root_key)
         for partition in partitions.values():
             partition.check_poison(self._settings.dead_letter_limit)
 
@@ -211,9 +209,11 @@ class Worker:
         switch.tick(self._partitions)
 
     def _change_policy(self, policy: Policy | None) -> None:
-        if policy is None or policy.source == self._policy.source:
+        if policy is None:
             return
-        self._policy = policy
+        before, self._policy = self._policy, policy
+        if policy.stamp == before.stamp:
+            return  # what differs, if anything, is whom to tell
         log.info("policy changed", extra=fields(policy_version=policy.version))
         for partition in self._partitions.values():
             partition.engine.handle(PolicyChanged(policy))
@@ -375,13 +375,3 @@ def _refuse_lost_state(number: int, group_offset: int) -> None:
             f"partition {number}: the group has counted usage.v1 up to offset {group_offset - 1}, but the changelog is "
             "empty: its state is lost. Rebuild it: python -m streams rebuild --from-input"
         )
-
-
-def healthy(worker: Worker, limit_ms: int) -> Callable[[], str | None]:
-    """A health check: None, or what is wrong."""
-
-    def check() -> str | None:
-        silent_ms = monotonic_ms() - worker.beat_ms
-        return f"the loop has not moved for {silent_ms // 1000} s" if silent_ms > limit_ms else None
-
-    return check
