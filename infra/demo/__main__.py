@@ -27,10 +27,10 @@ from infra.demo.screen import Screen
 from schemas.alert import Alert
 from schemas.codec import decode_alert, decode_command
 from schemas.control import Command
+from schemas.duration import DAY_MS
 from schemas.errors import SpendfuseError
 
 HERE = Path(__file__).parent
-DAY_MS = 24 * 3_600_000
 HISTORY_PER_S = 12_000
 """Events a second while the week before today is replayed: the embedded broker keeps 5 MiB a partition."""
 TODAY_S = 20.0

@@ -18,13 +18,14 @@ from zlib import crc32
 
 import msgspec
 
-from infra.demo.calendar import DAY_MS, HOUR_MS, TODAY_MS
+from infra.demo.calendar import TODAY_MS
 from models.effects import Effect
 from models.engine import Engine
 from models.stimuli import OperatorSeen, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.control import Command
+from schemas.duration import DAY_MS, HOUR_MS
 from schemas.money import usd_to_nanousd
 from schemas.operator import Feedback, LimitException, OperatorMessage, Silence, Verdict
 from schemas.usage import CommandAck, RunFinished, UsageMessage

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
-WINDOW_MS = 2 * 3_600_000
+from schemas.duration import HOUR_MS
+
+WINDOW_MS = 2 * HOUR_MS
 GENERATIONS_A_WINDOW = 2
 """More of them forget more punctually, and cost every event one more look."""
 SEAL_AT = 4096

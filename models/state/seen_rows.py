@@ -1,9 +1,14 @@
 """Remembered event ids as changelog rows: one a batch, gathered a few thousand ids at a time, deleted together."""
 
-from models.state.rows import HEADER, row_digest, row_key_of
+import struct
+from typing import Final
+
+from models.state.rows import row_digest, row_key_of
 from models.state.seen import WINDOW_MS, NewIds, SeenIds
 
 SEEN = "seen"
+_HEADER: Final = struct.Struct("<qq")
+"""When the generation began; 1 for a sealed row."""
 Record = tuple[bytes, bytes | None]
 
 
@@ -57,8 +62,8 @@ class SeenRows:
     def restore(self, key: bytes, parts: tuple[str, ...], value: bytes) -> int:
         """Take back one row; returns its digest."""
         generation, number = int(parts[1]), int(parts[2])
-        started_ms, sealed = HEADER.unpack_from(value)
-        self.ids.restore(generation, started_ms, value[HEADER.size :], bool(sealed))
+        started_ms, sealed = _HEADER.unpack_from(value)
+        self.ids.restore(generation, started_ms, value[_HEADER.size :], bool(sealed))
         digest = row_digest(key, value)
         rows = self._rows.setdefault(generation, _Rows())
         (rows.sealed if sealed else rows.open)[number] = digest
@@ -70,7 +75,7 @@ class SeenRows:
         rows = self._rows.setdefault(new.generation, _Rows())
         change = -_delete(new.generation, rows.take_open(), records) if new.sealed else 0
         key = _key(new.generation, rows.following)
-        value = HEADER.pack(new.started_ms, new.sealed) + new.hashes
+        value = _HEADER.pack(new.started_ms, new.sealed) + new.hashes
         digest = row_digest(key, value)
         (rows.sealed if new.sealed else rows.open)[rows.following] = digest
         rows.following += 1

@@ -20,7 +20,8 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     policy_version: str
     policy_stamp: int = 0
-    """`Policy.stamp` of the policy that the rows were written under; 0 where nobody wrote it down."""
+    """`Policy.stamp` of the policy that the rows were written under, for people; 0 where nobody wrote it down. A
+    restore goes by the row of the policy itself."""
     last_append_ms: int
     written_ms: int
     """Wall clock of the writer, so that a restart knows how long it was away."""

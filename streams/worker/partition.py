@@ -6,7 +6,7 @@ from typing import Any
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.state.rows import SCHEMA
-from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Ticked, UsageSeen
+from models.stimuli import OperatorSeen, RecordRefused, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_usage
 from schemas.errors import StateError, Undecodable
@@ -37,8 +37,6 @@ class Partition:
         self.unreadable_in_a_row = 0
         """Records of usage.v1 since the last one that could be read."""
         self.unkeyed = 0
-        self.policy_changed = False
-        """Whether what was restored was written under another policy than the one in force now."""
         self.restored_rows = len(rows)
         self.clock = PartitionClock(0)
         self._last_append_ms = 0
@@ -50,9 +48,6 @@ class Partition:
             self.operator_offset = fence.operator_offset
             self._last_append_ms = fence.last_append_ms
             self.clock = PartitionClock(fence.last_append_ms, wall_ms() - fence.written_ms)
-            self.policy_changed = fence.policy_stamp != policy.stamp
-            if self.policy_changed:
-                self.engine.handle(PolicyChanged(policy))
 
     def usage(self, message: Any) -> None:
         """Take in one record of usage.v1. One at or below the fence has been counted already."""

@@ -7,6 +7,7 @@ import pytest
 from models.effects import Effect
 from models.rules.policy import default_policy, read_policy
 from schemas.codec import encode
+from schemas.control import Command
 from schemas.dead_letter import DeadLetter
 from schemas.signing import operator_headers
 from streams.process.metrics import Metrics
@@ -166,8 +167,8 @@ def test_a_kill_is_measured_once(alerts: list[tuple[str, dict[str, Any]]], measu
 
 
 def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
-    """A policy published while no worker ran is a change although its author left the version as it was: the fence
-    says under which settings the rows were written.
+    """A policy published while no worker ran is a change although its author left the version as it was: what lives is
+    judged by it at once.
     """
     loose, strict = (
         read_policy({"cap": [{"name": "c", "limit_usd": limit, "at_limit": "kill", "mode": "enforce"}]})
@@ -180,9 +181,10 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
     rows = {key: value for key, value in before.engine.take_rows() if value is not None}
     fence = read_fence(0, write_fence(before.fence(1)), len(rows))
     assert fence is not None
-    changes: list[object] = []
+    assert (fence.policy_version, fence.policy_stamp) == (loose.version, loose.stamp)
+    kills = []
     for policy in (loose, strict):
         after = Partition(0, policy, dict(rows), fence)
-        assert after.usage_offset == 0
-        changes.append(after.policy_changed)
-    assert changes == [False, True]
+        kills.append([each.value.action for each in after.engine.take_effects() if isinstance(each.value, Command)])
+        assert after.fence(1).policy_stamp == policy.stamp
+    assert kills == [[], ["kill"]]

@@ -5,13 +5,16 @@ import random
 import pytest
 import xxhash
 
+from models.engine import Engine
+from models.rules.policy import default_policy, read_policy
 from models.state import seen
 from models.state.rows import read_key
 from models.state.seen import GENERATIONS_A_WINDOW, SEAL_AT, WINDOW_MS, NewIds, SeenIds
 from models.state.seen_rows import SeenRows
+from models.stimuli import PolicyChanged, UsageSeen
+from tests.support.messages import HOUR_MS, MONDAY_MS, llm_call
 
 SEED = 5
-HOUR_MS = 3_600_000
 GENERATION_MS = WINDOW_MS // GENERATIONS_A_WINDOW
 
 
@@ -259,3 +262,25 @@ def test_a_broken_row_is_refused() -> None:
     """A row that is no whole number of hashes is an error."""
     with pytest.raises(ValueError, match="multiple"):
         SeenIds(seed=SEED).restore(1, 0, b"1234567")
+
+
+@pytest.mark.parametrize(("hours", "counted"), [(2, 2), (72, 1)])
+@pytest.mark.parametrize("when", ["from the start", "changed to", "restored under"])
+def test_the_policy_says_how_long_ids_are_known(hours: int, counted: int, when: str) -> None:
+    """A forked session that replays its ids ten hours later counts once where the policy remembers so long."""
+    policy, default = read_policy({"dedup_hours": hours}), default_policy()
+    engine = Engine(policy if when == "from the start" else default)
+    call = llm_call(MONDAY_MS, event_id="e1")
+    engine.handle(UsageSeen(call, MONDAY_MS))
+    if when == "changed to":
+        engine.handle(PolicyChanged(policy))
+    if when == "restored under":
+        rows = {key: value for key, value in engine.take_rows() if value is not None}
+        events = engine.counts.events
+        engine = Engine(policy)
+        engine.restore(rows)
+        engine.counts.events = events
+    for hour in range(1, 10):
+        engine.handle(UsageSeen(llm_call(MONDAY_MS + hour * HOUR_MS), MONDAY_MS + hour * HOUR_MS))
+    engine.handle(UsageSeen(call, MONDAY_MS + 10 * HOUR_MS))
+    assert engine.counts.events - 9 == counted
