@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -153,7 +154,7 @@ class Weeks:
     def _obey(self, command: Command) -> None:
         tenant_id, run_id, at_ms = command.tenant_id, command.target.id, command.issued_ms + ACK_MS
         self._stopped.add(run_id)
-        envelope = {"tenant_id": tenant_id, "run_id": run_id, "ts_ms": at_ms}
+        envelope: dict[str, Any] = {"tenant_id": tenant_id, "run_id": run_id, "ts_ms": at_ms}
         ack = CommandAck(
             event_id=f"{command.command_id}-ack", command_id=command.command_id, acted="stopped", **envelope
         )

@@ -4,11 +4,17 @@ import argparse
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 
 FILE: Final = Path(__file__).with_name("access.toml")
 OPERATIONS: Final = {
@@ -75,7 +81,7 @@ def commands(role: str, principal: str, prefix: str = "") -> Iterator[str]:
         yield f"kafka-acls.sh --bootstrap-server $SPENDFUSE_KAFKA_BOOTSTRAP {shlex.join(words)}"
 
 
-def _rights(role: dict[str, Iterable[str]], prefix: str) -> Iterator[Right]:
+def _rights(role: Mapping[str, Iterable[str]], prefix: str) -> Iterator[Right]:
     for key, operations in OPERATIONS.items():
         for name in role.get(key, ()):
             full = name if key == "groups_without_prefix" else f"{prefix}{name}"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -185,7 +185,7 @@ def wait_until_it_answers(
     Raises:
         KafkaUnavailableError: `fault` named a reason why it never will, or `START_TIMEOUT_S` passed.
     """
-    given = {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200}
+    given: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200}
     admin = AdminClient(given | dict(config or {}))
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:

@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AclBindingFilter, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
 from pydantic import SecretStr
 
 from infra.kafka.access import Right, commands, rights, roles
@@ -70,7 +76,7 @@ class Guarded:
     def withdraw(self, role: str) -> None:
         """Allow a role nothing."""
         admin = Admin(self.settings(ADMINISTRATOR))  # held in a name: the request dies with its client
-        every = AclBindingFilter(
+        every = AclBindingFilter(  # type: ignore[arg-type]  # its annotations leave out that None means any
             ResourceType.ANY, None, ResourcePatternType.ANY, f"User:{role}", None, AclOperation.ANY,
             AclPermissionType.ANY,
         )  # fmt: skip

@@ -6,6 +6,7 @@ Numbers of rows are those of the fault matrix.
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -81,6 +82,11 @@ def test_what_was_aborted_reaches_nobody(kafka_topics: TopicSpace, tmp_path: Pat
         assert sorted(incidents(hook)) == ["last", *(f"real-{number}" for number in range(6))]
 
 
+def is_told(chat: Listening, pager: Listening, steps: int) -> bool:
+    """Whether Slack and PagerDuty have heard of so many steps of one incident."""
+    return len(chat.bodies) == 2 * steps - 1 and len(pager.bodies) >= steps
+
+
 def test_an_incident_is_one_message_with_a_thread_and_a_page_per_level(
     kafka_topics: TopicSpace, tmp_path: Path
 ) -> None:
@@ -110,11 +116,7 @@ def test_an_incident_is_one_message_with_a_thread_and_a_page_per_level(
     ):
         for number, step in enumerate(steps, 1):
             log.write(step)
-            process.wait_for(
-                lambda number=number: len(chat.bodies) == 2 * number - 1 and len(pager.bodies) >= number,
-                30,
-                f"step {number} told",
-            )
+            process.wait_for(partial(is_told, chat, pager, number), 30, f"step {number} told")
         process.wait_for(lambda: len(pager.bodies) == 6, 30, "six events at PagerDuty")
         assert process.stop() == 0, process.tail()
         assert chat.receiver.paths == ["/api/chat.postMessage", *(["/api/chat.update", "/api/chat.postMessage"] * 3)]

@@ -48,7 +48,7 @@ class Settled:
         """One that has state."""
         return min(self.ends)
 
-    def start(self, **settings: object) -> WorkerProcess:
+    def start(self, **settings: Any) -> WorkerProcess:
         return WorkerProcess(self.space.bootstrap, self.space.prefix, self.policy, **settings)
 
     def feed(self) -> None:

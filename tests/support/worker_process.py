@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ServiceProcess
 
@@ -20,9 +21,9 @@ class WorkerProcess(ServiceProcess):
     """
 
     def __init__(
-        self, bootstrap: str, prefix: str, policy: Path | None = None, *, slot: str = "0", **settings: object
+        self, bootstrap: str, prefix: str, policy: Path | None = None, *, slot: str = "0", **settings: Any
     ) -> None:
-        given = {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "SLOT": slot, "POLICY": policy}
+        given: dict[str, object] = {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "SLOT": slot, "POLICY": policy}
         given |= {"WATCHDOG_S": 0, **settings}  # what is on alerts.v1 follows from the events alone
         super().__init__(["streams", "worker"], given)
 
