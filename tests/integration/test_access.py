@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
@@ -76,11 +77,12 @@ class Guarded:
     def withdraw(self, role: str) -> None:
         """Allow a role nothing."""
         admin = Admin(self.settings(ADMINISTRATOR))  # held in a name: the request dies with its client
-        every = AclBindingFilter(  # type: ignore[arg-type]  # its annotations leave out that None means any
+        every: tuple[Any, ...] = (
             ResourceType.ANY, None, ResourcePatternType.ANY, f"User:{role}", None, AclOperation.ANY,
             AclPermissionType.ANY,
         )  # fmt: skip
-        for future in admin.delete_acls([every], request_timeout=10).values():
+        found = AclBindingFilter(*every)
+        for future in admin.delete_acls([found], request_timeout=10).values():
             future.result(20)
 
     def worker(self, policy: Path) -> ServiceProcess:
