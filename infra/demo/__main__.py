@@ -22,7 +22,7 @@ from spendfuse import Emitter, Guard, derive_tenant_key
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from infra.demo.agents import Agents, Event, overshoot_nanousd
-from infra.demo.processes import PARTITIONS, Keys, Service, start_alerting, start_broker, start_worker
+from infra.demo.processes import PARTITIONS, DemoService, Keys, start_alerting, start_broker, start_worker
 from infra.demo.screen import Screen
 from schemas.alert import Alert
 from schemas.codec import decode_alert, decode_command
@@ -187,7 +187,7 @@ def _replay(agents: Agents, events: list[Event], per_s: float, after: Callable[[
             after()
 
 
-def _drain(emitter: Emitter, worker: Service, agents: Agents) -> None:
+def _drain(emitter: Emitter, worker: DemoService, agents: Agents) -> None:
     """Wait until the worker has counted everything that was sent."""
     unsent = emitter.flush(WAIT_S)
     if unsent:
@@ -203,7 +203,7 @@ def _settle(done: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def _all_told(alerting: Service, watcher: Watcher) -> bool:
+def _all_told(alerting: DemoService, watcher: Watcher) -> bool:
     return alerting.metric("spendfuse_alerting_alerts_total") >= watcher.today
 
 

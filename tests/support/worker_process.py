@@ -44,4 +44,4 @@ class WorkerProcess(ServiceProcess):
             return not self.running or all(applied.get(partition, -1) >= end for partition, end in ends.items())
 
         self.wait_for(reached, timeout_s, f"applied up to {dict(ends)}")
-        assert self.running, f"the worker ended with {self._process.returncode}:\n{self.tail()}"
+        assert self.running, f"the worker ended with {self.process.returncode}:\n{self.tail()}"
