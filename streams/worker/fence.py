@@ -51,6 +51,11 @@ def check_fence(partition: int, fence: Fence, partitions: int) -> None:
             f"partition {partition}: the state was written by a newer version (schema {fence.schema}, this one reads "
             f"{SCHEMA}). Run that version, or rebuild: python -m streams rebuild --from-input"
         )
+    if fence.schema < SCHEMA:
+        raise StateError(
+            f"partition {partition}: the state was written by an older version (schema {fence.schema}, this one reads "
+            f"{SCHEMA}). {_INSTEAD}"
+        )
     if fence.partitions != partitions:
         raise StateError(
             f"partition {partition}: the state was made for {fence.partitions} partitions of usage.v1, now there are "

@@ -26,6 +26,8 @@ Fact = tuple[str, str, bytes]
 Rows = dict[bytes, bytes]
 FENCE = b'["fence"]'
 HEADER_BYTES = 17
+SEEN_HEADER_BYTES, SEEN_STARTED_BYTES = 16, 8
+"""Of a row of event ids; whether it is sealed stands behind the time at which its generation began."""
 READ_TIMEOUT_S = 90.0
 
 
@@ -191,7 +193,7 @@ def canonical(rows: Mapping[bytes, bytes]) -> dict[tuple[str, ...], Any]:
     for key, value in rows.items():
         kind, *parts = msgspec.json.decode(key, type=tuple[str, ...])
         if kind == "seen":
-            started_ms, ids = value[:HEADER_BYTES], value[HEADER_BYTES:]
+            started_ms, ids = value[:SEEN_STARTED_BYTES], value[SEEN_HEADER_BYTES:]
             _, known = found.setdefault((kind, parts[0]), (started_ms, set()))
             known.update(ids[at : at + 8] for at in range(0, len(ids), 8))
             continue

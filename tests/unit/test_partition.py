@@ -2,17 +2,20 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from models.effects import Effect
 from models.rules.policy import default_policy, read_policy
+from models.state.rows import SCHEMA
 from schemas.codec import encode
 from schemas.control import Command
 from schemas.dead_letter import DeadLetter
+from schemas.errors import StateError
 from schemas.signing import operator_headers
 from streams.process.metrics import Metrics
 from streams.settings import Settings
-from streams.worker.fence import read_fence, write_fence
+from streams.worker.fence import check_fence, read_fence, write_fence
 from streams.worker.partition import Partition, PoisonedInput
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Outcome
@@ -188,3 +191,12 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
         kills.append([each.value.action for each in after.engine.take_effects() if isinstance(each.value, Command)])
         assert after.fence(1).policy_stamp == policy.stamp
     assert kills == [[], ["kill"]]
+
+
+@pytest.mark.parametrize(("schema", "words"), [(SCHEMA + 1, "a newer version"), (SCHEMA - 1, "an older version")])
+def test_state_of_another_layout_is_refused(partition: Partition, schema: int, words: str) -> None:
+    """Rows that this version would read wrongly end it with code 3 and the way out, whichever side it is on."""
+    with pytest.raises(StateError, match=words) as refused:
+        check_fence(0, msgspec.structs.replace(partition.fence(1), schema=schema), 1)
+    assert "rebuild --from-input" in str(refused.value)
+    check_fence(0, partition.fence(1), 1)
