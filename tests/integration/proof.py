@@ -18,6 +18,7 @@ from schemas.codec import decode_usage, encode
 from schemas.errors import Undecodable
 from streams.tools.backtest import effects_of
 from streams.tools.scorecard import Scorecard
+from tests.integration.recount import check_recount
 from tests.support.kafka import Record, TopicSpace, read_all, wait_settled
 from tests.support.load import POLICY, Flow, Logged, Shape, usage_log, write_events
 
@@ -71,6 +72,7 @@ def check_all(space: TopicSpace, load: Load, flow: Flow, told: str) -> None:
     """What was published, what was refused and the state are as they must be."""
     check_published(space, load.expected, told)
     check_dead_letters(space, flow, told)
+    check_recount(space, told)
     check_state(space, POLICY, told)
 
 
