@@ -34,13 +34,14 @@ from models.state.tenant import Tenant
 from models.state.units import MAX_NANOUSD
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
 from schemas.control import Target
+from schemas.duration import DAY_MS, HOUR_MS
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 AHEAD_MS = 5 * 60_000
 """How far a message's own time may lie after its append."""
 SERVICE_RULES = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule})
-TOO_LATE_MS = 24 * 3_600_000
+TOO_LATE_MS = DAY_MS
 """How late a message may be and still count in its own bucket."""
 
 
@@ -76,7 +77,7 @@ class Engine:
         self._orders = Orders(state, router, incidents, commands, ledger, counters, self._runs)
         self._prices = PriceBook(policy.header)
         self._quality = QualityWatch(state, enforcement)
-        self._seen = SeenRows()
+        self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS)
         self._handlers: dict[type[UsageMessage], Callable[[Tenant, Run, Any, int], None]] = {
             LlmCall: self._llm_call,
             ToolCall: self._tool_call,
@@ -161,6 +162,7 @@ class Engine:
         """Another policy is in force: what lives is judged by it at once, what is held is looked at again."""
         self._state.follow(policy)
         self._prices = PriceBook(policy.header)
+        self._seen.ids.remember(policy.header.dedup_hours * HOUR_MS)
         self._hours.limits_changed()
         self._counters.policy_changed()
         tracked = frozenset() if previous is None else previous.tracks

@@ -4,14 +4,14 @@ import argparse
 import sys
 
 from schemas.errors import SpendfuseError
-from streams import commands
+from streams.commands.registry import add_all
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m streams", description="Spendfuse: detection and operators' tools")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_all(subparsers)
+    add_all(subparsers)
     options = parser.parse_args(arguments)
     try:
         code: int = options.run(options)

@@ -53,8 +53,12 @@ class Settings(BaseModel):
     session_timeout_ms: Positive = 10_000
     transaction_timeout_ms: Positive = 10_000
     restore_timeout_s: Positive = 120
+    """A changelog that brings nothing for so long while it is read back ends the worker."""
+    stall_limit_s: Positive = 120
+    """A loop that stands still for so long ends its process, with the stacks of all threads on standard error. It must
+    be longer than any call to the broker may take."""
     dead_letter_limit: Annotated[int, Field(ge=0)] = 10_000
-    """So many unreadable records in a row on one partition stop the worker; 0 never does."""
+    """So many records of usage.v1 in a row on one partition that nobody can read stop the worker; 0 never does."""
     accept_input_gap: bool = False
     """Go on although input that was never counted has been deleted; the missing range is logged."""
     watchdog_s: Annotated[int, Field(ge=0)] = 60
@@ -105,6 +109,16 @@ class Settings(BaseModel):
     def topic(self, name: str) -> str:
         """The name of a topic on this cluster."""
         return f"{self.prefix}{name}"
+
+    @property
+    def engine_root_key(self) -> bytes | None:
+        """The key that commands are signed with."""
+        return _bytes(self.engine_key)
+
+    @property
+    def operator_root_key(self) -> bytes | None:
+        """The key that orders are signed with."""
+        return _bytes(self.operator_key)
 
     def kafka(self) -> dict[str, Any]:
         """What every Kafka client is given."""
@@ -173,6 +187,10 @@ def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]
     environment = os.environ if environment is None else environment
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {FILE, f"{PREFIX}CACHE"}
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def _bytes(secret: SecretStr | None) -> bytes | None:
+    return None if secret is None else secret.get_secret_value().encode()
 
 
 def _login() -> str | None:

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from infra.kafka.embedded import EmbeddedBroker
 from infra.kafka.jars import KafkaUnavailableError
 from infra.kafka.local import LocalKafka
+from streams.kafka.client import Admin
 from streams.kafka.topics import apply
+from streams.settings import Settings
 from tests.support.kafka import (
     RealKafka,
     TopicSpace,
@@ -23,7 +24,7 @@ from tests.support.kafka import (
 
 PARTITIONS = 4
 
-_REAL_KAFKA_FIXTURES = {"kafka", "kafka_topics", "own_kafka"}
+_REAL_KAFKA_FIXTURES = {"kafka", "kafka_topics", "own_kafka", "asking"}
 
 
 def pytest_report_header() -> str:
@@ -43,7 +44,7 @@ def kafka() -> Iterator[RealKafka]:
     try:
         broker = start_kafka()
     except KafkaUnavailableError as error:
-        _do_without(str(error))
+        do_without(str(error))
     yield broker
     broker.stop()
 
@@ -52,7 +53,7 @@ def kafka() -> Iterator[RealKafka]:
 def kafka_topics(kafka: RealKafka) -> Iterator[TopicSpace]:
     """All declared topics on the real Kafka, under a prefix of this test's own."""
     space = TopicSpace(kafka.bootstrap, fresh_prefix(), PARTITIONS)
-    apply(AdminClient({"bootstrap.servers": kafka.bootstrap}), space.prefix, PARTITIONS, replication=1)
+    apply(Admin(Settings(kafka_bootstrap=kafka.bootstrap)), space.prefix, PARTITIONS, replication=1)
     yield space
     delete_topics(space.bootstrap, space.prefix)
 
@@ -65,7 +66,7 @@ def own_kafka() -> Iterator[LocalKafka]:
         # The shared broker keeps the default: on a busy machine a short session could end in the middle of a test.
         broker = LocalKafka({"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"})
     except KafkaUnavailableError as error:
-        _do_without(str(error))
+        do_without(str(error))
     yield broker
     broker.stop()
 
@@ -94,7 +95,7 @@ def _is_loopback(host: object) -> bool:
     return host in ("localhost", "::1", "") or str(host).startswith("127.")
 
 
-def _do_without(reason: str) -> NoReturn:
+def do_without(reason: str) -> NoReturn:
     """Skip for want of a real Kafka, or fail where the run demands one."""
     if demanded():
         pytest.fail(f"a real Kafka is demanded, and there is none: {reason}", pytrace=False)

@@ -22,14 +22,15 @@ from spendfuse import Emitter, Guard, derive_tenant_key
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from infra.demo.agents import Agents, Event, overshoot_nanousd
-from infra.demo.processes import PARTITIONS, Keys, Service, start_alerting, start_broker, start_worker
+from infra.demo.processes import PARTITIONS, DemoService, Keys, start_alerting, start_broker, start_worker
 from infra.demo.screen import Screen
 from schemas.alert import Alert
 from schemas.codec import decode_alert, decode_command
 from schemas.control import Command
+from schemas.duration import DAY_MS
+from schemas.errors import SpendfuseError
 
 HERE = Path(__file__).parent
-DAY_MS = 24 * 3_600_000
 HISTORY_PER_S = 12_000
 """Events a second while the week before today is replayed: the embedded broker keeps 5 MiB a partition."""
 TODAY_S = 20.0
@@ -98,7 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     screen = Screen()
     with ExitStack() as stack:
-        bootstrap, prefix = start_broker(stack, screen)
+        try:
+            bootstrap, prefix = start_broker(stack, screen)
+        except SpendfuseError as error:
+            print(f"demo: {error}", file=sys.stderr)
+            return error.exit_code
         result = _run(stack, screen, bootstrap, prefix, once=options.once)
     if options.once:
         screen.line(result or "demo: nothing was stopped; see the logs in out/")
@@ -182,7 +187,7 @@ def _replay(agents: Agents, events: list[Event], per_s: float, after: Callable[[
             after()
 
 
-def _drain(emitter: Emitter, worker: Service, agents: Agents) -> None:
+def _drain(emitter: Emitter, worker: DemoService, agents: Agents) -> None:
     """Wait until the worker has counted everything that was sent."""
     unsent = emitter.flush(WAIT_S)
     if unsent:
@@ -198,7 +203,7 @@ def _settle(done: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def _all_told(alerting: Service, watcher: Watcher) -> bool:
+def _all_told(alerting: DemoService, watcher: Watcher) -> bool:
     return alerting.metric("spendfuse_alerting_alerts_total") >= watcher.today
 
 

@@ -20,6 +20,7 @@ from infra.demo.loop import LOOP_STEPS, SAME_CALL, looping_docs_agent
 from infra.demo.prices import UNIT_PRICES
 from infra.demo.schedule import Placed
 from infra.demo.trajectories import OutcomeWord, Step, Trajectory, step_cost_nanousd
+from schemas.duration import HOUR_MS
 from schemas.usage import LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 SEED = 20261118
@@ -153,14 +154,14 @@ def incidents(runs: list[tuple[str, Placed]], loop: Placed) -> dict[str, Any]:
             "budget": {
                 "tenant_id": "acme",
                 "window_start_ms": cast.BUDGET_HOUR_MS,
-                "window_end_ms": cast.BUDGET_HOUR_MS + calendar.HOUR_MS,
+                "window_end_ms": cast.BUDGET_HOUR_MS + HOUR_MS,
                 "rule": "tenant-hourly",
                 "expect": "0.5, 0.8 and 1.0 of the hourly budget, each told once",
             },
             "spike": {
                 "tenant_id": "globex",
                 "window_start_ms": cast.SPIKE_HOUR_MS,
-                "window_end_ms": cast.SPIKE_HOUR_MS + calendar.HOUR_MS,
+                "window_end_ms": cast.SPIKE_HOUR_MS + HOUR_MS,
                 "prompt_version": cast.GLOBEX_CHAT_NEW.prompt_version,
                 "rule": "hourly-5x",
                 "expect": "one page once the hour costs more than 5 x the median; the budget stays under 0.5",

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
+from schemas.duration import DAY_MS, HOUR_MS
+
 HISTORY_DAYS = 7
 
 HISTORY_START_MS = int(datetime(2026, 11, 11, tzinfo=UTC).timestamp()) * 1_000

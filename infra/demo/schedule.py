@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from infra.demo.calendar import HOUR_MS
 from infra.demo.trajectories import Trajectory
+from schemas.duration import HOUR_MS
 
 OVERFILL = 1.1
 """A run is taken if the hour then costs at most this multiple of its target."""

@@ -14,17 +14,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from infra.demo.calendar import DAY_MS, HOUR_MS, TODAY_MS
+from infra.demo.calendar import TODAY_MS
 from models.effects import Effect
 from models.engine import Engine
 from models.stimuli import OperatorSeen, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.control import Command
+from schemas.duration import DAY_MS, HOUR_MS
 from schemas.money import usd_to_nanousd
 from schemas.operator import Feedback, LimitException, OperatorMessage, Silence, Verdict
 from schemas.usage import CommandAck, RunFinished, UsageMessage
@@ -152,7 +154,7 @@ class Weeks:
     def _obey(self, command: Command) -> None:
         tenant_id, run_id, at_ms = command.tenant_id, command.target.id, command.issued_ms + ACK_MS
         self._stopped.add(run_id)
-        envelope = {"tenant_id": tenant_id, "run_id": run_id, "ts_ms": at_ms}
+        envelope: dict[str, Any] = {"tenant_id": tenant_id, "run_id": run_id, "ts_ms": at_ms}
         ack = CommandAck(
             event_id=f"{command.command_id}-ack", command_id=command.command_id, acted="stopped", **envelope
         )

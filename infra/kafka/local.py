@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from infra.kafka.jars import KafkaUnavailableError, fetch_jars, missing_tools
-from infra.kafka.settings import broker_settings
+from infra.kafka.settings import broker_settings, login_settings
 
 HEAP = "768m"
 START_TIMEOUT_S = 60.0
@@ -37,12 +37,19 @@ class LocalKafka:
     Args:
         settings: Kafka settings that replace or add to those of `broker_settings`.
         log_folder: where to keep the log instead, for instance a small file system that is meant to fill up.
+        logins: password by user name, the administrator's first. Given some, the broker asks for them (SASL PLAIN) and
+            allows to others only what the administrator grants.
 
     Raises:
         KafkaUnavailableError: Java or the jars are missing, or the broker does not start.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None, log_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, str] | None = None,
+        log_folder: Path | None = None,
+        logins: Mapping[str, str] | None = None,
+    ) -> None:
         obstacle = missing_tools()
         if obstacle is not None:
             raise KafkaUnavailableError(obstacle)
@@ -51,8 +58,11 @@ class LocalKafka:
         self._process: subprocess.Popen[bytes] | None = None
         port, controller_port = free_ports(2)
         self.bootstrap = f"{_HOST}:{port}"
+        controller = f"{_HOST}:{controller_port}"
+        self._logins = dict(logins or {})
+        asking = login_settings(self.bootstrap, controller, self._logins) if self._logins else {}
         try:
-            self._configure(f"{_HOST}:{controller_port}", settings or {}, log_folder or self._folder / "log")
+            self._configure(controller, asking | dict(settings or {}), log_folder or self._folder / "log")
             self.start()
         except BaseException:
             self.stop()
@@ -75,7 +85,18 @@ class LocalKafka:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # an interrupt in the terminal must reach the tests first, not their broker
             )
-        wait_until_it_answers(self.bootstrap, self._fault)
+        wait_until_it_answers(self.bootstrap, self._fault, self.client_config(next(iter(self._logins), None)))
+
+    def client_config(self, user: str | None) -> dict[str, str]:
+        """Librdkafka settings to log in as `user`; none where the broker asks for nothing."""
+        if user is None:
+            return {}
+        return {
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanism": "PLAIN",
+            "sasl.username": user,
+            "sasl.password": self._logins[user],
+        }
 
     def kill(self) -> None:
         """End the process as a power cut would (SIGKILL), keeping its log and port."""
@@ -156,13 +177,16 @@ class LocalKafka:
             os.kill(self.pid, number)
 
 
-def wait_until_it_answers(bootstrap: str, fault: Callable[[], str | None]) -> None:
-    """Return when the broker takes part in its cluster.
+def wait_until_it_answers(
+    bootstrap: str, fault: Callable[[], str | None], config: Mapping[str, str] | None = None
+) -> None:
+    """Return when the broker takes part in its cluster. `config` is what a client needs to log in.
 
     Raises:
         KafkaUnavailableError: `fault` named a reason why it never will, or `START_TIMEOUT_S` passed.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200})
+    given: dict[str, Any] = {"bootstrap.servers": bootstrap, "log_level": 0, "reconnect.backoff.max.ms": 200}
+    admin = AdminClient(given | dict(config or {}))
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         reason = fault()

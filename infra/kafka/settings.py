@@ -39,3 +39,31 @@ def broker_settings(
         "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
     }
     return settings | dict(extra or {})
+
+
+def login_settings(bootstrap: str, controller: str, logins: Mapping[str, str]) -> dict[str, str]:
+    """What makes of `broker_settings` a broker that asks for a name and a password, and allows nothing by itself.
+
+    Args:
+        bootstrap: `host:port` that the broker binds and clients connect to.
+        controller: `host:port` of the controller.
+        logins: password by user name. The first is the administrator, who may do everything.
+    """
+    administrator, password = next(iter(logins.items()))
+    users = " ".join(f'user_{name}="{theirs}"' for name, theirs in logins.items())
+    module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+    return {
+        "listeners": f"SASL_PLAINTEXT://{bootstrap},CONTROLLER://{controller}",
+        "advertised.listeners": f"SASL_PLAINTEXT://{bootstrap}",
+        "listener.security.protocol.map": "SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "SASL_PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "sasl.mechanism.inter.broker.protocol": "PLAIN",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": (
+            f'{module} required username="{administrator}" password="{password}" {users};'
+        ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "false",
+        # The controller listens to nobody but this very process, which has no name there.
+        "super.users": f"User:{administrator};User:ANONYMOUS",
+    }

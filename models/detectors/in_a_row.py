@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from models.detectors.base import commanded
 from models.rules.finding import Finding
-from models.sequences.pauses import LONGEST_PAUSE_MINUTES, MINUTE_MS
+from models.sequences.pauses import LONGEST_PAUSE_MINUTES
+from schemas.duration import MINUTE_MS
 from schemas.policy import RunRuleSettings
 
 NOTICE = 0.5

@@ -22,6 +22,7 @@ from genai_prices.types import (
 
 from models.prices.names import Name
 from models.prices.tariff import InForce, Tariff, Variant
+from schemas.duration import DAY_MS
 
 DATES: Final = {"0.2.3": "2026-11-09"}
 """Version of genai-prices -> day of the newest price in its tables."""
@@ -29,7 +30,6 @@ PRICE_SOURCE: Final = (
     f"computed:genai-prices/{genai_prices.__version__}@{DATES.get(genai_prices.__version__, 'date unknown')}"
 )
 
-_DAY_MS = 86_400_000
 _EPOCH_DAY = date(1970, 1, 1)
 _FREE = ":free"
 _TIERS: Final = {
@@ -176,7 +176,7 @@ def _prices_tokens(price: ModelPrice) -> bool:
 
 def _start_ms(constraint: Any) -> int:
     if isinstance(constraint, StartDateConstraint):
-        return (constraint.start_date - _EPOCH_DAY).days * _DAY_MS
+        return (constraint.start_date - _EPOCH_DAY).days * DAY_MS
     return 0
 
 
@@ -189,8 +189,8 @@ def _in_force(constraint: StartDateConstraint | TimeOfDateConstraint | None) -> 
         return lambda ts_ms: ts_ms >= start_ms
     from_ms, to_ms = _time_of_day_ms(constraint.start_time), _time_of_day_ms(constraint.end_time)
     if to_ms < from_ms:
-        return lambda ts_ms: not to_ms <= ts_ms % _DAY_MS < from_ms
-    return lambda ts_ms: from_ms <= ts_ms % _DAY_MS < to_ms
+        return lambda ts_ms: not to_ms <= ts_ms % DAY_MS < from_ms
+    return lambda ts_ms: from_ms <= ts_ms % DAY_MS < to_ms
 
 
 def _time_of_day_ms(at: time) -> int:

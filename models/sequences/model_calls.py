@@ -4,13 +4,13 @@ import xxhash
 
 from models.sequences.pauses import (
     LONGEST_PAUSE_MS,
-    MINUTE_MS,
     Pause,
     counted_before,
     minutes_since,
     span_ms,
     with_pause,
 )
+from schemas.duration import MINUTE_MS
 from schemas.usage import LlmCall
 
 ModelCallsRow = tuple[int, int, int, int, bool, int, int, int, tuple[Pause, ...], int, int, int, bool]

@@ -4,9 +4,9 @@ How long a pause ends a row is for each rule to say. So the pauses themselves ar
 counted before it ended, and what came after it is the difference.
 """
 
+from schemas.duration import MINUTE_MS
 from schemas.usage import LlmCall, ToolCall
 
-MINUTE_MS = 60_000
 LONGEST_PAUSE_MINUTES = 60
 """After a longer pause than this a sequence starts anew: no rule may count across it."""
 LONGEST_PAUSE_MS = LONGEST_PAUSE_MINUTES * MINUTE_MS

@@ -15,13 +15,13 @@ import xxhash
 from models.sequences.pauses import (
     LONGEST_PAUSE_MINUTES,
     LONGEST_PAUSE_MS,
-    MINUTE_MS,
     Pause,
     counted_before,
     minutes_since,
     span_ms,
     with_pause,
 )
+from schemas.duration import MINUTE_MS
 from schemas.usage import CallStatus, ToolCall
 
 STEPS = 16

@@ -7,9 +7,10 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, TopicMetadata  # type: ignore[attr-defined]  # offered, but not exported
+from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]  # offered, but not exported
 
 from schemas.errors import BrokerError
+from streams.kafka.client import Admin
 from streams.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 15.0
@@ -20,12 +21,14 @@ _LOOK_AGAIN_S: Final = 0.05
 Result = TypeVar("Result")
 
 
-class BrokerUnreachableError(Exception):
+class BrokerUnreachableError(BrokerError):
     """The broker did not answer, or not in time, or not to this kind of question."""
 
 
-class BrokerRefusedError(Exception):
+class BrokerRefusedError(BrokerError):
     """The broker answered no; the message says to what and why."""
+
+    exit_code = 2
 
     def __init__(self, text: str, code: int = KafkaError.UNKNOWN) -> None:
         super().__init__(text)
@@ -33,13 +36,7 @@ class BrokerRefusedError(Exception):
         """The broker's answer, a code of `confluent_kafka.KafkaError`."""
 
 
-def admin_client(bootstrap: str) -> AdminClient:
-    """A client to ask with; it connects when first used."""
-    # Failures come back as exceptions with a sentence; the client's own log would say them again and again.
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-
-
-def topics_on_broker(admin: AdminClient) -> dict[str, TopicMetadata]:
+def topics_on_broker(admin: Admin) -> dict[str, TopicMetadata]:
     """All topics by name, with their partitions and leaders.
 
     Raises:
@@ -48,7 +45,7 @@ def topics_on_broker(admin: AdminClient) -> dict[str, TopicMetadata]:
     try:
         return dict(admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics)
     except KafkaException as error:
-        raise BrokerUnreachableError(f"The broker does not answer: {_reason(error)}.") from error
+        raise BrokerUnreachableError(_unanswered(admin, error)) from error
 
 
 def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequence[str]) -> int:
@@ -57,23 +54,20 @@ def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequenc
     Raises:
         BrokerError: no broker answers, a needed topic is missing, or the topics `alike` differ in their partitions.
     """
-    admin = AdminClient(settings.kafka() | {"log_level": 0})
-    try:
-        found = admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics
-    except KafkaException as error:
-        raise BrokerError(
-            f"no broker answers at {settings.kafka_bootstrap} ({error.args[0].str()}); set SPENDFUSE_KAFKA_BOOTSTRAP"
-        ) from None
+    found = topics_on_broker(Admin(settings))
     missing = [topic for topic in map(settings.topic, needed) if topic not in found]
     if missing:
-        raise BrokerError(f"topics are missing: {', '.join(missing)}. Create them: python -m streams topics apply")
+        raise BrokerError(
+            f"topics are missing, or this client may not see them: {', '.join(missing)}. "
+            "Create them: python -m streams topics apply"
+        )
     counts = {name: len(found[settings.topic(name)].partitions) for name in alike}
     if len(set(counts.values())) != 1:
         raise BrokerError(f"{' and '.join(alike)} must have the same number of partitions: {counts}")
     return counts[alike[0]]
 
 
-def await_leaders(admin: AdminClient, names: list[str]) -> None:
+def await_leaders(admin: Admin, names: list[str]) -> None:
     """Return when every topic is visible and each partition has a leader: before that, a client's first call fails.
 
     Raises:
@@ -108,6 +102,17 @@ def answer(future: "Future[Result]", what: str) -> Result:
         raise BrokerUnreachableError(sentence) from error
     except FutureTimeoutError as error:
         raise BrokerUnreachableError(f"The broker did not {what} in time.") from error
+
+
+def _unanswered(admin: Admin, error: KafkaException) -> str:
+    """Why nothing came back, with what to do: a login that is refused looks like silence to the client."""
+    admin.poll(0)  # hands out what the client has to say for itself
+    if admin.complaints.login is not None:
+        return (
+            f"the broker at {admin.address} refuses the login: {admin.complaints.login}. Look at the settings "
+            "SPENDFUSE_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM, _SASL_USERNAME, _SASL_PASSWORD and _SSL_CA"
+        )
+    return f"no broker answers at {admin.address} ({_reason(error)}); set SPENDFUSE_KAFKA_BOOTSTRAP"
 
 
 def _ready(topic: TopicMetadata | None) -> bool:

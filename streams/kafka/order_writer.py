@@ -3,12 +3,13 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from schemas.codec import encode
 from schemas.errors import BrokerError, SettingsError
 from schemas.operator import OperatorMessage
 from schemas.signing import operator_headers
+from streams.kafka.client import make_producer
 from streams.settings import Settings
 
 WRITE_TIMEOUT_S = 10.0
@@ -30,15 +31,12 @@ class OrderWriter:
         self._topic = settings.topic("operator.v1")
         self._bootstrap = settings.kafka_bootstrap
         self._threads = ThreadPoolExecutor(THREADS, "orders")
-        self._producer = Producer(
-            settings.kafka()
-            | {
-                "acks": "all",
-                "enable.idempotence": True,
+        self._producer = make_producer(
+            settings,
+            {
                 "delivery.timeout.ms": int(WRITE_TIMEOUT_S * 1000),
-                "partitioner": "murmur2_random",  # as clients in Java have it, so that a key has one home
                 "log_level": 0,  # failures come back as errors with a sentence
-            }
+            },
         )
 
     def write(self, order: OperatorMessage) -> None:
@@ -82,8 +80,8 @@ class OrderWriter:
 
 def operator_key(settings: Settings) -> bytes:
     """The root key of operators' signatures. Raises `SettingsError` if there is none."""
-    if settings.operator_key is None:
+    if settings.operator_root_key is None:
         raise SettingsError(
             "SPENDFUSE_OPERATOR_KEY is not set: orders are signed with it. Set it to the key that the workers have"
         )
-    return settings.operator_key.get_secret_value().encode()
+    return settings.operator_root_key

@@ -28,8 +28,8 @@ class Records:
             name: settings.topic(name) for name in ("alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
         }
         self._keys = {
-            "engine": settings.engine_key.get_secret_value().encode() if settings.engine_key else None,
-            "operator": settings.operator_key.get_secret_value().encode() if settings.operator_key else None,
+            "engine": settings.engine_root_key,
+            "operator": settings.operator_root_key,
         }
 
     def of(self, effect: Effect) -> OutRecord:

@@ -7,6 +7,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 
 from schemas.errors import BrokerError
 from streams.clock import seconds
+from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.settings import Settings
 
 Rows = dict[bytes, bytes]
@@ -34,7 +35,7 @@ class StateReader:
         open_ends = {partition: end for partition, end in ends.items() if end > 0}
         if not open_ends:
             return rows
-        consumer = Consumer(self._config("read_committed"))
+        consumer = self._consumer("read_committed")
         try:
             consumer.assign([TopicPartition(self._topic, partition, OFFSET_BEGINNING) for partition in open_ends])
             self._drain(consumer, rows, open_ends)
@@ -58,7 +59,7 @@ class StateReader:
                 deadline = seconds() + self._settings.restore_timeout_s
 
     def _ends(self, partitions: Iterable[int]) -> dict[int, int]:
-        consumer = Consumer(self._config("read_uncommitted"))
+        consumer = self._consumer("read_uncommitted")
         try:
             return {
                 partition: consumer.get_watermark_offsets(
@@ -69,18 +70,13 @@ class StateReader:
         finally:
             consumer.close()
 
-    def _config(self, isolation: str) -> dict[str, Any]:
-        return self._settings.kafka() | {
-            "group.id": f"{self._settings.prefix}spendfuse-restore-{self._settings.slot}",
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "auto.offset.reset": "earliest",
+    def _consumer(self, isolation: str) -> Consumer:
+        config = {
             "isolation.level": isolation,
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 5,
             "queued.min.messages": 500_000,
             "fetch.message.max.bytes": 8 * 1024 * 1024,
         }
+        return make_consumer(self._settings, f"spendfuse-restore-{self._settings.slot}", config)
 
 
 def _take(message: Any, rows: dict[int, Rows], open_ends: dict[int, int]) -> None:
@@ -88,6 +84,7 @@ def _take(message: Any, rows: dict[int, Rows], open_ends: dict[int, int]) -> Non
     error = message.error()
     if error is not None:
         if error.code() != KafkaError._PARTITION_EOF:
+            refuse_without_rights(error)
             raise BrokerError(f"the changelog cannot be read: {error.str()}")
         if message.offset() >= open_ends.get(partition, 0):
             open_ends.pop(partition, None)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from schemas.errors import BrokerError
 from streams.clock import seconds
-from streams.kafka.whole_topic import ANSWER_S, PATIENCE_S, ends_of, reader_config
+from streams.kafka.whole_topic import ANSWER_S, PATIENCE_S, ends_of, make_reader
 from streams.settings import Settings
 
 CHUNK = 10_000
@@ -31,7 +31,7 @@ def records_between(
     Raises:
         BrokerError: no broker answers, a topic is missing, or its end was not reached in time.
     """
-    consumer = Consumer(reader_config(settings))
+    consumer = make_reader(settings)
     topics = [settings.topic(name) for name in names]
     try:
         ends = {(topic, number): end for topic in topics for number, end in ends_of(consumer, settings, topic).items()}

@@ -3,14 +3,12 @@
 Nothing here deletes a topic or changes how many partitions one has: both lose or misplace data.
 """
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -23,12 +21,12 @@ from schemas.topics import TopicSpec, load_topics, topic_name
 from streams.kafka.admin import (
     REQUEST_TIMEOUT_S,
     BrokerRefusedError,
-    BrokerUnreachableError,
-    admin_client,
     answer,
     await_leaders,
     topics_on_broker,
 )
+from streams.kafka.client import Admin
+from streams.settings import Settings
 
 _TEMPORARY: Final = frozenset({"leader.replication.throttled.replicas", "follower.replication.throttled.replicas"})
 """Settings that Kafka's own tools put on a topic while they move it: no drift, and not to be taken away."""
@@ -82,7 +80,7 @@ class _Found:
         return None if entry is None else entry.value
 
 
-def apply(admin: AdminClient, prefix: str, partitions: int, replication: int) -> Applied:
+def apply(admin: Admin, prefix: str, partitions: int, replication: int) -> Applied:
     """Create the topics that are missing and mend settings that differ; returns when every topic can be used.
 
     Args:
@@ -111,7 +109,7 @@ def apply(admin: AdminClient, prefix: str, partitions: int, replication: int) ->
     return Applied(created, altered, left=tuple(_left_alone(found.values(), partitions, replication)))
 
 
-def check(admin: AdminClient, prefix: str) -> list[str]:
+def check(admin: Admin, prefix: str) -> list[str]:
     """Every difference between the declared topics and the broker's, one line each; empty where there is none.
 
     Raises:
@@ -130,16 +128,9 @@ def check(admin: AdminClient, prefix: str) -> list[str]:
     return differences + _unequal(found)
 
 
-def run_apply(bootstrap: str, prefix: str, partitions: int, replication: int) -> int:
-    """`topics apply` for the command line: says what it did; 0 done, 2 refused, 4 broker unreachable."""
-    try:
-        done = apply(admin_client(bootstrap), prefix, partitions, replication)
-    except BrokerRefusedError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except BrokerUnreachableError as error:
-        print(error, file=sys.stderr)
-        return 4
+def run_apply(settings: Settings) -> int:
+    """`topics apply` for the command line: says what it did. Raises `BrokerError`."""
+    done = apply(Admin(settings), settings.prefix, settings.partitions, settings.replication)
     for name in done.created:
         print(f"created {name}")
     for line in done.altered:
@@ -151,16 +142,9 @@ def run_apply(bootstrap: str, prefix: str, partitions: int, replication: int) ->
     return 0
 
 
-def run_check(bootstrap: str, prefix: str) -> int:
-    """`topics check` for the command line: prints the differences; 0 none, 1 some, 2 refused, 4 broker unreachable."""
-    try:
-        differences = check(admin_client(bootstrap), prefix)
-    except BrokerRefusedError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except BrokerUnreachableError as error:
-        print(error, file=sys.stderr)
-        return 4
+def run_check(settings: Settings) -> int:
+    """`topics check` for the command line: prints the differences; 0 none, 1 some. Raises `BrokerError`."""
+    differences = check(Admin(settings), settings.prefix)
     for line in differences:
         print(line)
     if not differences:
@@ -168,7 +152,7 @@ def run_check(bootstrap: str, prefix: str) -> int:
     return 1 if differences else 0
 
 
-def _look(admin: AdminClient, prefix: str, specs: Mapping[str, TopicSpec]) -> dict[str, _Found]:
+def _look(admin: Admin, prefix: str, specs: Mapping[str, TopicSpec]) -> dict[str, _Found]:
     """The declared topics that the broker has, by their name without prefix."""
     on_broker = topics_on_broker(admin)
     present = {name: topic_name(prefix, name) for name in specs if topic_name(prefix, name) in on_broker}
@@ -192,7 +176,7 @@ def _found(spec: TopicSpec, name: str, metadata: TopicMetadata, config: Mapping[
     )
 
 
-def _configs(admin: AdminClient, names: Iterable[str]) -> dict[str, Mapping[str, ConfigEntry]]:
+def _configs(admin: Admin, names: Iterable[str]) -> dict[str, Mapping[str, ConfigEntry]]:
     """The settings of each topic, without topics that were deleted since they were listed."""
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
     if not resources:
@@ -237,9 +221,7 @@ def _left_alone(found: Iterable[_Found], partitions: int, replication: int) -> l
     return left
 
 
-def _create(
-    admin: AdminClient, prefix: str, specs: list[TopicSpec], partitions: int, replication: int
-) -> tuple[str, ...]:
+def _create(admin: Admin, prefix: str, specs: list[TopicSpec], partitions: int, replication: int) -> tuple[str, ...]:
     """Create topics; the names of those that were not there yet."""
     if not specs:
         return ()
@@ -265,7 +247,7 @@ def _create(
     return tuple(created)
 
 
-def _alter(admin: AdminClient, drifted: Mapping[str, Mapping[str, str | None]]) -> None:
+def _alter(admin: Admin, drifted: Mapping[str, Mapping[str, str | None]]) -> None:
     resources = [
         ConfigResource(
             ConfigResource.Type.TOPIC,

@@ -8,6 +8,8 @@ from tqdm import tqdm
 
 from schemas.errors import BrokerError
 from streams.clock import seconds
+from streams.kafka.admin import topics_on_broker
+from streams.kafka.client import Admin, make_consumer, refuse_without_rights
 from streams.settings import Settings
 
 CHUNK = 10_000
@@ -25,7 +27,7 @@ def committed_records(settings: Settings, name: str, *, progress: bool = False) 
         BrokerError: no broker answers, there is no such topic, or its end was not reached in time.
     """
     topic = settings.topic(name)
-    consumer = Consumer(reader_config(settings))
+    consumer = make_reader(settings)
     try:
         ends = ends_of(consumer, settings, topic)
         with tqdm(total=sum(ends.values()), desc=name, unit=" offsets", disable=None if progress else True) as bar:
@@ -36,18 +38,18 @@ def committed_records(settings: Settings, name: str, *, progress: bool = False) 
 
 def ends_of(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int]:
     """Where each partition that holds anything ends. Raises `BrokerError`."""
+    found = topics_on_broker(Admin(settings))
+    if topic not in found:
+        raise BrokerError(
+            f"there is no topic {topic}, or this client may not see it. Create it: python -m streams topics apply"
+        )
     try:
-        found = consumer.list_topics(timeout=ANSWER_S).topics
-        if topic not in found:
-            raise BrokerError(f"there is no topic {topic}. Create it: python -m streams topics apply")
         marks = {
             number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_S)
             for number in found[topic].partitions
         }
     except KafkaException as error:
-        raise BrokerError(
-            f"no broker answers at {settings.kafka_bootstrap} ({error.args[0].str()}); set SPENDFUSE_KAFKA_BOOTSTRAP"
-        ) from None
+        raise BrokerError(f"the broker does not say where {topic} ends: {error.args[0].str()}") from None
     return {number: high for number, (low, high) in marks.items() if high > low}
 
 
@@ -68,6 +70,7 @@ def _until(consumer: Consumer, topic: str, ends: dict[int, int], bar: "tqdm[Any]
                     yield message
                 offset += 1
             elif error.code() != KafkaError._PARTITION_EOF:
+                refuse_without_rights(error)
                 raise BrokerError(f"{topic} cannot be read: {error.str()}")
             bar.update(max(0, min(offset, ends[number]) - reached[number]))
             reached[number] = max(reached[number], offset)
@@ -82,16 +85,6 @@ def _until(consumer: Consumer, topic: str, ends: dict[int, int], bar: "tqdm[Any]
             )
 
 
-def reader_config(settings: Settings) -> dict[str, Any]:
-    """What a consumer is given that reads committed records from places of its own, outside any group's offsets."""
-    return settings.kafka() | {
-        "group.id": f"{settings.prefix}spendfuse-reader",
-        "enable.auto.commit": False,
-        "enable.auto.offset.store": False,
-        "auto.offset.reset": "earliest",
-        "isolation.level": "read_committed",
-        "enable.partition.eof": True,
-        "fetch.wait.max.ms": 5,
-        "queued.min.messages": 100_000,
-        "log_level": 0,
-    }
+def make_reader(settings: Settings) -> Consumer:
+    """A consumer that reads committed records from places of its own, outside any group's offsets."""
+    return make_consumer(settings, "spendfuse-reader", {"queued.min.messages": 100_000, "log_level": 0})

@@ -61,7 +61,7 @@ class NotifierApp:
         self._policy = policy
         self._metrics = metrics
         self._crash = crash
-        self._operator_key = settings.operator_key.get_secret_value().encode() if settings.operator_key else None
+        self._operator_key = settings.operator_root_key
         self._alerts = settings.topic("alerts.v1")
         self._orders = settings.topic("operator.v1")
         self._deliveries = settings.topic("deliveries.v1")

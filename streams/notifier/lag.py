@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 from faust.types import TP
 
+from streams.kafka.client import Admin
 from streams.settings import Settings
 
 QUERY_TIMEOUT_S = 5.0
@@ -18,7 +19,7 @@ class Lag:
 
     def __init__(self, settings: Settings, topic: str) -> None:
         self._topic = topic
-        self._admin = AdminClient(settings.kafka() | {"log_level": 0})
+        self._admin = Admin(settings)
 
     async def measure(self, consumer: Any, partitions: Iterable[int]) -> dict[int, int]:
         """Committed records of each partition that Faust's `consumer` has not fetched.

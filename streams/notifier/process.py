@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from aiokafka.errors import CorruptRecordException
@@ -12,46 +11,35 @@ from aiokafka.errors import CorruptRecordException
 from models.rules.policy import Policy
 from schemas.control import Target
 from schemas.errors import SettingsError, StateError
-from streams import clock
 from streams.kafka.admin import partition_count
 from streams.kafka.order_writer import OrderWriter
 from streams.notifier.app import LOOK_EVERY_S, NotifierApp
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.slack_actions import ActionServer
 from streams.process.crash_points import VARIABLE, CrashPoints
-from streams.process.logs import fields, start_logging
-from streams.process.metrics import serve
+from streams.process.logs import fields
 from streams.process.policies import Policies
-from streams.process.slots import claim_slot
-from streams.process.watchdog import Watchdog
-from streams.settings import Settings, read_settings, unknown_variables
+from streams.process.service import claimed_settings, watched
+from streams.settings import Settings
 from streams.tools.order import TopicFacts
 
 log = logging.getLogger("spendfuse.alerting")
 
 CO_PARTITIONED = ("alerts.v1", "operator.v1", "deliveries.v1")
-STALLED_MS = 60_000
-UNHEALTHY_MS = 30_000
 
 
 def run_alerting() -> int:
     """Notify people until a signal ends it; returns the exit code. Raises `SpendfuseError` with what to do."""
-    settings = read_settings()
-    start_logging(settings.log_level)
-    if unknown := unknown_variables():
-        log.warning("these variables are no settings", extra=fields(names=unknown))
-    if settings.operator_key is None:
-        log.warning("SPENDFUSE_OPERATOR_KEY is not set: silences and acknowledgements are refused")
-    partition_count(settings, needed=(*CO_PARTITIONED, "policy.v1"), alike=CO_PARTITIONED)
-    slot = claim_slot(settings, "alerting")  # held until the process ends
-    settings = settings.model_copy(update={"slot": slot.name})
-    metrics = NotifierMetrics()
-    policies = Policies(settings, metrics.policy_faults)
-    try:
-        return asyncio.run(_run(settings, policies, metrics))
-    finally:
-        policies.close()
-        slot.release()
+    with claimed_settings("alerting") as settings:
+        if settings.operator_key is None:
+            log.warning("SPENDFUSE_OPERATOR_KEY is not set: silences and acknowledgements are refused")
+        partition_count(settings, needed=(*CO_PARTITIONED, "policy.v1"), alike=CO_PARTITIONED)
+        metrics = NotifierMetrics()
+        policies = Policies(settings, metrics.policy_faults)
+        try:
+            return asyncio.run(_run(settings, policies, metrics))
+        finally:
+            policies.close()
 
 
 async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics) -> int:
@@ -60,15 +48,12 @@ async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics)
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
-    stop_serving = serve(metrics.registry, settings.metrics_port, _healthy(notifier)) if settings.metrics_port else None
     log.info("alerting started", extra=fields(policy_version=policy.version, receivers=list(policy.routing.receivers)))
     try:
-        with Watchdog(lambda: notifier.progress_ms, STALLED_MS):
+        with watched(settings, metrics.registry, lambda: notifier.progress_ms, lambda: _idle(notifier)):
             async with _buttons(settings):
                 return await _serve(notifier, policies, end)
     finally:
-        if stop_serving is not None:
-            stop_serving()
         log.info("alerting stopped")
 
 
@@ -127,11 +112,6 @@ async def _change(notifier: NotifierApp, policy: Policy) -> None:
         log.error("a policy cannot be used; the one before it stays", extra=fields(error=str(error)))
 
 
-def _healthy(notifier: NotifierApp) -> Callable[[], str | None]:
-    def check() -> str | None:
-        silent_ms = clock.monotonic_ms() - notifier.progress_ms
-        if silent_ms > UNHEALTHY_MS:
-            return f"alerting has not moved for {silent_ms // 1000} s"
-        return None if notifier.partitions else "no partition of alerts.v1 is owned yet"
-
-    return check
+def _idle(notifier: NotifierApp) -> str | None:
+    """What is wrong with a process that moves, but does nothing."""
+    return None if notifier.partitions else "no partition of alerts.v1 is owned yet"

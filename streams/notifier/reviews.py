@@ -11,6 +11,7 @@ from alerting.notice import Notice
 from alerting.review.message import review_notice
 from alerting.review.week import last_full_week, last_review_ms
 from models.rules.policy import Policy
+from schemas.duration import DAY_MS
 from streams import clock
 from streams.notifier.notifier import Notifier
 from streams.settings import Settings
@@ -22,7 +23,7 @@ FIRST_PARTITION = 0
 LOOK_EVERY_S = 30.0
 AGAIN_AFTER_S = 300.0
 """How long to wait after a receiver did not take it."""
-LATE_MS = 24 * 3_600_000
+LATE_MS = DAY_MS
 """A review is sent up to a day late, if it could not be sent in time."""
 
 

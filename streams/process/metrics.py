@@ -23,8 +23,12 @@ class Metrics:
         self.too_late = Counter("spendfuse_too_late", "Messages more than a day late", registry=registry)
         self.unkeyed = Counter("spendfuse_unkeyed", "Usage records without a key", registry=registry)
         self.dead_letters = Counter("spendfuse_dead_letters", "Records nobody can read", ["reason"], registry=registry)
+        self.refused_orders = Counter(
+            "spendfuse_refused_orders", "Records of operator.v1 that order nothing", ["reason"], registry=registry
+        )
         for reason in get_args(Reason):
             self.dead_letters.labels(reason)  # a series that begins with its first letter hides that one from a rate
+            self.refused_orders.labels(reason)
         self.alerts = Counter("spendfuse_alerts", "Alerts published", ["rule", "state", "severity"], registry=registry)
         self.commands = Counter("spendfuse_commands", "Commands published", ["action"], registry=registry)
         self.batches = Counter("spendfuse_batches", "Transactions committed", registry=registry)

@@ -2,12 +2,13 @@
 
 import logging
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicPartition
 from prometheus_client import Counter
 
 from models.rules.policy import Policy, read_policy_json
 from schemas.errors import BrokerError, PolicyError
 from streams.clock import seconds
+from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.settings import Settings
@@ -24,17 +25,7 @@ class Policies:
         self._faults = faults
         self._name = settings.policy_name.encode()
         self._at_end = False
-        self._consumer = Consumer(
-            settings.kafka()
-            | {
-                "group.id": f"{settings.prefix}spendfuse-policies-{settings.slot}",
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 100,
-            }
-        )
+        self._consumer = make_consumer(settings, f"spendfuse-policies-{settings.slot}", {"fetch.wait.max.ms": 100})
         self._consumer.assign([TopicPartition(settings.topic("policy.v1"), 0, OFFSET_BEGINNING)])
 
     def first(self) -> Policy:
@@ -57,6 +48,7 @@ class Policies:
             if error is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
                     self._at_end = True
+                refuse_without_rights(error)
                 continue
             value = message.value()
             if message.key() == self._name and value is not None:

@@ -1,5 +1,9 @@
-"""A client library that hangs must not take the fuse with it: a process that stands still ends, to be started again."""
+"""A client library that hangs must not take the fuse with it: a process that stands still ends, to be started again.
 
+Where it stood is on standard error then: the stacks of all its threads.
+"""
+
+import faulthandler
 import logging
 import os
 import threading
@@ -16,7 +20,7 @@ EXIT_CODE = 70
 
 
 class Watchdog:
-    """Ends the process, with a line that says so, once `last_beat_ms` has not moved for `limit_ms`."""
+    """Ends the process, with a line and the stacks of all threads, once `last_beat_ms` has not moved for `limit_ms`."""
 
     def __init__(self, last_beat_ms: Callable[[], int], limit_ms: int) -> None:
         self._last_beat_ms = last_beat_ms
@@ -37,5 +41,6 @@ class Watchdog:
         while not self._done.wait(LOOK_EVERY_S):
             silent_ms = monotonic_ms() - self._last_beat_ms()
             if silent_ms > self._limit_ms:
+                faulthandler.dump_traceback(all_threads=True)
                 log.critical("the loop does not move; the process ends", extra=fields(silent_ms=silent_ms))
                 os._exit(EXIT_CODE)

@@ -3,10 +3,9 @@
 import difflib
 import json
 
-from confluent_kafka import Producer
-
 from models.rules.policy import Policy
 from schemas.errors import BrokerError
+from streams.kafka.client import make_producer
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
 
@@ -15,10 +14,8 @@ SEND_TIMEOUT_S = 15.0
 
 def run_publish(settings: Settings, policy: Policy) -> int:
     """Put a policy in force: every worker takes it over between two batches. Raises `BrokerError`."""
-    producer = Producer(
-        settings.kafka()
-        | {"acks": "all", "enable.idempotence": True, "delivery.timeout.ms": 10_000, "log_level": 0}  # said as an error
-    )
+    # What fails is raised as an error, so that the client's log need not name it too.
+    producer = make_producer(settings, {"delivery.timeout.ms": 10_000, "log_level": 0})
     failures: list[str] = []
     producer.produce(
         settings.topic("policy.v1"),

@@ -14,11 +14,13 @@ from tqdm import tqdm
 
 from models.rules.policy import Policy
 from schemas.errors import BrokerError
+from streams.kafka.client import make_consumer, make_producer
 from streams.kafka.state_reader import StateReader
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
 from streams.worker.fence import FENCE_KEY, write_fence
 from streams.worker.partition import Partition
+from streams.worker.worker import GROUP
 
 TIMEOUT_S = 30.0
 ROWS_PER_TRANSACTION = 20_000
@@ -29,7 +31,7 @@ SILENCE_S = 15.0
 def run_rebuild(settings: Settings) -> int:
     """Rebuild every partition; returns the exit code. Raises `BrokerError`."""
     policy = policy_in_force(settings)
-    consumer = Consumer(_consumer_config(settings))
+    consumer = make_consumer(settings, GROUP)
     try:
         topics = consumer.list_topics(timeout=TIMEOUT_S).topics
         count = len(topics[settings.topic("usage.v1")].partitions)
@@ -68,7 +70,7 @@ def _rebuild(
         if message.topic() == inputs[0].topic:
             partition.usage(message)
         else:
-            partition.operator(message, _operator_key(settings))
+            partition.operator(message, settings.operator_root_key)
         if index % TAKE_ROWS_EVERY == 0:
             _take(partition, rows)
     _take(partition, rows)
@@ -107,7 +109,7 @@ def _records(settings: Settings, topic: str, number: int, low: int, end: int) ->
     """The records of one partition from `low` to before `end`."""
     if end <= low:
         return
-    consumer = Consumer(_consumer_config(settings))
+    consumer = make_consumer(settings, GROUP)
     try:
         consumer.assign([TopicPartition(topic, number, low)])
         while True:
@@ -127,24 +129,10 @@ def _records(settings: Settings, topic: str, number: int, low: int, end: int) ->
         consumer.close()
 
 
-def _operator_key(settings: Settings) -> bytes | None:
-    return settings.operator_key.get_secret_value().encode() if settings.operator_key else None
-
-
 def _producer(settings: Settings) -> Producer:
-    producer = Producer(
-        settings.kafka()
-        | {"transactional.id": f"{settings.prefix}engine-rebuild", "retry.backoff.ms": 2, "linger.ms": 1}
+    producer = make_producer(
+        settings,
+        {"transactional.id": f"{settings.prefix}engine-rebuild", "retry.backoff.ms": 2, "linger.ms": 1},
     )
     producer.init_transactions(TIMEOUT_S)
     return producer
-
-
-def _consumer_config(settings: Settings) -> dict[str, Any]:
-    return settings.kafka() | {
-        "group.id": f"{settings.prefix}spendfuse-engine",
-        "enable.auto.commit": False,
-        "auto.offset.reset": "earliest",
-        "isolation.level": "read_committed",
-        "enable.partition.eof": True,
-    }

@@ -164,7 +164,7 @@ def _two_weeks(records: Iterable[Message], week: Week) -> Iterable[Rollup]:
 
 def _genuine(records: Iterable[Message], settings: Settings) -> Iterator[OperatorMessage]:
     """Operators' messages whose signature holds: what the worker refuses does not count here either."""
-    key = settings.operator_key.get_secret_value().encode() if settings.operator_key else None
+    key = settings.operator_root_key
     refused = 0
     for message in records:
         for order in _decoded("operator.v1", [message], decode_operator):

@@ -11,11 +11,12 @@ from concurrent.futures import Future
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 
 from models.identity import derived_id
 from schemas.alert import WATCHDOG, Alert
 from streams.clock import monotonic_ms, wall_ms
+from streams.kafka.client import Admin
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.settings import Settings
@@ -35,7 +36,7 @@ class DeadMansSwitch:
         self._metrics = metrics
         self._interval_ms = settings.watchdog_s * 1000
         self._topic = settings.topic("usage.v1")
-        self._admin = AdminClient(settings.kafka() | {"log_level": 0})
+        self._admin = Admin(settings)
         self._next_ms = 0
         self._ends: dict[int, Future[Any]] = {}
 

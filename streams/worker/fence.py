@@ -19,6 +19,9 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
     schema: int
     partitions: int
     policy_version: str
+    policy_stamp: int = 0
+    """`Policy.stamp` of the policy that the rows were written under, for people; 0 where nobody wrote it down. A
+    restore goes by the row of the policy itself."""
     last_append_ms: int
     written_ms: int
     """Wall clock of the writer, so that a restart knows how long it was away."""
@@ -47,6 +50,11 @@ def check_fence(partition: int, fence: Fence, partitions: int) -> None:
         raise StateError(
             f"partition {partition}: the state was written by a newer version (schema {fence.schema}, this one reads "
             f"{SCHEMA}). Run that version, or rebuild: python -m streams rebuild --from-input"
+        )
+    if fence.schema < SCHEMA:
+        raise StateError(
+            f"partition {partition}: the state was written by an older version (schema {fence.schema}, this one reads "
+            f"{SCHEMA}). {_INSTEAD}"
         )
     if fence.partitions != partitions:
         raise StateError(

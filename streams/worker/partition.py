@@ -6,22 +6,20 @@ from typing import Any
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.state.rows import SCHEMA
-from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Ticked, UsageSeen
+from models.stimuli import OperatorSeen, RecordRefused, Ticked, UsageSeen
 from schemas.alert import Alert
-from schemas.codec import dead_letter, decode_operator, decode_usage
-from schemas.errors import SpendfuseError, Undecodable
-from schemas.signing import operator_is_genuine
+from schemas.codec import dead_letter, decode_usage
+from schemas.errors import StateError, Undecodable
 from streams.clock import PartitionClock, wall_ms
+from streams.kafka.order_reader import genuine_order
 from streams.process.logs import fields
 from streams.worker.fence import Fence, check_digest
 
 log = logging.getLogger("spendfuse.partition")
 
 
-class PoisonedInput(SpendfuseError):  # it names what is wrong with the input
+class PoisonedInput(StateError):  # it names what is wrong with the input
     """So many unreadable records in a row that something is broken upstream. Nothing was committed past them."""
-
-    exit_code = 3
 
 
 class Partition:
@@ -36,7 +34,8 @@ class Partition:
         """Whether something was read since the last commit."""
         self.beat: Alert | None = None
         """The sign of life that leaves with the next commit."""
-        self.bad_in_a_row = 0
+        self.unreadable_in_a_row = 0
+        """Records of usage.v1 since the last one that could be read."""
         self.unkeyed = 0
         self.restored_rows = len(rows)
         self.clock = PartitionClock(0)
@@ -49,8 +48,6 @@ class Partition:
             self.operator_offset = fence.operator_offset
             self._last_append_ms = fence.last_append_ms
             self.clock = PartitionClock(fence.last_append_ms, wall_ms() - fence.written_ms)
-            if fence.policy_version != policy.version:
-                self.engine.handle(PolicyChanged(policy))
 
     def usage(self, message: Any) -> None:
         """Take in one record of usage.v1. One at or below the fence has been counted already."""
@@ -72,12 +69,15 @@ class Partition:
                 raise Undecodable("wrong_tenant", "the record's key is not its tenant_id")
         except Undecodable as fault:
             self._refuse(message, value, fault, append_ms)
+            self.unreadable_in_a_row += fault.reason != "wrong_tenant"  # that one we could read
             return
-        self.bad_in_a_row = 0
+        self.unreadable_in_a_row = 0
         self.engine.handle(UsageSeen(usage, append_ms))
 
     def operator(self, message: Any, operator_key: bytes | None) -> None:
-        """Take in one record of operator.v1. Without a valid signature it orders nothing."""
+        """Take in one record of operator.v1. What is unreadable or unsigned orders nothing, and stops nothing: whoever
+        may write there could otherwise end every worker for good.
+        """
         offset = message.offset()
         if offset <= self.operator_offset:
             return
@@ -86,12 +86,7 @@ class Partition:
         append_ms = message.timestamp()[1]
         value = message.value()
         try:
-            order = decode_operator(value)
-            genuine = operator_key is not None and operator_is_genuine(
-                order.tenant_id, value, message.headers(), operator_key
-            )
-            if not genuine:
-                raise Undecodable("bad_signature", "not signed by an operator's key")
+            order = genuine_order(value, message.headers(), operator_key)
         except Undecodable as fault:
             self._refuse(message, value, fault, append_ms)
             return
@@ -133,21 +128,21 @@ class Partition:
             schema=SCHEMA,
             partitions=partitions,
             policy_version=self.engine.policy.version,
+            policy_stamp=self.engine.policy.stamp,
             last_append_ms=self._last_append_ms,
             written_ms=wall_ms(),
         )
 
     def check_poison(self, limit: int) -> None:
-        """Raise `PoisonedInput` if more than `limit` records in a row could not be read."""
-        if limit and self.bad_in_a_row > limit:
+        """Raise `PoisonedInput` if more than `limit` records of usage.v1 in a row could not be read."""
+        if limit and self.unreadable_in_a_row > limit:
             raise PoisonedInput(
-                f"partition {self.number}: more than {limit} records in a row cannot be read, up to offset "
+                f"partition {self.number}: more than {limit} records of usage.v1 in a row cannot be read, up to offset "
                 f"{self.usage_offset}. Stop the producer that writes them; then start the worker again, or raise "
                 "SPENDFUSE_DEAD_LETTER_LIMIT to have them set aside."
             )
 
     def _refuse(self, message: Any, value: bytes | None, fault: Undecodable, append_ms: int) -> None:
-        self.bad_in_a_row += 1
         letter = dead_letter(
             message.topic(), message.partition(), message.offset(), message.key(), value, fault, append_ms
         )

@@ -11,10 +11,14 @@ from schemas.dead_letter import DeadLetter
 from streams.clock import monotonic_ms
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
+from streams.settings import Settings
 from streams.worker.partition import Partition
 from streams.worker.transactions import Outcome
 
 log = logging.getLogger("spendfuse.report")
+
+MOST_MEASURED = 10_000
+"""Commands remembered as measured: a later word about an older one would be measured again."""
 
 
 @dataclass(slots=True)
@@ -29,10 +33,13 @@ class _Goal:
 class Reporter:
     """Counts what was committed, and logs every alert and command with the event that caused it."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._orders = settings.topic("operator.v1")
         self._counted: dict[int, tuple[int, int, int, int]] = {}
         self._goals: dict[int, _Goal] = {}
+        self._measured: dict[str, None] = {}
+        """Commands whose time to the stop was measured, the oldest first."""
 
     def committed(self, partitions: Iterable[Partition], outcome: Outcome) -> None:
         """A transaction is visible."""
@@ -98,8 +105,7 @@ class Reporter:
         self._metrics.alerts.labels(alert.rule, alert.state, alert.severity).inc()
         if alert.detector == SpendingAfterKill.name and alert.state == "open":
             self._metrics.unanswered_kills.inc()
-        if alert.state == "resolved" and "cause_to_stop_ms" in alert.evidence:
-            self._metrics.cause_to_stop_seconds.observe(alert.evidence["cause_to_stop_ms"] / 1000)
+        self._stopped(alert)
         log.info(
             "alert",
             extra=fields(
@@ -112,6 +118,19 @@ class Reporter:
                 run_id=alert.run_id,
             ),
         )
+
+    def _stopped(self, alert: Alert) -> None:
+        """Measure how long a command took until it was obeyed: once, in however many alerts that is said."""
+        took_ms, command_id = (alert.evidence.get(name) for name in ("cause_to_stop_ms", "command_id"))
+        if took_ms is None:
+            return
+        measured = command_id or f"{alert.tenant_id}/{alert.run_id or alert.incident_id}/{took_ms}"
+        if measured in self._measured:
+            return
+        self._measured[measured] = None
+        if len(self._measured) > MOST_MEASURED:
+            del self._measured[next(iter(self._measured))]
+        self._metrics.cause_to_stop_seconds.observe(took_ms / 1000)
 
     def _command(self, command: Command) -> None:
         self._metrics.commands.labels(command.action).inc()
@@ -129,6 +148,8 @@ class Reporter:
 
     def _dead_letter(self, letter: DeadLetter) -> None:
         self._metrics.dead_letters.labels(letter.reason).inc()
+        if letter.topic == self._orders:
+            self._metrics.refused_orders.labels(letter.reason).inc()
         log.warning(
             "dead letter",
             extra=fields(topic=letter.topic, partition=letter.partition, offset=letter.offset, reason=letter.reason),

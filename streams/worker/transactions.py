@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from models.effects import Effect
 from schemas.errors import BrokerError, SpendfuseError
+from streams.kafka.client import NOT_ALLOWED, make_producer, refuse_without_rights
 from streams.kafka.records import Records
 from streams.process.crash_points import CrashPoints
 from streams.settings import Settings
@@ -60,34 +61,38 @@ class Transactions:
         self._producer = self._start()
 
     def _start(self) -> Producer:
-        producer = Producer(
-            self._settings.kafka()
-            | {
+        producer = make_producer(
+            self._settings,
+            {
                 "transactional.id": f"{self._settings.prefix}engine-{self._settings.slot}",
                 "transaction.timeout.ms": self._settings.transaction_timeout_ms,
-                "acks": "all",
-                "enable.idempotence": True,
                 "linger.ms": 1,
                 "compression.type": "lz4",
                 "queue.buffering.max.messages": 1_000_000,
                 "queue.buffering.max.kbytes": 1_048_576,
                 "message.max.bytes": 4 * 1024 * 1024,
-                "partitioner": "murmur2_random",  # as clients in Java have it, so that a key has one home
                 "delivery.report.only.error": True,  # commit tells of success for all at once
                 # After a commit the broker still writes markers, and the next transaction is told to come again:
                 # with the default of 100 ms every small transaction takes that long.
                 "retry.backoff.ms": 2,
                 "retry.backoff.max.ms": 50,
-            }
+            },
         )
         try:
             producer.init_transactions(START_TIMEOUT_S)
         except KafkaException as error:
+            refuse_without_rights(error.args[0])
             raise BrokerError(f"no transactional producer could be started: {error.args[0].str()}") from error
         return producer
 
     def commit(self, partitions: Iterable[Partition], consumer: Consumer, partition_count: int) -> Outcome:
-        """Publish what the partitions' engines decided since the last commit. Raises `Aborted` or `ProducerLost`."""
+        """Publish what the partitions' engines decided since the last commit.
+
+        Raises:
+            Aborted: nothing of it is visible.
+            ProducerLost: whether it is visible, the fence will say.
+            BrokerError: the broker does not allow it.
+        """
         outcome = Outcome()
         try:
             self._producer.begin_transaction()  # 4
@@ -169,6 +174,11 @@ class Transactions:
 
     def _give_up(self, error: KafkaException) -> None:
         reason = error.args[0]
+        if reason.code() in NOT_ALLOWED:
+            # Or the client's last words would be about what it has not sent.
+            self._producer.purge()
+            self._producer.flush(PATIENCE_S)
+        refuse_without_rights(reason)
         if not reason.txn_requires_abort():
             raise ProducerLost(reason.str(), fenced=reason.code() == KafkaError._FENCED) from error
         try:

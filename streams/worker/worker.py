@@ -18,7 +18,7 @@ code as a restart.
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -28,6 +28,7 @@ from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, SpendfuseError, StateError
 from streams.clock import PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count
+from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.kafka.records import Records
 from streams.kafka.state_reader import StateReader
 from streams.process.crash_points import VARIABLE, CrashPoints
@@ -43,6 +44,7 @@ from streams.worker.transactions import Aborted, ProducerLost, Transactions
 
 log = logging.getLogger("spendfuse.worker")
 
+GROUP = "spendfuse-engine"
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
 CO_PARTITIONED = ("usage.v1", "operator.v1", "state.v1", "alerts.v1")
@@ -72,15 +74,13 @@ class Worker:
         self._metrics = metrics
         self._usage_topic = settings.topic("usage.v1")
         self._operator_topic = settings.topic("operator.v1")
-        key = settings.operator_key
-        self._operator_key = key.get_secret_value().encode() if key else None
         self._partitions: dict[int, Partition] = {}
         self._partition_count = 0
         self._policy: Policy
         self._stopping = False
         self._fenced_ms = -SLOT_MEMORY_MS
         self._crash = CrashPoints(os.environ.get(VARIABLE))
-        self._reporter = Reporter(metrics)
+        self._reporter = Reporter(settings, metrics)
         self.beat_ms = monotonic_ms()
         """When the loop last showed that it lives."""
 
@@ -106,7 +106,7 @@ class Worker:
 
     def _take_part(self, policies: Policies, transactions: Transactions) -> None:
         """Work as a member of the group, until asked to stop or until the place in it is lost."""
-        consumer = Consumer(self._consumer_config())
+        consumer = self._consumer()
         consumer.subscribe(
             [self._usage_topic, self._operator_topic],
             on_assign=self._assigned,
@@ -182,11 +182,12 @@ class Worker:
             if message.topic() == usage_topic:
                 partition.usage(message)
             else:
-                partition.operator(message, self._operator_key)
+                partition.operator(message, self._settings.operator_root_key)
         for partition in partitions.values():
             partition.check_poison(self._settings.dead_letter_limit)
 
     def _input_error(self, error: KafkaError, message: Any) -> None:
+        refuse_without_rights(error)
         if error.code() == KafkaError._PARTITION_EOF:
             partition = self._partitions.get(message.partition())
             if partition is not None and message.topic() == self._usage_topic:
@@ -208,9 +209,11 @@ class Worker:
         switch.tick(self._partitions)
 
     def _change_policy(self, policy: Policy | None) -> None:
-        if policy is None or policy.source == self._policy.source:
+        if policy is None:
             return
-        self._policy = policy
+        before, self._policy = self._policy, policy
+        if policy.stamp == before.stamp:
+            return  # what differs, if anything, is whom to tell
         log.info("policy changed", extra=fields(policy_version=policy.version))
         for partition in self._partitions.values():
             partition.engine.handle(PolicyChanged(policy))
@@ -285,6 +288,7 @@ class Worker:
                 return self._restore_once(consumer, numbers)
             except KafkaException as error:
                 said = error.args[0].str()
+                refuse_without_rights(error.args[0])
                 if error.args[0].code() in PLACE_LOST:
                     raise PlaceLost(said) from error
             self._partitions.clear()
@@ -347,21 +351,16 @@ class Worker:
     def _alive(self) -> None:
         self.beat_ms = monotonic_ms()
 
-    def _consumer_config(self) -> dict[str, Any]:
-        return self._settings.kafka() | {
-            "group.id": f"{self._settings.prefix}spendfuse-engine",
+    def _consumer(self) -> Consumer:
+        config = {
             "group.instance.id": f"{self._settings.prefix}engine-{self._settings.slot}",
             "partition.assignment.strategy": "range",
             "session.timeout.ms": self._settings.session_timeout_ms,
             "heartbeat.interval.ms": max(1, self._settings.session_timeout_ms // 3),
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "fetch.wait.max.ms": 5,
             "queued.min.messages": 200_000,
         }
+        return make_consumer(self._settings, GROUP, config)
 
 
 def _settle_memory() -> None:
@@ -376,13 +375,3 @@ def _refuse_lost_state(number: int, group_offset: int) -> None:
             f"partition {number}: the group has counted usage.v1 up to offset {group_offset - 1}, but the changelog is "
             "empty: its state is lost. Rebuild it: python -m streams rebuild --from-input"
         )
-
-
-def healthy(worker: Worker, limit_ms: int) -> Callable[[], str | None]:
-    """A health check: None, or what is wrong."""
-
-    def check() -> str | None:
-        silent_ms = monotonic_ms() - worker.beat_ms
-        return f"the loop has not moved for {silent_ms // 1000} s" if silent_ms > limit_ms else None
-
-    return check

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from models.state.asleep import AsleepRows
 from models.state.asleep_stretch import DAY_MS
@@ -53,11 +54,16 @@ def seconds(runs: int) -> dict[str, float]:
     units = list(_units(runs))
     there = [units[number * STEP % runs][0] for number in range(lookups)]
     absent = [_run_id(runs + number) for number in range(lookups)]
-    figures = {"put": _timed(lambda: [store.put("run", *unit) for unit in units]) / runs}
+
+    def put_all() -> None:
+        for unit in units:
+            store.put("run", *unit)
+
+    figures = {"put": _timed(put_all) / runs}
     figures["hit"] = _timed(lambda: [store.peek("run", run_id) for run_id in there]) / lookups
     figures["miss"] = _timed(lambda: [store.peek("run", run_id) for run_id in absent]) / lookups
     figures["miss, none asleep"] = _timed(lambda: [empty.peek("run", run_id) for run_id in absent]) / lookups
-    wakes = [_timed(lambda run_id=run_id: store.pop("run", run_id)) for run_id in there]
+    wakes = [_timed(partial(store.pop, "run", run_id)) for run_id in there]
     figures["wake"] = sum(wakes) / lookups
     figures["the longest of these, a block written anew"] = max(wakes)
     figures["nothing to expire"] = _timed(lambda: [store.expired(START_MS, 100) for _ in range(lookups)]) / lookups

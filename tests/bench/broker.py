@@ -9,8 +9,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]  # offered, but not exported
 
 from schemas.topics import topic_name
-from streams.kafka.admin import admin_client
+from streams.kafka.client import Admin
 from streams.kafka.topics import apply
+from streams.settings import Settings
 from tests.bench.load import Event
 from tests.bench.machine import ANY_CORE, OTHER_CORE, on_core
 from tests.support.kafka import delete_topics, find_sources, start_kafka
@@ -45,7 +46,7 @@ def broker_note(core: int = OTHER_CORE) -> str:
 def fresh_topics(bootstrap: str) -> Iterator[str]:
     """A full set of topics of one partition under a prefix of their own, removed afterwards. Gives the prefix."""
     prefix = f"bench-{uuid.uuid4().hex[:8]}."
-    apply(admin_client(bootstrap), prefix, partitions=1, replication=1)
+    apply(Admin(Settings(kafka_bootstrap=bootstrap)), prefix, partitions=1, replication=1)
     try:
         yield prefix
     finally:
@@ -54,7 +55,7 @@ def fresh_topics(bootstrap: str) -> Iterator[str]:
 
 def make_topic(bootstrap: str, name: str) -> None:
     """Create a topic of one partition."""
-    admin = admin_client(bootstrap)  # held in a name: the request dies with its client
+    admin = Admin(Settings(kafka_bootstrap=bootstrap))  # held in a name: the request dies with its client
     admin.create_topics([NewTopic(name, 1, 1)])[name].result(30)
 
 

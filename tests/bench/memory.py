@@ -86,7 +86,7 @@ def restored_run_bytes(policy: str, runs: int, path: Path) -> float:
     """Bytes per run of an engine that has just read its state back."""
     engine = Engine(read_bench_policy(policy))
     before = resident_bytes()
-    engine.restore(_read_rows(path))
+    engine.restore(dict(_read_rows(path)))
     return (resident_bytes() - before) / runs
 
 

@@ -1,26 +1,16 @@
 """The real worker as a process of its own, watched from outside: its metrics page and /proc."""
 
-import os
-import re
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from infra.kafka.local import free_ports
+from infra.service import ROOT, Service
 from tests.bench.machine import WORKER_CORE, cpu_seconds, on_core
 
 SAMPLE_EVERY_S = 0.2
-STOP_TIMEOUT_S = 20.0
-_LINE = re.compile(r"^(\w+(?:\{[^}]*\})?) (\S+)$")
-
-Numbers = dict[str, float]
 
 
 class Sample(NamedTuple):
@@ -28,7 +18,7 @@ class Sample(NamedTuple):
 
     at_s: float
     cpu_s: float
-    numbers: Numbers
+    numbers: dict[str, float]
     """Metric, with its labels as the page writes them, -> value."""
 
     @property
@@ -37,26 +27,19 @@ class Sample(NamedTuple):
         return int(self.numbers.get('spendfuse_applied_offset{partition="0"}', -1)) + 1
 
 
-class WorkerProcess:
-    """`python -m streams worker` on a core of its own, from `start` to `stop` or `kill`."""
+class WorkerProcess(Service):
+    """`python -m streams worker` on a core of its own, from `start` to `end` or `kill`."""
 
     def __init__(
         self, bootstrap: str, prefix: str, policy: Path, core: int = WORKER_CORE, home: Path | None = None
     ) -> None:
         """`home` is the folder whose code is run, this checkout if none is given."""
         self._core = core
-        self._home = home
-        self._port = free_ports(1)[0]
-        self._environment = os.environ | {
-            "SPENDFUSE_KAFKA_BOOTSTRAP": bootstrap,
-            "SPENDFUSE_PREFIX": prefix,
-            "SPENDFUSE_SLOT": "bench",
-            "SPENDFUSE_POLICY": str(policy),
-            "SPENDFUSE_METRICS_PORT": str(self._port),
-            "SPENDFUSE_LOG_LEVEL": "WARNING",
-        }
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
-        self._process: subprocess.Popen[bytes] | None = None
+        settings = {
+            "KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "SLOT": "bench", "POLICY": policy, "LOG_LEVEL": "WARNING",
+        }  # fmt: skip
+        super().__init__(["streams", "worker"], settings, self._log, home=home or ROOT)
 
     def __enter__(self) -> Self:
         self.start()
@@ -65,55 +48,31 @@ class WorkerProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        self.end()
         self._log.close()
 
-    def start(self) -> None:
-        """Start the process; does not wait for anything."""
+    def start(self, *, on_screen: bool = False) -> None:
+        """Start the process on its core; does not wait for anything."""
         with on_core(self._core):
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "streams", "worker"],
-                env=self._environment,
-                cwd=self._home,
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def stop(self) -> None:
-        """Ask the process to end, and see that it does."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
+            super().start(on_screen=on_screen)
 
     @property
     def pid(self) -> int:
         """The process id."""
-        assert self._process is not None, "the worker was not started"
-        return self._process.pid
+        return self.process.pid
 
     def sample(self) -> Sample | None:
         """What the worker says now; None while it does not answer yet."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
-                page = answer.read().decode()
-        except OSError:
+        numbers = self.numbers()
+        if numbers is None:
             self._check()
             return None
-        found = (_LINE.match(line) for line in page.splitlines())
-        numbers = {match[1]: float(match[2]) for match in found if match is not None}
-        return Sample(time.monotonic(), cpu_seconds(self.pid), numbers)
+        flat = {
+            f"{name}{{{labels}}}" if labels else name: value
+            for name, values in numbers.items()
+            for labels, value in values.items()
+        }
+        return Sample(time.monotonic(), cpu_seconds(self.pid), flat)
 
     def watch(self, done: Callable[[Sample], bool], timeout_s: float) -> list[Sample]:
         """Samples until `done` holds for one; that one is the last.
@@ -131,12 +90,12 @@ class WorkerProcess:
                 if done(sample):
                     return samples
             time.sleep(SAMPLE_EVERY_S)
-        raise TimeoutError(f"not within {timeout_s} s; the last sample was {samples[-1:]}\n{self._output()}")
+        raise TimeoutError(f"not within {timeout_s} s; the last sample was {samples[-1:]}\n{self._said()}")
 
     def _check(self) -> None:
-        if self._process is not None and self._process.poll() is not None:
-            raise RuntimeError(f"the worker ended with code {self._process.returncode}:\n{self._output()}")
+        if not self.running:
+            raise RuntimeError(f"the worker ended with code {self.process.returncode}:\n{self._said()}")
 
-    def _output(self) -> str:
+    def _said(self) -> str:
         self._log.seek(0)
         return self._log.read()[-3000:].decode("utf-8", "replace")

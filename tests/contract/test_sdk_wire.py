@@ -230,8 +230,8 @@ def test_the_client_believes_what_the_service_signed(kid: KeyId, target_type: Ta
     assert read.by_operator == (kid == "operator")
     assert read.command == parse(encode(command))
     assert (read.command.tenant_id, read.command.target) == (name, (target_type, name))
-    scope = command.scope and {dimension: frozenset(values) for dimension, values in command.scope.items()}
-    assert read.command.scope == scope
+    allowed = {dimension: frozenset(values) for dimension, values in (command.scope or {}).items()}
+    assert read.command.scope == (allowed or None)
     assert (read.command.action, read.command.seq) == (command.action, command.seq)
     assert (read.command.issued_ms, read.command.expires_ms) == (command.issued_ms, command.expires_ms)
 

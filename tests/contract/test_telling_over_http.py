@@ -54,10 +54,11 @@ def chat_sender(server: Receiver, timeout_s: float = 5.0) -> SlackSender:
 async def both(authority: TestAuthority) -> AsyncIterator[tuple[Receiver, Receiver, dict[str, Any]]]:
     """Slack and PagerDuty, and senders to them."""
     async with slack() as chat, pagerduty(tls=authority.server) as pager:
-        senders = {"chat": chat_sender(chat), "pager": PagerDutySender("R0", url=pager.url, tls=authority.client)}
+        page = PagerDutySender("R0", url=pager.url, tls=authority.client)
+        senders: dict[str, Any] = {"chat": chat_sender(chat), "pager": page}
         yield chat, pager, senders
-        for sender in senders.values():
-            await sender.aclose()
+        for each in senders.values():
+            await each.aclose()
 
 
 def texts(server: Receiver) -> list[str]:

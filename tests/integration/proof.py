@@ -18,6 +18,7 @@ from schemas.codec import decode_usage, encode
 from schemas.errors import Undecodable
 from streams.tools.backtest import effects_of
 from streams.tools.scorecard import Scorecard
+from tests.integration.recount import check_recount
 from tests.support.kafka import Record, TopicSpace, read_all, wait_settled
 from tests.support.load import POLICY, Flow, Logged, Shape, usage_log, write_events
 
@@ -26,6 +27,8 @@ Fact = tuple[str, str, bytes]
 Rows = dict[bytes, bytes]
 FENCE = b'["fence"]'
 HEADER_BYTES = 17
+SEEN_HEADER_BYTES, SEEN_STARTED_BYTES = 16, 8
+"""Of a row of event ids; whether it is sealed stands behind the time at which its generation began."""
 READ_TIMEOUT_S = 90.0
 
 
@@ -69,6 +72,7 @@ def check_all(space: TopicSpace, load: Load, flow: Flow, told: str) -> None:
     """What was published, what was refused and the state are as they must be."""
     check_published(space, load.expected, told)
     check_dead_letters(space, flow, told)
+    check_recount(space, told)
     check_state(space, POLICY, told)
 
 
@@ -191,7 +195,7 @@ def canonical(rows: Mapping[bytes, bytes]) -> dict[tuple[str, ...], Any]:
     for key, value in rows.items():
         kind, *parts = msgspec.json.decode(key, type=tuple[str, ...])
         if kind == "seen":
-            started_ms, ids = value[:HEADER_BYTES], value[HEADER_BYTES:]
+            started_ms, ids = value[:SEEN_STARTED_BYTES], value[SEEN_HEADER_BYTES:]
             _, known = found.setdefault((kind, parts[0]), (started_ms, set()))
             known.update(ids[at : at + 8] for at in range(0, len(ids), 8))
             continue

@@ -6,18 +6,20 @@ Numbers of rows are those of the fault matrix.
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from alerting.receivers.slack.blocks import SNOOZE
 from infra.kafka.local import LocalKafka
 from schemas.operator import Silence
 from streams.clock import wall_ms
+from streams.kafka.client import Admin
 from streams.kafka.topics import apply
+from streams.settings import Settings
 from tests.support.alerting_process import (
     TO_THE_HOOK,
     AlertingProcess,
@@ -80,6 +82,11 @@ def test_what_was_aborted_reaches_nobody(kafka_topics: TopicSpace, tmp_path: Pat
         assert sorted(incidents(hook)) == ["last", *(f"real-{number}" for number in range(6))]
 
 
+def is_told(chat: Listening, pager: Listening, steps: int) -> bool:
+    """Whether Slack and PagerDuty have heard of so many steps of one incident."""
+    return len(chat.bodies) == 2 * steps - 1 and len(pager.bodies) >= steps
+
+
 def test_an_incident_is_one_message_with_a_thread_and_a_page_per_level(
     kafka_topics: TopicSpace, tmp_path: Path
 ) -> None:
@@ -109,11 +116,7 @@ def test_an_incident_is_one_message_with_a_thread_and_a_page_per_level(
     ):
         for number, step in enumerate(steps, 1):
             log.write(step)
-            process.wait_for(
-                lambda number=number: len(chat.bodies) == 2 * number - 1 and len(pager.bodies) >= number,
-                30,
-                f"step {number} told",
-            )
+            process.wait_for(partial(is_told, chat, pager, number), 30, f"step {number} told")
         process.wait_for(lambda: len(pager.bodies) == 6, 30, "six events at PagerDuty")
         assert process.stop() == 0, process.tail()
         assert chat.receiver.paths == ["/api/chat.postMessage", *(["/api/chat.update", "/api/chat.postMessage"] * 3)]
@@ -311,7 +314,7 @@ def test_missing_topics_are_named(kafka_topics: TopicSpace, tmp_path: Path) -> N
 def test_the_brokers_sudden_death_is_survived(own_kafka: LocalKafka, tmp_path: Path) -> None:
     """The broker is killed and comes back: the same process tells what is written then."""
     space = TopicSpace(own_kafka.bootstrap, fresh_prefix(), 2)
-    apply(AdminClient({"bootstrap.servers": own_kafka.bootstrap}), space.prefix, space.partitions, replication=1)
+    apply(Admin(Settings(kafka_bootstrap=own_kafka.bootstrap)), space.prefix, space.partitions, replication=1)
     with Listening(webhook()) as hook:
         policy = policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url))
         with AlertingProcess(space.bootstrap, space.prefix, policy, {}) as process:

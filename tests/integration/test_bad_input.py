@@ -98,7 +98,7 @@ def test_a_flood_of_bad_records_stops_the_worker_and_loses_nothing(kafka_topics:
     sent = feed(kafka_topics, [*map(good, range(50)), *[bad] * 300, *map(good, range(50, 60))])
     with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, DEAD_LETTER_LIMIT=200, BATCH_RECORDS=40) as worker:
         assert worker.wait_exit() == 3, worker.tail()
-        assert "more than 200 records in a row cannot be read" in worker.text
+        assert "more than 200 records of usage.v1 in a row cannot be read" in worker.text
         assert "SPENDFUSE_DEAD_LETTER_LIMIT" in worker.text
     assert len(dead_letters(kafka_topics)) <= 200
     with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, DEAD_LETTER_LIMIT=0) as worker:

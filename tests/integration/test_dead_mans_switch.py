@@ -5,6 +5,7 @@ Numbers of rows are those of the fault matrix.
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Producer
 
@@ -31,7 +32,7 @@ receivers = ["outside"]
 match = {{ detector = "watchdog" }}
 receivers = ["outside"]
 """
-EVERY_SECOND: dict[str, object] = {"WATCHDOG_S": 1, "TICK_MS": 100}
+EVERY_SECOND: dict[str, Any] = {"WATCHDOG_S": 1, "TICK_MS": 100}
 
 
 class Monitor:
@@ -69,7 +70,7 @@ def test_a_dead_or_frozen_engine_does_not_beat(embedded: EmbeddedBroker) -> None
 
     def beats(since_ms: int = 0) -> list[int]:
         records = read_all(space.bootstrap, space.name("alerts.v1"))
-        found = [(record.partition, decode_alert(record.value)) for record in records]
+        found = [(record.partition or 0, decode_alert(record.value)) for record in records]
         assert all(beat.scope["partition"] == str(partition) for partition, beat in found)
         return [partition for partition, beat in found if beat.detector == WATCHDOG and beat.ts_ms >= since_ms]
 

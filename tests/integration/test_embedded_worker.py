@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_deaths_on_the_embedded_broker(embedded: EmbeddedBroker, tmp_path: Path,
     flow = Flow(space.bootstrap, space.name("usage.v1"), log, rate_per_s=400)
     flow.start()
     # Static members that die are waited for twice the session here.
-    settings: dict[str, object] = {"SESSION_TIMEOUT_MS": 3000, "BATCH_RECORDS": 40}
+    settings: dict[str, Any] = {"SESSION_TIMEOUT_MS": 3000, "BATCH_RECORDS": 40}
     for _ in range(2):
         with WorkerProcess(space.bootstrap, PREFIX, policy, KILL_AT=stage, **settings) as worker:
             assert worker.wait_exit() == -9, worker.tail()

@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from infra.kafka.jars import KAFKA_VERSION, KafkaUnavailableError, fetch_jars, jars_folder, missing_tools
 from infra.kafka.local import LocalKafka
+from streams.kafka.client import Admin
 from streams.kafka.topics import apply, check
+from streams.settings import Settings
 from tests.support.kafka import ADDRESS_SETTING, Record, find_sources, produce, read_all
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ def install_maven(machine: Path, then: str) -> Path:
 
 def test_acknowledged_records_survive_a_kill(own_kafka: LocalKafka) -> None:
     """What the fault tests build on: after SIGKILL the broker is back on its address with everything it took."""
-    admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap, "log_level": 0})
+    admin = Admin(Settings(kafka_bootstrap=own_kafka.bootstrap))
     apply(admin, "", partitions=1, replication=1)
     produce(own_kafka.bootstrap, "usage.v1", [Record(b"%d" % number) for number in range(100)])
     own_kafka.kill()

@@ -76,6 +76,7 @@ def test_another_policy_takes_over_and_a_faulty_one_does_not(kafka_topics: Topic
         worker.wait_applied({0: 2})
         assert worker.stop() == 0, worker.tail()
     kills = {command["target"]["id"]: command["rule"] for command in values(kafka_topics, "control.v1")}
+    # The narrower cap judges at once what lives: the run that spent its 20 dollars before it is stopped as well.
     assert kills == {"before": "run-cost", "after": "run-cost", "later": "run-cost"}
     assert {alert["policy_version"] for alert in values(kafka_topics, "alerts.v1")} == {"narrow"}
 

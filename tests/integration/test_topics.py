@@ -1,13 +1,12 @@
 """`topics apply` and `topics check` against a real broker."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
@@ -16,15 +15,18 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
 
 from infra.kafka.embedded import EmbeddedBroker
 from schemas.topics import load_topics, topic_name
+from streams.__main__ import main
 from streams.kafka.admin import await_leaders
-from streams.kafka.topics import PartitionsRefusedError, apply, check, run_apply, run_check
+from streams.kafka.client import Admin
+from streams.kafka.topics import PartitionsRefusedError, apply, check
+from streams.settings import Settings
 from tests.support.kafka import RealKafka, Record, TopicSpace, delete_topics, fresh_prefix, produce, wait_until
 
 
 @pytest.fixture
-def admin(kafka: RealKafka) -> AdminClient:
+def admin(kafka: RealKafka) -> Admin:
     """An operator's client."""
-    return AdminClient({"bootstrap.servers": kafka.bootstrap})
+    return Admin(Settings(kafka_bootstrap=kafka.bootstrap))
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def prefix(kafka: RealKafka) -> Iterator[str]:
     delete_topics(kafka.bootstrap, fresh)
 
 
-def set_config(admin: AdminClient, topic: str, setting: str, value: str) -> None:
+def set_config(admin: Admin, topic: str, setting: str, value: str) -> None:
     """Change one setting by hand, as somebody in a hurry would."""
     entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
@@ -43,19 +45,19 @@ def set_config(admin: AdminClient, topic: str, setting: str, value: str) -> None
         future.result(20)
 
 
-def create_topic(admin: AdminClient, name: str, partitions: int) -> None:
+def create_topic(admin: Admin, name: str, partitions: int) -> None:
     """Make a topic by hand, with the broker's defaults; returns when clients see it."""
     admin.create_topics([NewTopic(name, partitions, 1)], request_timeout=10)[name].result(20)
     await_leaders(admin, [name])
 
 
-def differences(admin: AdminClient, prefix: str, expected: list[str]) -> list[str]:
+def differences(admin: Admin, prefix: str, expected: list[str]) -> list[str]:
     """What `check` says once it says what is expected: settings reach the broker's answers a moment after a change."""
     wait_until(lambda: check(admin, prefix) == expected, 10, f"check says {expected}")
     return check(admin, prefix)
 
 
-def test_after_apply_every_topic_is_as_declared(admin: AdminClient, prefix: str) -> None:
+def test_after_apply_every_topic_is_as_declared(admin: Admin, prefix: str) -> None:
     """One command makes a broker ready, and check has nothing to say afterwards."""
     done = apply(admin, prefix, partitions=3, replication=1)
     assert set(done.created) == {topic_name(prefix, name) for name in load_topics()}
@@ -65,7 +67,7 @@ def test_after_apply_every_topic_is_as_declared(admin: AdminClient, prefix: str)
     assert counts == {name: 1 if name == "policy.v1" else 3 for name in load_topics()}
 
 
-def test_applied_topics_can_be_written_at_once(admin: AdminClient, kafka: RealKafka, prefix: str) -> None:
+def test_applied_topics_can_be_written_at_once(admin: Admin, kafka: RealKafka, prefix: str) -> None:
     """Apply returns when there are leaders, not when the request was taken."""
     apply(admin, prefix, partitions=6, replication=1)
     for name in load_topics():
@@ -73,19 +75,19 @@ def test_applied_topics_can_be_written_at_once(admin: AdminClient, kafka: RealKa
         assert len(sent) == 1
 
 
-def test_applying_twice_changes_nothing(admin: AdminClient, prefix: str) -> None:
+def test_applying_twice_changes_nothing(admin: Admin, prefix: str) -> None:
     """A deployment may apply at every start."""
     apply(admin, prefix, partitions=2, replication=1)
     again = apply(admin, prefix, partitions=2, replication=1)
     assert (again.created, again.altered, again.left) == ((), (), ())
 
 
-def test_check_before_apply_names_every_missing_topic(admin: AdminClient, prefix: str) -> None:
+def test_check_before_apply_names_every_missing_topic(admin: Admin, prefix: str) -> None:
     """An empty broker reads as nine missing topics, not as an error."""
     assert check(admin, prefix) == [f"{topic_name(prefix, name)}: missing" for name in load_topics()]
 
 
-def test_a_changed_setting_is_reported_and_mended(admin: AdminClient, kafka_topics: TopicSpace) -> None:
+def test_a_changed_setting_is_reported_and_mended(admin: Admin, kafka_topics: TopicSpace) -> None:
     """Somebody shortened the retention of the source of truth: check says so, apply puts it back."""
     usage = kafka_topics.name("usage.v1")
     set_config(admin, usage, "retention.ms", "60000")
@@ -95,9 +97,7 @@ def test_a_changed_setting_is_reported_and_mended(admin: AdminClient, kafka_topi
     assert differences(admin, kafka_topics.prefix, []) == []
 
 
-def test_a_setting_that_no_file_declares_is_reported_and_taken_away(
-    admin: AdminClient, kafka_topics: TopicSpace
-) -> None:
+def test_a_setting_that_no_file_declares_is_reported_and_taken_away(admin: Admin, kafka_topics: TopicSpace) -> None:
     """A deletion by age on the changelog would lose state, whoever put it there."""
     state = kafka_topics.name("state.v1")
     set_config(admin, state, "max.compaction.lag.ms", "1000")
@@ -107,7 +107,7 @@ def test_a_setting_that_no_file_declares_is_reported_and_taken_away(
     assert differences(admin, kafka_topics.prefix, []) == []
 
 
-def test_a_topic_that_went_missing_is_made_again(admin: AdminClient, kafka_topics: TopicSpace) -> None:
+def test_a_topic_that_went_missing_is_made_again(admin: Admin, kafka_topics: TopicSpace) -> None:
     """Apply makes what is missing beside what is there."""
     alerts = kafka_topics.name("alerts.v1")
     admin.delete_topics([alerts], request_timeout=10)[alerts].result(20)
@@ -116,7 +116,7 @@ def test_a_topic_that_went_missing_is_made_again(admin: AdminClient, kafka_topic
     assert check(admin, kafka_topics.prefix) == []
 
 
-def test_another_partition_count_is_refused_whole(admin: AdminClient, prefix: str) -> None:
+def test_another_partition_count_is_refused_whole(admin: Admin, prefix: str) -> None:
     """More partitions would part tenants from their state; nothing is created or changed beside the refusal."""
     create_topic(admin, topic_name(prefix, "usage.v1"), partitions=2)
     with pytest.raises(PartitionsRefusedError, match=r"usage\.v1 has 2 partitions, 5 were asked for") as refused:
@@ -128,7 +128,7 @@ def test_another_partition_count_is_refused_whole(admin: AdminClient, prefix: st
 
 def test_two_who_apply_at_once_agree(kafka: RealKafka, prefix: str) -> None:
     """Replicas of a service that start together all succeed, and each topic was made by exactly one of them."""
-    admins = [AdminClient({"bootstrap.servers": kafka.bootstrap}) for _ in range(4)]
+    admins = [Admin(Settings(kafka_bootstrap=kafka.bootstrap)) for _ in range(4)]
     with ThreadPoolExecutor(len(admins)) as pool:
         done = list(pool.map(lambda admin: apply(admin, prefix, partitions=2, replication=1), admins))
     made = sorted(name for each in done for name in each.created)
@@ -136,7 +136,7 @@ def test_two_who_apply_at_once_agree(kafka: RealKafka, prefix: str) -> None:
     assert check(admins[0], prefix) == []
 
 
-def test_unequal_co_partitioned_topics_are_reported(admin: AdminClient, prefix: str) -> None:
+def test_unequal_co_partitioned_topics_are_reported(admin: Admin, prefix: str) -> None:
     """Inputs and changelog that do not fit together are named with their numbers."""
     create_topic(admin, topic_name(prefix, "usage.v1"), partitions=2)
     create_topic(admin, topic_name(prefix, "state.v1"), partitions=3)
@@ -146,7 +146,7 @@ def test_unequal_co_partitioned_topics_are_reported(admin: AdminClient, prefix: 
     )
 
 
-def test_partitions_of_other_topics_are_left_and_said(admin: AdminClient, prefix: str) -> None:
+def test_partitions_of_other_topics_are_left_and_said(admin: Admin, prefix: str) -> None:
     """Where nothing depends on the number, an older one stays and is mentioned."""
     create_topic(admin, topic_name(prefix, "rollups.v1"), partitions=2)
     done = apply(admin, prefix, partitions=3, replication=1)
@@ -175,42 +175,59 @@ def test_a_flood_of_small_records_is_taken_with_a_clients_defaults(kafka_topics:
     assert [each.offset for each in acknowledged] == list(range(20_000))
 
 
-def test_exit_codes_and_words(kafka: RealKafka, prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def topics(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """`python -m streams topics …` under these settings; returns the exit code."""
+
+    def run(action: str, bootstrap: str, **settings: object) -> int:
+        for name, value in {"kafka_bootstrap": bootstrap, **settings}.items():
+            monkeypatch.setenv(f"SPENDFUSE_{name.upper()}", str(value))
+        return main(["topics", action])
+
+    return run
+
+
+def test_exit_codes_and_words(
+    kafka: RealKafka, prefix: str, topics: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Scripts read the code, people the lines."""
-    assert run_check(kafka.bootstrap, prefix) == 1
+    assert topics("check", kafka.bootstrap, prefix=prefix) == 1
     assert f"{prefix}usage.v1: missing" in capsys.readouterr().out
-    assert run_apply(kafka.bootstrap, prefix, 2, 1) == 0
+    assert topics("apply", kafka.bootstrap, partitions=2) == 0
     assert f"created {prefix}usage.v1" in capsys.readouterr().out
-    assert run_check(kafka.bootstrap, prefix) == 0
+    assert topics("check", kafka.bootstrap) == 0
     assert capsys.readouterr().out == "all topics are as declared\n"
-    assert run_apply(kafka.bootstrap, prefix, 9, 1) == 2
+    assert topics("apply", kafka.bootstrap, partitions=9) == 2
     assert "Nothing was changed." in capsys.readouterr().err
 
 
 def test_too_few_brokers_for_the_copies_is_said(
-    kafka: RealKafka, prefix: str, capsys: pytest.CaptureFixture[str]
+    kafka: RealKafka, prefix: str, topics: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """More copies than brokers cannot be had: a wrong setting, so code 2, and the sentence names the topic."""
-    assert run_apply(kafka.bootstrap, prefix, 1, 50) == 2
+    assert topics("apply", kafka.bootstrap, prefix=prefix, partitions=1, replication=50) == 2
     assert f"did not create {prefix}alerts.v1" in capsys.readouterr().err
 
 
 def test_an_unreachable_broker_is_exit_code_4(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    topics: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody listens there: one sentence and code 4, not a stack of errors and not an endless wait."""
     monkeypatch.setattr("streams.kafka.admin.REQUEST_TIMEOUT_S", 0.5)
     with EmbeddedBroker() as broker:
         address = broker.bootstrap
-    assert (run_check(address, ""), run_apply(address, "", 1, 1)) == (4, 4)
-    assert capsys.readouterr().err.count("The broker does not answer") == 2
+    assert (topics("check", address), topics("apply", address)) == (4, 4)
+    assert capsys.readouterr().err.count(f"no broker answers at {address}") == 2
 
 
 def test_a_broker_that_does_not_know_topic_settings_is_said(
-    embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    embedded: EmbeddedBroker,
+    topics: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The embedded broker cannot describe topics: check ends with code 4 and a sentence instead of a false answer."""
     monkeypatch.setattr("streams.kafka.topics.REQUEST_TIMEOUT_S", 0.5)
     embedded.create_topics("", 2)
-    assert run_check(embedded.bootstrap, "") == 4
+    assert topics("check", embedded.bootstrap) == 4
     assert "did not describe the topics' settings" in capsys.readouterr().err

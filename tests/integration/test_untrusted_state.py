@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
-    AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewPartitions,
 )
 
+from streams.kafka.client import Admin
 from streams.kafka.topics import apply
+from streams.settings import Settings
 from streams.worker.worker import CO_PARTITIONED
 from tests.integration.proof import FENCE, check_state, newest
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
@@ -40,14 +41,14 @@ class Settled:
     space: TopicSpace
     policy: Path
     ends: dict[int, int]
-    admin: AdminClient
+    admin: Admin
 
     @property
     def partition(self) -> int:
         """One that has state."""
         return min(self.ends)
 
-    def start(self, **settings: object) -> WorkerProcess:
+    def start(self, **settings: Any) -> WorkerProcess:
         return WorkerProcess(self.space.bootstrap, self.space.prefix, self.policy, **settings)
 
     def feed(self) -> None:
@@ -95,7 +96,7 @@ def settled(kafka_topics: TopicSpace, tmp_path: Path) -> Settled:
     flow = Flow(kafka_topics.bootstrap, kafka_topics.name("usage.v1"), log)
     flow.start()
     flow.finish()
-    settled = Settled(kafka_topics, policy, dict(flow.ends), AdminClient({"bootstrap.servers": kafka_topics.bootstrap}))
+    settled = Settled(kafka_topics, policy, dict(flow.ends), Admin(Settings(kafka_bootstrap=kafka_topics.bootstrap)))
     with settled.start() as worker:
         worker.wait_applied(flow.ends)
         assert worker.stop() == 0, worker.tail()

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from infra.kafka.local import LocalKafka, free_ports
+from streams.kafka.client import Admin
 from streams.kafka.topics import apply
+from streams.settings import Settings
 from tests.integration.proof import (
     Load,
     check_all,
@@ -182,7 +183,7 @@ def test_what_an_aborted_transaction_held_is_never_seen(kafka_topics: TopicSpace
 def test_the_brokers_sudden_death_is_survived(own_kafka: LocalKafka, load: Load) -> None:
     """Row 17: the broker is killed and comes back; the worker waits for it and goes on."""
     space = TopicSpace(own_kafka.bootstrap, fresh_prefix(), 4)
-    apply(AdminClient({"bootstrap.servers": space.bootstrap}), space.prefix, space.partitions, replication=1)
+    apply(Admin(Settings(kafka_bootstrap=space.bootstrap)), space.prefix, space.partitions, replication=1)
     flow = Flow(space.bootstrap, space.name("usage.v1"), load.log, RATE_PER_S)
     flow.start()
     try:

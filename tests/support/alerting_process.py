@@ -142,7 +142,7 @@ class AlertLog:
         self._producer.begin_transaction()
         for tenant_id, value in records:
             self._producer.produce(
-                self._space.name(topic), value, tenant_id.encode(), headers=headers or [], on_delivery=noted
+                self._space.name(topic), value, tenant_id.encode(), headers=[*(headers or [])], on_delivery=noted
             )
         if abort:
             self._producer.flush(10)

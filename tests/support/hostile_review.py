@@ -1,5 +1,7 @@
 """A review in which every name that comes from outside is hostile."""
 
+from typing import Any
+
 from alerting.review.facts import PolicyException, Review, Terms
 from tests.support.messages import DAY_MS, USD
 from tests.support.reviews import (
@@ -17,7 +19,7 @@ from tests.support.reviews import (
 
 def hostile_review(name: str) -> Review:
     """Something of everything, with `name` for every tenant, workflow, rule, run, model, person and reason."""
-    said = {"tenant_id": name, "who": name, "why": name}
+    said: dict[str, Any] = {"tenant_id": name, "who": name, "why": name}
     quiet = [hour(day, 1, name, f"{name}{number}") for day in (-7, -6, -5) for number in range(7)]
     busy = [
         hour(2, 9 + number, name, f"{name}{number}", calls=100, retries=50, accepted=1, rejected=20, unpriced_calls=9,

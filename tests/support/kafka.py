@@ -3,7 +3,7 @@
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeVar, cast
 
@@ -179,9 +179,14 @@ class Record:
 
 
 def produce(
-    bootstrap: str, topic: str, records: Iterable[Record], timeout_s: float = 30.0, idempotent: bool = True
+    bootstrap: str,
+    topic: str,
+    records: Iterable[Record],
+    timeout_s: float = 30.0,
+    idempotent: bool = True,
+    login: Mapping[str, str] | None = None,
 ) -> list[Record]:
-    """Write records in order; returns them with partition and offset.
+    """Write records in order; returns them with partition and offset. `login` is what the client needs to log in.
 
     An idempotent producer takes half a second to start. Without idempotence a batch that the broker made the client
     send again stands in the log twice: fine where single records and no offsets are looked at.
@@ -197,6 +202,7 @@ def produce(
             "linger.ms": 1,
             "log_level": 2,
         }
+        | dict(login or {})
     )
     sent = list(records)
     acknowledged: dict[int, Message] = {}
@@ -245,8 +251,9 @@ def read_all(
     isolation: Literal["read_committed", "read_uncommitted"] = "read_committed",
     until: Callable[[Sequence[Record]], bool] | None = None,
     timeout_s: float = 30.0,
+    login: Mapping[str, str] | None = None,
 ) -> list[Record]:
-    """Every record of a topic, partition by partition in the order of offsets.
+    """Every record of a topic, partition by partition in the order of offsets. `login` as for `produce`.
 
     Reads to the ends of the partitions as they stand at the call; with `until`, on beyond them until it holds.
 
@@ -264,6 +271,7 @@ def read_all(
             "fetch.wait.max.ms": 10,
             "log_level": 2,
         }
+        | dict(login or {})
     )
     try:
         return sorted(_drain(consumer, topic, until, timeout_s), key=lambda each: (each.partition, each.offset))

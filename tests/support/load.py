@@ -305,6 +305,7 @@ BAD_VALUES: tuple[tuple[bytes | None, str], ...] = (
     (b'{"type":"llm_call","model":"\xff"}', "not_utf8"),
     (b'{"type":"video_call"}', "unknown_type"),
     (json.dumps(_WHOLE | {"run_id": 7}).encode(), "wrong_value"),
+    (json.dumps(_WHOLE | {"ts_ms": 1_795_276_800}).encode(), "bad_time"),
     (json.dumps(_WHOLE).encode(), "wrong_tenant"),
 )
 

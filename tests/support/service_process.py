@@ -2,28 +2,22 @@
 
 import json
 import os
-import re
-import signal
 import subprocess
-import sys
 import tempfile
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from infra.kafka.local import free_ports
+from infra.service import ROOT, Service
 from tests.support.kafka import wait_until
 
-ROOT = Path(__file__).parents[2]
 ENGINE_KEY = "engine-root-key-of-these-tests"
 OPERATOR_KEY = "operator-root-key-of-these-tests"
+__all__ = ["ENGINE_KEY", "OPERATOR_KEY", "ROOT", "ServiceProcess"]
 
-_SAMPLE = re.compile(r"^(\w+)(?:\{([^}]*)\})? (\S+)$", re.MULTILINE)
 
-
-class ServiceProcess:
+class ServiceProcess(Service):
     """`python -m …`, running from construction to the end of the `with` block at the latest.
 
     Args:
@@ -33,57 +27,24 @@ class ServiceProcess:
     """
 
     def __init__(
-        self, arguments: Sequence[str], settings: dict[str, object], secrets: dict[str, str] | None = None
+        self, arguments: Sequence[str], settings: Mapping[str, object], secrets: dict[str, str] | None = None
     ) -> None:
-        self._port = free_ports(1)[0]
-        given = {
-            "METRICS_PORT": self._port,
-            "ENGINE_KEY": ENGINE_KEY,
-            "OPERATOR_KEY": OPERATOR_KEY,
-            "SESSION_TIMEOUT_MS": 6000,
-            **settings,
-        }
+        given = {"ENGINE_KEY": ENGINE_KEY, "OPERATOR_KEY": OPERATOR_KEY, "SESSION_TIMEOUT_MS": 6000, **settings}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SPENDFUSE_")}
-        ours = {f"SPENDFUSE_{name}": str(value) for name, value in given.items() if value is not None}
         with tempfile.NamedTemporaryFile(prefix="service-", suffix=".log", delete=False) as said:
             self._said = Path(said.name)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                cwd=ROOT,
-                env=inherited | ours | (secrets or {}),
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # an interrupt in the terminal must reach the tests first
-            )
-
-    @property
-    def running(self) -> bool:
-        """Whether the process has not ended; a frozen one has not."""
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        self._process.kill()
-        self._process.wait()
-
-    def freeze(self) -> None:
-        """Let it stand still (SIGSTOP), with its connections open."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let a frozen one go on."""
-        self._process.send_signal(signal.SIGCONT)
+            super().__init__(arguments, given, said, inherited | (secrets or {}))
+            self.start()
 
     def stop(self, timeout_s: float = 30) -> int:
         """Ask it to end (SIGTERM); returns its exit code."""
-        self._process.terminate()
+        self.process.terminate()
         return self.wait_exit(timeout_s)
 
     def wait_exit(self, timeout_s: float = 60) -> int:
         """Wait until it ends by itself; returns its exit code, negative for a signal's number."""
         try:
-            return self._process.wait(timeout_s)
+            return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it did not end within {timeout_s} s:\n{self.tail()}") from None
 
@@ -107,12 +68,7 @@ class ServiceProcess:
 
     def metric(self, name: str) -> dict[str, float]:
         """A metric's values by their labels as written (`partition="0"`, empty for none); {} while nobody answers."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as answer:
-                text = answer.read().decode()
-        except OSError:
-            return {}
-        return {labels: float(value) for found, labels, value in _SAMPLE.findall(text) if found == name}
+        return (self.numbers() or {}).get(name, {})
 
     def wait_said(self, message: str, times: int = 1, timeout_s: float = 60) -> list[dict[str, Any]]:
         """Wait until its log has that message so many times; returns those lines."""

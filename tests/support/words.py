@@ -4,7 +4,7 @@ import argparse
 import shlex
 
 from schemas.operator import OperatorMessage
-from streams.commands import add_all
+from streams.commands.registry import add_all
 from streams.tools.orders.registry import order_of
 
 

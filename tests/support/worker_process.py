@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ServiceProcess
 
@@ -20,9 +21,9 @@ class WorkerProcess(ServiceProcess):
     """
 
     def __init__(
-        self, bootstrap: str, prefix: str, policy: Path | None = None, *, slot: str = "0", **settings: object
+        self, bootstrap: str, prefix: str, policy: Path | None = None, *, slot: str = "0", **settings: Any
     ) -> None:
-        given = {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "SLOT": slot, "POLICY": policy}
+        given: dict[str, object] = {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "SLOT": slot, "POLICY": policy}
         given |= {"WATCHDOG_S": 0, **settings}  # what is on alerts.v1 follows from the events alone
         super().__init__(["streams", "worker"], given)
 
@@ -43,4 +44,4 @@ class WorkerProcess(ServiceProcess):
             return not self.running or all(applied.get(partition, -1) >= end for partition, end in ends.items())
 
         self.wait_for(reached, timeout_s, f"applied up to {dict(ends)}")
-        assert self.running, f"the worker ended with {self._process.returncode}:\n{self.tail()}"
+        assert self.running, f"the worker ended with {self.process.returncode}:\n{self.tail()}"

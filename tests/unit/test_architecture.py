@@ -5,6 +5,7 @@ Every check is a function from source text to faults, and each is shown to fail 
 
 import ast
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -31,6 +32,27 @@ CLOCK_CALLS = {"now", "utcnow", "today"}
 FORBIDDEN_NAMES = {"types", "utils", "helpers", "common", "manager", "misc"}
 ALERTING_COMMAND = Path("alerting/__main__.py")
 """Gives `python -m alerting` its name; the process itself is in streams/."""
+CLIENTS = {"Consumer", "Producer", "AdminClient"}
+CLIENT_FACTORY = Path("streams/kafka/client.py")
+TIMES = {"MINUTE_MS", "HOUR_MS", "DAY_MS"}
+HOME_OF_TIMES = Path("schemas/duration.py")
+DEFINING_TIMES = {
+    "alerting/lifecycle.py", "alerting/log.py", "alerting/orders.py", "alerting/review/spend.py",
+    "alerting/review/week.py", "models/calendar.py", "models/prices/book.py", "models/state/asleep_stretch.py",
+    "streams/tools/verbs.py",
+}  # fmt: skip
+"""Modules that still say for themselves how long an hour is. May only shrink."""
+MOST_FILES_OF_A_FOLDER = 12
+FULL_FOLDERS = {
+    "alerting": 26,
+    "alerting/review": 16,
+    "infra/demo": 14,
+    "models/detectors": 14,
+    "models/state": 19,
+    "schemas": 16,
+    "sdk/src/spendfuse": 25,
+}
+"""Folders that hold more than they should, and how many: a number may shrink, and be taken out at last."""
 MOST_LINES_OF_A_FUNCTION = 70
 MOST_LINES_OF_A_MODULE = 500
 
@@ -75,6 +97,89 @@ def long_functions(source: str) -> list[str]:
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (length := (node.end_lineno or 0) - node.lineno + 1) > MOST_LINES_OF_A_FUNCTION
+    ]
+
+
+def module_name(path: Path) -> str:
+    """What a file is imported as."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """Module -> those of the modules that it imports, for type checking only and inside functions included."""
+    graph: dict[str, set[str]] = {}
+    for name, source in sources.items():
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                inner = {f"{node.module}.{alias.name}" for alias in node.names} & sources.keys()
+                # `from package import module` needs the module; anything else needs what it is imported from.
+                found |= inner if len(inner) == len(node.names) else inner | {node.module}
+        graph[name] = (found & sources.keys()) - {name}
+    return graph
+
+
+def cycles(graph: dict[str, set[str]]) -> list[str]:
+    """A circle of imports from each group of modules that cannot be understood one after the other."""
+    found: list[str] = []
+    done: set[str] = set()
+    for start in sorted(graph):
+        path: list[str] = []
+        _walk(graph, start, path, done, found)
+    return found
+
+
+def _walk(graph: dict[str, set[str]], name: str, path: list[str], done: set[str], found: list[str]) -> None:
+    if name in path:
+        found.append(" -> ".join([*path[path.index(name) :], name]))
+        return
+    if name in done:
+        return
+    path.append(name)
+    for other in sorted(graph[name]):
+        _walk(graph, other, path, done, found)
+    path.pop()
+    done.add(name)
+
+
+def untyped_parts(source: str) -> list[str]:
+    """Parameters and attributes of unknown type that are kept: where a cycle of objects hides from the checker."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.FunctionDef) or node.name != "__init__":
+            continue
+        for argument in [*node.args.args, *node.args.kwonlyargs]:
+            if isinstance(argument.annotation, ast.Name) and argument.annotation.id in ("Any", "object"):
+                found.append(f"line {node.lineno}: {argument.arg}: {argument.annotation.id}")
+    for node in ast.walk(ast.parse(source)):
+        is_any = (
+            isinstance(node, ast.AnnAssign) and isinstance(node.annotation, ast.Name) and node.annotation.id == "Any"
+        )
+        if is_any and isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute):
+            found.append(f"line {node.lineno}: {ast.unparse(node.target)}: Any")
+    return found
+
+
+def defined_times(source: str) -> list[str]:
+    """Constants that say once more how long a minute, an hour or a day is."""
+    names: list[ast.expr] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign):
+            names += node.targets
+        elif isinstance(node, ast.AnnAssign):
+            names.append(node.target)
+    return [name for name in map(ast.unparse, names) if name.lstrip("_") in TIMES]
+
+
+def made_clients(source: str) -> list[str]:
+    """Calls that make a client of the broker."""
+    return [
+        f"line {node.lineno}: {ast.unparse(node.func)}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in CLIENTS
     ]
 
 
@@ -164,6 +269,66 @@ def test_modules_are_short() -> None:
     """No module is longer than 500 lines."""
     assert not [path for path in modules(*PACKAGES) if is_long(read(path))]
     assert is_long("x = 1\n" * (MOST_LINES_OF_A_MODULE + 1))
+
+
+def test_nothing_imports_in_circles() -> None:
+    """Every module can be read after those it needs: no circle, not even for type checking or inside a function."""
+    sources = {module_name(path): read(path) for path in modules(*PACKAGES)}
+    assert not cycles(import_graph(sources))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import b",
+        "from b import name",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from b import name",
+        "def f():\n    from b import name",
+    ],
+)
+def test_a_circle_is_seen(first: str) -> None:
+    """However it is hidden, and however long it is; a diamond is none."""
+    assert cycles(import_graph({"a": first, "b": "import c", "c": "from a import name"})) == ["a -> b -> c -> a"]
+    assert not cycles(import_graph({"a": f"{first}\nimport c", "b": "import d", "c": "import d", "d": ""}))
+
+
+def test_parts_have_types() -> None:
+    """Nothing in the core is handed a part of unknown type: that is how a circle of objects hides from the checker."""
+    wrong = {path: found for path in modules("models") if (found := untyped_parts(read(path)))}
+    assert not wrong
+    assert untyped_parts("class A:\n    def __init__(self, owner: Any) -> None: ...")
+    assert untyped_parts("class A:\n    def f(self) -> None:\n        self.owner: Any = None")
+    assert not untyped_parts("class A:\n    def __init__(self, fields: dict[str, Any]) -> None: ...")
+
+
+def test_folders_show_what_is_in_them() -> None:
+    """At most a dozen files a folder. Those that hold more are named with their number, which may only shrink."""
+    counts = Counter(
+        path.parent.relative_to(ROOT).as_posix()
+        for top in (*PACKAGES, "sdk/src")
+        for path in (ROOT / top).rglob("*.py")
+        if path.name != "__init__.py"
+    )
+    full = {folder: count for folder, count in counts.items() if count > MOST_FILES_OF_A_FOLDER}
+    assert {folder: count for folder, count in full.items() if count > FULL_FOLDERS.get(folder, 0)} == {}
+    assert FULL_FOLDERS.keys() == full.keys(), "take out the folders that are no longer full"
+
+
+def test_clients_of_the_broker_are_made_in_one_place() -> None:
+    """One that is made elsewhere forgets how to log in. What runs without settings, for tests and demo, may."""
+    shell = [path for path in modules("streams") if path.relative_to(ROOT) != CLIENT_FACTORY]
+    assert not {path: found for path in shell if (found := made_clients(read(path)))}
+    assert made_clients("consumer = confluent_kafka.Consumer({})")
+    assert not made_clients("def f(consumer: Consumer) -> None: consumer.close()")
+
+
+def test_the_length_of_an_hour_is_written_once() -> None:
+    """`schemas/duration.py` knows how long a minute, an hour and a day are."""
+    elsewhere = [path for path in modules(*PACKAGES) if path.relative_to(ROOT) != HOME_OF_TIMES]
+    assert {path.relative_to(ROOT).as_posix() for path in elsewhere if defined_times(read(path))} <= DEFINING_TIMES
+    assert defined_times("_DAY_MS = 24 * 3_600_000")
+    assert defined_times("HOUR_MS: Final = 3_600_000")
+    assert not defined_times("LATE_MS = 24 * HOUR_MS")
 
 
 def test_files_are_named_by_their_subject() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from models.engine import Engine
 from models.rules.policy import read_policy_toml
+from models.stimuli import UsageSeen
 from streams.__main__ import main
 from streams.tools.event_log import read_log
 
@@ -131,6 +132,7 @@ def test_engine_makes_no_cyclic_garbage() -> None:
     gc.disable()
     try:
         for number, stimulus in enumerate(read_log(DEMO / "usage.jsonl.gz")):
+            assert isinstance(stimulus, UsageSeen), "the demo's log holds nothing else"
             engine.handle(stimulus)
             engine.take_effects()
             if number % 1000 == 0:

@@ -78,7 +78,7 @@ class Result:
 
     def command_id(self) -> str:
         """The id of the first command."""
-        return next(one["value"]["command_id"] for one in self.effects if one["topic"] == "control.v1")
+        return str(next(one["value"]["command_id"] for one in self.effects if one["topic"] == "control.v1"))
 
     def spent_nanousd(self) -> int:
         """What the engine counted: the last of each hour's totals."""

@@ -11,7 +11,7 @@ import pytest
 from models.sequences.pauses import LONGEST_PAUSE_MINUTES
 from models.sequences.tool_calls import LONGEST_PERIOD, STEPS
 from models.state.call_history import CallHistory
-from schemas.usage import LlmCall, ToolCall
+from schemas.usage import CallStatus, LlmCall, ToolCall
 
 MINUTE_MS = 60_000
 
@@ -203,6 +203,11 @@ def test_in_parallel_is_once() -> None:
     assert (both.same_call, both.verified, both.failing, both.failed) == (2, 2, 2, 2)
 
 
+def spans_of(said: str, start: int, end: int) -> dict[str, Any]:
+    """When a call began, as its source says it."""
+    return {"latency_ms": end - start} if said == "latency" else {"started_ms": start}
+
+
 @pytest.mark.parametrize(
     ("spans", "counted"),
     [
@@ -217,10 +222,7 @@ def test_in_parallel_is_once() -> None:
 def test_rounds_are_calls_begun_before_any_had_an_answer(spans: list[tuple[int, int]], counted: int) -> None:
     """Overlap with the round's first answer decides, not a chain of overlaps that never ends; late arrivals count."""
     for said in ("latency", "start"):
-        calls = [
-            tool_call("a", at_ms=end, **({"latency_ms": end - start} if said == "latency" else {"started_ms": start}))
-            for start, end in spans
-        ]
+        calls = [tool_call("a", at_ms=end, **spans_of(said, start, end)) for start, end in spans]
         assert after(*calls).tools.verified == counted
 
 
@@ -232,7 +234,7 @@ def test_rounds_equal_a_count_by_hand() -> None:
         now_ms = 0
         for _ in range(60):
             now_ms += rng.choice((0, 10, 1000))
-            status = rng.choice(("ok", "error", "error", "cancelled"))
+            status: CallStatus = rng.choice(("ok", "error", "error", "cancelled"))
             args, result, latency_ms = rng.choice("aab"), rng.choice("112"), rng.choice((0, 500))
             calls.append(tool_call(args, result, at_ms=now_ms, latency_ms=latency_ms, status=status))
             history = after(*calls)
@@ -363,7 +365,7 @@ def random_calls(rng: random.Random, count: int) -> list[ToolCall | LlmCall]:
         gap_ms = rng.choice((0, 1, 5000, 5000, 5000, 3 * MINUTE_MS, 8 * MINUTE_MS, 20 * MINUTE_MS, 300 * MINUTE_MS))
         latency_ms = rng.choice((0, 1000, 30_000))
         ended[kind] += gap_ms + latency_ms
-        status = rng.choice(("ok", "error", "error", "cancelled"))
+        status: CallStatus = rng.choice(("ok", "error", "error", "cancelled"))
         if kind == "tool":
             result = rng.choice(("1", "1", "1", "2", None))
             call = tool_call(rng.choice("aaab"), result, at_ms=ended[kind], latency_ms=latency_ms, status=status)
@@ -447,7 +449,7 @@ def test_written_down_and_read_back_it_goes_on_as_if_never_stopped() -> None:
 
 
 def random_call(rng: random.Random, at: int) -> ToolCall | LlmCall:
-    status = rng.choice(["ok", "ok", "error", "cancelled"])
+    status: CallStatus = rng.choice(["ok", "ok", "error", "cancelled"])
     if rng.random() < 0.6:
         args, result = rng.choice(["a", "b", None]), rng.choice(["1", None])
         return tool_call(args, result, at_ms=at * rng.choice([1000, 99_000]), tool="r\0d", status=status)

@@ -49,7 +49,8 @@ def runs(events: list[Event]) -> dict[str, list[Event]]:
 
 @pytest.fixture(scope="module")
 def incidents() -> dict[str, Any]:
-    return json.loads((DEMO / "incidents.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((DEMO / "incidents.json").read_text(encoding="utf-8"))
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,12 +32,12 @@ def test_every_example_file_is_a_policy(path: Path) -> None:
     assert read_policy_toml(path.read_text(encoding="utf-8")).rules
 
 
-def _calls_until_killed(**fields: object) -> tuple[int, str]:
+def _calls_until_killed(**fields: Any) -> tuple[int, str]:
     """After how many calls, each a second after the one before, the run is killed, and by which rule."""
     engine = Engine(read_policy_toml(DOCUMENTATION_AGENT.read_text(encoding="utf-8")))
     for number in range(1, 41):
         at_ms = MONDAY_MS + number * SECOND_MS
-        own = {name: value(number) if callable(value) else value for name, value in fields.items()}
+        own: dict[str, Any] = {name: value(number) if callable(value) else value for name, value in fields.items()}
         engine.handle(UsageSeen(messages.llm_call(at_ms, run_id="d", workflow="docs-agent", **own), at_ms))
         for effect in engine.take_effects():
             if isinstance(effect.value, Command) and effect.value.action == "kill":

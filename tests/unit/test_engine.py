@@ -119,7 +119,8 @@ def test_a_cap_that_a_new_policy_brings_counts_what_its_runs_have_spent(per: str
              messages.run_finished(NINE_MS + 5, run_id="run-0")),
     )  # fmt: skip
     cap = f'[[cap]]\nname = "group-cost"\nper = "{per}"\nlimit_usd = 7\nthresholds = [1.0]\n'
-    stimuli = [PolicyChanged(read_policy_toml(cap)), *seen(messages.llm_call(NINE_MS + 9, run_id="run-1", usd=1))]
+    more = seen(messages.llm_call(NINE_MS + 9, run_id="run-1", usd=1))
+    stimuli: list[Stimulus] = [PolicyChanged(read_policy_toml(cap)), *more]
     assert [(alert.rule, alert.value) for alert in alerts(engine, stimuli)] == [("group-cost", 7 * USD)]
 
 

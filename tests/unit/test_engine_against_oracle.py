@@ -112,7 +112,7 @@ def test_budgets(seed: int) -> None:
     """Every crossing of every budget, in its own period however late, by the same event and amount; and no other."""
     records = stream(seed)
     alerts = found(engine_values(POLICY, records), "budget")
-    actual = Counter(
+    actual: Counter[tuple[object, ...]] = Counter(
         (a.rule, tuple(a.scope.values()), a.window_start_ms, a.level, a.value, a.cause_event_id) for a in alerts
     )
     expected = Counter(tuple(one) for rule in BUDGETS for one in oracle.budget_crossings(rule, records))
@@ -125,7 +125,7 @@ def test_caps(seed: int) -> None:
     """Every level of every counter of every run, by the same event."""
     records = stream(seed)
     alerts = found(engine_values(POLICY, records), "cap")
-    actual = Counter(
+    actual: Counter[tuple[object, ...]] = Counter(
         (a.rule, a.evidence["counter"], a.tenant_id, a.run_id, a.level, a.value, a.cause_event_id) for a in alerts
     )
     expected = Counter(tuple(one) for cap in CAPS for one in oracle.cap_crossings(cap, records))
@@ -138,7 +138,7 @@ def test_hourly_spend(seed: int) -> None:
     """Every first hour of an incident, late ones too, with the same median; breaches stay out of it."""
     records = stream(seed)
     alerts = [a for a in found(engine_values(POLICY, records), "hourly_spend") if a.severity == "critical"]
-    actual = Counter(
+    actual: Counter[tuple[object, ...]] = Counter(
         (a.rule, a.tenant_id, a.window_start_ms, a.value, Fraction(a.baseline or 0), a.cause_event_id) for a in alerts
     )
     expected = Counter(tuple(one) for one in oracle.hourly_breaches(HOURLY, records))

@@ -80,7 +80,7 @@ def test_a_recorded_log_holds_all_that_was_decided_upon(tmp_path: Path) -> None:
         "type": "resume", "message_id": "o1", "ts_ms": T0_MS, "tenant_id": "a", "who": "ana", "why": "wanted",
         "target": {"type": "run", "id": "r"},
     }  # fmt: skip
-    records = [
+    records: list[dict[str, Any]] = [
         {"topic": "usage.v1", "append_ms": T0_MS + HOUR_MS, "value": message("1")},
         {"value": message("2"), "append_ms": T0_MS + HOUR_MS + 1, "topic": "usage.v1"},
         {"topic": "operator.v1", "append_ms": T0_MS + HOUR_MS + 2, "value": resume},
@@ -102,7 +102,7 @@ def test_a_recorded_log_holds_all_that_was_decided_upon(tmp_path: Path) -> None:
 def test_lines_that_change_nothing_say_why(tmp_path: Path) -> None:
     """A faulty policy, a policy's deletion and a topic that decides nothing are set aside, each with its reason."""
     at = {"append_ms": T0_MS}
-    records = [
+    records: list[dict[str, Any]] = [
         {"topic": "policy.v1", "value": {"cap": [{"name": "x", "limit_usd": -1}]}, **at},
         {"topic": "policy.v1", "value": None, **at},
         {"topic": "alerts.v1", "value": {}, **at},

@@ -222,8 +222,8 @@ def test_the_share_of_a_parent() -> None:
     parent = _history({3: (40, False), 2: (20, False), 1: (1000, False)})
     child = _history({3: (10, False), 2: (5, False)})
     assert child.share_of(parent, NOW_MS) == (2, Fraction(1, 4))
-    assert HourlyHistory().share_of(parent, NOW_MS) == (0, 0)
-    assert child.share_of(HourlyHistory(), NOW_MS) == (2, 0)
+    assert HourlyHistory().share_of(parent, NOW_MS) == (0, Fraction())
+    assert child.share_of(HourlyHistory(), NOW_MS) == (2, Fraction())
 
 
 @pytest.mark.parametrize("step_ms", [HOUR_MS, HOUR_MS // 2, 1000])

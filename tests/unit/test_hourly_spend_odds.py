@@ -4,7 +4,8 @@ from random import Random
 
 import pytest
 
-from tests.support.hourly import HOUR_MS, MONDAY_MS, HourlyDriver, rule_of, scope_of
+from schemas.duration import HOUR_MS
+from tests.support.hourly import MONDAY_MS, HourlyDriver, rule_of, scope_of
 from tests.support.spend_series import made_up, pages_of_the_plain_rule, usual_at
 
 WEEK = 168

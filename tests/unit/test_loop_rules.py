@@ -364,7 +364,7 @@ def test_error_streak_counts_parallel_failures_once_and_only_soon() -> None:
 
 def test_error_streak_of_tools_and_of_models_are_two_facts() -> None:
     """A tool that does not work and a provider that does not answer have different owners."""
-    both = [*tools(*"abcde", status="error"), *models(5, status="error")]
+    both: list[ToolCall | LlmCall] = [*tools(*"abcde", status="error"), *models(5, status="error")]
     assert levels(error_streak(both)) == [(0.5, 5)] * 2
 
 

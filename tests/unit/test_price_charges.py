@@ -266,7 +266,7 @@ def test_a_reported_cost_off_by_more_than_half_is_told(reported: int, own: dict[
 
 def test_a_source_that_does_not_say_how_long_it_caches_may_have_paid_for_the_hour() -> None:
     """Twice the input for a cache write of unknown length is no mismatch; three times is."""
-    written = {"input_tokens": 100_000, "cache_write_tokens": 100_000}
+    written: dict[str, Any] = {"input_tokens": 100_000, "cache_write_tokens": 100_000}
     assert charge("claude-opus-5", cost_nanousd=USD, **written).problems == ()
     assert charge("claude-opus-5", cost_nanousd=2 * USD, **written).problems == ("price_mismatch",)
 

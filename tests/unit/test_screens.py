@@ -19,7 +19,7 @@ def test_all_of_a_message_is_drawn() -> None:
     told = notice(command="kill", maybe_repeated=True)
     posted = Posted(slack_message(told, LINKS), "03:12", edited=True, replies=[("03:13", thread_reply(told))])
     for theme in ("light", "dark"):
-        drawn = page([posted], theme)  # type: ignore[arg-type]
+        drawn = page([posted], theme)
         for needed in (
             "🔴 acme / search-agent", "82%, $41.00 of $50.00", "<b>A kill was sent", "Owner: alice", "• $30.00",
             "Acknowledge", "Resume run", "incident 4f2d9c01aa", "may be a repetition", "1 reply", "03:13", "(edited)",

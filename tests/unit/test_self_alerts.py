@@ -13,8 +13,8 @@ import pytest
 from prometheus_client import Counter, Histogram
 
 from models.rules.policy import default_policy
-from streams import commands
 from streams.clock import pause
+from streams.commands.registry import add_all
 from streams.notifier.metrics import NotifierMetrics
 from streams.process.metrics import Metrics
 from streams.settings import Settings
@@ -107,7 +107,7 @@ def read(path: Path) -> str:
 def parser() -> argparse.ArgumentParser:
     """The operators' command line; a command it does not know ends the test."""
     found = argparse.ArgumentParser(exit_on_error=False)
-    commands.add_all(found.add_subparsers(required=True))
+    add_all(found.add_subparsers(required=True))
     return found
 
 
@@ -138,7 +138,7 @@ def test_what_is_read_is_lag_and_what_may_not_be_read_is_held() -> None:
     that has gone elsewhere says nothing.
     """
     metrics = Metrics()
-    reporter, partition = Reporter(metrics), Partition(0, default_policy(), {}, None)
+    reporter, partition = Reporter(Settings(), metrics), Partition(0, default_policy(), {}, None)
 
     def look(read_to: int, end: int, *, at_end: bool) -> tuple[float | None, float | None]:
         partition.usage_offset = read_to - 1

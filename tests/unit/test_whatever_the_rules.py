@@ -47,7 +47,7 @@ def _numbers(value: Any) -> Iterable[float]:
 
 @each_case
 def test_memory_is_bounded(make: Make) -> None:
-    """Ten idle days later only what is meant to last is left: scopes, their histories, what runs usually cost."""
+    """Three idle weeks later only what is meant to last is left: scopes, their histories, what runs usually cost."""
     case = make()
     engine = Engine(case.policy)
     changelog = Changelog()
@@ -55,7 +55,7 @@ def test_memory_is_bounded(make: Make) -> None:
         engine.handle(stimulus)
     changelog.take(engine.take_rows())
     end_ms = max(stimulus.append_ms for stimulus in case.stimuli if isinstance(stimulus, UsageSeen))
-    engine.handle(Ticked(end_ms + 10 * DAY_MS))
+    engine.handle(Ticked(end_ms + 20 * DAY_MS))
     changelog.take(engine.take_rows())
     kinds = {json.loads(key)[0] for key in changelog.rows}
     assert kinds <= {"scope", "history", "owners", "cohort", "tenant", "seen", "policy"}, kinds

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.control import Command, Target
+from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.errors import SettingsError, SpendfuseError
 from schemas.money import usd_to_nanousd
 from schemas.operator import OperatorMessage
@@ -18,8 +19,7 @@ from schemas.policy import epoch_ms
 Options = argparse.Namespace
 Fields = dict[str, Any]
 
-DAY_MS = 24 * 3_600_000
-UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": DAY_MS, "w": 7 * DAY_MS}
+UNITS_MS = {"s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 Status = Literal["in force", "until the incident ends", "done", "over", "replaced", "lifted", "repeated", "refused"]
 """What has become of an order. `lifted`: a resume ended it. `repeated`: the same order once more, which changes
 nothing. `refused`: nobody obeys it, and why stands beside it."""

@@ -10,11 +10,10 @@ from models.identity import derived_id
 from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.control import Command
-from schemas.duration import format_duration
+from schemas.duration import DAY_MS, format_duration
 from schemas.money import format_usd
 
 DETECTOR = "spending_after_kill"
-DAY_MS = 24 * 3_600_000
 
 
 class WentOn:

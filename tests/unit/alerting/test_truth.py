@@ -1,6 +1,7 @@
 """In the end people know what is true, whatever happened on the way."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_what_pages_is_listed_and_never_a_number(owners: int) -> None:
     """Sixty errors at once, of one owner or of thirty, are few messages, and each of them stands in one by name."""
     world = World({"receivers": POLICY["receivers"], "route": [{"receivers": ["team"]}]})
     for number in range(60):
-        about = {"severity": "error", "owner": f"owner-{number % owners}"}
+        about: dict[str, Any] = {"severity": "error", "owner": f"owner-{number % owners}"}
         world.alert(alert(f"i{number}", 0.8, at_ms=NOON_MS, **about))
     world.after(10 * MINUTE_MS)
     messages = world.messages("team")

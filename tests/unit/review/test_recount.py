@@ -157,8 +157,8 @@ def _check_times(review: Review, oracle: Oracle) -> None:
             assert nanousd == sum(oracle.of_day(oracle.now, weekday, workflow=name) for name in workflows)
     assert review.before_days_nanousd == tuple(oracle.of_day(oracle.before, weekday) for weekday in range(7))
     for weekday, hours in enumerate(review.hours_nanousd):
-        for hour, nanousd in enumerate(hours):
-            assert (nanousd or 0) == oracle.of_hour(weekday, hour)
+        for hour, spent in enumerate(hours):
+            assert (spent or 0) == oracle.of_hour(weekday, hour)
 
 
 def _check_workflows(review: Review, oracle: Oracle) -> None:

@@ -1,0 +1,76 @@
+"""`backtest` and `record`: a policy tried on a log of the past, and such a log out of the topics."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from schemas.duration import DAY_MS
+from schemas.errors import SettingsError
+from streams.commands.registry import Commands, Options
+
+if TYPE_CHECKING:
+    from streams.tools.record import Range
+
+
+def declare(commands: Commands) -> None:
+    """Two commands that share how a stretch of time is named."""
+    backtest = commands.add("backtest", _backtest, "try a policy on a log of the past; a file needs no broker")
+    backtest.add_argument("--policy", type=Path, metavar="P.toml", help="policy file; without it, the defaults")
+    log = backtest.add_mutually_exclusive_group(required=True)
+    log.add_argument("--events", type=Path, metavar="F.jsonl[.gz]", help="usage.v1, one a line, or a recorded log")
+    log.add_argument("--topic", choices=["usage.v1"], help="what the topics hold, orders and policies too")
+    _add_range(backtest, required=False)
+    backtest.add_argument("--out", type=Path, metavar="O.jsonl", help="effects as JSON lines")
+    backtest.add_argument("--against", type=Path, metavar="Q.toml", help="another policy to compare with")
+    backtest.add_argument(
+        "--reaction-ms", type=int, default=1000, metavar="1000", help="how long after its kill a run still makes calls"
+    )
+    backtest.add_argument("--as-recorded", action="store_true", help="nobody obeys: everything is as it is in the log")
+    backtest.add_argument("--keep-policy", action="store_true", help="leave out the policies that the log holds")
+    record = commands.add("record", _record, "a recorded log out of the topics: an incident to replay")
+    _add_range(record, required=True)
+    record.add_argument("--out", type=Path, required=True, metavar="F.jsonl[.gz]", help="the file to write")
+
+
+def _add_range(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument("--tenant", metavar="acme", help="of this tenant only")
+    parser.add_argument("--since", required=required, metavar="7d", help="how far back, or 2026-12-01T00:00Z")
+    parser.add_argument("--until", metavar="1h", help="how far back the end is, or a time; now unless given")
+
+
+def _range(options: Options) -> "Range":
+    from streams.clock import wall_ms
+    from streams.tools.record import Range
+    from streams.tools.replay.moments import moment_ms
+
+    now_ms = wall_ms()
+    if options.since is None:
+        raise SettingsError("--since: say how far back to read, such as 7d")
+    since_ms = moment_ms(options.since, "--since", now_ms)
+    until_ms = now_ms if options.until is None else moment_ms(options.until, "--until", now_ms)
+    if since_ms >= until_ms:
+        raise SettingsError(f"--since {options.since} is not before --until {options.until or 'now'}")
+    return Range(options.tenant, since_ms, until_ms)
+
+
+def _backtest(options: Options) -> int:
+    from streams.tools.backtest import Asked, run_backtest
+
+    if not 0 <= options.reaction_ms <= DAY_MS:
+        raise SettingsError("--reaction-ms: write milliseconds, from 0 to a day")
+    asked = Asked(options.reaction_ms, options.as_recorded, options.keep_policy)
+    if options.topic is not None:
+        from streams.settings import read_settings
+        from streams.tools.topic_backtest import run_topic_backtest
+
+        return run_topic_backtest(read_settings(), _range(options), options.policy, options.out, options.against, asked)
+    if options.since or options.until or options.tenant:
+        raise SettingsError("--since, --until and --tenant are for --topic: a file is read whole")
+    return run_backtest(options.policy, options.events, options.out, options.against, asked)
+
+
+def _record(options: Options) -> int:
+    from streams.settings import read_settings
+    from streams.tools.record import run_record
+
+    return run_record(read_settings(), _range(options), options.out)

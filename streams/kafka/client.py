@@ -1,0 +1,87 @@
+"""Every client of the brokers is made here, from the settings, so that none forgets how to log in."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka.admin import AdminClient
+
+from schemas.errors import BrokerError
+from streams.settings import Settings
+
+log = logging.getLogger("spendfuse.kafka")
+
+LOGIN_FAULTS: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
+NOT_ALLOWED: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+    }
+)
+_READING: Final[dict[str, Any]] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "earliest",
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,
+    "fetch.wait.max.ms": 5,
+}
+_WRITING: Final[dict[str, Any]] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "partitioner": "murmur2_random",  # as clients in Java have it, so that a key has one home
+}
+
+
+class Complaints:
+    """What a client says about its own login, in the log once and for whoever asks why nothing answers."""
+
+    def __init__(self) -> None:
+        self.login: str | None = None
+        """Why the broker does not let us in; None if it never said so."""
+
+    def __call__(self, error: KafkaError) -> None:
+        """Take note of an error that belongs to no request."""
+        if error.code() in LOGIN_FAULTS and self.login is None:
+            self.login = error.str()
+            log.error("the broker refuses the login: %s", self.login)
+
+
+class Admin(AdminClient):
+    """A client to ask with; it connects when first used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.complaints = Complaints()
+        self.address = settings.kafka_bootstrap
+        # Failures come back as exceptions with a sentence; the client's own log would say them again and again.
+        super().__init__(settings.kafka() | {"log_level": 0, "error_cb": self.complaints})
+
+
+def make_consumer(settings: Settings, group: str, config: Mapping[str, object] | None = None) -> Consumer:
+    """A consumer that reads committed records, from the beginning, says where a partition ends, and commits nothing.
+
+    Args:
+        settings: which cluster, how to log in, and the prefix of the group.
+        group: the group's name without prefix. Every consumer has one, if only for its access rights.
+        config: librdkafka settings that replace or add to these.
+    """
+    given: dict[str, Any] = settings.kafka() | _READING | {"error_cb": Complaints()}
+    return Consumer(given | {"group.id": f"{settings.prefix}{group}"} | dict(config or {}))
+
+
+def make_producer(settings: Settings, config: Mapping[str, object] | None = None) -> Producer:
+    """A producer whose acknowledged records are on all replicas, in order and once. `config` replaces or adds."""
+    given: dict[str, Any] = settings.kafka() | _WRITING | {"error_cb": Complaints()}
+    return Producer(given | dict(config or {}))
+
+
+def refuse_without_rights(error: KafkaError) -> None:
+    """Raise `BrokerError` if the broker does not allow this client what it asked for: no use to try again."""
+    if error.code() in NOT_ALLOWED:
+        raise BrokerError(
+            f"the broker does not allow it: {error.str()}. The rights that each part needs are in "
+            "infra/kafka/access.toml; `python -m infra.kafka.access --help` prints the commands that grant them"
+        )

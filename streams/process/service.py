@@ -1,0 +1,61 @@
+"""What every process of the service begins and ends with: settings, logs, its slot, its metrics page, its watchdog."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry
+
+from streams.clock import monotonic_ms
+from streams.process.logs import fields, start_logging
+from streams.process.metrics import serve
+from streams.process.slots import Role, claim_slot
+from streams.process.watchdog import Watchdog
+from streams.settings import Settings, read_settings, unknown_variables
+
+log = logging.getLogger("spendfuse")
+UNHEALTHY_MS = 30_000
+
+HealthCheck = Callable[[], str | None]
+
+
+@contextmanager
+def claimed_settings(role: Role) -> Iterator[Settings]:
+    """The settings of a process that runs in this role, its slot claimed until the end of the block; logs are on."""
+    settings = read_settings()
+    start_logging(settings.log_level)
+    if unknown := unknown_variables():
+        log.warning("these variables are no settings", extra=fields(names=unknown))
+    slot = claim_slot(settings, role)
+    try:
+        yield settings.model_copy(update={"slot": slot.name})
+    finally:
+        slot.release()
+
+
+@contextmanager
+def watched(
+    settings: Settings, registry: CollectorRegistry, last_beat_ms: Callable[[], int], more: HealthCheck | None = None
+) -> Iterator[None]:
+    """Within the block the process serves its metrics and its health, and ends if its loop stands still.
+
+    Args:
+        settings: say on which port, and for how long a loop may stand still.
+        registry: the numbers to serve.
+        last_beat_ms: when the loop last showed that it moves, on the monotonic clock.
+        more: a further health check, for a loop that moves.
+    """
+
+    def healthy() -> str | None:
+        silent_ms = monotonic_ms() - last_beat_ms()
+        if silent_ms > UNHEALTHY_MS:
+            return f"the loop has not moved for {silent_ms // 1000} s"
+        return None if more is None else more()
+
+    stop_serving = serve(registry, settings.metrics_port, healthy) if settings.metrics_port else None
+    try:
+        with Watchdog(last_beat_ms, settings.stall_limit_s * 1000):
+            yield
+    finally:
+        if stop_serving is not None:
+            stop_serving()

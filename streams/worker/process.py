@@ -1,0 +1,24 @@
+"""`python -m streams worker` from start to end."""
+
+import logging
+import signal
+
+from streams.process.metrics import Metrics
+from streams.process.service import claimed_settings, watched
+from streams.worker.worker import Worker
+
+log = logging.getLogger("spendfuse")
+
+
+def run_worker() -> int:
+    """Work until told to end; returns the exit code. Raises `SpendfuseError` with what to do."""
+    with claimed_settings("worker") as settings:
+        if settings.engine_key is None:
+            log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
+        metrics = Metrics()
+        worker = Worker(settings, metrics)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop())
+        with watched(settings, metrics.registry, lambda: worker.beat_ms):
+            worker.run()
+    return 0

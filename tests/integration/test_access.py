@@ -1,0 +1,241 @@
+"""A broker that asks for a name and a password, and allows each part of the service only what `access.toml` says."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+from pydantic import SecretStr
+
+from infra.kafka.access import Right, commands, rights, roles
+from infra.kafka.jars import KafkaUnavailableError
+from infra.kafka.local import LocalKafka
+from schemas.control import Target
+from schemas.operator import Resume
+from schemas.topics import load_topics
+from streams.__main__ import main
+from streams.clock import wall_ms
+from streams.kafka.client import Admin
+from streams.kafka.order_writer import OrderWriter
+from streams.kafka.topics import apply
+from streams.settings import Settings
+from tests.conftest import do_without
+from tests.support.kafka import Record, fresh_prefix, produce, read_all
+from tests.support.service_process import OPERATOR_KEY, ServiceProcess
+
+TENANT = "acme"
+PASSWORD = "only-in-this-test"
+ADMINISTRATOR = "administrator"
+POLICY = """
+version = "access"
+[[cap]]
+name = "run-cost"
+limit_usd = 10
+at_limit = "kill"
+mode = "enforce"
+"""
+
+
+class Guarded:
+    """A broker with logins, and one installation on it. Every role has a user of its own name."""
+
+    def __init__(self, kafka: LocalKafka, prefix: str) -> None:
+        self.kafka = kafka
+        self.prefix = prefix
+
+    def variables(self, role: str) -> dict[str, str]:
+        """Settings of a process that acts in this role."""
+        return {
+            "KAFKA_BOOTSTRAP": self.kafka.bootstrap,
+            "PREFIX": self.prefix,
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_MECHANISM": "PLAIN",
+            "KAFKA_SASL_USERNAME": role,
+            "KAFKA_SASL_PASSWORD": PASSWORD,
+        }
+
+    def settings(self, role: str) -> Settings:
+        """The same for a client in this process."""
+        given = {name.lower(): value for name, value in self.variables(role).items()}
+        return Settings.model_validate({**given, "operator_key": SecretStr(OPERATOR_KEY)})
+
+    def grant(self, role: str, but: Right | None = None) -> None:
+        """Allow a role what the file says, or all of it but one right."""
+        admin = Admin(self.settings(ADMINISTRATOR))
+        wanted = [right.binding(f"User:{role}") for right in rights(role, self.prefix) if right != but]
+        for future in admin.create_acls(wanted, request_timeout=10).values():
+            future.result(20)
+
+    def withdraw(self, role: str) -> None:
+        """Allow a role nothing."""
+        admin = Admin(self.settings(ADMINISTRATOR))  # held in a name: the request dies with its client
+        every: tuple[Any, ...] = (
+            ResourceType.ANY, None, ResourcePatternType.ANY, f"User:{role}", None, AclOperation.ANY,
+            AclPermissionType.ANY,
+        )  # fmt: skip
+        found = AclBindingFilter(*every)
+        for future in admin.delete_acls([found], request_timeout=10).values():
+            future.result(20)
+
+    def worker(self, policy: Path) -> ServiceProcess:
+        """A worker under its own rights."""
+        given = {"POLICY": policy, "SLOT": "0", "WATCHDOG_S": 3, "RESTORE_TIMEOUT_S": 20}
+        return ServiceProcess(["streams", "worker"], {**self.variables("worker"), **given})
+
+    def spend(self, run: str, usd: int, event: str) -> None:
+        """A model call, as an agent writes it."""
+        now_ms = wall_ms()  # an order is appended at the real time, and what is a day before it is too late to count
+        call = {
+            "type": "llm_call", "event_id": event, "ts_ms": now_ms, "tenant_id": TENANT, "run_id": run, "model": "m",
+            "cost_nanousd": usd * 10**9,
+        }  # fmt: skip
+        record = Record(json.dumps(call).encode(), TENANT.encode(), (), now_ms, 0)
+        login = self.kafka.client_config("agent")
+        produce(self.kafka.bootstrap, f"{self.prefix}usage.v1", [record], idempotent=False, login=login)
+
+    def commands(self) -> list[tuple[str, str]]:
+        """Action and target of every command, as an agent's guard reads them."""
+        login = self.kafka.client_config("agent")
+        config = {"group.id": "spendfuse-guard-test"}
+        found = read_all(self.kafka.bootstrap, f"{self.prefix}control.v1", login=login | config)
+        values = [json.loads(record.value or b"") for record in found]
+        return [(value["action"], value["target"]["id"]) for value in values]
+
+
+@pytest.fixture(scope="module")
+def asking() -> Iterator[LocalKafka]:
+    """A broker that asks for a login and allows nothing by itself."""
+    try:
+        broker = LocalKafka(logins=dict.fromkeys((ADMINISTRATOR, *roles()), PASSWORD))
+    except KafkaUnavailableError as error:
+        do_without(str(error))
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def guarded(asking: LocalKafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded]:
+    """An installation of this test's own, its topics made by `topics apply` under the rights of the installer."""
+    space = Guarded(asking, fresh_prefix())
+    for role in roles():
+        space.grant(role)
+    act_as(monkeypatch, space, "installer")
+    assert main(["topics", "apply"]) == 0
+    yield space
+    for role in roles():
+        space.withdraw(role)
+
+
+def act_as(monkeypatch: pytest.MonkeyPatch, space: Guarded, role: str, **other: str) -> None:
+    """Commands of this process are given in this role from now on."""
+    for name, value in {**space.variables(role), "PARTITIONS": "1", **other}.items():
+        monkeypatch.setenv(f"SPENDFUSE_{name}", value)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """A cap of ten dollars a run."""
+    path = tmp_path / "policy.toml"
+    path.write_text(POLICY, encoding="utf-8")
+    return path
+
+
+def test_topics_are_applied_and_checked_under_a_login(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tools log in like everything else; a wrong password is named as such, with code 4."""
+    assert main(["topics", "check"]) == 0
+    assert capsys.readouterr().out.endswith("all topics are as declared\n")
+    act_as(monkeypatch, guarded, "installer", KAFKA_SASL_PASSWORD="wrong")
+    monkeypatch.setattr("streams.kafka.admin.REQUEST_TIMEOUT_S", 2)
+    assert main(["topics", "check"]) == 4
+    assert "refuses the login" in capsys.readouterr().err
+
+
+def test_whoever_may_not_look_is_told_so(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without any right there are no topics to be seen: that is not said as if they did not exist."""
+    guarded.withdraw("operator")
+    act_as(monkeypatch, guarded, "operator", OPERATOR_KEY=OPERATOR_KEY)
+    assert main(["orders"]) == 4
+    assert "may not see them" in capsys.readouterr().err
+
+
+def test_the_documented_rights_are_enough(guarded: Guarded, policy: Path) -> None:
+    """Agent, worker, alerting and operator, each with its own rights alone: a run is killed, told of, resumed; and
+    again after a restart.
+    """
+    with guarded.worker(policy) as worker:
+        worker.wait_said("state restored")
+        guarded.spend("greedy", 12, "e1")
+        worker.wait_said("command")
+        alerting = guarded.variables("alerting") | {"POLICY": str(policy), "SLOT": "0", "ALERTS_FROM": "earliest"}
+        with ServiceProcess(["alerting"], dict(alerting)) as teller:
+            teller.wait_said("deliveries restored")
+            teller.wait_for(lambda: "run-cost" in teller.text, 30, "the alert on the console")
+            assert teller.stop() == 0, teller.tail()
+        order = Resume(
+            message_id="m1", tenant_id=TENANT, ts_ms=wall_ms(), who="ana", why="a test", target=Target("run", "greedy")
+        )
+        OrderWriter(guarded.settings("operator")).write(order)
+        worker.wait_said("command", times=2)
+        assert worker.stop() == 0, worker.tail()
+    assert guarded.commands() == [("kill", "greedy"), ("resume", "greedy")]
+    with guarded.worker(policy) as worker:
+        worker.wait_said("state restored")
+        guarded.spend("greedier", 12, "e2")
+        worker.wait_said("command")
+        assert worker.stop() == 0, worker.tail()
+    assert guarded.commands()[2:] == [("kill", "greedier")]
+
+
+@pytest.fixture(scope="module")
+def in_use(asking: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Guarded:
+    """An installation whose worker has something to read back and to read on."""
+    space = Guarded(asking, fresh_prefix())
+    for role in ("worker", "agent"):
+        space.grant(role)
+    apply(Admin(space.settings(ADMINISTRATOR)), space.prefix, partitions=1, replication=1)
+    policy = tmp_path_factory.mktemp("access") / "policy.toml"
+    policy.write_text(POLICY, encoding="utf-8")
+    with space.worker(policy) as worker:
+        space.spend("greedy", 12, "e1")
+        worker.wait_said("command")
+        assert worker.stop() == 0, worker.tail()
+    space.spend("greedier", 12, "e2")
+    return space
+
+
+@pytest.mark.parametrize("missing", rights("worker"), ids=lambda right: f"{right.operation.name}-{right.name}")
+def test_a_right_that_is_missing_is_said(in_use: Guarded, policy: Path, missing: Right) -> None:
+    """The least is the least: without any one of its rights a worker ends with code 4 and says what is missing."""
+    in_use.withdraw("worker")
+    in_use.grant("worker", but=missing._replace(name=f"{in_use.prefix}{missing.name}"))
+    with in_use.worker(policy) as worker:
+        assert worker.wait_exit(60) == 4, worker.tail()
+        last = worker.text.splitlines()[-1]
+    assert "may not see" in last or "does not allow" in last
+
+
+def test_every_topic_of_a_role_is_declared() -> None:
+    """A right on a topic that does not exist is a spelling mistake."""
+    named = {right.name for role in roles() for right in rights(role) if right.resource is ResourceType.TOPIC}
+    assert named - {""} <= load_topics().keys()
+
+
+def test_rights_are_printed_as_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever grants them need not read the file: prefixes, groups and transactional ids are spelled out."""
+    lines = list(commands("worker", "User:engine", "prod."))
+    assert any("--topic prod.state.v1 --operation Read --operation Write" in line for line in lines)
+    assert any("--transactional-id prod.engine- --resource-pattern-type prefixed" in line for line in lines)
+    assert any("--group prod.spendfuse-engine --operation Read" in line for line in lines)
+    assert any("--topic '*' --operation Create" in line for line in commands("installer", "User:ops"))

@@ -1,0 +1,202 @@
+"""A partition of the worker on its own: what it makes of records, good and bad."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from models.effects import Effect
+from models.rules.policy import default_policy, read_policy
+from models.state.rows import SCHEMA
+from schemas.codec import encode
+from schemas.control import Command
+from schemas.dead_letter import DeadLetter
+from schemas.errors import StateError
+from schemas.signing import operator_headers
+from streams.process.metrics import Metrics
+from streams.settings import Settings
+from streams.worker.fence import check_fence, read_fence, write_fence
+from streams.worker.partition import Partition, PoisonedInput
+from streams.worker.reporter import Reporter
+from streams.worker.transactions import Outcome
+from tests.support.messages import MONDAY_MS, llm_call, resume
+from tests.support.notices import alert
+
+KEY = b"operator-root-key"
+ORDER = encode(resume(MONDAY_MS, "run", "r1"))
+SIGNED = operator_headers("acme", ORDER, KEY)
+CALL = encode(llm_call(MONDAY_MS, tenant_id="acme"))
+LIMIT = 5
+
+
+class Record:
+    """A record as the client hands it out."""
+
+    def __init__(self, topic: str, value: bytes | None, key: bytes | None = b"acme", headers: Any = None) -> None:
+        self._fields = (topic, value, key, headers)
+        self.at = 0
+
+    def topic(self) -> str:
+        return self._fields[0]
+
+    def value(self) -> bytes | None:
+        return self._fields[1]
+
+    def key(self) -> bytes | None:
+        return self._fields[2]
+
+    def headers(self) -> Any:
+        return self._fields[3]
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self.at
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, MONDAY_MS
+
+
+def junk(count: int) -> list[Record]:
+    """Records of operator.v1 that order nothing, of every kind."""
+    kinds = [
+        Record("operator.v1", b"not an order"),
+        Record("operator.v1", None),
+        Record("operator.v1", ORDER),
+        Record("operator.v1", ORDER, headers=[("spendfuse-signature", b"\xff")]),
+        Record("operator.v1", ORDER, headers=[("spendfuse-signature", None)]),
+    ]
+    return [kinds[number % len(kinds)] for number in range(count)]
+
+
+def letters(partition: Partition) -> list[DeadLetter]:
+    """What was set aside since the last call."""
+    return [each.value for each in partition.engine.take_effects() if isinstance(each.value, DeadLetter)]
+
+
+def read_orders(partition: Partition, records: list[Record]) -> None:
+    """Let the partition read records of operator.v1."""
+    for offset, record in enumerate(records, partition.operator_offset + 1):
+        record.at = offset
+        partition.operator(record, KEY)
+
+
+def read_usage(partition: Partition, records: list[Record]) -> None:
+    """Let the partition read records of usage.v1."""
+    for offset, record in enumerate(records, partition.usage_offset + 1):
+        record.at = offset
+        partition.usage(record)
+
+
+@pytest.fixture
+def partition() -> Partition:
+    """One that has read nothing yet."""
+    return Partition(0, default_policy(), {}, None)
+
+
+def test_orders_that_are_none_never_stop_a_worker(partition: Partition) -> None:
+    """Whoever may write operator.v1 could end every worker for good with a hundred bad records, were they counted."""
+    read_orders(partition, junk(100))
+    partition.check_poison(LIMIT)
+    assert len(letters(partition)) == 100
+    read_orders(partition, [Record("operator.v1", ORDER, headers=SIGNED)])
+    assert letters(partition) == []
+
+
+@pytest.mark.parametrize("value", [b"junk", None, b'{"type":"newer_kind"}'])
+def test_usage_that_nobody_can_read_stops_it_past_the_limit(partition: Partition, value: bytes | None) -> None:
+    """Something is broken upstream, or this version is too old; orders in between change nothing about that."""
+    read_usage(partition, [Record("usage.v1", value)] * LIMIT)
+    read_orders(partition, [Record("operator.v1", ORDER, headers=SIGNED)])
+    partition.check_poison(LIMIT)
+    read_usage(partition, [Record("usage.v1", value)])
+    with pytest.raises(PoisonedInput, match=r"more than 5 records of usage\.v1 in a row") as stopped:
+        partition.check_poison(LIMIT)
+    assert stopped.value.exit_code == 3
+
+
+def test_usage_that_was_read_is_no_poison(partition: Partition) -> None:
+    """One good record ends the row; a record under another tenant's key was read well enough to be refused."""
+    bad, good = Record("usage.v1", b"junk"), Record("usage.v1", CALL)
+    read_usage(partition, [bad] * LIMIT + [good] + [bad] * LIMIT)
+    partition.check_poison(LIMIT)
+    read_usage(partition, [good] + [Record("usage.v1", CALL, b"another")] * 100)
+    partition.check_poison(LIMIT)
+
+
+def test_refused_orders_have_a_number_of_their_own(partition: Partition) -> None:
+    """A flood of bad usage does not hide one forged order."""
+    metrics = Metrics()
+    read_orders(partition, junk(3))
+    read_usage(partition, [Record("usage.v1", b"junk")])
+    outcome = Outcome()
+    outcome.effects = partition.engine.take_effects()
+    Reporter(Settings(), metrics).committed([partition], outcome)
+    counted = {
+        reason: metrics.registry.get_sample_value("spendfuse_refused_orders_total", {"reason": reason})
+        for reason in ("bad_signature", "empty", "not_json")
+    }
+    assert counted == {"bad_signature": 1, "empty": 1, "not_json": 1}
+
+
+def stop_times(alerts: list[tuple[str, dict[str, Any]]]) -> float | None:
+    """How many stops are measured when these alerts are committed: incident and evidence of each."""
+    metrics, outcome = Metrics(), Outcome()
+    reporter = Reporter(Settings(), metrics)
+    for incident, evidence in alerts:
+        outcome.effects = [Effect("alerts.v1", "acme", alert(incident_id=incident, evidence=evidence))]
+        reporter.committed([], outcome)
+    return metrics.registry.get_sample_value("spendfuse_cause_to_stop_seconds_count")
+
+
+@pytest.mark.parametrize(
+    ("alerts", "measured"),
+    [
+        pytest.param([("a", {"command_id": "c1", "cause_to_stop_ms": 100})], 1, id="one kill, one alert"),
+        pytest.param(
+            [(name, {"command_id": "c1", "cause_to_stop_ms": 100}) for name in "abc"], 1, id="three incidents"
+        ),
+        pytest.param(
+            [("a", {"command_id": "c1", "cause_to_stop_ms": 100})] * 2, 1, id="at the acknowledgement and at the end"
+        ),
+        pytest.param([("a", {"command_id": f"c{n}", "cause_to_stop_ms": 100}) for n in "12"], 2, id="two kills"),
+        pytest.param([("a", {"command_id": "c1"})], 0, id="not obeyed yet"),
+    ],
+)
+def test_a_kill_is_measured_once(alerts: list[tuple[str, dict[str, Any]]], measured: int) -> None:
+    """Cause to stop is about commands: however many incidents or states tell of one, it is one observation."""
+    assert stop_times(alerts) == measured
+
+
+def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
+    """A policy published while no worker ran is a change although its author left the version as it was: what lives is
+    judged by it at once.
+    """
+    loose, strict = (
+        read_policy({"cap": [{"name": "c", "limit_usd": limit, "at_limit": "kill", "mode": "enforce"}]})
+        for limit in (100, 1)
+    )
+    assert loose.version == strict.version
+    before = Partition(0, loose, {}, None)
+    read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, tenant_id="acme", run_id="r1", usd=5)))])
+    before.engine.take_effects()
+    rows = {key: value for key, value in before.engine.take_rows() if value is not None}
+    fence = read_fence(0, write_fence(before.fence(1)), len(rows))
+    assert fence is not None
+    assert (fence.policy_version, fence.policy_stamp) == (loose.version, loose.stamp)
+    kills = []
+    for policy in (loose, strict):
+        after = Partition(0, policy, dict(rows), fence)
+        kills.append([each.value.action for each in after.engine.take_effects() if isinstance(each.value, Command)])
+        assert after.fence(1).policy_stamp == policy.stamp
+    assert kills == [[], ["kill"]]
+
+
+@pytest.mark.parametrize(("schema", "words"), [(SCHEMA + 1, "a newer version"), (SCHEMA - 1, "an older version")])
+def test_state_of_another_layout_is_refused(partition: Partition, schema: int, words: str) -> None:
+    """Rows that this version would read wrongly end it with code 3 and the way out, whichever side it is on."""
+    with pytest.raises(StateError, match=words) as refused:
+        check_fence(0, msgspec.structs.replace(partition.fence(1), schema=schema), 1)
+    assert "rebuild --from-input" in str(refused.value)
+    check_fence(0, partition.fence(1), 1)
