@@ -1,12 +1,12 @@
 """Whose spend it is: from a message's attribution to the scopes, the cohort and the rules that follow from it."""
 
 from models.rules.policy import matches
-from models.state.cohort import Cohort
 from models.state.partition import PartitionState
-from models.state.route import Route
-from models.state.runs import NO_ATTRIBUTION, Attributes, RouteKey, Run
-from models.state.scopes import Meter, Scope
+from models.state.spend.cohort import Cohort
+from models.state.spend.scopes import Meter, Scope
 from models.state.tenant import Tenant
+from models.state.units.route import Route
+from models.state.units.runs import NO_ATTRIBUTION, Attributes, RouteKey, Run
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED, LlmCall, UsageMessage
 
 OVERFLOW = "overflow"

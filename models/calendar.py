@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 
 Period = Literal["hour", "day", "week", "month"]
 
-HOUR_MS = 3_600_000
 MIN_MS = -2_208_988_800_000
 """1900-01-01T00:00:00Z, the first instant a calendar answers for."""
 END_MS = 7_258_118_400_000

@@ -28,10 +28,10 @@ from models.spend.ledger import SpendLedger
 from models.spend.quality_watch import QualityWatch
 from models.state.partition import PartitionState
 from models.state.restore import restore, written_under
-from models.state.runs import Run
 from models.state.seen_rows import SeenRows
 from models.state.tenant import Tenant
-from models.state.units import MAX_NANOUSD
+from models.state.units.runs import Run
+from models.state.units.unit import MAX_NANOUSD
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
 from schemas.control import Target
 from schemas.duration import DAY_MS, HOUR_MS

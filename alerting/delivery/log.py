@@ -18,13 +18,13 @@ from alerting.muting.mutes import MuteReason
 from alerting.muting.orders import MutingOrder, expires_ms
 from alerting.notice import Kind, Receipt
 from schemas.alert import PAGING, Alert
+from schemas.duration import HOUR_MS
 
 Status = Literal["pending", "sent", "superseded", "not_news", "muted", "given_up"]
 """`superseded`: a newer alert of the incident is sent in its place. All but `pending` are closed."""
 _STATUS_BEFORE: dict[str, Status] = {"owed": "pending", "said": "sent"}
 """How earlier versions wrote them."""
 
-HOUR_MS = 3_600_000
 KEEP_CLOSED_MS = 48 * HOUR_MS
 """How long an alert is known as closed: far longer than the input is ever read again."""
 KEEP_OPEN_MS = 35 * 24 * HOUR_MS

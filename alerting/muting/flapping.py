@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from schemas.alert import Alert
+from schemas.duration import MINUTE_MS
 
-MINUTE_MS = 60_000
 FLAPPING_OPENS = 3
 """So many openings within `FLAPPING_WINDOW_MS`, and within one window of the rule: a new hour that opens is none."""
 FLAPPING_WINDOW_MS = 60 * MINUTE_MS

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from alerting.dedup import RANK, is_over, outranks
 from alerting.routing.labels import labels, matches
 from schemas.alert import PAGING, Alert
+from schemas.duration import HOUR_MS
 from schemas.routing import Inhibit
 
-HOUR_MS = 3_600_000
 HEARD_WITHIN_MS = {True: 7 * HOUR_MS, False: 25 * HOUR_MS}
 """How long after its last alert an incident without a window counts as open, by whether it pages: an hour more than the
 longest time between two reminders."""

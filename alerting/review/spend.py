@@ -25,6 +25,7 @@ from alerting.review.facts import (
     Workflow,
 )
 from alerting.review.week import DAYS, Week, week_before
+from schemas.duration import HOUR_MS
 from schemas.rollup import Rollup
 
 ScopeKey = tuple[str, str]
@@ -33,7 +34,6 @@ ScopeKey = tuple[str, str]
 _COUNTERS = tuple(one.name for one in fields(Totals))
 _counters = attrgetter(*_COUNTERS)
 _HOURS_OF_A_DAY = 24
-_HOUR_MS = 3_600_000
 
 
 def _no_days() -> list[int]:
@@ -146,7 +146,7 @@ def hours_of_the_week(spend: Spend) -> tuple[tuple[int | None, ...], ...]:
     week = spend.week
     cells: list[list[int | None]] = [[None] * _HOURS_OF_A_DAY for _ in range(DAYS)]
     for day, (start_ms, end_ms) in enumerate(zip(week.days_ms, week.days_ms[1:], strict=False)):
-        for hour_ms in range(start_ms, min(end_ms, spend.until_ms), _HOUR_MS):
+        for hour_ms in range(start_ms, min(end_ms, spend.until_ms), HOUR_MS):
             cells[day][week.hour_of_day(hour_ms)] = 0
     for hours in spend.hours.values():
         for start_ms, nanousd in hours.items():

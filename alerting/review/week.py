@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from schemas.duration import DAY_MS
 from schemas.policy import epoch_ms
 from schemas.routing import WEEKDAYS, WeeklyReview
 
@@ -17,7 +18,6 @@ DAYS = 7
 
 _LABEL = re.compile(r"(\d{4})-W(\d{2})")
 _ONE_DAY = timedelta(days=1)
-_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def next_review_ms(review: WeeklyReview, timezone: str, now_ms: int) -> int:
 
 def last_review_ms(review: WeeklyReview, timezone: str, now_ms: int) -> int:
     """The newest instant, up to now, at which a review was due."""
-    due_ms = next_review_ms(review, timezone, now_ms - (DAYS + 1) * _DAY_MS)
+    due_ms = next_review_ms(review, timezone, now_ms - (DAYS + 1) * DAY_MS)
     while (later_ms := next_review_ms(review, timezone, due_ms)) <= now_ms:
         due_ms = later_ms
     return due_ms

@@ -1,6 +1,6 @@
 """Episodes: breaching hours that follow each other closely enough to be one incident."""
 
-from models.calendar import HOUR_MS
+from schemas.duration import HOUR_MS
 
 Episode = tuple[int, int]
 """Start of the first breaching hour and of the last one."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
-from models.calendar import HOUR_MS
+from schemas.duration import HOUR_MS
 
 WINDOW_MS = 168 * HOUR_MS
 """The past a baseline looks at: seven days."""

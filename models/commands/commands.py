@@ -11,10 +11,10 @@ from models.identity import derived_id
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.service_rules import BLAST_RADIUS
-from models.state.groups import Group
 from models.state.partition import PartitionState
-from models.state.runs import Run
 from models.state.tenant import Tenant
+from models.state.units.groups import Group
+from models.state.units.runs import Run
 from schemas.control import Command, Target
 from schemas.duration import HOUR_MS
 from schemas.policy import Action

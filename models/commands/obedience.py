@@ -9,8 +9,8 @@ from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
 from models.state.partition import PartitionState
-from models.state.runs import Run
 from models.state.tenant import Tenant
+from models.state.units.runs import Run
 from schemas.control import Target, TargetType
 from schemas.usage import CommandAck, LlmCall, ToolCall
 

@@ -8,11 +8,11 @@ from models.incidents.incidents import Incidents
 from models.runs.counters import UnitCounters
 from models.runs.registry import RunRegistry
 from models.spend.ledger import SpendLedger
-from models.state.groups import Group
 from models.state.partition import PartitionState
-from models.state.runs import Run
 from models.state.tenant import Tenant
-from models.state.units import NO_TRIP, Counter, Grant, grant_key
+from models.state.units.groups import Group
+from models.state.units.runs import Run
+from models.state.units.unit import NO_TRIP, Counter, Grant, grant_key
 from schemas.control import Target
 from schemas.operator import Kill, Resume
 

@@ -3,9 +3,9 @@
 A detector is one file in this folder. Its class is registered by `@register`, which makes it known to the policy
 file, the generic checks and the README's table. The kinds differ in what they watch:
 
-ScopeDetector     spend of a scope (`models.state.scopes.Scope`); woken when the scope's total reaches `next_trip`
-UnitDetector      counters of one run, session or run tree (`models.state.units.Unit`); woken at the `trips` it names
-SequenceDetector  the recent calls of a run (`models.state.call_history.CallHistory`); asked at every call: one compare
+ScopeDetector     spend of a scope (`models.state.spend.scopes.Scope`); woken when the scope's total reaches `next_trip`
+UnitDetector      counters of a run, session or run tree (`models.state.units.unit.Unit`); woken at the `trips` it names
+SequenceDetector  a run's recent calls (`models.state.units.call_history.CallHistory`); asked at every call: one compare
 CommandDetector   commands that were given (`models.commands.standing.StandingCommand`)
 DataQualityDetector  the day's tally of records with something wrong (`models.state.data_quality.Tally`)
 """
@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from models.commands.standing import StandingCommand
 from models.rules.finding import Finding
-from models.state.call_history import CallHistory
-from models.state.cohort import Cohort
 from models.state.data_quality import Kind, Tally
-from models.state.scopes import ClosedPeriods, Scope
-from models.state.units import NO_TRIP, Counter, Unit, UnitKind
+from models.state.spend.cohort import Cohort
+from models.state.spend.scopes import ClosedPeriods, Scope
+from models.state.units.call_history import CallHistory
+from models.state.units.unit import NO_TRIP, Counter, Unit, UnitKind
 from schemas.policy import Action, Limit, Period, RuleSettings, Severity
 from schemas.usage import LlmCall, ToolCall
 

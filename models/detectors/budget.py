@@ -6,7 +6,7 @@ from models.calendar import Window
 from models.detectors.base import NEVER, ScopeDetector, commanded, register
 from models.rules.finding import Finding
 from models.rules.levels import levels_of, next_amount, reached
-from models.state.scopes import ClosedPeriods, Scope
+from models.state.spend.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, BudgetException, GroupBy, Limit, Period, RuleSettings, Thresholds, Usd
 

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 from models.detectors.base import UnitDetector, commanded, register
 from models.rules.finding import Finding
 from models.rules.levels import FULL, Level, counts_of, levels_of, next_amount, reached
-from models.state.cohort import Cohort
-from models.state.units import NO_TRIP, Counter, Grant, Unit, UnitKind, grant_key
+from models.state.spend.cohort import Cohort
+from models.state.units.unit import NO_TRIP, Counter, Grant, Unit, UnitKind, grant_key
 from schemas.duration import format_duration
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Thresholds, Usd

@@ -8,7 +8,7 @@ from models.detectors.base import SequenceDetector, register
 from models.detectors.in_a_row import ToolPatterns, about, notice, page
 from models.rules.finding import Finding
 from models.sequences.tool_calls import LONGEST_PERIOD, MOST_MATCHES
-from models.state.call_history import CallHistory
+from models.state.units.call_history import CallHistory
 from schemas.usage import ToolCall
 
 LEAST_MATCHES = 4

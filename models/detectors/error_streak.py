@@ -3,7 +3,7 @@
 from models.detectors.base import SequenceDetector, register
 from models.detectors.in_a_row import RowSettings, about, notice, page
 from models.rules.finding import Finding
-from models.state.call_history import CallHistory
+from models.state.units.call_history import CallHistory
 from schemas.usage import LlmCall, ToolCall
 
 

@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 
 from models.baselines.episodes import GAP_MS, joined
 from models.baselines.hourly_history import PLANNED, Baseline, HourlyHistory
-from models.calendar import HOUR_MS, Calendar, Window
+from models.calendar import Calendar, Window
 from models.detectors.base import NEVER, ScopeDetector, register
 from models.rules.finding import Finding
-from models.state.scopes import ClosedPeriods, Scope
+from models.state.spend.scopes import ClosedPeriods, Scope
+from schemas.duration import HOUR_MS
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import GroupBy, RuleSettings, Severity, Usd
 

@@ -4,7 +4,7 @@ from models.detectors.base import SequenceDetector, register
 from models.detectors.in_a_row import PageCount, RowSettings, ToolPatterns, about, notice, page
 from models.rules.finding import Finding
 from models.sequences.tool_calls import SameCalls
-from models.state.call_history import CallHistory
+from models.state.units.call_history import CallHistory
 from schemas.usage import ToolCall
 
 

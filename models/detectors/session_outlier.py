@@ -9,8 +9,8 @@ from pydantic import Field
 from models.baselines.recent_costs import RecentCosts
 from models.detectors.base import UnitDetector, commanded, register
 from models.rules.finding import Finding
-from models.state.cohort import Cohort
-from models.state.units import Counter, Unit
+from models.state.spend.cohort import Cohort
+from models.state.units.unit import Counter, Unit
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
 

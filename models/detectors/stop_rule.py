@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from models.detectors.base import commanded, register
 from models.detectors.cap import LimitRule
-from models.state.runs import Run
-from models.state.units import Counter, Unit
+from models.state.units.runs import Run
+from models.state.units.unit import Counter, Unit
 from schemas.policy import Action, Limit, Mode, RuleSettings, Thresholds
 
 

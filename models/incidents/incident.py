@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from models.state.rows import PLAIN, Row
-from models.state.runs import Run
+from models.state.units.runs import Run
 from schemas.alert import Alert
 
 

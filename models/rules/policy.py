@@ -23,7 +23,7 @@ from models.detectors.base import (
 from models.identity import derived_id
 from models.prices.names import plain_names, plain_pattern
 from models.state.data_quality import KINDS
-from models.state.scopes import Meter
+from models.state.spend.scopes import Meter
 from schemas.errors import PolicyError
 from schemas.policy import Matcher, Period, PolicyHeader
 from schemas.routing import TABLES as ROUTING_TABLES

@@ -12,12 +12,12 @@ from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
 from models.runs.groups import Groups
-from models.state.groups import Group
 from models.state.partition import PartitionState
-from models.state.route import Route
-from models.state.runs import Run
 from models.state.tenant import Tenant
-from models.state.units import MAX_NANOUSD, Unit, grant_key
+from models.state.units.groups import Group
+from models.state.units.route import Route
+from models.state.units.runs import Run
+from models.state.units.unit import MAX_NANOUSD, Unit, grant_key
 from schemas.control import Target
 from schemas.policy import Action
 from schemas.usage import UNATTRIBUTED, LlmCall, ToolCall

@@ -3,12 +3,12 @@
 from typing import TypeVar
 
 from models.incidents.incidents import Incidents
-from models.state.groups import Group, RunTree, Session
 from models.state.partition import PartitionState
 from models.state.rows import read_fields, row_digest, row_key_of, row_value
-from models.state.runs import Run
 from models.state.tenant import Tenant
-from models.state.units import UnitKind
+from models.state.units.groups import Group, RunTree, Session
+from models.state.units.runs import Run
+from models.state.units.unit import UnitKind
 from schemas.control import Target
 from schemas.duration import MINUTE_MS
 from schemas.usage import UsageMessage

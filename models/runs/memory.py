@@ -5,11 +5,11 @@ from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
 from models.rules.service_rules import FORGOTTEN_RUNS, ServiceRule
 from models.runs.groups import Groups
-from models.state.groups import Group, RunTree, Session
 from models.state.partition import PartitionState
 from models.state.rows import read_fields, read_header, row_digest, row_key_of, row_value
-from models.state.runs import Run
 from models.state.tenant import Tenant
+from models.state.units.groups import Group, RunTree, Session
+from models.state.units.runs import Run
 from schemas.duration import DAY_MS, HOUR_MS
 
 MOST_AT_ONCE = 1_000

@@ -12,12 +12,12 @@ from models.runs.groups import Groups
 from models.runs.memory import Memory
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.ledger import SpendLedger
-from models.state.groups import Group
 from models.state.partition import PartitionState
-from models.state.route import Route
-from models.state.runs import NO_ROUTE_KEY, Run, StopRule
 from models.state.tenant import Tenant
-from models.state.units import UnitKind
+from models.state.units.groups import Group
+from models.state.units.route import Route
+from models.state.units.runs import NO_ROUTE_KEY, Run, StopRule
+from models.state.units.unit import UnitKind
 from schemas.control import Target
 from schemas.duration import MINUTE_MS
 from schemas.usage import ATTRIBUTION, CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage

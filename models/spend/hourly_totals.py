@@ -3,9 +3,9 @@
 from models.effects import Effect
 from models.spend.hours import Hours
 from models.state.partition import PartitionState
-from models.state.route import Route
+from models.state.spend.totals import FLUSH_MS, KEEP_MS, HourTotals
 from models.state.tenant import Tenant
-from models.state.totals import FLUSH_MS, KEEP_MS, HourTotals
+from models.state.units.route import Route
 from schemas.rollup import rollup_key
 
 

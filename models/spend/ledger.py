@@ -14,11 +14,11 @@ from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
 from models.spend.hours import Hours
 from models.state.partition import PartitionState
-from models.state.route import Route
-from models.state.runs import Run
-from models.state.scopes import AT_ONCE, Meter, Scope
+from models.state.spend.scopes import AT_ONCE, Meter, Scope
 from models.state.tenant import Tenant
-from models.state.units import MAX_NANOUSD, NO_TRIP
+from models.state.units.route import Route
+from models.state.units.runs import Run
+from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.control import Target
 from schemas.operator import LimitException
 from schemas.policy import Action

@@ -7,9 +7,9 @@ from models.incidents.incident import Subject
 from models.prices.book import Charge, Problem
 from models.state.data_quality import Kind, Tally
 from models.state.partition import PartitionState
-from models.state.route import Route
-from models.state.runs import Run
 from models.state.tenant import Tenant
+from models.state.units.route import Route
+from models.state.units.runs import Run
 from schemas.duration import DAY_MS
 from schemas.usage import UNATTRIBUTED, LlmCall, UsageMessage
 

@@ -7,16 +7,16 @@ from models.commands.held import HeldCommand
 from models.commands.standing import StandingCommand
 from models.incidents.incident import Incident
 from models.rules.policy import Policy
-from models.state.cohort import Cohort
-from models.state.groups import RunTree, Session
-from models.state.owners import OwnerShares
 from models.state.partition import PartitionState
 from models.state.policy_row import POLICY_KEY, policy_of
 from models.state.rows import ASLEEP, LIVE, read_fields, read_header, read_key, row_digest
-from models.state.scopes import Meter, Scope, ScopeHistory
 from models.state.seen_rows import SEEN, SeenRows
+from models.state.spend.cohort import Cohort
+from models.state.spend.owners import OwnerShares
+from models.state.spend.scopes import Meter, Scope, ScopeHistory
+from models.state.spend.totals import HourTotals
 from models.state.tenant import Tenant
-from models.state.totals import HourTotals
+from models.state.units.groups import RunTree, Session
 from schemas.errors import StateError
 
 Parts = tuple[str, ...]

@@ -6,15 +6,15 @@ from typing import Any
 from models.commands.held import HeldCommand
 from models.commands.standing import STRENGTH, StandingCommand, target_of
 from models.incidents.incident import Incident
-from models.state.asleep import AsleepRows
-from models.state.cohort import Cohort
 from models.state.data_quality import DataQuality
-from models.state.groups import RunTree, Session
-from models.state.route import Route
 from models.state.rows import HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
-from models.state.runs import Run
-from models.state.scopes import Scope
-from models.state.totals import KEEP_MS, HourTotals
+from models.state.spend.cohort import Cohort
+from models.state.spend.scopes import Scope
+from models.state.spend.totals import KEEP_MS, HourTotals
+from models.state.units.asleep import AsleepRows
+from models.state.units.groups import RunTree, Session
+from models.state.units.route import Route
+from models.state.units.runs import Run
 from schemas.control import TargetType
 from schemas.operator import LimitException
 from schemas.policy import Action

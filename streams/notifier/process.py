@@ -11,6 +11,7 @@ from aiokafka.errors import CorruptRecordException
 from models.rules.policy import Policy
 from schemas.control import Target
 from schemas.errors import SettingsError, StateError
+from streams.clock import wall_ms
 from streams.kafka.admin import partition_count
 from streams.kafka.order_writer import OrderWriter
 from streams.notifier.app import LOOK_EVERY_S, NotifierApp
@@ -63,7 +64,7 @@ def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
         return nullcontext()
 
     async def stands(tenant_id: str, target: Target) -> bool:
-        facts = TopicFacts(settings, clock.wall_ms())
+        facts = TopicFacts(settings, wall_ms())
         return await asyncio.to_thread(facts.standing, tenant_id, target) is not None
 
     return ActionServer(settings, OrderWriter(settings).publish, stands)

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from models.state.asleep import AsleepRows
-from models.state.asleep_stretch import DAY_MS
+from models.state.units.asleep import AsleepRows
+from schemas.duration import DAY_MS
 from tests.bench.machine import in_fresh_process, resident_bytes
 from tests.bench.report import Part
 

@@ -272,7 +272,7 @@ def test_the_operator_s_authority_reaches_every_receiver(
         async with habits[kind](tls=authority.server) as receiver:
             table = {"type": kind, "channel": "#c", "url": receiver.url, "key_env": "SECRET"}
             routing = parse_routing({"receivers": {"it": table}})
-            urls = {f"{kind}_url": receiver.url + "/"}
+            urls: dict[str, Any] = {f"{kind}_url": receiver.url + "/"}
             for ca, heard in ((None, 0), (file, 1)):
                 settings = Settings(receivers_ca=ca, **urls)
                 sender = open_senders(routing, settings)["it"]

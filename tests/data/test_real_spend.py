@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.calendar import HOUR_MS
+from schemas.duration import HOUR_MS
 from tests.support.hourly import HourlyDriver, rule_of, scope_of
 from tests.support.spend_series import FOLDER, pages_of_the_plain_rule, real_hours
 

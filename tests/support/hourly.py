@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from models.calendar import HOUR_MS, Calendar
+from models.calendar import Calendar
 from models.detectors.hourly_spend import HourlySpend, HourlySpendSettings
 from models.rules.finding import Finding
-from models.state.scopes import AT_ONCE, Meter, Scope
+from models.state.spend.scopes import AT_ONCE, Meter, Scope
+from schemas.duration import HOUR_MS
 
 USD = 10**9
 MONDAY_MS = 1_793_577_600_000

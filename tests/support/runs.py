@@ -5,7 +5,7 @@ from typing import Any
 
 from models.detectors.base import SequenceDetector
 from models.rules.finding import Finding
-from models.state.call_history import CallHistory
+from models.state.units.call_history import CallHistory
 from schemas.usage import LlmCall, ToolCall
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 
-from models.calendar import HOUR_MS
 from models.prices.book import PriceBook
+from schemas.duration import HOUR_MS
 from schemas.usage import LlmCall
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "agent_sessions"

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 from schemas.alert import Alert
 from schemas.control import Command, Target
-from schemas.operator import OperatorMessage
+from schemas.operator import OperatorMessage, Verdict
 from schemas.usage import UsageMessage
 from tests.support import messages
 from tests.support.messages import DAY_MS, HOUR_MS, MINUTE_MS, MONDAY_MS, SECOND_MS, USD
@@ -154,7 +154,7 @@ def random_order(draw: Random, commands: Sequence[Command], alerts: Sequence[Ale
         case 0:
             return messages.acknowledge(at_ms, alert.incident_id, alert.tenant_id)
         case 1:
-            verdict = draw.choice(("noise", "planned", "useful"))
+            verdict: Verdict = draw.choice(get_args(Verdict))
             return messages.feedback(at_ms, draw.choice(alerts).incident_id, verdict, alert.tenant_id)
         case 2:
             until_ms = at_ms + draw.randrange(HOUR_MS)

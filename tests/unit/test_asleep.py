@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from models.state import asleep, asleep_stretch
-from models.state.asleep import KINDS, AsleepRows
-from models.state.asleep_stretch import DAY_MS, MOST_NAME_BYTES, MOST_ROW_BYTES
+from models.state.units.asleep import KINDS, AsleepRows
+from models.state.units.asleep_stretch import MOST_NAME_BYTES, MOST_ROW_BYTES
+from models.state.units import asleep, asleep_stretch
+from schemas.duration import DAY_MS
 
 START_MS = 1_798_761_600_000
 HASHES: dict[str, Callable[[bytes], int]] = {

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from models.calendar import END_MS, HOUR_MS, MIN_MS, Calendar, Period, Window
+from models.calendar import END_MS, MIN_MS, Calendar, Period, Window
+from schemas.duration import HOUR_MS
 
 PERIODS: tuple[Period, ...] = ("hour", "day", "week", "month")
 STEP_S = 30

@@ -10,7 +10,7 @@ import pytest
 
 from models.sequences.pauses import LONGEST_PAUSE_MINUTES
 from models.sequences.tool_calls import LONGEST_PERIOD, STEPS
-from models.state.call_history import CallHistory
+from models.state.units.call_history import CallHistory
 from schemas.usage import CallStatus, LlmCall, ToolCall
 
 MINUTE_MS = 60_000

@@ -14,8 +14,9 @@ from schemas.alert import Alert
 from schemas.rollup import Rollup
 from schemas.usage import LlmCall
 from tests.support import messages, oracle
-from tests.support.messages import DAY_MS, HOUR_MS, MONDAY_MS, USD, RandomTraffic
+from tests.support.messages import DAY_MS, HOUR_MS, MONDAY_MS, USD
 from tests.support.oracle import BudgetRule, Cap, HourlyRule, Record
+from tests.support.traffic import RandomTraffic
 
 SEEDS = range(11, 17)
 COUNT = 3_000

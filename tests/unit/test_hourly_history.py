@@ -18,7 +18,7 @@ from models.baselines.hourly_history import (
     Breaches,
     HourlyHistory,
 )
-from models.calendar import HOUR_MS
+from schemas.duration import HOUR_MS
 
 NOW_MS = 490_000 * HOUR_MS
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from models.baselines.episodes import GAP_MS
 from models.baselines.hourly_history import PLANNED
-from models.calendar import HOUR_MS
+from schemas.duration import HOUR_MS
 from tests.support.hourly import MONDAY_MS, USD, HourlyDriver, rule_of, scope_of
 
 DAY = 24

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from models.detectors.session_outlier import SessionOutlier, SessionOutlierSettings
-from models.state.cohort import Cohort
+from models.state.spend.cohort import Cohort
 from tests.support.hourly import USD
 
 FINISHED = 20

@@ -161,7 +161,7 @@ def test_the_button_names_what_it_resumes_and_does_it(about: dict[str, Any], tar
         ({"until_ms": AT_MS}, "may go on, and spend again, until "),
     ],
 )
-def test_the_reply_says_the_terms(terms: dict[str, int], says: str) -> None:
+def test_the_reply_says_the_terms(terms: dict[str, Any], says: str) -> None:
     """Whoever lets something go on reads up to what, and until when."""
     common: dict[str, Any] = {"message_id": "m", "ts_ms": AT_MS, "tenant_id": "acme", "who": "ana", "why": "w"}
     assert says in ordered(Resume(**common, target=Target("session", "s1"), **terms))

@@ -13,8 +13,8 @@ from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, World, alert, ref
 
 TENANT = {"tenant_id": "acme"}
 WORKFLOW = {"tenant_id": "acme", "workflow": "import"}
-HOUR = {"window_start_ms": NOON_MS, "window_end_ms": NOON_MS + HOUR_MS}
-MONTH = {"window_start_ms": NOON_MS - 500 * HOUR_MS, "window_end_ms": NOON_MS + 200 * HOUR_MS}
+HOUR: dict[str, Any] = {"window_start_ms": NOON_MS, "window_end_ms": NOON_MS + HOUR_MS}
+MONTH: dict[str, Any] = {"window_start_ms": NOON_MS - 500 * HOUR_MS, "window_end_ms": NOON_MS + 200 * HOUR_MS}
 NO_WINDOW: dict[str, Any] = {"window_start_ms": None, "window_end_ms": None}
 ALERTS_ONLY = {"at_limit": "alert"}
 TREE = [{"source": {"rule": "tenant"}, "target": {"rule": ["workflow", "run"]}, "equal": ["parent", "period"]}]

@@ -177,7 +177,7 @@ def test_an_ended_page_is_never_reminded_of(*, restarts: bool, was_sent: bool) -
     """
     world = World(SLACK)
     level = 1.0 if was_sent else 0.8  # a warning that is over within its group's wait is never sent
-    late = {"window_end_ms": NOON_MS + 30 * HOUR_MS}
+    late: dict[str, Any] = {"window_end_ms": NOON_MS + 30 * HOUR_MS}
     world.alert(alert(level=level, **late))
     world.alert(alert(level=level, state="resolved", at_ms=NOON_MS + 1, **late))
     if restarts:

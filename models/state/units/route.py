@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from models.detectors.base import SequenceDetector, UnitDetector
-from models.state.cohort import Cohort
-from models.state.scopes import Scope
-from models.state.totals import HourTotals
-from models.state.units import UnitKind
+from models.state.spend.cohort import Cohort
+from models.state.spend.scopes import Scope
+from models.state.spend.totals import HourTotals
+from models.state.units.unit import UnitKind
 
 KINDS: tuple[UnitKind, ...] = ("run", "session", "run_tree")
 

@@ -2,10 +2,10 @@
 
 from typing import Any, Literal
 
-from models.state.call_history import CallHistory
-from models.state.route import Route
 from models.state.rows import ASLEEP, LIVE, PLAIN
-from models.state.units import Counter, Unit
+from models.state.units.call_history import CallHistory
+from models.state.units.route import Route
+from models.state.units.unit import Counter, Unit
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED
 
 Attributes = tuple[Any, ...]

@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-DAY_MS: Final = 86_400_000
+from schemas.duration import DAY_MS
+
 STRETCH_UNITS: Final = 120_000
 """A stretch that has taken in as many, or `STRETCH_BYTES`, is full: bounds how long writing it anew takes. With what
 may come on top at once it stays below the next power of two, so that its filter need not be twice as wide."""

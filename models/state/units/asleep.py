@@ -12,7 +12,8 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from models.state.asleep_stretch import DAY_MS, HASH_MASK, MASKS, MOST_NAME_BYTES, MOST_ROW_BYTES, NEVER, Stretch, Unit
+from models.state.units.asleep_stretch import HASH_MASK, MASKS, MOST_NAME_BYTES, MOST_ROW_BYTES, NEVER, Stretch, Unit
+from schemas.duration import DAY_MS
 
 KINDS: Final = ("run", "session", "tree")
 """What can sleep, in the order in which units of the same millisecond are handed out."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from models.baselines.recent_costs import RecentCosts
 from models.state.rows import Row
-from models.state.units import UnitKind
+from models.state.units.unit import UnitKind
 
 
 class Cohort(Row):

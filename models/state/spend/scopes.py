@@ -9,9 +9,9 @@ from typing import Any, Optional
 from models.baselines.episodes import Episode, joined, later
 from models.baselines.hourly_history import BREACH, NORMAL, PLANNED, HourlyHistory
 from models.calendar import Calendar, Window
-from models.state.owners import OwnerShares
 from models.state.rows import Row
-from models.state.units import MAX_NANOUSD, NO_TRIP
+from models.state.spend.owners import OwnerShares
+from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.policy import Period
 
 AT_ONCE = -1

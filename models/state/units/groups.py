@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 from models.state.rows import ASLEEP, PLAIN
-from models.state.units import MAX_NANOUSD, Unit, Used
+from models.state.units.unit import MAX_NANOUSD, Unit, Used
 
 
 class Group(Unit):
