@@ -13,12 +13,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 COPIED = ("schemas", "models", "streams", "infra/demo")
 HOT = (
-    "attribution", "commands/commands", "commands/enforcement", "commands/held", "commands/obedience", "commands/standing",
-    "engine", "incidents/incident", "incidents/incidents", "rules/levels", "runs/counters", "runs/groups", "runs/memory",
-    "runs/registry", "sequences/model_calls", "sequences/pauses", "sequences/tool_calls", "spend/hourly_totals",
-    "spend/hours", "spend/ledger", "state/partition", "state/restore", "state/rows", "state/seen_rows",
-    "state/spend/cohort", "state/spend/owners", "state/spend/scopes", "state/spend/totals", "state/tenant",
-    "state/units/call_history", "state/units/groups", "state/units/route", "state/units/runs", "state/units/unit",
+    "attribution", "commands/commands", "commands/enforcement", "commands/held", "commands/obedience",
+    "commands/standing", "engine", "incidents/incident", "incidents/incidents", "rules/levels", "runs/counters",
+    "runs/groups", "runs/memory", "runs/registry", "sequences/model_calls", "sequences/pauses",
+    "sequences/tool_calls", "spend/hourly_totals", "spend/hours", "spend/ledger", "state/partition",
+    "state/restore", "state/rows", "state/seen_rows", "state/spend/cohort", "state/spend/owners",
+    "state/spend/scopes", "state/spend/totals", "state/tenant", "state/units/call_history", "state/units/groups",
+    "state/units/route", "state/units/runs", "state/units/unit",
 )  # fmt: skip
 """Modules of `models` on the path of every event. Those that use pydantic or numpy would gain nothing."""
 

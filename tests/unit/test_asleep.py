@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from xxhash import xxh3_64_intdigest
 
+from models.state.units import asleep, asleep_stretch
 from models.state.units.asleep import KINDS, AsleepRows
 from models.state.units.asleep_stretch import MOST_NAME_BYTES, MOST_ROW_BYTES
-from models.state.units import asleep, asleep_stretch
 from schemas.duration import DAY_MS
 
 START_MS = 1_798_761_600_000
