@@ -12,6 +12,7 @@ from infra.demo.trajectories import Step, ToolUse, Trajectory, with_resent_conte
 
 LOOP_START_MS = today_at(10) + 12 * 60_000
 LOOP_STEPS = 240
+"""Each after the model has thought, for as long as it takes: nothing that waits is so uneven."""
 REAL_STEPS = 8
 """The run begins as a real one did, before it goes round in circles."""
 # The result's hash is the beginning of SHA-256 of nothing: the search keeps finding nothing.
@@ -27,7 +28,7 @@ def looping_docs_agent(data: Path, rng: Random) -> Placed:
     begun = [replace(step, gap_ms=max(step.gap_ms, 1_000)) for step in real]
     size = max(step.input_tokens for step in begun)
     again = [
-        Step(rng.randint(32_000, 40_000), size + TOKENS_PER_TURN * turn, 70, tools=(SAME_CALL,))
+        Step(rng.randint(12_000, 60_000), size + TOKENS_PER_TURN * turn, 70, tools=(SAME_CALL,))
         for turn in range(1, LOOP_STEPS + 1)
     ]
     run = Trajectory("planted", model, with_resent_context_cached(model, [*begun, *again]), end="failed")

@@ -50,7 +50,9 @@ _NO_MATCHES = bytes(2 * LONGEST_PERIOD)
 PACE = 100
 """Tenths of a second between two looks at something that is waited for; closer together is no waiting."""
 _EVEN = 1.25
-"""Ratio up to which two distances count as even."""
+"""Ratio up to which distances count as even."""
+_RISING = 1.2
+"""Ratio from which on a distance is longer than the one before, and not by chance."""
 
 
 ToolCallsRow = tuple[
@@ -155,16 +157,17 @@ class ToolCalls:
     def is_paced(self, period: int, calls: int) -> bool:
         """Whether the last `calls` tool calls, which repeat every `period`, wait for something.
 
-        That is so when the longest distance in each round is ten seconds or more, always at the same place, and even
-        or rising: somebody looks again after a pause. A model that thinks in between is never so even.
+        That is so when the longest distance in each round is ten seconds or more, always at the same place, at least
+        twice as long as the others of a circle, and even or clearly rising: somebody looks again after a pause. A model
+        that thinks in between is seldom so even, and thinks before every call of a circle.
         """
         distances = self._distances(min(calls, STEPS) - 1)
         longest = max(range(period), key=distances.__getitem__)
         pauses = distances[longest::period]
-        steps = [(later, earlier) for later, earlier in pairwise(pauses)]
-        even = all(max(step) <= _EVEN * min(step) for step in steps)
-        rising = all(later >= earlier for later, earlier in steps)
-        return min(pauses) >= PACE and (even or rising)
+        others = [distance for place, distance in enumerate(distances) if place % period != longest]
+        even = max(pauses) <= _EVEN * min(pauses)
+        rising = all(later >= _RISING * earlier for later, earlier in pairwise(pauses))
+        return min(pauses) >= max(PACE, 2 * max(others, default=0)) and (even or rising)
 
     def repeated(self, period: int) -> str:
         """A short name for what the last `period` tool calls are, wherever in the circle they begin."""

@@ -43,8 +43,8 @@ def test_demo_stops_what_it_should_and_says_so(tmp_path: Path) -> None:
         "KILL      run initech-docs-agent-0023, ordered by same-call-again",
         "STOPPED   initech-docs-agent-0023 acknowledged",
         "CRITICAL  initech / docs-agent: Tool search_docs was called 5 times in a row",
-        "CRITICAL  acme has spent $10.00 of its $10.00 budget this hour",
-        "CRITICAL  globex has spent $2.08 this hour, 5.06 times the usual $0.41",
+        "CRITICAL  acme has spent $10.03 of its $10.00 budget this hour",
+        "CRITICAL  globex has spent $2.20 this hour, 5.11 times the usual $0.43",
         "RESOLVED  acme / coding-agent: The run has cost $5.03 of its $5.00 cap",
     ):
         assert promised in done.stdout
