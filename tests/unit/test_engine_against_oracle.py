@@ -24,6 +24,7 @@ COUNT = 3_000
 POLICY = """
 timezone = "Europe/Berlin"
 idle_run_minutes = 10080
+remember_days = 35
 finished_run_minutes = 1440
 [[budget]]
 name = "hour"
