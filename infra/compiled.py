@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("schemas", "models", "streams", "infra/demo")
+COPIED = ("schemas", "models", "alerting", "streams", "infra/demo")
 HOT = (
     "attribution", "commands/commands", "commands/enforcement", "commands/held", "commands/obedience",
     "commands/standing", "engine", "incidents/incident", "incidents/incidents", "rules/levels", "runs/counters",

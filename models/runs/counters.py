@@ -194,8 +194,7 @@ class UnitCounters:
     ) -> Callable[[bool, Action], Iterable[Stop]]:
         """Whom to command. A tree is one target; members that never named their root are commanded one by one."""
 
-        def targets(is_news: bool, action: Action) -> Iterable[Stop]:
-            del action
+        def targets(is_news: bool, _: Action) -> Iterable[Stop]:
             grant = unit.grant(grant_key(rule.rule, ""))
             ended = isinstance(unit, Run) and unit.state != "live"
             if ended or (grant is not None and not rule.follows_limits and grant.holds(unit, self._state.now_ms)):

@@ -45,7 +45,7 @@ match = { workflow = "docs" }
 [[budget]]
 name = "month"
 period = "month"
-limit_usd = 500
+limit_usd = 150
 at_limit = "pause"
 mode = "enforce"
 [[cap]]
@@ -66,7 +66,7 @@ BUDGETS = [
     BudgetRule("hour", "hour", 12_500_000_000, thresholds=(0.25, 0.5, 0.8, 1.0, 1.5), overrides={"tenant-1": 7 * USD}),
     BudgetRule("day", "day", 60_100_000_000, group_by=("tenant_id", "workflow"), timezone=ZONE),
     BudgetRule("week", "week", 30 * USD, match={"workflow": "docs"}, timezone=ZONE),
-    BudgetRule("month", "month", 500 * USD, timezone=ZONE),
+    BudgetRule("month", "month", 150 * USD, timezone=ZONE),
 ]
 CAPS = [
     Cap("run", "cost_nanousd", 3_300_000_000),
