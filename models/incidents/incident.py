@@ -41,7 +41,7 @@ class Incident(Row):
 
     __slots__ = (
         "acknowledged", "alert", "aspect", "due_ms", "ends_ms", "forget_ms", "incident_id", "level", "limit",
-        "opened_ms", "remind_ms", "reminders", "rule", "tenant_id", "unit_id",
+        "opened_ms", "openings", "remind_ms", "reminders", "rule", "tenant_id", "unit_id",
     )  # fmt: skip
     kind = "incident"
 
@@ -59,6 +59,8 @@ class Incident(Row):
         self.limit: int | float | None = None
         """The limit that the level is a share of, where it is one."""
         self.opened_ms = 0
+        self.openings = 0
+        """How often it has been opened: the same fact once more, in the same millisecond, is another alert."""
         self.ends_ms = 0
         self.forget_ms = 0
         """When an incident that is over is forgotten, 0 for with its unit."""
@@ -77,8 +79,8 @@ class Incident(Row):
     def fields(self) -> tuple[Any, ...]:
         alert = None if self.alert is None else msgspec.to_builtins(self.alert)
         return (
-            alert, self.rule, self.aspect, self.unit_id, self.level, self.limit, self.opened_ms, self.ends_ms,
-            self.forget_ms, self.acknowledged, self.reminders, self.remind_ms,
+            alert, self.rule, self.aspect, self.unit_id, self.level, self.limit, self.opened_ms, self.openings,
+            self.ends_ms, self.forget_ms, self.acknowledged, self.reminders, self.remind_ms,
         )  # fmt: skip
 
     @classmethod
@@ -87,7 +89,7 @@ class Incident(Row):
         alert, rule, aspect, unit_id = fields[:4]
         incident = cls(parts[0], parts[1], rule, aspect, unit_id)
         (
-            incident.level, incident.limit, incident.opened_ms, incident.ends_ms, incident.forget_ms,
+            incident.level, incident.limit, incident.opened_ms, incident.openings, incident.ends_ms, incident.forget_ms,
             incident.acknowledged, incident.reminders, incident.remind_ms,
         ) = fields[4:]  # fmt: skip
         incident.alert = None if alert is None else msgspec.convert(alert, Alert)

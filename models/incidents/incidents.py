@@ -44,8 +44,9 @@ class Incidents:
             self._refresh(incident, rule, finding, subject)
             return incident, False
         state: AlertState = "open" if incident is None or incident.alert is None else "escalated"
-        alert = self._alert(tenant, rule, finding, subject, incident_id, state, at_ms)
         incident = incident or self._new(tenant, incident_id, rule.rule, finding.aspect, subject)
+        incident.openings += state == "open"
+        alert = self._alert(tenant, rule, finding, subject, incident, state, at_ms)
         if incident.alert is None:
             incident.opened_ms, incident.reminders, incident.acknowledged = at_ms, 0, False
         else:
@@ -211,7 +212,7 @@ class Incidents:
     ) -> Alert:
         return msgspec.structs.replace(
             alert,
-            alert_id=derived_id(alert.incident_id, state, alert.level, at_ms),
+            alert_id=_alert_id(incident, state, alert.level, at_ms),
             state=state,
             ts_ms=at_ms,
             cause_event_id=self._state.cause_event_id if evidence else alert.cause_event_id,
@@ -225,14 +226,14 @@ class Incidents:
         rule: Detector[Any],
         finding: Finding,
         subject: Subject,
-        incident_id: str,
+        incident: Incident,
         state: AlertState,
         at_ms: int,
     ) -> Alert:
         evidence = {"late": True, **finding.evidence} if subject.late else finding.evidence
         return Alert(
-            alert_id=derived_id(incident_id, state, finding.level, at_ms),
-            incident_id=incident_id,
+            alert_id=_alert_id(incident, state, finding.level, at_ms),
+            incident_id=incident.incident_id,
             state=state,
             severity=finding.severity,
             mode=rule.settings.mode,
@@ -259,3 +260,9 @@ class Incidents:
             policy_version=self._state.policy.version,
             attribution={} if subject.run is None else subject.run.attribution(),
         )
+
+
+def _alert_id(incident: Incident, state: AlertState, level: float, at_ms: int) -> str:
+    """The id of what is said of an incident; another one where it was opened more than once in a millisecond."""
+    again = (incident.openings,) if incident.openings > 1 else ()
+    return derived_id(incident.incident_id, state, level, at_ms, *again)

@@ -134,7 +134,7 @@ def test_the_demos_two_weeks(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ("acme-coding-agent-0037", "stopped", "useful"),
     ]
     assert (review["verdicts"]["useful"], review["verdicts"]["noise"], review["verdicts"]["planned"]) == (3, 1, 1)
-    assert [one["kind"] for one in review["attention"]] == ["kill not obeyed", "spike", "low acceptance"]
+    assert [one["kind"] for one in review["attention"]] == ["kill not obeyed", "low acceptance", "spike"]
     # Counted again from the usage: what the stopped runs would still have spent is not in it.
     killed = {"initech-docs-agent-0023", "acme-coding-agent-0037"}
     asked = [
