@@ -53,7 +53,7 @@ def _is_by_operator(key: bytes, value: bytes) -> bool:
 
 @each_case
 def test_memory_is_bounded(make: Make) -> None:
-    """A hundred idle days later only what is meant to last is left: scopes, their histories, what runs usually cost, and
+    """A hundred idle days later only what is meant to last is left: scopes, histories, what runs usually cost, and
     what a person has killed as a whole without an end.
     """
     case = make()
