@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
+from models.state.rows import read_fields
 from tests.support.corpus import ACCEPTED, REFUSED, TENANT
 from tests.support.kafka import Record, TopicSpace, produce, read_all
 from tests.support.worker_process import WorkerProcess
@@ -44,7 +43,7 @@ def counted(space: TopicSpace) -> Counter[str]:
     for key, value in rows.items():
         kind, *parts = json.loads(key)
         if kind == "totals" and value is not None:
-            totals[parts[0]] += msgspec.msgpack.decode(value[16:])[2]
+            totals[parts[0]] += read_fields(value)[2]
     return totals
 
 

@@ -1,6 +1,9 @@
 """The whole way on a real Kafka: an agent with the client library runs in circles, is stopped, and says so."""
 
 import json
+import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from spendfuse import Emitter, Guard, Stopped, derive_tenant_key
@@ -75,7 +78,7 @@ def test_a_guard_with_another_key_does_not_obey(kafka_topics: TopicSpace, tmp_pa
     wrong = {"engine": derive_tenant_key(b"another root", TENANT), "operator": KEYS["operator"]}
     with (
         WorkerProcess(bootstrap, prefix, policy) as worker,
-        Emitter(KafkaTransport(bootstrap, prefix=prefix)) as emitter,
+        Emitter(KafkaTransport(bootstrap, prefix=prefix), clock_ms=_one_by_one()) as emitter,
         Guard(
             KafkaControl(bootstrap, prefix=prefix), emitter, when_blind="stop", tenant_id=TENANT, keys=wrong
         ) as guard,
@@ -88,6 +91,12 @@ def test_a_guard_with_another_key_does_not_obey(kafka_topics: TopicSpace, tmp_pa
         wait_until(lambda: guard.stats.forged == 1, 30, f"the guard has seen the command; {worker.tail()}")
         guard.check(run)
         assert not run.stop_event.is_set()
+
+
+def _one_by_one() -> Callable[[], int]:
+    """A clock on which no two calls are made at once: calls in the same millisecond count as one round."""
+    began_ms, calls = time.time_ns() // 1_000_000, count()
+    return lambda: began_ms + next(calls)
 
 
 def _acks(space: TopicSpace) -> list[dict[str, object]]:
