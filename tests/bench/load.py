@@ -12,13 +12,16 @@ from schemas.codec import encode
 from schemas.usage import LlmCall
 
 MODELS = (
-    ("gpt-4o-mini", "openai", 400),
-    ("gpt-4.1", "openai", 4_000),
-    ("claude-sonnet-4-5", "anthropic", 6_000),
-    ("claude-haiku-4-5", "anthropic", 2_000),
-    ("gemini-2.5-flash", "google", 700),
+    ("gpt-4o-mini", "openai", 150),
+    ("gpt-4.1", "openai", 2_000),
+    ("claude-sonnet-4-5", "anthropic", 3_200),
+    ("claude-haiku-4-5", "anthropic", 1_070),
+    ("gemini-2.5-flash", "google", 400),
 )
-"""Name, provider, nano-dollars a token over all: near the list prices, so that computed and reported costs agree."""
+"""Name, provider, nano-dollars an input token; an output token costs four times that.
+
+Near the list prices, so that the reported cost is never off by half of the computed one.
+"""
 TOOLS = ("search_docs", "read_file", "bash", "edit_file", "sql_query", "http_get", "send_mail", "calculator")
 LLM_SHARE = 0.6
 UNPRICED_SHARE = 0.1
