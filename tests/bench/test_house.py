@@ -10,7 +10,7 @@ SOURCES = {
     "schemas/__init__.py": "",
     "schemas/money.py": "import json\n",
     "models/engine.py": "from models import runs\n" + "# a line\n" * 400,
-    "models/runs.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from models.rules.levels import Level\n",
+    "models/runs.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from models.rules.levels import Level",
     "models/rules/levels.py": "class Level:\n    def of(self):\n        from models.engine import Engine\n",
     "models/rules/policy.py": "from schemas.money import format_usd\n",
     "sdk/src/spendfuse/__init__.py": "from spendfuse._run import Run\n",
