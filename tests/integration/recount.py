@@ -57,7 +57,7 @@ def compare(records: Sequence[oracle.Record], alerts: Sequence[Alert], commands:
     """Raise `AssertionError` with what is missing and what is too much; `told` stands before it."""
     _same(_budget_alerts(alerts), Counter(_budget_levels(records)), f"{told}: levels of budgets")
     shared = _stopped_with_their_workflow(alerts, commands)
-    levels = Counter(one for one in _cap_levels(records) if one[2:4] not in shared or one[4] != 1.0)
+    levels = Counter(one for one in _cap_levels(records) if (one[0], *one[2:4]) not in shared or one[4] != 1.0)
     _same(_cap_alerts(alerts), levels, f"{told}: levels of caps")
     _check_kills(records, commands, told)
     _check_pauses(records, commands, told)
@@ -91,10 +91,10 @@ def _cap_alerts(alerts: Iterable[Alert]) -> Counter[Counted]:
     )
 
 
-def _stopped_with_their_workflow(alerts: Iterable[Alert], commands: Iterable[Command]) -> set[tuple[str, str]]:
-    """Tenant and run of those whose kill belongs to an incident of their workflow: the fourth and later ones."""
+def _stopped_with_their_workflow(alerts: Iterable[Alert], commands: Iterable[Command]) -> set[tuple[object, ...]]:
+    """Rule, tenant and run of those whose kill belongs to an incident of their workflow: the fourth and later ones."""
     workflows = {one.incident_id for one in alerts if "runs_stopped" in one.evidence}
-    return {(one.tenant_id, one.target.id) for one in commands if one.incident_id in workflows}
+    return {(one.rule, one.tenant_id, one.target.id) for one in commands if one.incident_id in workflows}
 
 
 def _check_kills(records: Sequence[oracle.Record], commands: Sequence[Command], told: str) -> None:
