@@ -11,6 +11,7 @@ from models.stimuli import OperatorSeen, PolicyChanged, Stimulus, Ticked, UsageS
 from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.control import Command
+from schemas.rollup import Rollup
 from schemas.usage import UsageMessage
 from tests.support import messages
 from tests.support.messages import DAY_MS, HOUR_MS, MINUTE_MS, MONDAY_MS, SECOND_MS, USD
@@ -256,3 +257,21 @@ def test_unpriced_calls_of_yesterday_do_not_add_to_an_incident_of_yesterday() ->
     ]
     (alert,) = alerts(engine, calls)
     assert (alert.window_start_ms, alert.evidence["calls"]) == (midnight_ms, 3)
+
+
+@pytest.mark.parametrize("later_ms", [3 * HOUR_MS, 6 * DAY_MS])
+def test_an_outcome_that_a_person_gives_later_books_to_the_workflow_of_its_run(later_ms: int) -> None:
+    """Hours or days after the run's end, and across a restart."""
+    policy = read_policy_toml(RUN_CAP)
+    engine = Engine(policy)
+    run = [
+        messages.run_started(NINE_MS, workflow="docs", owner="ana"),
+        messages.llm_call(NINE_MS + 1, usd=1),
+        messages.run_finished(NINE_MS + 2),
+    ]
+    replay(engine, [*seen(*run), Ticked(NINE_MS + later_ms - 1)])
+    engine = restarted(engine, policy)
+    outcome = messages.outcome(NINE_MS + later_ms)
+    effects = replay(engine, [*seen(outcome), Ticked(NINE_MS + later_ms + 2 * HOUR_MS)])
+    rollups = [effect.value for effect in effects if isinstance(effect.value, Rollup)]
+    assert {(rollup.workflow, rollup.accepted) for rollup in rollups if rollup.accepted} == {("docs", 1)}
