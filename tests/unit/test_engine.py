@@ -264,7 +264,7 @@ def test_an_outcome_that_a_person_gives_later_books_to_the_workflow_of_its_run(l
     """Hours or days after the run's end, and across a restart."""
     policy = read_policy_toml(RUN_CAP)
     engine = Engine(policy)
-    run = [
+    run: list[UsageMessage] = [
         messages.run_started(NINE_MS, workflow="docs", owner="ana"),
         messages.llm_call(NINE_MS + 1, usd=1),
         messages.run_finished(NINE_MS + 2),
