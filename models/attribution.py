@@ -47,8 +47,9 @@ class Router:
         return self.route(tenant, run.attributes, run.route_key) if run.route is None else run.route
 
     def policy_changed(self, tenant: Tenant) -> None:
-        """Forget what followed from the old policy."""
+        """Forget what followed from the old policy, scopes in which nobody has spent yet among it."""
         tenant.routes.clear()
+        tenant.scopes = {key: scope for key, scope in tenant.scopes.items() if not scope.is_new}
 
     def _shared(self, tenant: Tenant, attributes: Attributes, key: RouteKey) -> Route:
         """One route for all attributions that no rule tells apart: a user's or a feature's name, most of the time."""

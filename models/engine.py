@@ -165,7 +165,7 @@ class Engine:
         self._seen.ids.remember(policy.header.dedup_hours * HOUR_MS)
         self._hours.limits_changed()
         self._counters.policy_changed()
-        tracked = frozenset() if previous is None else previous.tracks
+        tracked = None if previous is None else previous.tracks
         limits_changed = previous is None or _unit_settings(previous) != _unit_settings(policy)
         for _, tenant in sorted(self._state.tenants.items()):
             self._state.now_ms = tenant.clock_ms

@@ -98,6 +98,15 @@ class Groups:
         groups.pop(group.unit_id, None)
         self._state.touch(group)
 
+    def kinds(self, tenant: Tenant) -> frozenset[UnitKind]:
+        """Kinds of group of which there are any, awake or asleep."""
+        found: set[UnitKind] = set()
+        if tenant.sessions or next(tenant.asleep.rows(Session.kind), None) is not None:
+            found.add("session")
+        if tenant.trees or next(tenant.asleep.rows(RunTree.kind), None) is not None:
+            found.add("run_tree")
+        return frozenset(found)
+
     def track(self, tenant: Tenant, kind: UnitKind, runs: list[Run]) -> None:
         """A rule watches this kind of group from here on: count every known run in its group, from nothing."""
         for run in runs:

@@ -53,15 +53,18 @@ class RunRegistry:
         self._counters = counters
         self._memory = memory
 
-    def policy_changed(self, tenant: Tenant, tracked: frozenset[UnitKind], *, limits_changed: bool) -> None:
+    def policy_changed(self, tenant: Tenant, tracked: frozenset[UnitKind] | None, *, limits_changed: bool) -> None:
         """Other rules apply. Kinds of group that were not `tracked` so far begin with what is known of their runs.
 
-        Where rules about runs, sessions or trees have changed, all that is live is judged by them at once.
+        `tracked` is None where nobody can say what the policy so far was: kinds that have groups were tracked. Where
+        rules about runs, sessions or trees have changed, all that is live is judged by them at once.
         """
         for run in tenant.runs.values():
             if isinstance(run, Run):
                 run.route = None
         tracks = self._state.policy.tracks
+        if tracked is None:
+            tracked = self._groups.kinds(tenant)
         for kind in sorted(tracked - tracks - {"run"}):
             self._groups.untrack(tenant, kind)
         if new := sorted(tracks - tracked - {"run"}):

@@ -54,6 +54,11 @@ class SpendLedger:
         meters = self._state.policy.meters
         for scope in tenant.scopes.values():
             scope.follow(meters.get(scope.meter.meter_id) or _without_rules(scope.meter))
+            if scope.history is not None and not scope.meter.keeps_history and not len(scope.history.hours):
+                self._state.forget(
+                    scope.history
+                )  # so that it begins anew, as after a restart, if it is asked for again
+                scope.history = None
         for key in sorted(tenant.scopes):
             if key[0] in meters:  # else nobody asks, until a policy does again
                 self._judge_now(tenant, tenant.scopes[key])
@@ -100,8 +105,9 @@ class SpendLedger:
             scope = tenant.scopes[key]
             if scope.watched_by(exception.rule) and scope.override_key == exception.scope:
                 scope.raised[exception.rule] = (exception.limit_nanousd, exception.until_ms)
-                scope.segment_ms = -1
-                self._judge_now(tenant, scope)
+                if not scope.is_new:
+                    scope.segment_ms = -1
+                    self._judge_now(tenant, scope)
 
     def plan(self, tenant: Tenant, incident_id: str) -> None:
         """Somebody meant the spend that an incident is about, over or not: its hours are no part of what is normal."""

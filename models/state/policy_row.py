@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from models.rules.policy import Policy, read_policy_json
 from models.state.rows import Row, read_fields, row_key_of
 from schemas.errors import PolicyError
@@ -31,8 +33,8 @@ class PolicyRow(Row):
 
 
 def policy_of(value: bytes) -> Policy | None:
-    """The policy that a row holds, None where this version cannot read it any more."""
+    """The policy that a row holds, None where this version cannot read it any more, or no row at all."""
     try:
         return read_policy_json(read_fields(value)[0])
-    except PolicyError:
+    except (PolicyError, msgspec.DecodeError, TypeError, LookupError):
         return None

@@ -1,16 +1,24 @@
 """Another policy is published while no worker runs: what follows is what would have followed in a running one."""
 
+import json
 from collections.abc import Mapping
 from random import Random
+from typing import Any
 
+import msgspec
 import pytest
 
 from models.effects import Effect
 from models.engine import Engine
-from models.rules.policy import Policy
-from models.stimuli import PolicyChanged
+from models.rules.policy import Policy, read_policy_toml
+from models.state.policy_row import POLICY_KEY
+from models.state.rows import HEADER
+from models.stimuli import OperatorSeen, PolicyChanged, UsageSeen
+from schemas.alert import Alert
+from tests.support import messages
 from tests.support.histories import Case, Changelog, Make, each_case, first_difference, random_case, reborn, written
-from tests.support.policy_changes import CHANGES, changed
+from tests.support.messages import HOUR_MS, MINUTE_MS, MONDAY_MS, USD
+from tests.support.policy_changes import CHANGES, changed, copied
 
 SEED = 20
 SOME = 4
@@ -88,3 +96,94 @@ def test_a_change_while_no_worker_runs(kind: str) -> None:
     """The same for each kind of change: there and back and there again, in the middle of everything."""
     case = random_case(SEED, 600)
     check(case, [kind] * 6, SEED)
+
+
+def row_of(source: Any) -> bytes:
+    """The policy's row with that in place of its tables."""
+    return HEADER.pack(0, 0, 0) + msgspec.msgpack.encode((source,))
+
+
+UNREADABLE = {
+    "a setting that is gone": row_of(json.dumps({"cap": [{"name": "old", "max_dreams": 3}]}).encode()),
+    "no table": row_of(b"[1]"),
+    "no JSON": row_of(b"{"),
+    "no text": row_of(7),
+    "no fields": HEADER.pack(0, 0, 0) + msgspec.msgpack.encode(()),
+    "no row": b"\x00\x01\x02",
+    "empty": b"",
+}
+"""What may stand in the policy's row instead of a policy that this version can read."""
+
+
+@pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_policy_that_cannot_be_read_any_more(value: bytes) -> None:
+    """Nothing counted is lost or doubled, in run, session, tree or scope, and the new policy judges at once."""
+    draw = Random(SEED)
+    case = random_case(SEED, 600, policies_change=False)
+    moment = len(case.stimuli) // 2
+    policy = changed(case.policy, "limits-lowered", draw)
+    expected = running(case, {moment: policy})[1]
+    first, changelog = Engine(case.policy), Changelog()
+    for stimulus in case.stimuli[: moment + 1]:
+        first.handle(stimulus)
+    changelog.take(first.take_rows())
+    changelog.rows[POLICY_KEY] = value
+    engine = Engine(policy)
+    engine.restore(changelog.rows)
+    assert engine.digest == changelog.digest()
+    for stimulus in case.stimuli[moment + 1 :]:
+        engine.handle(stimulus)
+    actual = written(engine.take_effects())
+    assert expected == actual, first_difference(expected, actual)
+
+
+@each_case
+def test_the_same_policy_once_more_is_no_news(make: Make) -> None:
+    """A change of policy has all its consequences at once: the same policy after it leads to nothing at all."""
+    case = make()
+    draw = Random(SEED)
+    engine = Engine(case.policy)
+    for stimulus in case.stimuli:
+        engine.handle(stimulus)
+        if draw.random() < 0.01 or isinstance(stimulus, PolicyChanged):
+            policy = changed(engine.policy, draw.choice(sorted(CHANGES)), draw)
+            engine.handle(PolicyChanged(policy))
+            engine.take_effects()
+            engine.handle(PolicyChanged(copied(policy)))
+            assert not engine.has_effects, f"seed {SEED}: {engine.take_effects()[0]}"
+
+
+BUDGET = """
+[[budget]]
+name = "owner-day"
+group_by = ["tenant_id", "owner"]
+period = "day"
+limit_usd = 5
+[[data_quality]]
+name = "data-quality"
+ignore = ["unattributed"]
+"""
+
+
+@pytest.mark.parametrize("what", ["policy", "exception"])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_scope_begins_with_its_first_spend(what: str, restarts: bool) -> None:
+    """An outcome names a scope in which nobody has spent; what is changed then does not make its first record late."""
+    nine_ms = MONDAY_MS + 9 * HOUR_MS
+    engine, changelog = Engine(read_policy_toml(BUDGET)), Changelog()
+    engine.handle(UsageSeen(messages.llm_call(nine_ms, owner="bo", usd=1), nine_ms))
+    at_ms = nine_ms + 2 * HOUR_MS
+    engine.handle(UsageSeen(messages.outcome(at_ms, owner="ana"), at_ms))
+    if restarts:
+        engine = reborn(engine, changelog, engine.policy, Random(SEED))
+    if what == "policy":
+        engine.handle(PolicyChanged(read_policy_toml(BUDGET.replace("limit_usd = 5", "limit_usd = 4"))))
+    else:
+        order = messages.limit_exception(at_ms, "owner-day", "acme/ana", 4 * USD, at_ms + HOUR_MS)
+        engine.handle(OperatorSeen(order, at_ms))
+    engine.take_effects()
+    spent_ms = nine_ms + HOUR_MS
+    call = messages.llm_call(spent_ms, run_id="run-2", owner="ana", usd=3)
+    engine.handle(UsageSeen(call, at_ms + MINUTE_MS))
+    alerts = [effect.value for effect in engine.take_effects() if isinstance(effect.value, Alert)]
+    assert [(alert.level, alert.limit, alert.ts_ms) for alert in alerts] == [(0.5, 4 * USD, spent_ms)]

@@ -87,11 +87,6 @@ class ScopeHistory(Row):
             self._hours = HourlyHistory.from_bytes(self._packed)
         return self._hours
 
-    @property
-    def is_written(self) -> bool:
-        """Whether the changelog has it, or will with the next commit."""
-        return self.dirty or self.row_hash != 0
-
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, *self.scope_key)
 
@@ -165,8 +160,11 @@ class Scope(Row):
         self.segment_ms = -1
         if meter.keeps_history and self.history is None:
             self.history = ScopeHistory(self.tenant_id, self.key)
-        elif not meter.keeps_history and self.history is not None and not self.history.is_written:
-            self.history = None  # a restart would not find it either
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody has spent or been admitted here yet: such a scope has no row, and a restart forgets it."""
+        return not self.periods
 
     def watched_by(self, rule: str) -> bool:
         """Whether the rule of that name limits it."""
