@@ -111,13 +111,20 @@ class UnitCounters:
         return [(rule, finding) for rule in rules for finding in rule.judge(unit, cohort)]
 
     def assume(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
-        """After a resume: what is reached below the new allowance counts as published."""
+        """After a resume: what is reached below the new allowance counts as published.
+
+        Where the allowance is used up already, the run's next message has it judged.
+        """
         unit.now_ms = max(unit.now_ms, unit.last_ms, at_ms)
+        used_up = False
         for rule in route.unit_rules[unit.unit_kind]:
             if rule.follows_limits:
                 for finding in rule.judge(unit, route.cohort):
                     self._incidents.assume(tenant, rule, finding, self._subject(tenant, unit, run, route))
+                    used_up |= finding.level >= 1
         self.set_trips(tenant, unit, route)
+        if used_up:
+            run.forget_route()
 
     def set_trips(self, tenant: Tenant, unit: Unit, route: Route) -> None:
         """Work out at which values the unit's rules want to be woken."""
