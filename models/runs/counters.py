@@ -113,7 +113,7 @@ class UnitCounters:
     def assume(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
         """After a resume: what is reached below the new allowance counts as published.
 
-        Where the allowance is used up already, the run's next message has it judged.
+        Where the allowance is used up already, the unit's next call has it judged.
         """
         unit.now_ms = max(unit.now_ms, unit.last_ms, at_ms)
         used_up = False
@@ -124,7 +124,7 @@ class UnitCounters:
                     used_up |= finding.level >= 1
         self.set_trips(tenant, unit, route)
         if used_up:
-            run.forget_route()
+            unit.wake_at_next_call()
 
     def set_trips(self, tenant: Tenant, unit: Unit, route: Route) -> None:
         """Work out at which values the unit's rules want to be woken."""

@@ -16,7 +16,7 @@ from tests.support.kill_oracle import Happening, RunId, killed_runs
 from tests.support.messages import HOUR_MS, USD
 from tests.support.traffic import RandomTraffic
 
-SEEDS = range(31, 43)
+SEEDS = (*range(31, 43), 100, 217)
 COUNT = 1_200
 LIMIT_USD = 3
 

@@ -104,6 +104,10 @@ class Unit(Row):
         """Wake at that time, unless something wakes earlier."""
         self.deadline_ms = min(self.deadline_ms, at_ms)
 
+    def wake_at_next_call(self) -> None:
+        """Wake at the next call, of a model or a tool, whatever it costs."""
+        self.calls_trip = self.tool_calls_trip = 0
+
     def total(self, counter: Counter, now_ms: int) -> int:
         """The counter from the unit's beginning. `duration_ms` is the time from the first message to `now_ms`."""
         if counter == "duration_ms":
