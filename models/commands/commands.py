@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 from models.commands import blast_radius
 from models.commands.held import HeldCommand
-from models.commands.standing import KILL_STANDS_MS, STRENGTH, Origin, StandingCommand
+from models.commands.standing import KILL_STANDS_MS, Origin, StandingCommand
 from models.detectors.base import ScopeDetector
 from models.effects import Effect
 from models.identity import derived_id
-from models.incidents.incident import Subject
+from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
 from models.rules.service_rules import BLAST_RADIUS
 from models.state.partition import PartitionState
@@ -16,11 +16,11 @@ from models.state.tenant import Tenant
 from models.state.units.groups import Group
 from models.state.units.runs import Run
 from schemas.control import Command, Target
-from schemas.duration import HOUR_MS
+from schemas.duration import MINUTE_MS
 from schemas.policy import Action
 from schemas.signing import control_key
 
-CLOCKS_DIFFER_MS = 5 * 60_000
+CLOCKS_DIFFER_MS = 5 * MINUTE_MS
 """How far an operator's clock may be behind: a resume within it counts as ordered after the command."""
 ANSWERED = ("run", "session", "run_tree")
 """Types of target of which somebody must answer: in a workflow, tenant or scope nobody may be running."""
@@ -264,17 +264,8 @@ class Commands:
             self._retry_later(tenant)
         limit = self._state.policy.header.blast_radius
         finding = blast_radius.finding(tenant, limit, f"{target.type}/{target.id}", origin.rule)
-        hour_ms = now_ms - now_ms % HOUR_MS
-        subject = Subject(
-            key=(hour_ms,),
-            scope={"tenant_id": tenant.tenant_id},
-            owner=None,
-            window_start_ms=hour_ms,
-            window_end_ms=hour_ms + HOUR_MS,
-        )
-        noted = self._incidents.note(tenant, BLAST_RADIUS, finding, subject, at_ms)
-        if noted is not None and noted[1]:
-            self._incidents.publish(tenant, noted[0], late=False)
+        subject = tenant_in_hour(tenant.tenant_id, now_ms)
+        self._incidents.note_and_publish(tenant, BLAST_RADIUS, finding, subject, at_ms)
 
     def drop_held(self, tenant: Tenant, key: tuple[Any, str]) -> None:
         """Give up a command that is held back, if there is one."""
@@ -309,11 +300,6 @@ class Commands:
         key = control_key(tenant.tenant_id, command.target_type, command.target_id)
         self._state.publish(Effect("control.v1", key, value, command.origin.signer))
         self.wait(tenant, command)
-
-
-def stronger(action: Action, than: Action) -> bool:
-    """Whether one command replaces another."""
-    return STRENGTH[action] > STRENGTH[than]
 
 
 def unit_of(tenant: Tenant, target: Target) -> Run | Group | None:

@@ -98,9 +98,7 @@ class Obedience:
             run=run,
             unit_id=command.disobeyed,
         )
-        noted = self._incidents.note(tenant, rule, finding, subject, at_ms)
-        if noted is not None and noted[1]:
-            self._incidents.publish(tenant, noted[0], late=False)
+        self._incidents.note_and_publish(tenant, rule, finding, subject, at_ms)
 
 
 def _still_running(tenant: Tenant, command: StandingCommand) -> Run | None:

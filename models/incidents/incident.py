@@ -8,6 +8,7 @@ import msgspec
 from models.state.rows import PLAIN, Row
 from models.state.units.runs import Run
 from schemas.alert import Alert
+from schemas.duration import HOUR_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,18 @@ class Subject:
     ends_ms: int = 0
     """When it is over by itself, 0 for at its unit's end."""
     late: bool = False
+
+
+def tenant_in_hour(tenant_id: str, at_ms: int) -> Subject:
+    """A tenant in the clock hour around `at_ms`: however often a rule finds it in that hour, it is one incident."""
+    hour_ms = at_ms - at_ms % HOUR_MS
+    return Subject(
+        key=(hour_ms,),
+        scope={"tenant_id": tenant_id},
+        owner=None,
+        window_start_ms=hour_ms,
+        window_end_ms=hour_ms + HOUR_MS,
+    )
 
 
 class Incident(Row):

@@ -57,6 +57,14 @@ class Incidents:
         incident.ends_ms = subject.ends_ms or subject.window_end_ms or 0
         return incident, True
 
+    def note_and_publish(
+        self, tenant: Tenant, rule: Detector[Any], finding: Finding, subject: Subject, at_ms: int
+    ) -> None:
+        """Enter what a rule has found that commands nobody, and say so at once if it is news."""
+        noted = self.note(tenant, rule, finding, subject, at_ms)
+        if noted is not None and noted[1]:
+            self.publish(tenant, noted[0], late=False)
+
     def publish(self, tenant: Tenant, incident: Incident, *, late: bool) -> None:
         """Say what `note` has entered. What is about a period that is over is over with it."""
         assert incident.alert is not None

@@ -1,6 +1,6 @@
 """Sleeping runs, sessions and run trees: a week of silence lifts no limit."""
 
-from models.incidents.incident import Subject
+from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
 from models.rules.service_rules import FORGOTTEN_RUNS, ServiceRule
@@ -72,21 +72,11 @@ class Memory:
         self, tenant: Tenant, rule: ServiceRule, value: int, limit: int, at_ms: int, summary: str, next_action: str
     ) -> None:
         """Tell, once an hour, that a bound on a tenant's runs is reached."""
-        hour_ms = at_ms - at_ms % HOUR_MS
         finding = Finding(
             level=1.0, severity=rule.settings.severity, value=value, limit=limit, unit="runs", summary=summary,
             next_action=next_action,
         )  # fmt: skip
-        subject = Subject(
-            key=(hour_ms,),
-            scope={"tenant_id": tenant.tenant_id},
-            owner=None,
-            window_start_ms=hour_ms,
-            window_end_ms=hour_ms + HOUR_MS,
-        )
-        noted = self._incidents.note(tenant, rule, finding, subject, at_ms)
-        if noted is not None and noted[1]:
-            self._incidents.publish(tenant, noted[0], late=False)
+        self._incidents.note_and_publish(tenant, rule, finding, tenant_in_hour(tenant.tenant_id, at_ms), at_ms)
 
     def _keep_within_bounds(self, tenant: Tenant, now_ms: int) -> None:
         limit = self._state.policy.header.max_remembered_runs_per_tenant

@@ -20,6 +20,7 @@ from models.state.units.route import Route
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.control import Target
+from schemas.duration import HOUR_MS
 from schemas.operator import LimitException
 from schemas.policy import Action
 from schemas.usage import UNATTRIBUTED
@@ -55,9 +56,8 @@ class SpendLedger:
         for scope in tenant.scopes.values():
             scope.follow(meters.get(scope.meter.meter_id) or _without_rules(scope.meter))
             if scope.history is not None and not scope.meter.keeps_history and not len(scope.history.hours):
-                self._state.forget(
-                    scope.history
-                )  # so that it begins anew, as after a restart, if it is asked for again
+                # It begins anew, as after a restart, if it is asked for again.
+                self._state.forget(scope.history)
                 scope.history = None
         for key in sorted(tenant.scopes):
             if key[0] in meters:  # else nobody asks, until a policy does again
@@ -143,7 +143,7 @@ class SpendLedger:
             self._state.touch(scope.shares)
 
     def _plan_hours(self, scope: Scope, first_ms: int, last_ms: int) -> None:
-        for hour_ms in range(first_ms, last_ms + 1, 3_600_000):
+        for hour_ms in range(first_ms, last_ms + 1, HOUR_MS):
             scope.plan(hour_ms)
         self._state.touch(scope)
         if scope.history is not None:
