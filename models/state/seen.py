@@ -206,11 +206,15 @@ class SeenIds:
             # As wide as the last one became: at a steady rate no filter is ever built twice.
             self._now = _Generation(before.number + 1, now_ms, len(before.filter))
             self._rows.append(NewIds(self._now.number, now_ms, b""))
-        self._forget(now_ms)
+        self._forget()
         self._rotate_at_ms = self._now.started_ms + length_ms
 
-    def _forget(self, now_ms: int) -> None:
-        """Drop the generations whose youngest hash is as old as the window: when the next began, they took no more."""
+    def _forget(self) -> None:
+        """Drop the generations whose youngest hash is as old as the window: when the next began, they took no more.
+
+        As of the last rotation, not of now: who was restored since then forgets what one that never stopped does.
+        """
+        now_ms = self._now.started_ms
         ended_ms = self._now.started_ms
         for place, generation in enumerate(self._past):
             if ended_ms + self.window_ms <= now_ms:

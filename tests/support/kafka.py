@@ -22,6 +22,7 @@ Source = Literal["address", "container", "local"]
 Header = tuple[str, bytes | None]
 Found = TypeVar("Found")
 
+_NO_LEADER_YET = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _ENGINE_TIMEOUT_S = 2
 _CONTAINER_PORT = 9092
@@ -318,12 +319,26 @@ def _assign_from_start(consumer: Consumer, topic: str, timeout_s: float) -> dict
     starts: list[TopicPartition] = []
     ends: dict[int, int] = {}
     for partition in partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
+        low, high = _watermarks(consumer, TopicPartition(topic, partition), timeout_s)
         starts.append(TopicPartition(topic, partition, low))
         if high > low:
             ends[partition] = high
     consumer.assign(starts)
     return ends
+
+
+def _watermarks(consumer: Consumer, place: TopicPartition, timeout_s: float) -> tuple[int, int]:
+    """First and end offset of a partition. One that was just made may have no leader yet: that is waited for."""
+
+    def asked() -> tuple[int, int] | None:
+        try:
+            return consumer.get_watermark_offsets(place, timeout=timeout_s)
+        except KafkaException as fault:
+            if fault.args[0].code() not in _NO_LEADER_YET:
+                raise
+            return None
+
+    return wait_until(asked, timeout_s, f"{place.topic}/{place.partition} has a leader")
 
 
 def wait_settled(bootstrap: str, topics: Sequence[str], timeout_s: float = 40.0) -> None:
@@ -344,9 +359,7 @@ def wait_settled(bootstrap: str, topics: Sequence[str], timeout_s: float = 40.0)
         ]
 
         def settled() -> bool:
-            ends = [
-                [reader.get_watermark_offsets(place, timeout=timeout_s)[1] for place in places] for reader in readers
-            ]
+            ends = [[_watermarks(reader, place, timeout_s)[1] for place in places] for reader in readers]
             return ends[0] == ends[1]
 
         wait_until(settled, timeout_s, "no transaction is open")
@@ -368,7 +381,7 @@ def to_record(message: Message) -> Record:
     )
 
 
-def wait_until(predicate: Callable[[], Found], timeout_s: float, what: str) -> Found:
+def wait_until(predicate: Callable[[], Found | None], timeout_s: float, what: str) -> Found:
     """Ask until the answer is true, and return it.
 
     Raises:

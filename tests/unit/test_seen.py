@@ -62,6 +62,10 @@ class Log:
             else:
                 self.rows[key] = value
 
+    def generations(self) -> set[str]:
+        """The numbers of those that have rows."""
+        return {read_key(key)[1] for key in self.rows}
+
     def restore(self, rng: random.Random, window_ms: int = WINDOW_MS) -> SeenRows:
         """What the worker does at its start: rows in any order. The digests must add up to those written."""
         restored = SeenRows(window_ms)
@@ -107,17 +111,41 @@ def test_answers_equal_plain_sets(step_ms: int) -> None:
 @pytest.mark.usefixtures("_seal_at")
 @pytest.mark.parametrize("step_ms", [100, 40_000])
 def test_restored_midway_equals_never_stopped(step_ms: int) -> None:
-    """Stopped at any batch and restored from its rows in any order, it answers and rotates as if never stopped."""
+    """Stopped at any batch and restored from its rows in any order, it answers, rotates and forgets as if never
+    stopped.
+    """
     seed = 32
     rng = random.Random(seed)
     rows, plain, log = SeenRows(), PlainSeen(), Log()
+    unstopped, unstopped_log = SeenRows(), Log()
     for place, event in enumerate(_events(rng, 12_000, step_ms)):
         assert rows.ids.add(*event) == plain.add(*event), (seed, step_ms, place, event)
+        unstopped.ids.add(*event)
         if rng.random() < 0.02:
             log.write(rows)
-            assert len({read_key(key)[1] for key in log.rows}) <= 1 + len(plain.past)
+            unstopped_log.write(unstopped)
+            assert log.generations() == unstopped_log.generations(), (seed, step_ms, place)
+            assert len(log.generations()) <= 1 + len(plain.past)
             if rng.random() < 0.2:
                 rows = log.restore(rng)
+
+
+def test_a_restore_between_rotations_forgets_nothing_sooner() -> None:
+    """After a gap a generation grows older than the window between two rotations; both forget it at the next one."""
+    ids = SeenRows()
+    log = Log()
+    stopped_at, rotates_at = 3.2, 3.6
+    for hours in (0, 1, 2.5):
+        ids.ids.add("acme", str(hours), int(hours * HOUR_MS))
+        log.write(ids)
+    known = log.generations()
+    restored = log.restore(random.Random(1))
+    restored.ids.add("acme", "after the restore", int(stopped_at * HOUR_MS))
+    log.write(restored)
+    assert log.generations() == known
+    restored.ids.add("acme", "after the rotation", int(rotates_at * HOUR_MS))
+    log.write(restored)
+    assert log.generations() == known - {"1"} | {"4"}
 
 
 def test_rotation_without_a_new_id_survives_a_restart() -> None:
