@@ -226,10 +226,12 @@ class Engine:
     def _llm_call(self, tenant: Tenant, run: Run, call: LlmCall, at_ms: int) -> None:
         route = self._runs.route(tenant, run, call)
         totals = self._totals.of(tenant, route, at_ms)
-        charge = self._prices.charge(call)
-        cost_nanousd = charge.cost_nanousd
-        if charge.problems:
-            self._quality.charged(tenant, run, route, call, charge, at_ms)
+        cost_nanousd = self._prices.undisputed(call)
+        if cost_nanousd is None:
+            charge = self._prices.charge(call)
+            cost_nanousd = charge.cost_nanousd
+            if charge.problems:
+                self._quality.charged(tenant, run, route, call, charge, at_ms)
         totals.cost_nanousd += cost_nanousd
         totals.calls += 1
         totals.input_tokens += call.input_tokens

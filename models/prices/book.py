@@ -12,7 +12,7 @@ from genai_prices.types import ModelPrice
 
 from models.prices.names import plain_names, plain_pattern, provider_id, resolve
 from models.prices.tables import PRICE_SOURCE, Tables, corrections
-from models.prices.tariff import MAX_EVENT_NANOUSD, PARTS, Counts, Tariff, counts_of
+from models.prices.tariff import MAX_EVENT_NANOUSD, PARTS, Counts, Rates, Tariff, counts_of
 from schemas.policy import PolicyHeader, Price
 from schemas.usage import LlmCall
 
@@ -78,6 +78,18 @@ Layer = tuple[int, Tariff, str]
 """Since when (epoch milliseconds) these prices hold, the prices, and their source."""
 
 
+class _Flat(NamedTuple):
+    """A price without brackets, dates and tiers: whole nano-dollars times `denominator`, as `tariff.Rates` has them."""
+
+    denominator: int
+    call: int
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    reasoning: int
+
+
 class PriceBook:
     """Prices calls by model, provider, counts and the event's own time; the same call costs the same always."""
 
@@ -89,6 +101,37 @@ class PriceBook:
         self._tables = Tables()
         self._layers: dict[tuple[str | None, str], tuple[tuple[Layer, ...], bool]] = {}
         self._unpriced: dict[tuple[str | None, str], None] = {}
+        self._flat: dict[tuple[str | None, str], _Flat] = {}
+
+    def undisputed(self, call: LlmCall) -> int | None:
+        """The reported cost of a plain call that agrees with a plain price, as `charge` has it: nearly every call.
+
+        None says only that `charge` is to be asked.
+        """
+        reported_nanousd = call.cost_nanousd
+        if (
+            reported_nanousd is None
+            or call.cache_hit
+            or call.cache_read_tokens + call.cache_write_tokens > call.input_tokens
+            or call.reasoning_tokens > call.output_tokens
+            or call.input_audio_tokens
+            or call.output_audio_tokens
+            or call.output_image_tokens
+            or call.web_searches
+            or call.cache_write_1h_tokens
+            or call.service_tier is not None
+        ):
+            return None
+        flat = self._flat.get((call.provider, call.model))
+        if flat is None:
+            return None
+        denominator, scaled, per_input, per_output, per_read, per_write, per_reasoning = flat
+        scaled += per_input * call.input_tokens + per_output * call.output_tokens
+        scaled += per_read * call.cache_read_tokens + per_write * call.cache_write_tokens
+        scaled += per_reasoning * call.reasoning_tokens
+        computed_nanousd = (2 * scaled + denominator) // (2 * denominator)
+        agrees = 2 * abs(reported_nanousd - computed_nanousd) <= computed_nanousd <= MAX_EVENT_NANOUSD
+        return reported_nanousd if agrees else None
 
     def charge(self, call: LlmCall) -> Charge:
         """What `call` is charged.
@@ -190,6 +233,9 @@ class PriceBook:
             _remember(self._unpriced, key, None)
             return None
         _remember(self._layers, key, (layers, regional))
+        start_ms, tariff, _ = layers[0]
+        if start_ms == 0 and tariff.flat is not None and not self._prefers_computed:
+            _remember(self._flat, key, _flat(tariff.flat))
         return layers, regional
 
     def _resolved(self, provider: str | None, model: str) -> tuple[tuple[Layer, ...], bool]:
@@ -227,6 +273,12 @@ class _Own:
         return fnmatchcase(model, self._pattern) or any(
             fnmatchcase(name, self._plain_pattern) for name in plain_names(model)
         )
+
+
+def _flat(rates: Rates) -> _Flat:
+    return _Flat(
+        rates.denominator, rates.call, rates.input, rates.output, rates.cache_read, rates.cache_write, rates.reasoning
+    )
 
 
 def _spelled(provider: str) -> str:

@@ -153,6 +153,13 @@ class Tariff:
         self._brackets: dict[tuple[object, ...], Brackets] = {}
         self._plain = self._made(0, (), None) if len(dated) == 1 else None
 
+    @property
+    def flat(self) -> Rates | None:
+        """The rates that hold for every plain call, whatever its size and time; None if there are several."""
+        if self._plain is None or self._plain.starts or not self._plain.prices_input:
+            return None
+        return self._plain.rates[0]
+
     def at(self, ts_ms: int, tier: str | None) -> tuple[Brackets, bool]:
         """The prices at that time, and whether those of the tier are among them."""
         if self._plain is not None and tier is None:

@@ -1,14 +1,23 @@
 """What calls are charged: names as they come, parts and tiers, the policy's own prices, doubtful costs."""
 
+import random
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from models.prices.book import Charge, PriceBook
 from models.rules.policy import read_policy_json, read_policy_toml
 from schemas.errors import PolicyError
 from schemas.usage import LlmCall
+from tests.support.messages import llm_call
+
+COUNT_NAMES = (
+    "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cache_write_1h_tokens", "input_audio_tokens",
+    "output_audio_tokens", "output_image_tokens", "web_searches", "images",
+)  # fmt: skip
 
 
 def at_ms(*moment: int) -> int:
@@ -300,3 +309,31 @@ def test_the_policy_may_prefer_the_computed_price() -> None:
 def test_premium_patterns_see_through_provider_and_route(pattern: str, model: str, premium: bool) -> None:
     """A dear model is dear under whichever name it comes; patterns over the name as reported work too."""
     assert read_policy_toml(f'premium_models = ["{pattern}"]').is_premium(model) == premium
+
+
+def test_what_is_undisputed_is_charged_as_reported_and_nothing_is_wrong_with_it() -> None:
+    """The short way for nearly every call says the same as the long one, wherever it says anything."""
+    seed = 41
+    rng = random.Random(seed)
+    book = PriceBook()
+    answers: Counter[bool] = Counter()
+    for number in range(4_000):
+        counts = {"input_tokens": rng.choice([0, 1, 900, 40_000, 250_000]), "output_tokens": rng.choice([0, 700])}
+        for name in rng.sample(COUNT_NAMES, rng.choice([0, 0, 1, 3])):
+            counts[name] = rng.choice([1, 300, 50_000])
+        call = llm_call(
+            NOVEMBER_MS,
+            model=rng.choice(["gpt-4.1", "claude-sonnet-4-5", "gemini-2.5-pro", "claude-3-opus", "nobody-knows-it"]),
+            service_tier=rng.choice([None, None, None, "batch"]),
+            cache_hit=rng.random() < 0.05,
+            **counts,
+        )
+        computed_nanousd = book.charge(call).computed_nanousd or 1_000
+        off = rng.choice([0.2, 0.49, 0.5, 1.0, 1.0, 1.5, 1.51, 3.0])
+        call = msgspec.structs.replace(call, cost_nanousd=int(computed_nanousd * off))
+        undisputed = book.undisputed(call)
+        answers[undisputed is not None] += 1
+        if undisputed is not None:
+            charge = book.charge(call)
+            assert (charge.cost_nanousd, charge.problems) == (undisputed, ()), (seed, number, call)
+    assert min(answers[True], answers[False]) > 200, (seed, answers)
