@@ -1,17 +1,23 @@
 """Whose spend it is: from a message's attribution to the scopes, the cohort and the rules that follow from it."""
 
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
 from models.rules.policy import matches
 from models.state.partition import PartitionState
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Meter, Scope
 from models.state.tenant import Tenant
 from models.state.units.route import Route
-from models.state.units.runs import NO_ATTRIBUTION, Attributes, RouteKey, Run
+from models.state.units.runs import NO_ATTRIBUTION, NO_CALL, Attributes, RouteKey, Run
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED, LlmCall, UsageMessage
 
 OVERFLOW = "overflow"
 """The scope value that stands for all values beyond a tenant's limit of scopes."""
 MAX_ROUTES = 50_000
+
+_own_attribution: Callable[[Any], Attributes] = attrgetter(*ATTRIBUTION, "tags")
 
 
 class Router:
@@ -21,16 +27,13 @@ class Router:
         self._state = state
 
     def key_of(self, message: UsageMessage) -> RouteKey:
-        """A message's own attribution. Written out, because it runs at every message."""
-        tags = tuple(sorted(message.tags.items())) if message.tags else None
-        model = provider = route = None
-        if self._state.policy.by_call and isinstance(message, LlmCall):
-            model, provider, route = message.model, message.provider, message.route
-        return (
-            message.workflow, message.owner, message.project, message.environment, message.agent, message.user,
-            message.feature, message.tier, message.task_category, message.feature_flag, message.prompt_version,
-            tags, model, provider, route,
-        )  # fmt: skip
+        """A message's own attribution, and the call where scopes depend on it."""
+        own = _own_attribution(message)
+        if message.tags is not None:
+            own = (*own[:-1], tuple(sorted(message.tags.items())) or None)
+        if self._state.policy.by_call and type(message) is LlmCall:
+            return own, (message.model, message.provider, message.route)
+        return own, NO_CALL
 
     def route(self, tenant: Tenant, attributes: Attributes, key: RouteKey) -> Route:
         """The route of a message. `key` is its own attribution, which goes before its run's `attributes`."""
@@ -41,6 +44,15 @@ class Router:
                 tenant.routes.clear()
             route = tenant.routes[full_key] = self._shared(tenant, attributes, key)
         return route
+
+    def without_call(self, tenant: Tenant, run: Run, route: Route, key: RouteKey) -> Route:
+        """The route of a message that differs from `route`, its run's, only in that it is no model call."""
+        if route.without_call is None:
+            found = self.route(tenant, run.attributes, key)
+            if found is route:  # state is free of cycles
+                return route
+            route.without_call = found
+        return route.without_call
 
     def route_of(self, tenant: Tenant, run: Run) -> Route:
         """The route of a run's latest model call. It is not made the run's own here: that sets trips as well."""
@@ -101,7 +113,7 @@ class Router:
 
 def dimensions_of(tenant_id: str, attributes: Attributes, key: RouteKey) -> dict[str, str]:
     """Every dimension of a message: its own attribution, else its run's, else `unattributed`."""
-    *own, tags, model, provider, route = key
+    (*own, tags), (model, provider, route) = key
     *inherited, inherited_tags = attributes or (*NO_ATTRIBUTION, None)
     dimensions = {"tenant_id": tenant_id, "model": model, "provider": provider, "route": route}
     for name, mine, theirs in zip(ATTRIBUTION, own, inherited, strict=True):

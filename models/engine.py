@@ -244,7 +244,8 @@ class Engine:
         run.output_tokens += call.output_tokens
         self._counters.model_call(tenant, run, route, call, cost_nanousd, at_ms)
         self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
-        self._quality.attributed(tenant, route, call.run_id, cost_nanousd, at_ms)
+        if not route.is_attributed:
+            self._quality.unattributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
             self._obedience.call_seen(tenant, run, call, at_ms)
 
@@ -259,7 +260,8 @@ class Engine:
         if cost_nanousd:
             totals.cost_nanousd += cost_nanousd
             self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
-            self._quality.attributed(tenant, route, call.run_id, cost_nanousd, at_ms)
+            if not route.is_attributed:
+                self._quality.unattributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
             self._obedience.call_seen(tenant, run, call, at_ms)
 

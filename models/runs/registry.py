@@ -16,7 +16,7 @@ from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.groups import Group
 from models.state.units.route import Route
-from models.state.units.runs import NO_ROUTE_KEY, Run, StopRule
+from models.state.units.runs import NO_CALL, NO_ROUTE_KEY, Run, StopRule
 from models.state.units.unit import UnitKind
 from schemas.control import Target
 from schemas.duration import MINUTE_MS
@@ -100,7 +100,10 @@ class RunRegistry:
             run.route = self._router.route(tenant, run.attributes, run.route_key)
         if run.route is not None and run.stamp and key == run.route_key:
             return run.route
-        route = self._router.route(tenant, run.attributes, key)
+        if run.route is not None and key[1] is NO_CALL and key[0] == run.route_key[0]:
+            route = self._router.without_call(tenant, run, run.route, key)
+        else:
+            route = self._router.route(tenant, run.attributes, key)
         if run.route is None or not run.stamp or isinstance(message, LlmCall | RunStarted):
             previous, run.route, run.route_key = run.route, route, key
             if (
@@ -117,7 +120,7 @@ class RunRegistry:
         route = self.route(tenant, run, message)
         if not run.unit_id:
             return
-        run.attributes = self._router.key_of(message)[: len(ATTRIBUTION) + 1]
+        run.attributes, _ = self._router.key_of(message)
         run.route_key = NO_ROUTE_KEY
         own = StopRule(message.cap_nanousd, message.max_retries, message.max_tool_calls, message.max_duration_s)
         if own.limits():

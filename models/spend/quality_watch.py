@@ -43,10 +43,8 @@ class QualityWatch:
             out_of_reach = problem == "unpriced" and self._money_limited(run, route)
             self._judge(tenant, problem, tally, at_ms, out_of_reach=out_of_reach)
 
-    def attributed(self, tenant: Tenant, route: Route, run_id: str, cost_nanousd: int, at_ms: int) -> None:
+    def unattributed(self, tenant: Tenant, route: Route, run_id: str, cost_nanousd: int, at_ms: int) -> None:
         """Count spend that names no owner or no workflow."""
-        if route.owner != UNATTRIBUTED and route.workflow != UNATTRIBUTED:
-            return
         tally = tenant.quality.tally("unattributed", at_ms)
         missing = NOBODYS[route.owner == UNATTRIBUTED, route.workflow == UNATTRIBUTED]
         tally.add(cost_nanousd=cost_nanousd, run_id=run_id, notes=missing)

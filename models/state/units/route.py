@@ -8,6 +8,7 @@ from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Scope
 from models.state.spend.totals import HourTotals
 from models.state.units.unit import UnitKind
+from schemas.usage import UNATTRIBUTED
 
 KINDS: tuple[UnitKind, ...] = ("run", "session", "run_tree")
 
@@ -15,7 +16,10 @@ KINDS: tuple[UnitKind, ...] = ("run", "session", "run_tree")
 class Route:
     """Everything that follows from a message's attribution, worked out once."""
 
-    __slots__ = ("cohort", "model_rules", "owner", "scopes", "tool_rules", "totals", "unit_rules", "workflow")
+    __slots__ = (
+        "cohort", "is_attributed", "model_rules", "owner", "scopes", "tool_rules", "totals", "unit_rules",
+        "without_call", "workflow",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -29,6 +33,10 @@ class Route:
         self.scopes = scopes
         self.cohort = cohort
         self.workflow = cohort.workflow
+        self.is_attributed = UNATTRIBUTED not in (owner, cohort.workflow)
+        """Whether spend here names its owner and its workflow."""
+        self.without_call: Route | None = None
+        """The route of what is no model call but has the same attribution, once it was asked for."""
         self.totals: HourTotals | None = None
         rules = tuple(unit_rules)
         self.unit_rules = {kind: tuple(rule for rule in rules if rule.per == kind) for kind in KINDS}

@@ -10,10 +10,13 @@ from schemas.usage import ATTRIBUTION, UNATTRIBUTED
 
 Attributes = tuple[Any, ...]
 """A run's attribution in the order of `schemas.usage.ATTRIBUTION`, then its tags as sorted pairs or None."""
-RouteKey = tuple[Any, ...]
-"""A message's own attribution, its tags, and the model, provider and route of a call where scopes depend on them."""
+CallKey = tuple[str | None, str | None, str | None]
+"""Model, provider and route of a call where scopes depend on them."""
+RouteKey = tuple[Attributes, CallKey]
+"""A message's own attribution, and its call."""
 NO_ATTRIBUTION: tuple[None, ...] = (None,) * len(ATTRIBUTION)
-NO_ROUTE_KEY: RouteKey = (*NO_ATTRIBUTION, None, None, None, None)
+NO_CALL: CallKey = (None, None, None)
+NO_ROUTE_KEY: RouteKey = ((*NO_ATTRIBUTION, None), NO_CALL)
 
 RunState = Literal["live", "finished"]
 
@@ -98,7 +101,7 @@ class Run(Unit):
 
     def attribution(self) -> dict[str, str]:
         """What is known of whose spend it is: as its latest model call said, else as given when it started."""
-        pairs = zip(ATTRIBUTION, self.route_key, self.attributes or NO_ATTRIBUTION, strict=False)  # tags come behind
+        pairs = zip(ATTRIBUTION, self.route_key[0], self.attributes or NO_ATTRIBUTION, strict=False)  # tags come behind
         known = {name: own or inherited for name, own, inherited in pairs}
         return {name: value for name, value in known.items() if value and value != UNATTRIBUTED}
 
@@ -117,9 +120,8 @@ class Run(Unit):
         stop_rule = self.stop_rule.fields() if self.stop_rule else 0
         attribution = (
             self.attributes if any(self.attributes) else 0,
-            0 if self.route_key == NO_ROUTE_KEY or self.route_key == (*self.attributes, None, None, None)
-            else self.route_key,
-        )  # fmt: skip
+            0 if self.route_key == NO_ROUTE_KEY or self.route_key == (self.attributes, NO_CALL) else self.route_key,
+        )
         known = (
             *self.memory(), self.state == "finished", self.last_ms - self.ended_ms if self.ended_ms else None,
             self.counted, self.outcome or 0, stop_rule, self.input_tokens, self.output_tokens, self.session_id or 0,
