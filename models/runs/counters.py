@@ -22,7 +22,6 @@ from schemas.control import Target
 from schemas.policy import Action
 from schemas.usage import UNATTRIBUTED, LlmCall, ToolCall
 
-RUNS_ONLY = frozenset({"run"})
 MOST_MODELS = 10_000
 
 
@@ -45,9 +44,11 @@ class UnitCounters:
 
     def model_call(self, tenant: Tenant, run: Run, route: Route, call: LlmCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a model call in its run, session and tree, and ask whoever is concerned."""
-        premium = self._is_premium(call.model)
+        premium = self._premium.get(call.model)
+        if premium is None:
+            premium = self._learn_premium(call.model)
         retry = call.attempt > 1
-        for unit in self._units(tenant, run):
+        for unit in self._units(tenant, run) if self._state.policy.tracks_groups else (run,):
             unit.cost_nanousd += cost_nanousd
             unit.calls += 1
             unit.retries += retry
@@ -70,7 +71,7 @@ class UnitCounters:
 
     def tool_call(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a tool call in its run, session and tree, and ask whoever is concerned."""
-        for unit in self._units(tenant, run):
+        for unit in self._units(tenant, run) if self._state.policy.tracks_groups else (run,):
             unit.tool_calls += 1
             unit.cost_nanousd += cost_nanousd
             if (
@@ -149,18 +150,18 @@ class UnitCounters:
     def _units(self, tenant: Tenant, run: Run) -> list[Unit]:
         """All that a call counts in. A run is written with its message in any case; its session and tree are marked."""
         units: list[Unit] = [run]
-        if self._state.policy.tracks != RUNS_ONLY and run.unit_id:
+        if run.unit_id:
             for group in self._groups.of(tenant, run):
-                self._state.touch(group)
+                if not group.dirty:
+                    self._state.touch(group)
                 units.append(group)
         return units
 
-    def _is_premium(self, model: str) -> bool:
-        premium = self._premium.get(model)
-        if premium is None:  # a pattern is matched once per model
-            if len(self._premium) > MOST_MODELS:
-                self._premium.clear()
-            premium = self._premium[model] = self._state.policy.is_premium(model)
+    def _learn_premium(self, model: str) -> bool:
+        """A pattern is matched once per model."""
+        if len(self._premium) > MOST_MODELS:
+            self._premium.clear()
+        premium = self._premium[model] = self._state.policy.is_premium(model)
         return premium
 
     def _apply(

@@ -28,11 +28,15 @@ class Groups:
         tracks = self._state.policy.tracks
         found: list[Group] = []
         if "session" in tracks and run.session_id is not None:
-            session = self._find(tenant, tenant.sessions, Session, run.session_id)
-            found += [] if session is None else [session]
+            session = tenant.sessions.get(run.session_id)
+            session = session or self._find(tenant, tenant.sessions, Session, run.session_id)
+            if session is not None:
+                found.append(session)
         if "run_tree" in tracks and run.unit_id:
-            tree = self._find(tenant, tenant.trees, RunTree, run.root_run_id)
-            found += [] if tree is None else [tree]
+            tree = tenant.trees.get(run.root_run_id)
+            tree = tree or self._find(tenant, tenant.trees, RunTree, run.root_run_id)
+            if tree is not None:
+                found.append(tree)
         return found
 
     def named(self, tenant: Tenant, target: Target) -> Group | None:

@@ -20,7 +20,7 @@ from models.state.units.runs import NO_CALL, NO_ROUTE_KEY, Run, StopRule
 from models.state.units.unit import UnitKind
 from schemas.control import Target
 from schemas.duration import MINUTE_MS
-from schemas.usage import ATTRIBUTION, CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
+from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 IDLE = "idle"
 """Status of a run that has been silent for long and is taken for ended, at its last call."""

@@ -60,19 +60,28 @@ class ModelCalls:
         these were different prompts, and only re-sends around a failure or a higher `attempt` are sure.
         A call that began before the last one ended is a parallel sample, unless it failed or is a later attempt.
         """
-        self._note_pause(call)
+        if call.ts_ms - self._last_ms > MINUTE_MS:
+            self._note_pause(call)
+        self._last_ms = call.ts_ms
         failed = call.status != "ok"
-        if call.status == "error":
+        if not failed:
+            self.failed = 0
+        elif call.status == "error":
             before, self.failed = self.failed, max(self.failed + 1, call.attempt)
             self._failures += self.failed - before
-        elif not failed:
-            self.failed = 0
         key, check = _key_of(call)
         again = key == self._key and key != 0 and self._agrees(call, check, failed)
-        self._count_sending(call, again=again, failed=failed)
+        if again:
+            self._count_again(call, failed=failed)
+        else:
+            self.resends = self.sure_resends = call.attempt
+            self._sends += call.attempt
+            self._sure_sends += call.attempt
+            self._ended_ms = 0
         self._key = key
         self._check = check or (self._check if again else 0)
-        self._ended_ms = max(self._ended_ms, call.ts_ms)
+        if call.ts_ms > self._ended_ms:
+            self._ended_ms = call.ts_ms
         self._last_failed = failed
         self.tool_since = False
 
@@ -110,18 +119,15 @@ class ModelCalls:
         return calls
 
     def _note_pause(self, call: LlmCall) -> None:
-        if call.ts_ms - self._last_ms > MINUTE_MS and (minutes := minutes_since(self._last_ms, span_ms(call)[0])) > 1:
+        minutes = minutes_since(self._last_ms, span_ms(call)[0])
+        if minutes > 1:
             self._pauses = with_pause(self._pauses, (minutes, self._sends, self._sure_sends, self._failures))
-        self._last_ms = call.ts_ms
 
-    def _count_sending(self, call: LlmCall, *, again: bool, failed: bool) -> None:
+    def _count_again(self, call: LlmCall, *, failed: bool) -> None:
         """Count how often one model call was sent; totals rise by as much, so that a part of the row can be told."""
-        resends, sure_resends = (self.resends, self.sure_resends) if again else (0, 0)
+        resends, sure_resends = self.resends, self.sure_resends
         retried = failed or call.attempt > 1
-        if not again:
-            self.resends = self.sure_resends = call.attempt
-            self._ended_ms = 0
-        elif retried or span_ms(call)[0] >= self._ended_ms:
+        if retried or span_ms(call)[0] >= self._ended_ms:
             self.resends = max(self.resends + 1, call.attempt)
             if retried or self._last_failed or call.prompt_hash is not None:
                 self.sure_resends = max(self.sure_resends + 1, call.attempt)

@@ -42,6 +42,8 @@ with the last few: two different calls look the same once in 10^12 comparisons, 
 once in 10^7."""
 _REACH = LONGEST_PERIOD * _STEP
 _RING = STEPS * _STEP
+_FARTHEST_MS = 100 * 0xFFFF
+_NO_SIGNATURE = bytes(_SIGNATURE)
 _NO_HASH = bytes(_HASH)
 _NO_RESULT = bytes(_RESULT)
 _NO_MATCHES = bytes(2 * LONGEST_PERIOD)
@@ -115,24 +117,30 @@ class ToolCalls:
     def add(self, call: ToolCall) -> None:
         """Add a tool call. Without `args_hash` nobody knows what it did: it is like no other, and breaks a row."""
         started_ms, ended_ms = span_ms(call)
-        distance = max(0, started_ms - self._started_ms) // 100
-        if not self._joins_round(started_ms, ended_ms):
+        since_ms = started_ms - self._started_ms
+        if since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms):
             self._new_round(started_ms, ended_ms)
+        else:
+            self._join_round(started_ms, ended_ms)
         self._count_failure(call.status)
-        signature = None if call.args_hash is None else _digest(f"{call.tool}\0{call.args_hash}", _SIGNATURE)
         before = self._steps
-        if self._round_steps and signature is not None and _is_step(before[: self._round_steps * _STEP], signature):
-            return
-        step = (signature or bytes(_SIGNATURE)) + _result(call) + min(distance, 0xFFFF).to_bytes(_DISTANCE, "big")
+        signature, known = _NO_SIGNATURE, False
+        if call.args_hash is not None:
+            signature = xxhash.xxh3_64_digest(f"{call.tool}\0{call.args_hash}".encode())[:_SIGNATURE]
+            known = before.find(signature, 0, _REACH) >= 0
+            if self._round_steps and _is_step(before[: self._round_steps * _STEP], signature):
+                return
+        distance = since_ms // 100 if 0 <= since_ms < _FARTHEST_MS else 0 if since_ms < 0 else 0xFFFF
+        step = signature + _result(call) + distance.to_bytes(_DISTANCE, "big")
         self._steps = (step + before)[:_RING]
-        self._round_steps = min(self._round_steps + 1, STEPS)
+        if self._round_steps < STEPS:
+            self._round_steps += 1
         self._calls += 1
-        failed = call.status == "error"
-        if signature is not None and before.find(signature, 0, _REACH) >= 0:
-            self._recurred(step, before, call.tool, failed=failed)
+        if known:
+            self._recurred(step, before, call.tool, failed=call.status == "error")
         else:
             self.same_call = self.alike = self.verified = 1
-            self.failing = int(failed)
+            self.failing = int(call.status == "error")
             self._periods = self.loop_tools = None
 
     def same_calls(self, within: int) -> SameCalls:
@@ -201,18 +209,14 @@ class ToolCalls:
         calls.loop_tools = None if loop_tools is None else tuple(loop_tools)
         return calls
 
-    def _joins_round(self, started_ms: int, ended_ms: int) -> bool:
-        """Whether a tool call is in parallel with the round before it: begun before any of it had an answer.
+    def _join_round(self, started_ms: int, ended_ms: int) -> None:
+        """A tool call is in parallel with the round before it: begun before any of it had an answer.
 
         Agents whose calls overlap all day are in many rounds, not in one.
         """
-        overlaps = started_ms < self._answered_ms and ended_ms > self._started_ms
-        if not overlaps and started_ms != self._started_ms:
-            return False
         self._started_ms = min(self._started_ms, started_ms)
         self._answered_ms = min(self._answered_ms, ended_ms)
         self._ended_ms = max(self._ended_ms, ended_ms)
-        return True
 
     def _new_round(self, started_ms: int, ended_ms: int) -> None:
         """Begin a round of tool calls, and note the pause before it. A call that arrives late ends no pause."""
@@ -266,14 +270,12 @@ class ToolCalls:
         return [int.from_bytes(self._steps[end - _DISTANCE : end], "big") for end in ends]
 
 
-def _digest(text: str, size: int) -> bytes:
-    return xxhash.xxh3_64_digest(text.encode())[:size]
-
-
 def _result(call: ToolCall) -> bytes:
     """What is remembered of a result: the hash of it all and that of its shape, zeros for unknown."""
-    exact = _NO_HASH if call.result_hash is None else _digest(call.result_hash, _HASH)
-    return exact + (_NO_HASH if call.result_shape_hash is None else _digest(call.result_shape_hash, _HASH))
+    exact, shape = call.result_hash, call.result_shape_hash
+    return (_NO_HASH if exact is None else xxhash.xxh3_64_digest(exact.encode())[:_HASH]) + (
+        _NO_HASH if shape is None else xxhash.xxh3_64_digest(shape.encode())[:_HASH]
+    )
 
 
 def _same_result(one: bytes, other: bytes) -> bool | None:

@@ -78,7 +78,14 @@ class SpendLedger:
                 if segment_ms > scope.segment_ms:
                     self._enter(tenant, scope, at_ms)
             if scope.meter.splits_owners:
-                self._charge_share(scope, route.owner, cost_nanousd)
+                shares = scope.shares
+                if shares is not None:
+                    shares.add(route.owner, cost_nanousd)
+                    if not shares.dirty:
+                        shares.dirty = True
+                        dirty.append(shares)
+                elif scope.owner != route.owner:
+                    self._begin_shares(scope, route.owner, cost_nanousd)
             scope.total_nanousd += cost_nanousd
             if not scope.dirty:
                 scope.dirty = True
@@ -135,9 +142,8 @@ class SpendLedger:
     def _rules(self, scope: Scope) -> tuple[ScopeDetector[Any], ...]:
         return self._state.policy.scope_rules.get(scope.meter.meter_id, ())
 
-    def _charge_share(self, scope: Scope, owner: str, cost_nanousd: int) -> None:
-        if scope.shares is None and owner == scope.owner:
-            return
+    def _begin_shares(self, scope: Scope, owner: str, cost_nanousd: int) -> None:
+        """The first owner spends in a scope, or a second one."""
         scope.charge_share(owner, cost_nanousd)
         if scope.shares is not None:
             self._state.touch(scope.shares)

@@ -31,9 +31,13 @@ class OwnerShares(Row):
 
     def add(self, owner: str, nanousd: int) -> None:
         """Book spend. Beyond 50 owners the rest are one."""
-        if owner not in self._totals and len(self._totals) >= MOST_OWNERS:
+        totals = self._totals
+        if owner in totals:
+            totals[owner] += nanousd
+            return
+        if len(totals) >= MOST_OWNERS:
             owner = OTHER_OWNERS
-        self._totals[owner] = self._totals.get(owner, 0) + nanousd
+        totals[owner] = totals.get(owner, 0) + nanousd
 
     def exclude(self, period: Period, owner: str, nanousd: int) -> None:
         """Spend that `add` has booked belongs to an earlier period than the running one."""

@@ -145,11 +145,11 @@ class Unit(Row):
 
     def memory(self) -> tuple[Any, ...]:
         """What is remembered of the unit while it sleeps, small: times as differences from the latest."""
-        renewed = self.renewed and (*self.renewed[:5], self.last_ms - self.renewed.at_ms)
-        grants = {key: tuple(grant) for key, grant in (self.grants or {}).items()}
+        renewed = 0 if self.renewed is None else (*self.renewed[:5], self.last_ms - self.renewed.at_ms)
+        grants = {key: tuple(grant) for key, grant in self.grants.items()} if self.grants else 0
         return (
             self.last_ms, self.last_ms - self.started_ms, self.now_ms - self.last_ms, self.cost_nanousd, self.calls,
-            self.tool_calls, self.retries, self.premium_calls, renewed or 0, grants or 0,
+            self.tool_calls, self.retries, self.premium_calls, renewed, grants,
         )  # fmt: skip
 
     def remember(self, fields: tuple[Any, ...]) -> None:
