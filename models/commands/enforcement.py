@@ -55,7 +55,7 @@ class Enforcement:
         action = verdict(rule.settings.mode, finding, late=subject.late)
         if action is not None and subject.run is not None and subject.run_id is not None:
             subject, finding = self._workflow_stops.about(tenant, rule, finding, subject, action)
-        before = self._open_id(tenant, rule, finding, subject)
+        before = self._open_id(tenant, rule, finding, subject) if finding.level < 1 else None
         noted = self._incidents.note(tenant, rule, finding, subject, at_ms)
         if noted is None or finding.level < 1:
             if before is not None and rule.follows_limits:

@@ -68,7 +68,7 @@ class Budget(ScopeDetector[BudgetSettings]):
             return 0  # wake at every event, so that whoever spends here now is stopped too
         spent = scope.spend(self.settings.period)
         levels = levels_of(self.limit_nanousd(scope, scope.at_ms), self.thresholds)
-        amount = next_amount(levels, reached(levels, spent))
+        amount = next_amount(levels, spent)
         return NEVER if amount is None else scope.base(self.settings.period) + amount
 
     def is_exhausted(self, scope: Scope) -> bool:

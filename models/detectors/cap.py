@@ -78,8 +78,7 @@ class LimitRule(UnitDetector[RuleSettings]):
         trips: dict[Counter, int] = {}
         for counter, limit in self.limits(unit).items():
             allowance = self._allowance(unit, counter, limit)
-            levels = self._levels(allowance)
-            amount = next_amount(levels, reached(levels, unit.used(allowance.counter)))
+            amount = next_amount(self._levels(allowance), unit.used(allowance.counter))
             if amount is not None:
                 trips[allowance.counter] = min(amount, trips.get(allowance.counter, amount))
             if allowance.grant is not None and allowance.grant.until_ms > unit.now_ms:
@@ -93,7 +92,7 @@ class LimitRule(UnitDetector[RuleSettings]):
             yield self._finding(unit, counter, limit, self._allowance(unit, counter, limit))
 
     def _allowance(self, unit: Unit, counter: Counter, limit: int) -> Allowance:
-        grant = unit.grant(grant_key(self.rule, counter))
+        grant = None if unit.grants is None else unit.grant(grant_key(self.rule, counter))
         if grant is None or 0 < grant.until_ms <= unit.now_ms:
             return Allowance(counter, limit, grant)
         allowed = grant.up_to - unit.before(grant.counter) if grant.up_to < NO_TRIP else NO_TRIP

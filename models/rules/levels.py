@@ -39,9 +39,12 @@ def reached(levels: tuple[Level, ...], value: int) -> float:
     return max((level.share for level in levels if value >= level.amount), default=0.0)
 
 
-def next_amount(levels: tuple[Level, ...], told: float) -> int | None:
-    """The amount of the lowest share above `told`, None above the last."""
-    return next((level.amount for level in levels if level.share > told), None)
+def next_amount(levels: tuple[Level, ...], value: int) -> int | None:
+    """The amount of the lowest level that `value` does not reach yet, None above the last."""
+    for level in levels:
+        if level.amount > value:
+            return level.amount
+    return None
 
 
 def _ceil(amount: Fraction) -> int:

@@ -167,6 +167,8 @@ class UnitCounters:
     def _apply(
         self, tenant: Tenant, unit: Unit, run: Run, route: Route, rule: Detector[Any], finding: Finding, at_ms: int
     ) -> None:
+        if finding.level <= 0 and f"{unit.unit_kind}/{unit.unit_id}" not in tenant.unit_incidents:
+            return  # nothing was ever said of the unit that could be over now
         if finding.level > 0 and finding.unit == "ms" and self._is_stopped(tenant, unit):
             return  # time goes on for what is stopped as well; that is no news
         if finding.level > 0:

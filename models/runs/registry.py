@@ -117,7 +117,6 @@ class RunRegistry:
 
     def started(self, tenant: Tenant, run: Run, message: RunStarted, at_ms: int) -> None:
         """A run introduces itself: what it says of itself holds for its later messages."""
-        route = self.route(tenant, run, message)
         if not run.unit_id:
             return
         run.attributes, _ = self._router.key_of(message)
@@ -274,7 +273,8 @@ class RunRegistry:
         tenant.live_runs += 1
         self._arm(tenant, run)
         self._groups.open_tree(tenant, run, at_ms)
-        route = self.route(tenant, run, message)
+        # The trips are set by whoever takes in the message.
+        route = self._router.route(tenant, run.attributes, self._router.key_of(message))
         self._totals.of(tenant, route, at_ms).runs_started += 1
         if not isinstance(message, RunStarted):
             self._obey_wider(tenant, run, route, at_ms)
