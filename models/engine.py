@@ -95,10 +95,9 @@ class Engine:
 
     def handle(self, stimulus: Stimulus) -> None:
         """Take in one thing that happened. What it leads to is collected by `take_effects` and `take_rows`."""
-        if type(stimulus) is UsageSeen:  # nearly all are; a match statement would cost more than the dispatch
-            self._usage(stimulus.message, stimulus.append_ms)
-            return
         match stimulus:
+            case UsageSeen(message, append_ms):
+                self.usage(message, append_ms)
             case Ticked(now_ms, None):
                 self._ticked(now_ms)
             case Ticked(now_ms, str(tenant_id)):
@@ -199,8 +198,10 @@ class Engine:
             elif rule.settings.mode != "enforce" or rule.limit_action is None:
                 self._commands.relieve(tenant, incident_id, tenant.clock_ms, "its rule stops nobody any more")
 
-    def _usage(self, message: UsageMessage, append_ms: int) -> None:
-        tenant = self._state.tenants.get(message.tenant_id) or self._state.tenant(message.tenant_id)
+    def usage(self, message: UsageMessage, append_ms: int) -> None:
+        """Take in one usage message. `handle` calls it too: this is the short way for what nearly all stimuli are."""
+        state = self._state
+        tenant = state.tenants.get(message.tenant_id) or state.tenant(message.tenant_id)
         if not self._seen.ids.add(message.tenant_id, message.event_id, append_ms):
             self.counts.duplicates += 1
             return
@@ -209,19 +210,21 @@ class Engine:
             if tenant.timers and tenant.timers[0][0] <= append_ms:
                 self._pass_time(tenant, append_ms)
             tenant.clock_ms = append_ms
-        self._state.now_ms = tenant.clock_ms
-        self._state.cause_event_id = message.event_id
-        at_ms = min(message.ts_ms, append_ms + AHEAD_MS)
+        state.now_ms = tenant.clock_ms
+        state.cause_event_id = message.event_id
+        at_ms = message.ts_ms
+        if at_ms > append_ms + AHEAD_MS:
+            at_ms = append_ms + AHEAD_MS
         if tenant.clock_ms - at_ms > TOO_LATE_MS:
             self._too_late(tenant, message)
         else:
             run = self._runs.run(tenant, message, at_ms)
             self._handlers[type(message)](tenant, run, message, at_ms)
             if not run.dirty:
-                self._state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
+                state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
             if self._commands.lifted:
                 self._look_again()
-        self._state.cause_event_id = None
+        state.cause_event_id = None
 
     def _llm_call(self, tenant: Tenant, run: Run, call: LlmCall, at_ms: int) -> None:
         route = self._runs.route(tenant, run, call)

@@ -79,8 +79,9 @@ Layer = tuple[int, Tariff, str]
 
 
 class _Flat(NamedTuple):
-    """A price without brackets, dates and tiers: whole nano-dollars times `denominator`, as `tariff.Rates` has them."""
+    """A price without dates and tiers, up to a size: whole nano-dollars times `denominator`, as in `tariff.Rates`."""
 
+    most_input: int
     denominator: int
     call: int
     input: int
@@ -125,7 +126,9 @@ class PriceBook:
         flat = self._flat.get((call.provider, call.model))
         if flat is None:
             return None
-        denominator, scaled, per_input, per_output, per_read, per_write, per_reasoning = flat
+        most_input, denominator, scaled, per_input, per_output, per_read, per_write, per_reasoning = flat
+        if call.input_tokens > most_input:
+            return None
         scaled += per_input * call.input_tokens + per_output * call.output_tokens
         scaled += per_read * call.cache_read_tokens + per_write * call.cache_write_tokens
         scaled += per_reasoning * call.reasoning_tokens
@@ -235,7 +238,7 @@ class PriceBook:
         _remember(self._layers, key, (layers, regional))
         start_ms, tariff, _ = layers[0]
         if start_ms == 0 and tariff.flat is not None and not self._prefers_computed:
-            _remember(self._flat, key, _flat(tariff.flat))
+            _remember(self._flat, key, _flat(*tariff.flat))
         return layers, regional
 
     def _resolved(self, provider: str | None, model: str) -> tuple[tuple[Layer, ...], bool]:
@@ -275,10 +278,11 @@ class _Own:
         )
 
 
-def _flat(rates: Rates) -> _Flat:
+def _flat(rates: Rates, most_input: int) -> _Flat:
     return _Flat(
-        rates.denominator, rates.call, rates.input, rates.output, rates.cache_read, rates.cache_write, rates.reasoning
-    )
+        most_input, rates.denominator, rates.call, rates.input, rates.output, rates.cache_read, rates.cache_write,
+        rates.reasoning,
+    )  # fmt: skip
 
 
 def _spelled(provider: str) -> str:

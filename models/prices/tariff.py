@@ -25,6 +25,10 @@ PARTS: Final[dict[str, tuple[str, str]]] = {
 """Count of a call -> its key in a price list, and what it is called when the list has no price for it."""
 
 
+ANY_SIZE: Final = 1 << 62
+"""Tokens: more than any call has."""
+
+
 class Counts(NamedTuple):
     """A call's totals, made to agree with their parts."""
 
@@ -154,11 +158,11 @@ class Tariff:
         self._plain = self._made(0, (), None) if len(dated) == 1 else None
 
     @property
-    def flat(self) -> Rates | None:
-        """The rates that hold for every plain call, whatever its size and time; None if there are several."""
-        if self._plain is None or self._plain.starts or not self._plain.prices_input:
+    def flat(self) -> tuple[Rates, int] | None:
+        """Rates that hold at any time, and the most input tokens that they hold for; None where there are no such."""
+        if self._plain is None or not self._plain.prices_input:
             return None
-        return self._plain.rates[0]
+        return self._plain.rates[0], self._plain.starts[0] if self._plain.starts else ANY_SIZE
 
     def at(self, ts_ms: int, tier: str | None) -> tuple[Brackets, bool]:
         """The prices at that time, and whether those of the tier are among them."""

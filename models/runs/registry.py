@@ -105,6 +105,8 @@ class RunRegistry:
         else:
             route = self._router.route(tenant, run.attributes, key)
         if run.route is None or not run.stamp or isinstance(message, LlmCall | RunStarted):
+            if key[0] == run.attributes:
+                key = (run.attributes, key[1])  # one copy of what is the same
             previous, run.route, run.route_key = run.route, route, key
             if (
                 previous is None
@@ -119,7 +121,8 @@ class RunRegistry:
         """A run introduces itself: what it says of itself holds for its later messages."""
         if not run.unit_id:
             return
-        run.attributes, _ = self._router.key_of(message)
+        own, _ = self._router.key_of(message)
+        run.attributes = own if any(own) else ()
         run.route_key = NO_ROUTE_KEY
         own = StopRule(message.cap_nanousd, message.max_retries, message.max_tool_calls, message.max_duration_s)
         if own.limits():

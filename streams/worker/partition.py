@@ -6,7 +6,7 @@ from typing import Any
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.state.rows import SCHEMA
-from models.stimuli import OperatorSeen, RecordRefused, Ticked, UsageSeen
+from models.stimuli import OperatorSeen, RecordRefused, Ticked
 from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_usage
 from schemas.errors import StateError, Undecodable
@@ -72,7 +72,7 @@ class Partition:
             self.unreadable_in_a_row += fault.reason != "wrong_tenant"  # that one we could read
             return
         self.unreadable_in_a_row = 0
-        self.engine.handle(UsageSeen(usage, append_ms))
+        self.engine.usage(usage, append_ms)
 
     def operator(self, message: Any, operator_key: bytes | None) -> None:
         """Take in one record of operator.v1. What is unreadable or unsigned orders nothing, and stops nothing: whoever

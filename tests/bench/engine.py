@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from models.engine import Engine
 from models.rules.policy import Policy, read_policy_toml
-from models.stimuli import UsageSeen
 from schemas.codec import decode_usage, encode
 from streams.settings import Settings
 from tests.bench.load import Event, Shape, UsageLoad
@@ -88,7 +87,7 @@ def run_case(policy: str, live_runs: int, count: int) -> Case:
     load = UsageLoad(Shape(NEW_HOUR_MS - (warm_up + count // 2) * 1000 // EVENT_RATE, EVENT_RATE, live_runs))
     engine = Engine(read_bench_policy(policy))
     for event in (*load.opening(), *load.events(warm_up)):
-        engine.handle(UsageSeen(decode_usage(event.value), event.ts_ms))
+        engine.usage(decode_usage(event.value), event.ts_ms)
     engine.take_rows()
     engine.take_effects()
     events = list(load.events(count))
@@ -106,7 +105,7 @@ def _measured(engine: Engine, events: Sequence[Event]) -> Case:
         messages = [decode_usage(event.value) for event in batch]
         marks.append(time.perf_counter())
         for message, event in zip(messages, batch, strict=True):
-            engine.handle(UsageSeen(message, event.ts_ms))
+            engine.usage(message, event.ts_ms)
         marks.append(time.perf_counter())
         rows += len(engine.take_rows())
         marks.append(time.perf_counter())

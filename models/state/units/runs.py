@@ -119,7 +119,7 @@ class Run(Unit):
         root = 0 if self.root_run_id == self.unit_id else self.root_run_id
         stop_rule = self.stop_rule.fields() if self.stop_rule else 0
         attribution = (
-            self.attributes if any(self.attributes) else 0,
+            self.attributes or 0,
             0 if self.route_key == NO_ROUTE_KEY or self.route_key == (self.attributes, NO_CALL) else self.route_key,
         )
         known = (
