@@ -206,7 +206,7 @@ class HourlyHistory:
         """
         if not self._marks or self._marks[-1] != BREACH:
             return None
-        counted = [place for place, mark in enumerate(self._marks) if mark != PLANNED]
+        counted = [place for place in range(len(self._marks)) if self._marks[place] != PLANNED]
         recent = [place for place in counted[-of_hours:] if self._marks[place] == BREACH]
         if len(recent) >= breaches:
             return self._start_ms[recent[0]]

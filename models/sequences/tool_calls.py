@@ -7,8 +7,9 @@ two strengths for that reason: `alike` goes on while no difference is known, `ve
 Calls in parallel, begun before any of them had an answer, are one round: the same call twice in it counts once.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -197,8 +198,8 @@ class ToolCalls:
         )  # fmt: skip
 
     @classmethod
-    def from_row(cls, row: ToolCallsRow) -> "ToolCalls":
-        """What `to_row` described."""
+    def from_row(cls, row: Sequence[Any]) -> "ToolCalls":
+        """What `to_row` described; written down and read again its tuples are lists."""
         calls = cls()
         (
             calls._steps, calls._periods, calls._started_ms, calls._answered_ms, calls._ended_ms, calls._round_steps,

@@ -165,9 +165,10 @@ class Tenant(Row):
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the tenant's row holds. Its clock may be behind: runs carry a later one."""
         (
-            clock_ms, self.kill_times_ms, self.stops, quality, self.stale_events, self.stale_nanousd, raised,
+            clock_ms, self.kill_times_ms, stops, quality, self.stale_events, self.stale_nanousd, raised,
             self.held_due_ms, self.sleep_due_ms,
         ) = fields  # fmt: skip
+        self.stops = {key: [(at_ms, run_id) for at_ms, run_id in latest] for key, latest in stops.items()}
         self.quality = DataQuality.read(quality)
         self.raised = [(rule, scope, limit, until_ms) for rule, scope, limit, until_ms in raised]
         self.clock_ms = max(self.clock_ms, clock_ms)

@@ -149,6 +149,6 @@ class Run(Unit):
         run.route_key = frozen(route_key) if route_key else NO_ROUTE_KEY
         if len(fields) > 23:
             run.read_trips(fields[23:26])
-            run.trail = CallHistory.from_row(tuple(fields[26]))
+            run.trail = CallHistory.from_row(fields[26])
         run.due_ms, run.clock_ms, _ = header
         return run
