@@ -1,7 +1,7 @@
 """Everything that is known of one tenant: its clock, its runs, its scopes, and what is due when."""
 
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Final
 
 from models.commands.held import HeldCommand
 from models.commands.standing import STRENGTH, StandingCommand, target_of
@@ -19,7 +19,7 @@ from schemas.control import TargetType
 from schemas.operator import LimitException
 from schemas.policy import Action
 
-MOST_RAISED = 999
+MOST_RAISED: Final = 999
 """Exceptions of one tenant that are remembered beside the newest."""
 
 Timer = tuple[int, str, tuple[str, ...]]

@@ -10,8 +10,10 @@ from schemas.usage import ATTRIBUTION, UNATTRIBUTED
 
 Attributes = tuple[Any, ...]
 """A run's attribution in the order of `schemas.usage.ATTRIBUTION`, then its tags as sorted pairs or None."""
-CallKey = tuple[str | None, str | None, str | None]
-"""Model, provider and route of a call where scopes depend on them."""
+CallKey = tuple[str | None, ...]
+"""Model, provider and route of a call where scopes depend on them. Its type has no fixed length: mypyc would take the
+tuple apart, and it would no longer be the same object as `NO_CALL`.
+"""
 RouteKey = tuple[Attributes, CallKey]
 """A message's own attribution, and its call."""
 NO_ATTRIBUTION: tuple[None, ...] = (None,) * len(ATTRIBUTION)
