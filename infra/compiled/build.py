@@ -4,6 +4,7 @@ The copy stands in a folder of its own and is run from there. Beside the sources
 edited one without a word.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,8 @@ def build(folder: Path = HOME) -> None:
     modules = [path.as_posix() for path in compiled_files(folder)]
     print(f"compiling {len(modules)} modules …", flush=True)
     mypyc = [sys.executable, "-m", "mypyc", "--explicit-package-bases", *modules]
-    done = subprocess.run(mypyc, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+    env = {**os.environ, "MYPYC_DEBUG_LEVEL": "0"}
+    done = subprocess.run(mypyc, cwd=folder, env=env, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise SystemExit(f"mypyc failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     print("comparing …", flush=True)
