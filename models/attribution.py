@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from models.rules.policy import matches
 from models.state.partition import PartitionState
@@ -13,9 +13,9 @@ from models.state.units.route import Route
 from models.state.units.runs import NO_ATTRIBUTION, NO_CALL, Attributes, RouteKey, Run
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED, LlmCall, UsageMessage
 
-OVERFLOW = "overflow"
+OVERFLOW: Final = "overflow"
 """The scope value that stands for all values beyond a tenant's limit of scopes."""
-MAX_ROUTES = 50_000
+MAX_ROUTES: Final = 50_000
 
 _own_attribution: Callable[[Any], Attributes] = attrgetter(*ATTRIBUTION, "tags")
 

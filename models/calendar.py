@@ -8,23 +8,23 @@ import re
 from bisect import bisect_right, insort
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 Period = Literal["hour", "day", "week", "month"]
 
-MIN_MS = -2_208_988_800_000
+MIN_MS: Final = -2_208_988_800_000
 """1900-01-01T00:00:00Z, the first instant a calendar answers for."""
-END_MS = 7_258_118_400_000
+END_MS: Final = 7_258_118_400_000
 """2200-01-01T00:00:00Z, the first instant past those a calendar answers for."""
 
-_HOUR_S = 3600
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ONE_DAY = timedelta(days=1)
-_SECOND = timedelta(seconds=1)
-_ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
-_KEPT = 256
-_FOREVER = 1 << 63
+_HOUR_S: Final = 3600
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ONE_DAY: Final = timedelta(days=1)
+_SECOND: Final = timedelta(seconds=1)
+_ZONE_NAME: Final = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
+_KEPT: Final = 256
+_FOREVER: Final = 1 << 63
 
 
 class Window(NamedTuple):

@@ -6,7 +6,7 @@ done at its own time, before the message that passes it.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from models.attribution import Router
 from models.commands.commands import Commands
@@ -38,10 +38,10 @@ from schemas.duration import DAY_MS, HOUR_MS
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
-AHEAD_MS = 5 * 60_000
+AHEAD_MS: Final = 5 * 60_000
 """How far a message's own time may lie after its append."""
-SERVICE_RULES = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule})
-TOO_LATE_MS = DAY_MS
+SERVICE_RULES: Final = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule})
+TOO_LATE_MS: Final = DAY_MS
 """How late a message may be and still count in its own bucket."""
 
 

@@ -1,11 +1,13 @@
 """Episodes: breaching hours that follow each other closely enough to be one incident."""
 
+from typing import Final
+
 from schemas.duration import HOUR_MS
 
 Episode = tuple[int, int]
 """Start of the first breaching hour and of the last one."""
 
-GAP_MS = 3 * HOUR_MS
+GAP_MS: Final = 3 * HOUR_MS
 """From one breaching hour's start to the next of the same episode, at most: two calm hours lie between."""
 
 

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,17 +18,17 @@ import numpy.typing as npt
 from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
 from schemas.duration import HOUR_MS
 
-WINDOW_MS = 168 * HOUR_MS
+WINDOW_MS: Final = 168 * HOUR_MS
 """The past a baseline looks at: seven days."""
-KEPT_MS = WINDOW_MS + 24 * HOUR_MS
+KEPT_MS: Final = WINDOW_MS + 24 * HOUR_MS
 """How long an hour is kept: a record may be a day late, and is then judged by the week before its own hour."""
-MAX_NANOUSD = 2**63 - 1
+MAX_NANOUSD: Final = 2**63 - 1
 """The most one hour or run can hold, 9.2 billion dollars; a larger amount is kept as this."""
 NORMAL, BREACH, PLANNED, FORMER = 0, 1, 2, 3
 """What an hour is marked as. Only normal hours make a baseline. Enough breaches become the new normal, and the hours
 before them are former ones. Planned hours are part of nothing: somebody has said that they are an exception."""
 
-_HEAD = "<BHqI"
+_HEAD: Final = "<BHqI"
 
 
 def median_x2(values: Sequence[int] | Iterable[int]) -> int:
@@ -206,7 +207,7 @@ class HourlyHistory:
         """
         if not self._marks or self._marks[-1] != BREACH:
             return None
-        counted = [place for place, mark in enumerate(self._marks) if mark != PLANNED]
+        counted = [place for place in range(len(self._marks)) if self._marks[place] != PLANNED]
         recent = [place for place in counted[-of_hours:] if self._marks[place] == BREACH]
         if len(recent) >= breaches:
             return self._start_ms[recent[0]]

@@ -3,8 +3,9 @@
 import struct
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
-VERSION = 1
+VERSION: Final = 1
 """The first byte of a packed row; rows of another version are refused."""
 
 

@@ -5,12 +5,13 @@ import struct
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from models.baselines.hourly_history import MAX_NANOUSD
 from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
 
-RUNS_KEPT = 256
-_MAD_TO_SIGMA = 1.4826
+RUNS_KEPT: Final = 256
+_MAD_TO_SIGMA: Final = 1.4826
 
 
 class RecentCosts:

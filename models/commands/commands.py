@@ -1,6 +1,6 @@
 """What should stand for a target, made so: commands given, held back, answered, lifted and run out."""
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from models.commands import blast_radius
 from models.commands.held import HeldCommand
@@ -20,9 +20,9 @@ from schemas.duration import MINUTE_MS
 from schemas.policy import Action
 from schemas.signing import control_key
 
-CLOCKS_DIFFER_MS = 5 * MINUTE_MS
+CLOCKS_DIFFER_MS: Final = 5 * MINUTE_MS
 """How far an operator's clock may be behind: a resume within it counts as ordered after the command."""
-ANSWERED = ("run", "session", "run_tree")
+ANSWERED: Final = ("run", "session", "run_tree")
 """Types of target of which somebody must answer: in a workflow, tenant or scope nobody may be running."""
 LIFTED_BY_A_LIMIT: tuple[Action, ...] = ("pause", "downgrade")
 """Commands that end when the limit they were given for is raised. A run's kill is for people to lift."""

@@ -1,6 +1,6 @@
 """Are commands obeyed? Answers, answers that do not come, and calls of what should have been stopped."""
 
-from typing import Any
+from typing import Any, Final
 
 from models.commands.commands import Commands, overshoot, stop_evidence
 from models.commands.standing import StandingCommand
@@ -14,7 +14,7 @@ from models.state.units.runs import Run
 from schemas.control import Target, TargetType
 from schemas.usage import CommandAck, LlmCall, ToolCall
 
-STOPPED = ("stopped", "already_finished")
+STOPPED: Final = ("stopped", "already_finished")
 
 
 class Obedience:

@@ -1,5 +1,7 @@
 """What operators order about runs: kill, and resume with its terms."""
 
+from typing import Final
+
 from models.attribution import Router
 from models.commands.commands import CLOCKS_DIFFER_MS, Commands
 from models.commands.standing import Origin
@@ -16,10 +18,10 @@ from models.state.units.unit import NO_TRIP, Counter, Grant, grant_key
 from schemas.control import Target
 from schemas.operator import Kill, Resume
 
-OPERATOR = "operator"
+OPERATOR: Final = "operator"
 """The rule that a command names which a person has ordered."""
 COUNTERS: tuple[Counter, ...] = ("cost_nanousd", "calls", "tool_calls", "retries", "premium_calls", "duration_ms")
-WIDE = ("workflow", "tenant")
+WIDE: Final = ("workflow", "tenant")
 
 
 class Orders:

@@ -43,7 +43,7 @@ KILL_STANDS_MS: Final = 7 * 24 * HOUR_MS
 IN_FORCE: Final[frozenset[CommandState]] = frozenset({"given", "overdue", "acknowledged"})
 """States in which the last command is in force."""
 
-DISOBEYED = "disobeyed/"
+DISOBEYED: Final = "disobeyed/"
 """Before a target: what incidents about a disobeyed command are bound to, as others are to a run."""
 
 

@@ -1,7 +1,7 @@
 """One fact, one page: when a rule stops run after run of a workflow, the incident is about the workflow."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from models.detectors.base import Detector
 from models.incidents.incident import Incident, Subject
@@ -12,11 +12,11 @@ from models.state.tenant import Tenant
 from schemas.duration import HOUR_MS
 from schemas.policy import Action
 
-OWN_PAGES = 3
+OWN_PAGES: Final = 3
 """So many runs of a workflow stopped by one rule within an hour have an incident each; the next ones share one."""
-ASPECT = "workflow"
-LATEST_RUNS = 5
-MOST_REMEMBERED = 1_000
+ASPECT: Final = "workflow"
+LATEST_RUNS: Final = 5
+MOST_REMEMBERED: Final = 1_000
 
 
 class WorkflowStops:

@@ -1,6 +1,6 @@
 """Opening, escalating, reminding of and resolving incidents: from findings to alerts."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -13,7 +13,7 @@ from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from schemas.alert import Alert, AlertState
 
-REMEMBERED_MS = 26 * 3_600_000
+REMEMBERED_MS: Final = 26 * 3_600_000
 """How long after its end an incident about a stretch of time is remembered: spend may arrive a day late."""
 
 

@@ -18,7 +18,7 @@ from schemas.usage import LlmCall
 
 __all__ = ["MAX_EVENT_NANOUSD", "PRICE_SOURCE", "Charge", "PriceBook", "Problem"]
 
-CACHED_MODELS = 10_000
+CACHED_MODELS: Final = 10_000
 """Bound of each of the two caches, priced and unpriced: names come from outside."""
 
 Problem = Literal["unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced"]

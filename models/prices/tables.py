@@ -30,8 +30,8 @@ PRICE_SOURCE: Final = (
     f"computed:genai-prices/{genai_prices.__version__}@{DATES.get(genai_prices.__version__, 'date unknown')}"
 )
 
-_EPOCH_DAY = date(1970, 1, 1)
-_FREE = ":free"
+_EPOCH_DAY: Final = date(1970, 1, 1)
+_FREE: Final = ":free"
 _TIERS: Final = {
     ("processing", "batch"): "batch",
     ("service_tier", "flex"): "flex",

@@ -12,7 +12,7 @@ from genai_prices.types import ModelPrice, TieredPrices
 from schemas.money import NANOUSD_PER_USD
 from schemas.usage import LlmCall
 
-MAX_EVENT_NANOUSD = 10**15
+MAX_EVENT_NANOUSD: Final = 10**15
 """The most one call can be priced at, a million dollars, as on the wire (`schemas.usage.Nanousd`)."""
 
 PARTS: Final[dict[str, tuple[str, str]]] = {

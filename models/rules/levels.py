@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Level(NamedTuple):
@@ -12,7 +12,7 @@ class Level(NamedTuple):
     amount: int
 
 
-FULL = 0.99
+FULL: Final = 0.99
 """The level of a count that is used up and not yet exceeded: a warning, and nobody is stopped."""
 
 

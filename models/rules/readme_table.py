@@ -1,13 +1,13 @@
 """The README's table of detectors, written from the detectors themselves."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from models.detectors import REGISTRY
 from models.detectors.base import Detector
 
-BEGIN = "<!-- detectors: written by `make schemas` from models/detectors -->\n"
-END = "<!-- /detectors -->"
+BEGIN: Final = "<!-- detectors: written by `make schemas` from models/detectors -->\n"
+END: Final = "<!-- /detectors -->"
 
 
 def with_table(readme: str) -> str:

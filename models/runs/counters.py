@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from models.attribution import Router
 from models.commands.commands import spent_by
@@ -22,7 +22,7 @@ from schemas.control import Target
 from schemas.policy import Action
 from schemas.usage import UNATTRIBUTED, LlmCall, ToolCall
 
-MOST_MODELS = 10_000
+MOST_MODELS: Final = 10_000
 
 
 class UnitCounters:

@@ -1,5 +1,7 @@
 """Sleeping runs, sessions and run trees: a week of silence lifts no limit."""
 
+from typing import Final
+
 from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
@@ -12,7 +14,7 @@ from models.state.units.groups import Group, RunTree, Session
 from models.state.units.runs import Run
 from schemas.duration import DAY_MS, HOUR_MS
 
-MOST_AT_ONCE = 1_000
+MOST_AT_ONCE: Final = 1_000
 """So many are forgotten at a time; the rest a second later, so that a batch stays small."""
 GROUPS: dict[str, type[Group]] = {"session": Session, "tree": RunTree}
 

@@ -1,6 +1,6 @@
 """A run from its first message over its sleep to its being forgotten."""
 
-from typing import Any
+from typing import Any, Final
 
 from models.attribution import Router
 from models.commands.commands import Commands, stop_evidence
@@ -22,9 +22,9 @@ from schemas.control import Target
 from schemas.duration import MINUTE_MS
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
-IDLE = "idle"
+IDLE: Final = "idle"
 """Status of a run that has been silent for long and is taken for ended, at its last call."""
-ACCEPTING = ("accepted", "edited")
+ACCEPTING: Final = ("accepted", "edited")
 """Outcomes that renew the allowance of what limits a run, its session and its tree."""
 
 

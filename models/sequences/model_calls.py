@@ -1,5 +1,8 @@
 """The model calls of one run, in order: how often the last one has been sent, and how many in a row have failed."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import xxhash
 
 from models.sequences.pauses import (
@@ -107,8 +110,8 @@ class ModelCalls:
         )  # fmt: skip
 
     @classmethod
-    def from_row(cls, row: ModelCallsRow) -> "ModelCalls":
-        """What `to_row` described."""
+    def from_row(cls, row: Sequence[Any]) -> "ModelCalls":
+        """What `to_row` described; written down and read again its tuples are lists."""
         calls = cls()
         (
             calls._key, calls._check, calls._ended_ms, calls._last_ms, calls._last_failed, calls._sends,

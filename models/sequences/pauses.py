@@ -4,13 +4,15 @@ How long a pause ends a row is for each rule to say. So the pauses themselves ar
 counted before it ended, and what came after it is the difference.
 """
 
+from typing import Final
+
 from schemas.duration import MINUTE_MS
 from schemas.usage import LlmCall, ToolCall
 
-LONGEST_PAUSE_MINUTES = 60
+LONGEST_PAUSE_MINUTES: Final = 60
 """After a longer pause than this a sequence starts anew: no rule may count across it."""
-LONGEST_PAUSE_MS = LONGEST_PAUSE_MINUTES * MINUTE_MS
-_MOST_PAUSES = 4
+LONGEST_PAUSE_MS: Final = LONGEST_PAUSE_MINUTES * MINUTE_MS
+_MOST_PAUSES: Final = 4
 
 Pause = tuple[int, ...]
 """Minutes that it lasted, rounded up, and what had been counted before its end."""

@@ -7,8 +7,9 @@ two strengths for that reason: `alike` goes on while no difference is known, `ve
 Calls in parallel, begun before any of them had an answer, are one round: the same call twice in it counts once.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 import xxhash
 
@@ -24,36 +25,36 @@ from models.sequences.pauses import (
 from schemas.duration import MINUTE_MS
 from schemas.usage import CallStatus, ToolCall
 
-STEPS = 16
+STEPS: Final = 16
 """Tool calls remembered."""
-LONGEST_PERIOD = 8
+LONGEST_PERIOD: Final = 8
 """Calls in the longest cycle that is looked for."""
-MOST_MATCHES = 255
+MOST_MATCHES: Final = 255
 """Where counts of matches stop rising."""
 
-_SIGNATURE = 5
-_HASH = 3
-_RESULT = 2 * _HASH
-_DISTANCE = 2
-_STEP = _SIGNATURE + _RESULT + _DISTANCE
+_SIGNATURE: Final = 5
+_HASH: Final = 3
+_RESULT: Final = 2 * _HASH
+_DISTANCE: Final = 2
+_STEP: Final = _SIGNATURE + _RESULT + _DISTANCE
 """Bytes of a step: 40 bits of the hash of tool and arguments, 24 each of the hash of the result and of its shape, and
 the distance in tenths of a second from the start of the step before. Steps are compared within one run only, and only
 with the last few: two different calls look the same once in 10^12 comparisons, two different results of the same call
 once in 10^7."""
-_REACH = LONGEST_PERIOD * _STEP
-_RING = STEPS * _STEP
-_FARTHEST_MS = 100 * 0xFFFF
-_NO_SIGNATURE = bytes(_SIGNATURE)
-_NO_HASH = bytes(_HASH)
-_NO_RESULT = bytes(_RESULT)
-_NO_MATCHES = bytes(2 * LONGEST_PERIOD)
+_REACH: Final = LONGEST_PERIOD * _STEP
+_RING: Final = STEPS * _STEP
+_FARTHEST_MS: Final = 100 * 0xFFFF
+_NO_SIGNATURE: Final = bytes(_SIGNATURE)
+_NO_HASH: Final = bytes(_HASH)
+_NO_RESULT: Final = bytes(_RESULT)
+_NO_MATCHES: Final = bytes(2 * LONGEST_PERIOD)
 """Matches in a row with the step 1, 2 … 8 calls before: first those not known to differ, then those known not to."""
 
-PACE = 100
+PACE: Final = 100
 """Tenths of a second between two looks at something that is waited for; closer together is no waiting."""
-_EVEN = 1.25
+_EVEN: Final = 1.25
 """Ratio up to which distances count as even."""
-_RISING = 1.2
+_RISING: Final = 1.2
 """Ratio from which on a distance is longer than the one before, and not by chance."""
 
 
@@ -197,8 +198,8 @@ class ToolCalls:
         )  # fmt: skip
 
     @classmethod
-    def from_row(cls, row: ToolCallsRow) -> "ToolCalls":
-        """What `to_row` described."""
+    def from_row(cls, row: Sequence[Any]) -> "ToolCalls":
+        """What `to_row` described; written down and read again its tuples are lists."""
         calls = cls()
         (
             calls._steps, calls._periods, calls._started_ms, calls._answered_ms, calls._ended_ms, calls._round_steps,

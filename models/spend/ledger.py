@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from models.attribution import OVERFLOW, Router
 from models.calendar import Window
@@ -25,9 +25,9 @@ from schemas.operator import LimitException
 from schemas.policy import Action
 from schemas.usage import UNATTRIBUTED
 
-TOP_RUNS = 5
-TOP_OWNERS = 20
-MOST_RUNS_LISTED = 20_000
+TOP_RUNS: Final = 5
+TOP_OWNERS: Final = 20
+MOST_RUNS_LISTED: Final = 20_000
 """With more runs awake than this, an alert does not rank them: it must not hold up the kill."""
 
 

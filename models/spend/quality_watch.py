@@ -1,6 +1,6 @@
 """Wrong data at work: counted in the tenant's tallies, and told once a tenant, kind and day."""
 
-from typing import Any
+from typing import Any, Final
 
 from models.commands.enforcement import Enforcement
 from models.incidents.incident import Subject
@@ -13,7 +13,7 @@ from models.state.units.runs import Run
 from schemas.duration import DAY_MS
 from schemas.usage import UNATTRIBUTED, LlmCall, UsageMessage
 
-NOBODYS = {(True, True): ("owner", "workflow"), (True, False): ("owner",), (False, True): ("workflow",)}
+NOBODYS: Final = {(True, True): ("owner", "workflow"), (True, False): ("owner",), (False, True): ("workflow",)}
 """What spend does not name, by whether its owner and its workflow are unknown."""
 
 

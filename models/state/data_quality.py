@@ -1,6 +1,6 @@
 """What a tenant's data had wrong today, counted by kind. Part of the tenant's row."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from schemas.duration import DAY_MS
 
@@ -8,8 +8,8 @@ Kind = Literal[
     "unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced", "too_late", "unattributed"
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
-MOST_EXAMPLES = 5
-MOST = (1 << 62) - 1
+MOST_EXAMPLES: Final = 5
+MOST: Final = (1 << 62) - 1
 """Saturation bound of the amounts: a row holds 64-bit integers."""
 
 

@@ -1,6 +1,6 @@
 """The policy in force when the rows were written, as a row among them: whoever restores them knows what they mean."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -8,7 +8,7 @@ from models.rules.policy import Policy, read_policy_json
 from models.state.rows import Row, read_fields, row_key_of
 from schemas.errors import PolicyError
 
-POLICY_KEY = row_key_of("policy")
+POLICY_KEY: Final = row_key_of("policy")
 
 
 class PolicyRow(Row):

@@ -5,18 +5,18 @@ header can be read without the rest, so that a restore keeps rows as bytes and d
 """
 
 import struct
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 import xxhash
 
-HEADER = struct.Struct("<qqB")
+HEADER: Final = struct.Struct("<qqB")
 """due_ms, clock_ms: little-endian 64-bit integers; then the activity, one of those below."""
 
 PLAIN, LIVE, ASLEEP = 0, 1, 2
 """Activities: nothing to say, a live run, a unit that sleeps until a message names it."""
 
-SCHEMA = 2
+SCHEMA: Final = 2
 """Version of every row's layout. State written with another one is refused."""
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -16,21 +16,21 @@ from xxhash import xxh3_64_intdigest
 
 from schemas.duration import HOUR_MS
 
-WINDOW_MS = 2 * HOUR_MS
-GENERATIONS_A_WINDOW = 2
+WINDOW_MS: Final = 2 * HOUR_MS
+GENERATIONS_A_WINDOW: Final = 2
 """More of them forget more punctually, and cost every event one more look."""
-SEAL_AT = 4096
+SEAL_AT: Final = 4096
 """How many of the newest hashes stay in a set."""
-MOST_IN_A_ROW = 65_536
+MOST_IN_A_ROW: Final = 65_536
 """Half a megabyte: well under what a broker takes."""
 
 _Hashes = npt.NDArray[np.uint64]
 _HASH: Final = np.dtype("<u8")
-_SMALLEST_FILTER = 4 * SEAL_AT
-_NEVER = -(1 << 63)
+_SMALLEST_FILTER: Final = 4 * SEAL_AT
+_NEVER: Final = -(1 << 63)
 
 # Three bits of a byte, chosen by a hash's low six bits; 56 such triples exist, so 8 of them are used twice.
-_TRIPLES = [1 << a | 1 << b | 1 << c for a in range(8) for b in range(a) for c in range(b)]
+_TRIPLES: Final = [1 << a | 1 << b | 1 << c for a in range(8) for b in range(a) for c in range(b)]
 _MASKS: Final = bytes(_TRIPLES + _TRIPLES[: 64 - len(_TRIPLES)])
 _MASKS_ARRAY: Final = np.frombuffer(_MASKS, dtype=np.uint8)
 

@@ -6,7 +6,7 @@ from typing import Final
 from models.state.rows import row_digest, row_key_of
 from models.state.seen import WINDOW_MS, NewIds, SeenIds
 
-SEEN = "seen"
+SEEN: Final = "seen"
 _HEADER: Final = struct.Struct("<qq")
 """When the generation began; 1 for a sealed row."""
 Record = tuple[bytes, bytes | None]

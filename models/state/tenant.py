@@ -1,7 +1,7 @@
 """Everything that is known of one tenant: its clock, its runs, its scopes, and what is due when."""
 
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, Final
 
 from models.commands.held import HeldCommand
 from models.commands.standing import STRENGTH, StandingCommand, target_of
@@ -19,7 +19,7 @@ from schemas.control import TargetType
 from schemas.operator import LimitException
 from schemas.policy import Action
 
-MOST_RAISED = 999
+MOST_RAISED: Final = 999
 """Exceptions of one tenant that are remembered beside the newest."""
 
 Timer = tuple[int, str, tuple[str, ...]]
@@ -165,9 +165,10 @@ class Tenant(Row):
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the tenant's row holds. Its clock may be behind: runs carry a later one."""
         (
-            clock_ms, self.kill_times_ms, self.stops, quality, self.stale_events, self.stale_nanousd, raised,
+            clock_ms, self.kill_times_ms, stops, quality, self.stale_events, self.stale_nanousd, raised,
             self.held_due_ms, self.sleep_due_ms,
         ) = fields  # fmt: skip
+        self.stops = {key: [(at_ms, run_id) for at_ms, run_id in latest] for key, latest in stops.items()}
         self.quality = DataQuality.read(quality)
         self.raised = [(rule, scope, limit, until_ms) for rule, scope, limit, until_ms in raised]
         self.clock_ms = max(self.clock_ms, clock_ms)

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-from infra.compiled import build
+from infra.compiled.build import HOME, build
 from tests.bench.broker import bench_broker, broker_note, fill, fresh_topics, start_across_an_hour
 from tests.bench.engine import EVENT_RATE, POLICIES, describe, policy_file
 from tests.bench.load import Shape, UsageLoad
@@ -60,9 +60,8 @@ def compiled_home() -> Path | None:
     """A fresh compiled copy of the service, None where there is no C compiler."""
     if shutil.which("cc") is None:
         return None
-    home = Path("build/compiled").resolve()
-    build(home)
-    return home
+    build(HOME)
+    return HOME
 
 
 def run_round(bootstrap: str, policy: str, events: int, home: Path | None = None) -> Speed:

@@ -4,6 +4,7 @@ Every check is a function from source text to faults, and each is shown to fail 
 """
 
 import ast
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+
+from infra.compiled.modules import compiled_files, is_compiled
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "models", "alerting", "streams", "infra")
@@ -29,6 +32,8 @@ IMPURE_MODULES = {
     "subprocess", "threading", "time", "urllib3", "uuid",
 }  # fmt: skip
 CLOCK_CALLS = {"now", "utcnow", "today"}
+OPEN_BASES = {"abc", "builtins", "typing"}
+"""Modules whose classes a compiled one may inherit from: they read no annotations."""
 FORBIDDEN_NAMES = {"types", "utils", "helpers", "common", "manager", "misc"}
 ALERTING_COMMAND = Path("alerting/__main__.py")
 """Gives `python -m alerting` its name; the process itself is in streams/."""
@@ -172,6 +177,26 @@ def made_clients(source: str) -> list[str]:
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in CLIENTS
     ]
+
+
+def divided_families(module: str, source: str) -> list[str]:
+    """Classes of a module whose base is compiled where they are not, or the other way round."""
+    tree = ast.parse(source)
+    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    homes = {node.name: module for node in classes}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            homes |= {alias.asname or alias.name.split(".")[0]: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            homes |= {alias.asname or alias.name: node.module for alias in node.names}
+    found: list[str] = []
+    for one in classes:
+        for base in one.bases:
+            name = re.split(r"[.\[]", ast.unparse(base))[0]
+            home = homes.get(name, "builtins")
+            if is_compiled(home) if not is_compiled(module) else not (is_compiled(home) or home in OPEN_BASES):
+                found.append(f"{one.name}({ast.unparse(base)})")
+    return found
 
 
 def is_long(source: str) -> bool:
@@ -320,6 +345,40 @@ def test_the_length_of_an_hour_is_written_once() -> None:
     assert defined_times("_DAY_MS = 24 * 3_600_000")
     assert defined_times("HOUR_MS: Final = 3_600_000")
     assert not defined_times("LATE_MS = 24 * HOUR_MS")
+
+
+def test_a_compiled_class_and_its_subclasses_are_compiled_together() -> None:
+    """`make compiled` makes a service that starts: no interpreted class inherits from a compiled one. Nor is anything
+    compiled that declares fields for pydantic or msgspec: their constraints would be gone without a word.
+    """
+    wrong = {path: found for path in modules(*PACKAGES) if (found := divided_families(module_name(path), read(path)))}
+    assert not wrong
+    assert Path("models/engine.py") in set(compiled_files(ROOT))
+    assert not [path for path in compiled_files(ROOT) if not is_compiled(module_name(ROOT / path))]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("streams.worker.worker", "from models.state.rows import Row\nclass Noted(Row): ..."),
+        ("models.detectors.cap", "from models.state.rows import Row as R\ndef f():\n    class Noted(R): ..."),
+        ("models.detectors.cap", "import models.state.rows\nclass Noted(models.state.rows.Row): ..."),
+        ("models.engine", "from models.detectors.base import Detector\nclass Rule(Detector[Any]): ..."),
+        ("models.engine", "import msgspec\nclass Note(msgspec.Struct): ..."),
+        ("models.rules.policy", "from schemas.policy import RuleSettings\nclass NoteSettings(RuleSettings): ..."),
+    ],
+)
+def test_a_divided_family_is_seen(module: str, source: str) -> None:
+    """Whichever side the subclass is on, and however its base is imported."""
+    assert divided_families(module, source)
+
+
+def test_a_family_on_one_side_is_fine() -> None:
+    """Compiled with compiled, interpreted with interpreted, and what Python itself offers with both."""
+    assert not divided_families("models.engine", "from models.state.rows import Row\nclass Noted(Row): ...")
+    assert not divided_families("models.engine", "from typing import NamedTuple\nclass A(NamedTuple): ...")
+    assert not divided_families("models.engine", "class A: ...\nclass B(A): ...\nclass C(Exception): ...")
+    assert not divided_families("models.detectors.cap", "from schemas.policy import Settings\nclass A(Settings): ...")
 
 
 def test_files_are_named_by_their_subject() -> None:

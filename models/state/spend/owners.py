@@ -1,13 +1,13 @@
 """Who spent what in a scope that several owners share. A row of its own, made when a second owner comes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from models.state.rows import Row
 from schemas.policy import Period
 
-MOST_OWNERS = 50
-OTHER_OWNERS = "others"
+MOST_OWNERS: Final = 50
+OTHER_OWNERS: Final = "others"
 
 
 class OwnerShares(Row):

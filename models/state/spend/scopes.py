@@ -4,7 +4,7 @@ The hot path is one add and one compare. Everything else happens when the hour c
 """
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, Final, Optional
 
 from models.baselines.episodes import Episode, joined, later
 from models.baselines.hourly_history import BREACH, NORMAL, PLANNED, HourlyHistory
@@ -14,7 +14,7 @@ from models.state.spend.owners import OwnerShares
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.policy import Period
 
-AT_ONCE = -1
+AT_ONCE: Final = -1
 """A trip below any total: the next spend is judged."""
 
 

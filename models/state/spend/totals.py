@@ -2,20 +2,20 @@
 
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 from models.state.rows import PLAIN, Row
 from schemas.rollup import Rollup
 
-FLUSH_MS = 10_000
+FLUSH_MS: Final = 10_000
 """A running hour is written at most this often per workflow."""
-KEEP_MS = 25 * 3_600_000
+KEEP_MS: Final = 25 * 3_600_000
 """How long after its end an hour can still be corrected: late events arrive for up to a day."""
 
-MAX_INTEGER = (1 << 63) - 1
+MAX_INTEGER: Final = (1 << 63) - 1
 """The most that a row and a rollup can hold."""
 
-COUNTERS = (
+COUNTERS: Final = (
     "cost_nanousd", "calls", "tool_calls", "retries", "errors", "input_tokens", "output_tokens", "unpriced_calls",
     "unpriced_tokens", "runs_started", "runs_finished", "accepted", "edited", "rejected", "escalated",
 )  # fmt: skip

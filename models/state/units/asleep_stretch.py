@@ -45,7 +45,7 @@ HASH_MASK: Final = 0xFFFF_FFFF
 
 # The filter: the upper bits of the 32 choose a byte, the lowest six choose three bits of it.
 _SMALLEST_FILTER: Final = 64
-_TRIPLES = [1 << a | 1 << b | 1 << c for a, b, c in combinations(range(8), 3)]
+_TRIPLES: Final = [1 << a | 1 << b | 1 << c for a, b, c in combinations(range(8), 3)]
 MASKS: Final = bytes(_TRIPLES + _TRIPLES[: 64 - len(_TRIPLES)])
 _MASKS_ARRAY: Final = np.frombuffer(MASKS, dtype=np.uint8)
 

@@ -5,6 +5,9 @@ context than the last, and is a loop all the same. A model that answers between 
 the tool works again.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 from models.sequences.model_calls import ModelCalls, ModelCallsRow
 from models.sequences.tool_calls import ToolCalls, ToolCallsRow
 from schemas.usage import LlmCall, ToolCall
@@ -46,8 +49,8 @@ class CallHistory:
         return self.tools.to_row(), self.models.to_row()
 
     @classmethod
-    def from_row(cls, row: HistoryRow) -> "CallHistory":
-        """The history that `to_row` described."""
+    def from_row(cls, row: Sequence[Any]) -> "CallHistory":
+        """The history that `to_row` described; written down and read again its tuples are lists."""
         history = cls()
         tools, models = row
         history.tools, history.models = ToolCalls.from_row(tools), ModelCalls.from_row(models)

@@ -10,8 +10,10 @@ from schemas.usage import ATTRIBUTION, UNATTRIBUTED
 
 Attributes = tuple[Any, ...]
 """A run's attribution in the order of `schemas.usage.ATTRIBUTION`, then its tags as sorted pairs or None."""
-CallKey = tuple[str | None, str | None, str | None]
-"""Model, provider and route of a call where scopes depend on them."""
+CallKey = tuple[str | None, ...]
+"""Model, provider and route of a call where scopes depend on them. Its type has no fixed length: mypyc would take the
+tuple apart, and it would no longer be the same object as `NO_CALL`.
+"""
 RouteKey = tuple[Attributes, CallKey]
 """A message's own attribution, and its call."""
 NO_ATTRIBUTION: tuple[None, ...] = (None,) * len(ATTRIBUTION)
@@ -149,6 +151,6 @@ class Run(Unit):
         run.route_key = frozen(route_key) if route_key else NO_ROUTE_KEY
         if len(fields) > 23:
             run.read_trips(fields[23:26])
-            run.trail = CallHistory.from_row(tuple(fields[26]))
+            run.trail = CallHistory.from_row(fields[26])
         run.due_ms, run.clock_ms, _ = header
         return run

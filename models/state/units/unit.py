@@ -9,7 +9,7 @@ Counter = Literal["cost_nanousd", "calls", "tool_calls", "retries", "premium_cal
 
 NO_TRIP: Final = 1 << 62
 """A trip that is never reached: more nano-dollars than the world has."""
-NO_TRIPS = (NO_TRIP,) * 5
+NO_TRIPS: Final = (NO_TRIP,) * 5
 MAX_NANOUSD: Final = (1 << 63) - 1
 """Saturation bound of every sum of money. It lies above `NO_TRIP`, so that a saturated counter is still evaluated."""
 
