@@ -121,8 +121,8 @@ class RunRegistry:
         """A run introduces itself: what it says of itself holds for its later messages."""
         if not run.unit_id:
             return
-        own, _ = self._router.key_of(message)
-        run.attributes = own if any(own) else ()
+        attributes, _ = self._router.key_of(message)
+        run.attributes = attributes if any(attributes) else ()
         run.route_key = NO_ROUTE_KEY
         own = StopRule(message.cap_nanousd, message.max_retries, message.max_tool_calls, message.max_duration_s)
         if own.limits():
