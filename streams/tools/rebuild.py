@@ -15,6 +15,7 @@ from tqdm import tqdm
 from models.rules.policy import Policy
 from schemas.errors import BrokerError
 from streams.kafka.client import make_consumer, make_producer
+from streams.kafka.leaders import watermarks
 from streams.kafka.state_reader import StateReader
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
@@ -52,7 +53,7 @@ def _rebuild(
 ) -> None:
     inputs = [TopicPartition(settings.topic(name), number) for name in ("usage.v1", "operator.v1")]
     ends = [max(0, one.offset) for one in consumer.committed(inputs, TIMEOUT_S)]
-    lows = [consumer.get_watermark_offsets(one, timeout=TIMEOUT_S)[0] for one in inputs]
+    lows = [watermarks(consumer, one, TIMEOUT_S)[0] for one in inputs]
     if lows[0] > 0:
         print(
             f"partition {number}: usage.v1 before offset {lows[0]} has been deleted by retention; "

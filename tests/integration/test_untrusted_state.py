@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
 )
 
 from streams.kafka.client import Admin
+from streams.kafka.leaders import watermarks
 from streams.kafka.topics import apply
 from streams.settings import Settings
 from streams.worker.worker import CO_PARTITIONED
@@ -113,7 +114,7 @@ def end_of(settled: Settled, topic: str) -> int:
     consumer = Consumer({"bootstrap.servers": settled.space.bootstrap, "group.id": "nobody"})
     try:
         place = TopicPartition(settled.space.name(topic), settled.partition)
-        return int(consumer.get_watermark_offsets(place, timeout=15)[1])
+        return watermarks(consumer, place, 15)[1]
     finally:
         consumer.close()
 
