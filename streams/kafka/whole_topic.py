@@ -46,8 +46,7 @@ def ends_of(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int
         )
     try:
         marks = {
-            number: watermarks(consumer, TopicPartition(topic, number), ANSWER_S)
-            for number in found[topic].partitions
+            number: watermarks(consumer, TopicPartition(topic, number), ANSWER_S) for number in found[topic].partitions
         }
     except KafkaException as error:
         raise BrokerError(f"the broker does not say where {topic} ends: {error.args[0].str()}") from None
