@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check compiled bench format lock schemas clean
@@ -24,8 +25,9 @@ $(READY): requirements/dev.lock sdk/pyproject.toml
 demo: $(READY) ## replay a week of real usage with three incidents in it; ONCE=1 ends by itself
 	@$(PY) -m infra.demo $(if $(ONCE),--once)
 
+# Most of what takes long waits: for a broker, a session's end, a process that starts. So there are more than cores.
 test: $(READY) ## run every test this machine can run
-	@$(PY) -m pytest
+	@$(PY) -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## linters, types, exported schemas
 	@$(PY) -m ruff check .

@@ -26,21 +26,40 @@ PARTITIONS = 4
 
 _REAL_KAFKA_FIXTURES = {"kafka", "kafka_topics", "own_kafka", "asking"}
 
+_LONG_FILES = (
+    "test_alerting_crashes",
+    "test_exactly_once",
+    "test_worker_lifecycle",
+    "test_untrusted_state",
+    "test_crash_points",
+    "test_alerting",
+    "test_restore_and_cuts",
+    "test_restore_under_another_policy",
+    "test_embedded_worker",
+    "test_asleep",
+)
+"""Test files of forty seconds and more, the longest first: one that begins last keeps everybody waiting."""
+
 
 def pytest_report_header() -> str:
     return f"real Kafka: {find_sources()}"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a real Kafka by what it asks for, so that `-m "not kafka"` cannot miss one."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what needs a real Kafka by what it asks for, so that `-m "not kafka"` cannot miss one; where several
+    processes share the files, put the long ones first.
+    """
     for item in items:
         if _REAL_KAFKA_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)
+    if hasattr(config, "workerinput"):
+        rank = {name: place for place, name in enumerate(_LONG_FILES)}
+        items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[RealKafka]:
-    """A real Apache Kafka shared by the whole session; skipped with the reason where this machine has none."""
+    """A real Apache Kafka shared by all tests of this process; skipped with the reason where this machine has none."""
     try:
         broker = start_kafka()
     except KafkaUnavailableError as error:

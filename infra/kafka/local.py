@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import random
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +27,10 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 
 _HOST = "127.0.0.1"
+_PORTS = range(12_000, 32_000)
+"""Below what Linux and macOS give to clients."""
+_ANY = random.SystemRandom()
+"""Not to be seeded: two test runs on one machine must not look for the same ports."""
 _CLUSTER_ID = "c3BlbmRmdXNlLWxvY2FsLQ"
 """22 characters of base64: the form Kafka wants. Constant, because each log folder is a cluster of its own."""
 
@@ -202,8 +208,14 @@ def wait_until_it_answers(
 
 
 def free_ports(count: int) -> list[int]:
-    """Loopback ports nobody listens on now; held together, so that they differ."""
-    sockets = [socket.create_server((_HOST, 0)) for _ in range(count)]
+    """Loopback ports nobody listens on now, all different, for processes that take a while to start or that come back.
+
+    They are not of those that a system hands out by itself: one of these could be a client's when it is wanted.
+    """
+    sockets: list[socket.socket] = []
+    while len(sockets) < count:
+        with suppress(OSError):
+            sockets.append(socket.create_server((_HOST, _ANY.choice(_PORTS))))
     ports = [int(each.getsockname()[1]) for each in sockets]
     for each in sockets:
         each.close()

@@ -8,6 +8,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 from schemas.errors import BrokerError
 from streams.clock import seconds
 from streams.kafka.client import make_consumer, refuse_without_rights
+from streams.kafka.leaders import watermarks
 from streams.settings import Settings
 
 Rows = dict[bytes, bytes]
@@ -62,9 +63,7 @@ class StateReader:
         consumer = self._consumer("read_uncommitted")
         try:
             return {
-                partition: consumer.get_watermark_offsets(
-                    TopicPartition(self._topic, partition), timeout=QUERY_TIMEOUT_S
-                )[1]
+                partition: watermarks(consumer, TopicPartition(self._topic, partition), QUERY_TIMEOUT_S)[1]
                 for partition in partitions
             }
         finally:

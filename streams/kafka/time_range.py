@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from schemas.errors import BrokerError
 from streams.clock import seconds
+from streams.kafka.leaders import ask_leader
 from streams.kafka.whole_topic import ANSWER_S, PATIENCE_S, ends_of, make_reader
 from streams.settings import Settings
 
@@ -50,13 +51,26 @@ def _starts(consumer: Consumer, settings: Settings, ends: dict[Place, int], sinc
     """The first offset of each partition whose record was appended at or after `since_ms`."""
     asked = [TopicPartition(topic, number, since_ms) for topic, number in ends]
     try:
-        found = consumer.offsets_for_times(asked, timeout=ANSWER_S) if asked else []
+        found = ask_leader(lambda: _at_times(consumer, asked), ANSWER_S)
     except KafkaException as error:
         raise BrokerError(
             f"no broker answers at {settings.kafka_bootstrap} ({error.args[0].str()}); set SPENDFUSE_KAFKA_BOOTSTRAP"
         ) from None
     starts = {(one.topic, one.partition): one.offset for one in found}
     return {place: start for place, start in starts.items() if 0 <= start < ends[place]}
+
+
+def _at_times(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
+    """The offset of each partition at the time given in its place.
+
+    Raises:
+        KafkaException: nobody answers, or not for each partition: one that is passed over would be read as empty.
+    """
+    found = consumer.offsets_for_times(asked, timeout=ANSWER_S) if asked else []
+    for one in found:
+        if one.error is not None:
+            raise KafkaException(one.error)
+    return found
 
 
 class _Merge:

@@ -10,6 +10,7 @@ from schemas.errors import BrokerError
 from streams.clock import seconds
 from streams.kafka.admin import topics_on_broker
 from streams.kafka.client import Admin, make_consumer, refuse_without_rights
+from streams.kafka.leaders import watermarks
 from streams.settings import Settings
 
 CHUNK = 10_000
@@ -45,8 +46,7 @@ def ends_of(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int
         )
     try:
         marks = {
-            number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=ANSWER_S)
-            for number in found[topic].partitions
+            number: watermarks(consumer, TopicPartition(topic, number), ANSWER_S) for number in found[topic].partitions
         }
     except KafkaException as error:
         raise BrokerError(f"the broker does not say where {topic} ends: {error.args[0].str()}") from None

@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from models.rules.policy import Policy
 from schemas.errors import BrokerError
+from streams.clock import seconds
 from streams.kafka.client import make_consumer, make_producer
+from streams.kafka.leaders import watermarks
 from streams.kafka.state_reader import StateReader
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
@@ -26,6 +28,7 @@ TIMEOUT_S = 30.0
 ROWS_PER_TRANSACTION = 20_000
 TAKE_ROWS_EVERY = 5000
 SILENCE_S = 15.0
+CHUNK = 10_000
 
 
 def run_rebuild(settings: Settings) -> int:
@@ -52,7 +55,7 @@ def _rebuild(
 ) -> None:
     inputs = [TopicPartition(settings.topic(name), number) for name in ("usage.v1", "operator.v1")]
     ends = [max(0, one.offset) for one in consumer.committed(inputs, TIMEOUT_S)]
-    lows = [consumer.get_watermark_offsets(one, timeout=TIMEOUT_S)[0] for one in inputs]
+    lows = [watermarks(consumer, one, TIMEOUT_S)[0] for one in inputs]
     if lows[0] > 0:
         print(
             f"partition {number}: usage.v1 before offset {lows[0]} has been deleted by retention; "
@@ -113,7 +116,7 @@ def _records(settings: Settings, topic: str, number: int, low: int, end: int) ->
     try:
         consumer.assign([TopicPartition(topic, number, low)])
         while True:
-            messages = consumer.consume(10_000, SILENCE_S)
+            messages = _more(consumer)
             if not messages:
                 raise BrokerError(f"{topic}[{number}] could not be read up to offset {end}")
             for message in messages:
@@ -127,6 +130,16 @@ def _records(settings: Settings, topic: str, number: int, low: int, end: int) ->
                     return
     finally:
         consumer.close()
+
+
+def _more(consumer: Consumer) -> list[Any]:
+    """What comes next; nothing after a long silence."""
+    deadline = seconds() + SILENCE_S
+    while True:
+        # Not in one call: it would wait on for a full chunk, at the end of each partition in vain.
+        messages: list[Any] = consumer.consume(CHUNK, 0.1)
+        if messages or seconds() > deadline:
+            return messages
 
 
 def _producer(settings: Settings) -> Producer:

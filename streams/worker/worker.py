@@ -29,6 +29,7 @@ from schemas.errors import BrokerError, SpendfuseError, StateError
 from streams.clock import PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count
 from streams.kafka.client import make_consumer, refuse_without_rights
+from streams.kafka.leaders import watermarks
 from streams.kafka.records import Records
 from streams.kafka.state_reader import StateReader
 from streams.process.crash_points import VARIABLE, CrashPoints
@@ -328,7 +329,7 @@ class Worker:
     ) -> Partition:
         fence = read_fence(number, rows.pop(FENCE_KEY, None), len(rows))
         usage = TopicPartition(self._usage_topic, number)
-        low, high = consumer.get_watermark_offsets(usage, timeout=QUERY_TIMEOUT_S)
+        low, high = watermarks(consumer, usage, QUERY_TIMEOUT_S)
         group_offset = committed.get((self._usage_topic, number), -1)
         if fence is None:
             _refuse_lost_state(number, group_offset)

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # offered, but not exported
 
 from infra.kafka.embedded import EmbeddedBroker
+from streams.kafka.leaders import watermarks
 from tests.support.kafka import Header, RealKafka, Record, fresh_prefix, produce, read_all, to_record, wait_until
 
 SEED = 20261122
@@ -178,7 +179,7 @@ def test_end_offsets_say_what_there_is_to_read(broker: Broker) -> None:
     topic = broker.topic(partitions=2)
     produce(broker.bootstrap, topic, [Record(b"v", partition=0)] * 7)
     with member(broker, uuid.uuid4().hex, topic) as consumer:
-        ends = [consumer.get_watermark_offsets(TopicPartition(topic, each), timeout=PATIENCE_S) for each in range(2)]
+        ends = [watermarks(consumer, TopicPartition(topic, each), PATIENCE_S) for each in range(2)]
     assert ends == [(0, 7), (0, 0)]
 
 

@@ -19,7 +19,7 @@ KILLS = 12
 RATE_PER_S = 5000
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_nothing_is_lost_or_doubled_by_a_dozen_kills(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """While events flow, the worker is killed at random moments and started again each time. In the end a
     read_committed reader has the alerts and commands of a backtest over the same events, byte for byte and each once;
@@ -48,7 +48,7 @@ def test_nothing_is_lost_or_doubled_by_a_dozen_kills(kafka_topics: TopicSpace, t
                 worker.kill()
         with start() as worker:
             flow.finish()
-            worker.wait_applied(flow.ends, timeout_s=150)
+            worker.wait_applied(flow.ends, timeout_s=400)
             assert worker.stop() == 0, worker.tail()
     finally:
         flow.abandon()

@@ -1,15 +1,17 @@
 """The local Kafka that tests and benchmarks start: fetched once, killed and restarted at will."""
 
 import os
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from infra.kafka.jars import KAFKA_VERSION, KafkaUnavailableError, fetch_jars, jars_folder, missing_tools
-from infra.kafka.local import LocalKafka
+from infra.kafka.local import LocalKafka, free_ports
 from streams.kafka.client import Admin
 from streams.kafka.topics import apply, check
 from streams.settings import Settings
@@ -86,6 +88,14 @@ def test_without_java_the_reason_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     assert "there is no `java`" in (missing_tools() or "")
     with pytest.raises(KafkaUnavailableError, match="there is no `java`"):
         LocalKafka()
+
+
+def test_ports_kept_for_a_process_are_nobody_elses() -> None:
+    """A broker that is killed finds its port free when it comes back: no client is given it meanwhile."""
+    ports = free_ports(100)
+    assert len(set(ports)) == 100
+    with closing(socket.create_server(("127.0.0.1", 0))) as anybody:
+        assert max(ports) < 32_768 <= anybody.getsockname()[1]
 
 
 def test_an_address_given_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:

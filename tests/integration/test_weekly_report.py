@@ -11,7 +11,6 @@ from schemas.codec import encode
 from schemas.rollup import Rollup, rollup_key
 from schemas.signing import operator_headers
 from streams.__main__ import main
-from streams.kafka import whole_topic
 from streams.settings import read_settings
 from streams.tools import weekly
 from streams.tools.backtest import read_policy_file
@@ -153,7 +152,7 @@ def test_no_broker_is_exit_4(
     address = f"127.0.0.1:{unused_port()}"
     monkeypatch.setenv("SPENDFUSE_KAFKA_BOOTSTRAP", address)
     monkeypatch.setattr(weekly, "wall_ms", lambda: WEEK.end_ms)
-    monkeypatch.setattr(whole_topic, "ANSWER_S", 0.5)
+    monkeypatch.setattr("streams.kafka.admin.REQUEST_TIMEOUT_S", 0.5)
     assert main(["report", "weekly", "--policy", str(policy), "--week", WEEK.label]) == 4
     assert f"no broker answers at {address}" in capsys.readouterr().err
 

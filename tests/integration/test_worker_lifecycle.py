@@ -108,8 +108,9 @@ def test_a_transaction_that_a_dead_worker_left_open_holds_nobody_up(
     """Rows 5 and 8: the dead worker's offsets are pending when another takes its partitions over; it waits until the
     broker has given the transaction up, and goes on.
     """
+    soon_dead = {"TRANSACTION_TIMEOUT_MS": 4000, "BATCH_RECORDS": 40}  # so many passes are made however slow it is
     with (
-        start(kafka_topics, load, slot="a", KILL_AT="offsets_sent:20", TRANSACTION_TIMEOUT_MS=4000) as first,
+        start(kafka_topics, load, slot="a", KILL_AT="offsets_sent:10", **soon_dead) as first,
         start(kafka_topics, load, slot="b") as second,
     ):
         assert first.wait_exit() == -9, first.tail()

@@ -14,6 +14,7 @@ from infra.kafka.jars import KAFKA_VERSION, KafkaUnavailableError, missing_tools
 from infra.kafka.local import LocalKafka, free_ports, wait_until_it_answers
 from infra.kafka.settings import broker_settings
 from schemas.topics import topic_name
+from streams.kafka.leaders import watermarks
 
 ADDRESS_SETTING = "SPENDFUSE_KAFKA_BOOTSTRAP"
 DEMAND_SETTING = "REQUIRE_KAFKA"
@@ -22,7 +23,6 @@ Source = Literal["address", "container", "local"]
 Header = tuple[str, bytes | None]
 Found = TypeVar("Found")
 
-_NO_LEADER_YET = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 _IMAGE = f"apache/kafka:{KAFKA_VERSION}"
 _ENGINE_TIMEOUT_S = 2
 _CONTAINER_PORT = 9092
@@ -319,26 +319,12 @@ def _assign_from_start(consumer: Consumer, topic: str, timeout_s: float) -> dict
     starts: list[TopicPartition] = []
     ends: dict[int, int] = {}
     for partition in partitions:
-        low, high = _watermarks(consumer, TopicPartition(topic, partition), timeout_s)
+        low, high = watermarks(consumer, TopicPartition(topic, partition), timeout_s)
         starts.append(TopicPartition(topic, partition, low))
         if high > low:
             ends[partition] = high
     consumer.assign(starts)
     return ends
-
-
-def _watermarks(consumer: Consumer, place: TopicPartition, timeout_s: float) -> tuple[int, int]:
-    """First and end offset of a partition. One that was just made may have no leader yet: that is waited for."""
-
-    def asked() -> tuple[int, int] | None:
-        try:
-            return consumer.get_watermark_offsets(place, timeout=timeout_s)
-        except KafkaException as fault:
-            if fault.args[0].code() not in _NO_LEADER_YET:
-                raise
-            return None
-
-    return wait_until(asked, timeout_s, f"{place.topic}/{place.partition} has a leader")
 
 
 def wait_settled(bootstrap: str, topics: Sequence[str], timeout_s: float = 40.0) -> None:
@@ -359,7 +345,7 @@ def wait_settled(bootstrap: str, topics: Sequence[str], timeout_s: float = 40.0)
         ]
 
         def settled() -> bool:
-            ends = [[_watermarks(reader, place, timeout_s)[1] for place in places] for reader in readers]
+            ends = [[watermarks(reader, place, timeout_s)[1] for place in places] for reader in readers]
             return ends[0] == ends[1]
 
         wait_until(settled, timeout_s, "no transaction is open")

@@ -108,6 +108,8 @@ class Shape:
     tenants: int = 12
     history_hours: int = 168
     busy_hours: int = 6
+    hours_ago: int = 0
+    """How much earlier than usual it ends, for a log that another one follows."""
 
 
 def usage_log(shape: Shape) -> list[Logged]:
@@ -137,7 +139,7 @@ class _Author:
         self._runs = 0
         hours = shape.history_hours + shape.busy_hours
         # Lately enough for the broker's retention, and in the past up to its end.
-        self._first_hour_ms = (time.time_ns() // 1_000_000 // HOUR_MS - hours - 1) * HOUR_MS
+        self._first_hour_ms = (time.time_ns() // 1_000_000 // HOUR_MS - hours - 1 - shape.hours_ago) * HOUR_MS
         busy_events = shape.events * (1 - 1 / DUPLICATE_EVERY - 1 / BAD_EVERY) - shape.tenants * shape.history_hours
         self._events_wanted = int(busy_events)
         calls_an_hour = 0.5 * self._events_wanted / shape.busy_hours / shape.tenants

@@ -15,6 +15,8 @@ from typing import Any, Literal, Self
 
 import pytest
 
+from infra.kafka.local import free_ports
+
 Manner = Literal["whole", "hang", "reset", "close", "drip_head", "drip_body"]
 _DRIP_S = 0.05
 
@@ -187,10 +189,7 @@ def webhook(*script: Answer, tls: ssl.SSLContext | None = None) -> Receiver:
 
 def unused_port() -> int:
     """A port of this machine on which nobody listens."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        port: int = held.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 @dataclass(frozen=True, slots=True)
