@@ -115,6 +115,7 @@ class RunRegistry:
                 or previous.cohort is not route.cohort
             ):
                 self._set_trips(tenant, run, route)
+                self._obey_wider(tenant, run, route, self._state.now_ms)  # it woke, goes on, or says where it belongs
         return route
 
     def started(self, tenant: Tenant, run: Run, message: RunStarted, at_ms: int) -> None:
