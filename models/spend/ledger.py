@@ -201,7 +201,7 @@ class SpendLedger:
                 self._state.touch(row)
         for rule in self._rules(scope):
             for finding in rule.judge_closed(scope, closed, at_ms):
-                self._apply(tenant, scope, rule, finding, None, at_ms)
+                self._apply(tenant, scope, rule, finding, run, at_ms)  # a clock ahead may have closed the present
         # The running day or month may hold the late hour, and who spends late spends now: judge the scope's present.
         self._judge(tenant, scope, run, scope.at_ms)
 
@@ -235,8 +235,8 @@ class SpendLedger:
         key: tuple[str | int, ...] = (*scope.key, window.start_ms)
         is_news = self._incidents.is_news(tenant, rule, finding, key)
         if is_news:
-            finding = replace(finding, evidence={**finding.evidence, **self._who(tenant, scope, rule)})
-        owner, owners = self._owners(scope, rule) if is_news or finding.level >= 1 else (None, ())
+            finding = replace(finding, evidence={**finding.evidence, **self._who(tenant, scope, rule, window)})
+        owner, owners = self._owners(scope, rule, window) if is_news or finding.level >= 1 else (None, ())
         subject = Subject(
             key=key,
             scope=scope.dimensions,
@@ -250,11 +250,16 @@ class SpendLedger:
         targets = self._targets(tenant, scope, rule, run, window)
         self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)
 
-    def _owners(self, scope: Scope, rule: ScopeDetector[Any]) -> tuple[str | None, tuple[str, ...]]:
-        """Whoever spent half or more in the rule's period, else everybody who spent anything."""
+    def _owners(self, scope: Scope, rule: ScopeDetector[Any], window: Window) -> tuple[str | None, tuple[str, ...]]:
+        """Whoever spent half or more in the rule's period, else everybody who spent anything.
+
+        Of a period that is over nobody knows any more who spent what.
+        """
         own = dict(zip(scope.meter.group_by, scope.values, strict=True)).get("owner")
         if own is not None:
             return (None if own in (UNATTRIBUTED, OVERFLOW) else own), ()
+        if window.end_ms <= scope.window(rule.period()).start_ms:
+            return None, ()
         spent = scope.spent_by_owner(rule.period())
         named = [owner for owner in spent if owner not in (UNATTRIBUTED, OVERFLOW)]
         if not spent or not named:
@@ -264,7 +269,7 @@ class SpendLedger:
             return (None if first == UNATTRIBUTED else first), ()
         return None, tuple(named[:TOP_OWNERS])
 
-    def _who(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any]) -> dict[str, Any]:
+    def _who(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], window: Window) -> dict[str, Any]:
         """Evidence of who spends: the dearest live runs, and what every owner has spent in the period."""
         spending = self._runs_in(tenant, scope) if len(tenant.runs) <= MOST_RUNS_LISTED else []
         top = sorted(spending, key=lambda one: (-one.cost_nanousd, one.unit_id))[:TOP_RUNS]
@@ -273,7 +278,7 @@ class SpendLedger:
         }
         if rule.limit_action is not None:
             evidence["scope_id"] = scope.scope_id
-        if scope.shares is not None:
+        if scope.shares is not None and window.end_ms > scope.window(rule.period()).start_ms:
             spent = list(scope.spent_by_owner(rule.period()).items())[:TOP_OWNERS]
             evidence["owners"] = [{"owner": owner, "cost_nanousd": nanousd} for owner, nanousd in spent]
         return evidence
