@@ -289,7 +289,7 @@ class Engine:
             due_ms, kind, key = timer
             self._state.now_ms = max(due_ms, tenant.clock_ms)
             match kind:
-                case "incident":
+                case "update":
                     self._incidents.due(tenant, key[0], due_ms)
                 case "command":
                     if ended := self._obedience.due(tenant, key[0], key[1], due_ms):  # type: ignore[arg-type]

@@ -120,7 +120,7 @@ class Incidents:
         incident.forget_ms = 0 if incident.unit_id is not None else max(at_ms, incident.ends_ms) + REMEMBERED_MS
         incident.due_ms = incident.forget_ms
         if incident.due_ms:
-            tenant.wake_at(incident.due_ms, "incident", (incident.incident_id,))
+            tenant.wake_at(incident.due_ms, "update", (incident.incident_id,))
         self._state.touch(incident)
 
     def resolve_unit(self, tenant: Tenant, unit_id: str, at_ms: int, evidence: dict[str, Any]) -> None:
@@ -209,7 +209,7 @@ class Incidents:
         """Wait for the end or the next reminder. An end that was put off since is waited for once more."""
         incident.due_ms = min(incident.remind_ms or incident.ends_ms, incident.ends_ms or incident.remind_ms)
         if incident.due_ms:
-            tenant.wake_at(incident.due_ms, "incident", (incident.incident_id,))
+            tenant.wake_at(incident.due_ms, "update", (incident.incident_id,))
         self._state.touch(incident)
 
     def _publish(self, tenant: Tenant, alert: Alert) -> None:

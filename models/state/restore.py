@@ -162,7 +162,7 @@ def _incident(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes,
     if incident.unit_id is not None:
         tenant.unit_incidents.setdefault(incident.unit_id, set()).add(parts[1])
     if due_ms:
-        tenant.timers.append((due_ms, "incident", (parts[1],)))
+        tenant.timers.append((due_ms, "update", (parts[1],)))
 
 
 def _command(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:

@@ -23,7 +23,9 @@ MOST_RAISED: Final = 999
 """Exceptions of one tenant that are remembered beside the newest."""
 
 Timer = tuple[int, str, tuple[str, ...]]
-"""due_ms, kind of row, its key within the tenant. Ties fall in the order of the names: never by chance."""
+"""due_ms, kind of row, its key within the tenant. Ties fall in the order of the names: never by chance.
+
+An incident's is `update`, the last of them: what ends at the same moment is not reminded of first."""
 
 
 class Tenant(Row):
