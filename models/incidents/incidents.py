@@ -7,6 +7,7 @@ import msgspec
 from models.detectors.base import Detector
 from models.effects import Effect
 from models.identity import derived_id
+from models.incidents.figures import with_figures_of_now
 from models.incidents.incident import Incident, Subject
 from models.rules.finding import Finding
 from models.state.partition import PartitionState
@@ -218,6 +219,7 @@ class Incidents:
     def _again(
         self, tenant: Tenant, incident: Incident, alert: Alert, state: AlertState, at_ms: int, evidence: dict[str, Any]
     ) -> Alert:
+        alert = with_figures_of_now(tenant, incident, alert, self._state.policy)
         return msgspec.structs.replace(
             alert,
             alert_id=_alert_id(incident, state, alert.level, at_ms),
