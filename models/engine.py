@@ -109,8 +109,9 @@ class Engine:
                 self._state.publish(Effect("usage.dlq.v1", letter.key or "", letter))
             case OperatorSeen(message, append_ms):
                 self._operator(message, append_ms)
-            case PolicyChanged(policy):
-                self._change_policy(policy, self._state.policy)
+            case PolicyChanged(policy, at_ms):
+                self._ticked(at_ms)
+                self._change_policy(policy, self._state.policy, at_ms)
 
     def take_effects(self) -> list[Effect]:
         """What is to be published, in order, since the last call."""
@@ -143,11 +144,12 @@ class Engine:
         """The proof of the state: the sum of the digests of all rows taken so far, modulo 2**64."""
         return self._state.row_sum
 
-    def restore(self, rows: Mapping[bytes, bytes]) -> None:
+    def restore(self, rows: Mapping[bytes, bytes], at_ms: int = 0) -> None:
         """Take over the rows of a changelog, the newest of each key, in any order; once, before anything else.
 
         They follow the policy that was in force when they were written, a row among them. If the engine was made with
-        another one, that comes into force here as it would in a running engine.
+        another one, that comes into force here as it would in a running engine, at `at_ms`, or for each tenant at
+        its last message if that is later.
         """
         policy = self._state.policy
         previous = written_under(rows)
@@ -155,9 +157,10 @@ class Engine:
             self._state.policy = previous
         restore(self._state, self._seen, rows)
         if rows and (previous is None or previous.stamp != policy.stamp or previous.version != policy.version):
-            self._change_policy(policy, previous)
+            self._ticked(at_ms)
+            self._change_policy(policy, previous, at_ms)
 
-    def _change_policy(self, policy: Policy, previous: Policy | None) -> None:
+    def _change_policy(self, policy: Policy, previous: Policy | None, at_ms: int) -> None:
         """Another policy is in force: what lives is judged by it at once, what is held is looked at again."""
         self._state.follow(policy)
         self._prices = PriceBook(policy.header)
@@ -167,12 +170,11 @@ class Engine:
         tracked = None if previous is None else previous.tracks
         limits_changed = previous is None or _unit_settings(previous) != _unit_settings(policy)
         for _, tenant in sorted(self._state.tenants.items()):
-            self._state.now_ms = tenant.clock_ms
+            self._state.now_ms = max(tenant.clock_ms, at_ms)
             self._router.policy_changed(tenant)
             self._close_incidents_of_gone_rules(tenant)
             self._runs.policy_changed(tenant, tracked, limits_changed=limits_changed)
             self._ledger.policy_changed(tenant)
-            self._state.now_ms = tenant.clock_ms
             self._look_again()
             self._commands.retry_held(tenant)
 
@@ -187,16 +189,17 @@ class Engine:
     def _close_incidents_of_gone_rules(self, tenant: Tenant) -> None:
         """Nobody would ever find out that what a removed rule found is over, or that a rule commands no more."""
         rules = self._state.policy.rules
+        now_ms = self._state.now_ms
         known = {incident_id: one for incident_id, one in tenant.incidents.items() if one.alert is not None}
         for incident_id in sorted(known):
             incident = known[incident_id]
             rule = rules.get(incident.rule)
             if rule is None and incident.rule not in SERVICE_RULES:
-                self._incidents.resolve(tenant, incident, tenant.clock_ms, {"rule_removed": True})
+                self._incidents.resolve(tenant, incident, now_ms, {"rule_removed": True})
             if rule is None:
-                self._commands.relieve(tenant, incident_id, tenant.clock_ms, "its rule was removed")
+                self._commands.relieve(tenant, incident_id, now_ms, "its rule was removed")
             elif rule.settings.mode != "enforce" or rule.limit_action is None:
-                self._commands.relieve(tenant, incident_id, tenant.clock_ms, "its rule stops nobody any more")
+                self._commands.relieve(tenant, incident_id, now_ms, "its rule stops nobody any more")
 
     def usage(self, message: UsageMessage, append_ms: int) -> None:
         """Take in one usage message. `handle` calls it too: this is the short way for what nearly all stimuli are."""

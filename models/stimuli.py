@@ -32,6 +32,8 @@ class PolicyChanged(NamedTuple):
     """Another policy is in force from here on."""
 
     policy: Policy
+    at_ms: int
+    """Since when, as far as the partition's time has come: what it leads to is done at this time."""
 
 
 class Ticked(NamedTuple):

@@ -127,7 +127,7 @@ class Groups:
         awake = tenant.sessions if kind == "session" else tenant.trees
         row_class = Session if kind == "session" else RunTree
         for group in sorted(awake.values(), key=lambda one: one.unit_id):
-            self._incidents.resolve_unit(tenant, f"{kind}/{group.unit_id}", tenant.clock_ms, {})
+            self._incidents.resolve_unit(tenant, f"{kind}/{group.unit_id}", self._state.now_ms, {})
             self._incidents.forget_unit(tenant, f"{kind}/{group.unit_id}")
             self._state.forget(group)
         awake.clear()

@@ -249,11 +249,10 @@ class RunRegistry:
 
     def _judge_all(self, tenant: Tenant) -> None:
         """Raised or lowered limits are judged at once, not at the next call."""
-        self._state.now_ms = tenant.clock_ms
         for run in tenant.live():
             route = run.route = self._router.route_of(tenant, run)
             for unit in (run, *self._groups.of(tenant, run)):
-                self._counters.judge(tenant, unit, run, route, tenant.clock_ms)
+                self._counters.judge(tenant, unit, run, route, self._state.now_ms)
 
     def _set_trips(self, tenant: Tenant, run: Run, route: Route) -> None:
         """Other rules, or others' counts, hold from here on: what is reached by them already is judged at once."""

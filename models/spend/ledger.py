@@ -158,12 +158,12 @@ class SpendLedger:
     def _judge_now(self, tenant: Tenant, scope: Scope) -> None:
         """A limit may be another one: find out what that means without waiting for spend."""
         if tenant.clock_ms:
-            self._state.now_ms = tenant.clock_ms
+            now_ms = self._state.now_ms
             if scope.meter.parent is not None and scope.parent is None:
                 scope.parent = tenant.scopes.get((scope.meter.parent.meter_id, *scope.values[:-1]))
-            self._hours.move_to(tenant.clock_ms)
-            self._enter(tenant, scope, tenant.clock_ms)
-            scope.at_ms = scope.present_ms(tenant.clock_ms)
+            self._hours.move_to(now_ms)
+            self._enter(tenant, scope, now_ms)
+            scope.at_ms = scope.present_ms(now_ms)
             self._judge(tenant, scope, None, scope.at_ms)
 
     def _enter(self, tenant: Tenant, scope: Scope, at_ms: int) -> None:

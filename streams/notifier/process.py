@@ -44,7 +44,7 @@ def run_alerting() -> int:
 
 
 async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics) -> int:
-    policy = await asyncio.to_thread(policies.first)
+    policy = (await asyncio.to_thread(policies.first)).policy
     notifier = NotifierApp(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)))
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,7 +98,7 @@ async def _watch(notifier: NotifierApp, policies: Policies) -> None:
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         if (changed := policies.changed()) is not None:
-            await _change(notifier, changed)
+            await _change(notifier, changed.policy)
         try:
             await notifier.look()
         except Exception as error:  # what cannot be measured is no sign of life: the watchdog ends it in time

@@ -6,8 +6,9 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, TopicP
 from prometheus_client import Counter
 
 from models.rules.policy import Policy, read_policy_json
+from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, PolicyError
-from streams.clock import seconds
+from streams.clock import seconds, wall_ms
 from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
@@ -28,9 +29,9 @@ class Policies:
         self._consumer = make_consumer(settings, f"spendfuse-policies-{settings.slot}", {"fetch.wait.max.ms": 100})
         self._consumer.assign([TopicPartition(settings.topic("policy.v1"), 0, OFFSET_BEGINNING)])
 
-    def first(self) -> Policy:
-        """The policy to start with: the topic's, else the file's, else the defaults."""
-        found: Policy | None = None
+    def first(self) -> PolicyChanged:
+        """The policy to start with: the topic's since its append, else the file's, else the defaults, since now."""
+        found: PolicyChanged | None = None
         deadline = seconds() + READ_TIMEOUT_S
         while not self._at_end:
             found = self.changed(wait_s=0.05) or found
@@ -38,11 +39,11 @@ class Policies:
                 raise BrokerError(
                     f"{self._settings.topic('policy.v1')} could not be read within {READ_TIMEOUT_S:.0f} s"
                 )
-        return found or self._settings.file_policy()
+        return found or PolicyChanged(self._settings.file_policy(), wall_ms())
 
-    def changed(self, wait_s: float = 0.0) -> Policy | None:
-        """The newest valid policy that has arrived since the last call, None for none."""
-        newest: Policy | None = None
+    def changed(self, wait_s: float = 0.0) -> PolicyChanged | None:
+        """The newest valid policy that has arrived since the last call, in force since its append; None for none."""
+        newest: PolicyChanged | None = None
         for message in self._consumer.consume(100, wait_s):
             error = message.error()
             if error is not None:
@@ -52,7 +53,8 @@ class Policies:
                 continue
             value = message.value()
             if message.key() == self._name and value is not None:
-                newest = self._read(value) or newest
+                policy = self._read(value)
+                newest = newest if policy is None else PolicyChanged(policy, message.timestamp()[1])
         return newest
 
     def _read(self, value: bytes) -> Policy | None:
@@ -75,6 +77,6 @@ def policy_in_force(settings: Settings) -> Policy:
     except KafkaException as error:
         raise BrokerError(error.args[0].str()) from None
     try:
-        return policies.first()
+        return policies.first().policy
     finally:
         policies.close()

@@ -6,7 +6,7 @@ from typing import Any
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.state.rows import SCHEMA
-from models.stimuli import OperatorSeen, RecordRefused, Ticked
+from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Ticked
 from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_usage
 from schemas.errors import StateError, Undecodable
@@ -25,7 +25,10 @@ class PoisonedInput(StateError):  # it names what is wrong with the input
 class Partition:
     """Turns records into stimuli for its engine, and its engine's state into a fence."""
 
-    def __init__(self, number: int, policy: Policy, rows: dict[bytes, bytes], fence: Fence | None) -> None:
+    def __init__(
+        self, number: int, policy: Policy, rows: dict[bytes, bytes], fence: Fence | None, policy_ms: int = 0
+    ) -> None:
+        """`policy_ms` is since when the policy is in force, if the rows follow another; 0 for their last record."""
         self.number = number
         self.engine = Engine(policy)
         self.usage_offset = -1
@@ -42,7 +45,7 @@ class Partition:
         self._last_append_ms = 0
         self._end_offset = 0
         if fence is not None:
-            self.engine.restore(rows)
+            self.engine.restore(rows, policy_ms)
             check_digest(number, fence, self.engine.digest)
             self.usage_offset = fence.usage_offset
             self.operator_offset = fence.operator_offset
@@ -92,6 +95,10 @@ class Partition:
             return
         log.info("operator message", extra=fields(type=type(order).__name__, who=order.who, why=order.why))
         self.engine.handle(OperatorSeen(order, append_ms))
+
+    def change_policy(self, changed: PolicyChanged) -> None:
+        """Follow another policy, since its append or since as late as the input has been read."""
+        self.engine.handle(changed._replace(at_ms=min(changed.at_ms, self.clock.now_ms())))
 
     def end_reached(self, offset: int) -> None:
         """Everything that may be read of usage.v1 has been read, up to before `offset`."""

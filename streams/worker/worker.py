@@ -23,7 +23,6 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from models.rules.policy import Policy
 from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, SpendfuseError, StateError
 from streams.clock import PartitionClock, monotonic_ms, pause, seconds
@@ -77,7 +76,7 @@ class Worker:
         self._operator_topic = settings.topic("operator.v1")
         self._partitions: dict[int, Partition] = {}
         self._partition_count = 0
-        self._policy: Policy
+        self._policy: PolicyChanged
         self._stopping = False
         self._fenced_ms = -SLOT_MEMORY_MS
         self._crash = CrashPoints(os.environ.get(VARIABLE))
@@ -97,7 +96,7 @@ class Worker:
         policies = Policies(self._settings, self._metrics.policy_faults)
         self._policy = policies.first()
         transactions = Transactions(self._settings, Records(self._settings), self._crash)
-        log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.version))
+        log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.policy.version))
         try:
             while not self._stopping:
                 self._take_part(policies, transactions)
@@ -209,15 +208,15 @@ class Worker:
             self._reporter.progress(partition, high)
         switch.tick(self._partitions)
 
-    def _change_policy(self, policy: Policy | None) -> None:
-        if policy is None:
+    def _change_policy(self, changed: PolicyChanged | None) -> None:
+        if changed is None:
             return
-        before, self._policy = self._policy, policy
-        if policy.stamp == before.stamp:
+        before, self._policy = self._policy, changed
+        if changed.policy.stamp == before.policy.stamp:
             return  # what differs, if anything, is whom to tell
-        log.info("policy changed", extra=fields(policy_version=policy.version))
+        log.info("policy changed", extra=fields(policy_version=changed.policy.version))
         for partition in self._partitions.values():
-            partition.engine.handle(PolicyChanged(policy))
+            partition.change_policy(changed)
 
     def _commit(self, consumer: Consumer, transactions: Transactions, started: float) -> None:
         partitions = self._partitions.values()
@@ -333,7 +332,7 @@ class Worker:
         group_offset = committed.get((self._usage_topic, number), -1)
         if fence is None:
             _refuse_lost_state(number, group_offset)
-            partition = Partition(number, self._policy, rows, None)
+            partition = Partition(number, self._policy.policy, rows, None)
             partition.usage_offset = low - 1
             return partition
         check_fence(number, fence, self._partition_count)
@@ -345,7 +344,9 @@ class Worker:
                 "the group's offset differs from the fence, which rules",
                 extra=fields(partition=number, group_offset=group_offset, fence=fence.usage_offset + 1),
             )
-        partition = Partition(number, self._policy, rows, fence)
+        # With more to read, the partition's time has not come to the policy's: nobody knows yet what comes before it.
+        policy_ms = self._policy.at_ms if fence.usage_offset + 1 >= high else 0
+        partition = Partition(number, self._policy.policy, rows, fence, policy_ms)
         partition.usage_offset = max(fence.usage_offset, low - 1)
         return partition
 

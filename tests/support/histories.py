@@ -160,9 +160,9 @@ def random_case(seed: int, rounds: int = ROUNDS, *, policies_change: bool = True
             text = EVERYTHING.replace("limit_usd = 12\n", "limit_usd = 9\n").replace(
                 'per = "session"', 'per = "run"', 1
             )
-            happen(PolicyChanged(read_policy_toml(text.replace("everything", "stricter"))))
+            happen(PolicyChanged(read_policy_toml(text.replace("everything", "stricter")), append_ms))
         if policies_change and number == rounds * 5 // 6:
-            happen(PolicyChanged(policy))
+            happen(PolicyChanged(policy, append_ms))
     return case
 
 
@@ -226,11 +226,11 @@ class Changelog:
         return sum(row_digest(key, value) for key, value in self.rows.items()) % 2**64
 
 
-def reborn(engine: Engine, changelog: Changelog, policy: Policy, draw: Random) -> Engine:
-    """An engine made of another's rows, read in any order, by a worker that knows `policy`."""
+def reborn(engine: Engine, changelog: Changelog, policy: Policy, draw: Random, at_ms: int = 0) -> Engine:
+    """An engine made of another's rows, read in any order, by a worker that knows `policy`, in force since `at_ms`."""
     changelog.take(engine.take_rows())
     rows = list(changelog.rows.items())
     draw.shuffle(rows)
     successor = Engine(policy)
-    successor.restore(dict(rows))
+    successor.restore(dict(rows), at_ms)
     return successor

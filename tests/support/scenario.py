@@ -144,10 +144,12 @@ class _Player:
             case "policy":
                 self._policy = self._scenario.policies[entry["policy"]]
                 self.handle(Ticked(entry["append_ms"]))
-                self.handle(PolicyChanged(self._policy))
+                self.handle(PolicyChanged(self._policy, entry["append_ms"]))
             case "restart":
                 self.handle(Ticked(entry["append_ms"]))
-                self._restart(self._scenario.policies[entry["policy"]] if "policy" in entry else self._policy)
+                self._restart(
+                    self._scenario.policies[entry["policy"]] if "policy" in entry else self._policy, entry["append_ms"]
+                )
             case _:
                 self.handle(_stimulus(entry, self._scenario, self.played))
 
@@ -157,18 +159,18 @@ class _Player:
         self._engine.handle(stimulus)
         self.played.effects.extend(self._engine.take_effects())
 
-    def _restart(self, policy: Policy) -> None:
-        """The worker was down, and is back under the policy that is in force now."""
+    def _restart(self, policy: Policy, at_ms: int) -> None:
+        """The worker was down, and is back under the policy that is in force now, since `at_ms` if it is another."""
         for key, value in self._engine.take_rows():
             self._rows.pop(key, None)
             if value is not None:
                 self._rows[key] = value
         self._engine = Engine(policy)
-        self._engine.restore(self._rows)
+        self._engine.restore(self._rows, at_ms)
         self.played.effects.extend(self._engine.take_effects())
         if policy is not self._policy:  # for whoever plays the stimuli again: it is the same as a change on the way
             self._policy = policy
-            self.played.stimuli.append(PolicyChanged(policy))
+            self.played.stimuli.append(PolicyChanged(policy, at_ms))
 
 
 def differences(scenario: Scenario, played: Played) -> list[str]:

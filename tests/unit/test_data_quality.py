@@ -95,7 +95,7 @@ def test_what_was_told_is_not_told_again_after_a_restart_or_by_another_policy() 
     assert len(alerts(engine, [unpriced(number) for number in range(10)])) == 1
     engine = restarted(engine, policy)
     assert not alerts(engine, [unpriced(number) for number in range(10, 20)])
-    engine.handle(PolicyChanged(read_policy_toml(policy + "\nmin_calls = 5")))
+    engine.handle(PolicyChanged(read_policy_toml(policy + "\nmin_calls = 5"), 0))
     assert not alerts(engine, [unpriced(number) for number in range(20, 30)])
 
 
@@ -104,7 +104,7 @@ def test_a_price_that_comes_with_another_policy_counts_from_then_on() -> None:
     engine = Engine(read_policy_toml(""))
     alerts(engine, [unpriced(0)])
     budget = '[[budget]]\nname = "b"\nperiod = "day"\nlimit_usd = 0.001\nthresholds = [1.0]'
-    engine.handle(PolicyChanged(read_policy_toml(budget + '\n[[price]]\nmodel = "house-*"\ninput = 1\noutput = 1')))
+    engine.handle(PolicyChanged(read_policy_toml(budget + '\n[[price]]\nmodel = "house-*"\ninput = 1\noutput = 1'), 0))
     (alert,) = alerts(engine, [unpriced(1)])
     assert (alert.rule, alert.value) == ("b", 1_100_000)
 

@@ -121,7 +121,7 @@ def test_a_cap_that_a_new_policy_brings_counts_what_its_runs_have_spent(per: str
     )  # fmt: skip
     cap = f'[[cap]]\nname = "group-cost"\nper = "{per}"\nlimit_usd = 7\nthresholds = [1.0]\n'
     more = seen(messages.llm_call(NINE_MS + 9, run_id="run-1", usd=1))
-    stimuli: list[Stimulus] = [PolicyChanged(read_policy_toml(cap)), *more]
+    stimuli: list[Stimulus] = [PolicyChanged(read_policy_toml(cap), NINE_MS + 9), *more]
     assert [(alert.rule, alert.value) for alert in alerts(engine, stimuli)] == [("group-cost", 7 * USD)]
 
 
@@ -131,7 +131,8 @@ def test_a_history_that_a_new_policy_asks_for_begins_then() -> None:
     replay(engine, seen(messages.llm_call(NINE_MS, usd=1)))
     engine.handle(
         PolicyChanged(
-            read_policy_toml('[[spend_anomaly]]\nname = "hourly"\nmin_active_hours = 2\nmin_history_hours = 2')
+            read_policy_toml('[[spend_anomaly]]\nname = "hourly"\nmin_active_hours = 2\nmin_history_hours = 2'),
+            NINE_MS,
         )
     )
     calls = [messages.llm_call(NINE_MS + hour * HOUR_MS, run_id=f"r{hour}", usd=1) for hour in range(1, 3)]
@@ -145,8 +146,8 @@ def test_a_lower_limit_is_judged_at_once_and_a_higher_one_relieves() -> None:
     replay(engine, seen(messages.llm_call(NINE_MS, usd=8)))
     lower = read_policy_toml(HOURLY_BUDGET.replace("limit_usd = 10", "limit_usd = 8"))
     higher = read_policy_toml(HOURLY_BUDGET.replace("limit_usd = 10", "limit_usd = 9"))
-    assert told(alerts(engine, [PolicyChanged(lower)])) == [("hour", "open")]
-    assert told(alerts(engine, [PolicyChanged(higher)])) == [("hour", "resolved")]
+    assert told(alerts(engine, [PolicyChanged(lower, NINE_MS)])) == [("hour", "open")]
+    assert told(alerts(engine, [PolicyChanged(higher, NINE_MS)])) == [("hour", "resolved")]
     assert told(alerts(engine, seen(messages.llm_call(NINE_MS + 1, usd=1)))) == [("hour", "open")]
 
 

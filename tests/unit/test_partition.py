@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from models.effects import Effect
-from models.rules.policy import default_policy, read_policy
+from models.rules.policy import Policy, default_policy, read_policy
 from models.state.rows import SCHEMA
+from models.stimuli import PolicyChanged
 from schemas.codec import encode
 from schemas.control import Command
 from schemas.dead_letter import DeadLetter
@@ -173,10 +174,7 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
     """A policy published while no worker ran is a change although its author left the version as it was: what lives is
     judged by it at once.
     """
-    loose, strict = (
-        read_policy({"cap": [{"name": "c", "limit_usd": limit, "at_limit": "kill", "mode": "enforce"}]})
-        for limit in (100, 1)
-    )
+    loose, strict = capped(100), capped(1)
     assert loose.version == strict.version
     before = Partition(0, loose, {}, None)
     read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, tenant_id="acme", run_id="r1", usd=5)))])
@@ -191,6 +189,35 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
         kills.append([each.value.action for each in after.engine.take_effects() if isinstance(each.value, Command)])
         assert after.fence(1).policy_stamp == policy.stamp
     assert kills == [[], ["kill"]]
+
+
+def capped(limit_usd: int) -> Policy:
+    """A policy under which a run that reaches the limit is killed."""
+    return read_policy({"cap": [{"name": "c", "limit_usd": limit_usd, "at_limit": "kill", "mode": "enforce"}]})
+
+
+def kills_issued_ms(partition: Partition) -> list[int]:
+    """When the kills were given that its engine has to publish."""
+    return [each.value.issued_ms for each in partition.engine.take_effects() if isinstance(each.value, Command)]
+
+
+@pytest.mark.parametrize(("policy_ms", "issued_ms"), [(MONDAY_MS + 60_000, MONDAY_MS + 60_000), (0, MONDAY_MS)])
+def test_a_policy_taken_up_at_a_restart_kills_at_its_own_time(policy_ms: int, issued_ms: int) -> None:
+    """Not at the tenant's last message: the kill would be late at once. Without a time that is all that is known."""
+    before = Partition(0, capped(100), {}, None)
+    read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, run_id="r1", usd=5)))])
+    rows = {key: value for key, value in before.engine.take_rows() if value is not None}
+    fence = read_fence(0, write_fence(before.fence(1)), len(rows))
+    after = Partition(0, capped(1), rows, fence, policy_ms)
+    assert kills_issued_ms(after) == [issued_ms]
+
+
+def test_a_policy_is_not_in_force_before_the_input_has_been_read_so_far(partition: Partition) -> None:
+    """While there is more to read, time stands where the input does: what comes before the policy is still to come."""
+    partition.change_policy(PolicyChanged(capped(100), MONDAY_MS))
+    read_usage(partition, [Record("usage.v1", encode(llm_call(MONDAY_MS, run_id="r1", usd=5)))])
+    partition.change_policy(PolicyChanged(capped(1), MONDAY_MS + 3_600_000))
+    assert kills_issued_ms(partition) == [MONDAY_MS]
 
 
 @pytest.mark.parametrize(("schema", "words"), [(SCHEMA + 1, "a newer version"), (SCHEMA - 1, "an older version")])

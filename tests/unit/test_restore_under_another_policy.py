@@ -10,7 +10,7 @@ import pytest
 
 from models.effects import Effect
 from models.engine import Engine
-from models.rules.policy import Policy, read_policy_toml
+from models.rules.policy import read_policy_toml
 from models.state.policy_row import POLICY_KEY
 from models.state.rows import HEADER
 from models.stimuli import OperatorSeen, PolicyChanged, UsageSeen
@@ -31,30 +31,30 @@ def moments(case: Case, kinds: list[str], draw: Random) -> dict[int, str]:
     return dict(zip(sorted(draw.sample(places, min(len(kinds), len(places)))), kinds, strict=False))
 
 
-def running(case: Case, changes: Mapping[int, Policy]) -> list[list[bytes]]:
+def running(case: Case, changes: Mapping[int, PolicyChanged]) -> list[list[bytes]]:
     """What comes out of an engine that never stops, from one change to the next."""
     engine = Engine(case.policy)
     parts: list[list[bytes]] = []
     for number, stimulus in enumerate(case.stimuli):
         engine.handle(stimulus)
-        if (policy := changes.get(number)) is not None:
+        if (change := changes.get(number)) is not None:
             parts.append(written(engine.take_effects()))
-            engine.handle(PolicyChanged(policy))
+            engine.handle(change)
     return [*parts, written(engine.take_effects())]
 
 
-def restarting(case: Case, changes: Mapping[int, Policy], draw: Random) -> list[list[bytes]]:
+def restarting(case: Case, changes: Mapping[int, PolicyChanged], draw: Random) -> list[list[bytes]]:
     """What comes out if a worker stops before each change, and another one starts with the policy after it."""
     engine, changelog = Engine(case.policy), Changelog()
     parts: list[list[bytes]] = []
     effects: list[Effect] = []
     for number, stimulus in enumerate(case.stimuli):
         engine.handle(stimulus)
-        if (policy := changes.get(number)) is not None:
+        if (change := changes.get(number)) is not None:
             effects += engine.take_effects()
             parts.append(written(effects))
             effects = []
-            engine = reborn(engine, changelog, policy, draw)
+            engine = reborn(engine, changelog, change.policy, draw, change.at_ms)
         elif draw.random() < 0.002:
             effects += engine.take_effects()
             engine = reborn(engine, changelog, engine.policy, draw)
@@ -63,14 +63,17 @@ def restarting(case: Case, changes: Mapping[int, Policy], draw: Random) -> list[
     return [*parts, written([*effects, *engine.take_effects()])]
 
 
-def policies(case: Case, kinds: Mapping[int, str], draw: Random) -> dict[int, Policy]:
-    """Every change as a policy: each of the one before."""
-    policy, changes = case.policy, {}
+def policies(case: Case, kinds: Mapping[int, str], draw: Random) -> dict[int, PolicyChanged]:
+    """Every change as a policy, each of the one before: in the midst of messages, or some time after the latest."""
+    policy, changes, latest_ms = case.policy, {}, 0
     for number, stimulus in enumerate(case.stimuli):
         if isinstance(stimulus, PolicyChanged):
             policy = stimulus.policy
+        elif isinstance(stimulus, UsageSeen):
+            latest_ms = max(latest_ms, stimulus.append_ms)
         if number in kinds:
-            policy = changes[number] = changed(policy, kinds[number], draw)
+            policy = changed(policy, kinds[number], draw)
+            changes[number] = PolicyChanged(policy, latest_ms + draw.choice((-MINUTE_MS, 0, 10 * MINUTE_MS, HOUR_MS)))
     return changes
 
 
@@ -122,7 +125,7 @@ def test_a_policy_that_cannot_be_read_any_more(value: bytes) -> None:
     case = random_case(SEED, 600, policies_change=False)
     moment = len(case.stimuli) // 2
     policy = changed(case.policy, "limits-lowered", draw)
-    expected = running(case, {moment: policy})[1]
+    expected = running(case, {moment: PolicyChanged(policy, 0)})[1]
     first, changelog = Engine(case.policy), Changelog()
     for stimulus in case.stimuli[: moment + 1]:
         first.handle(stimulus)
@@ -147,9 +150,9 @@ def test_the_same_policy_once_more_is_no_news(make: Make) -> None:
         engine.handle(stimulus)
         if draw.random() < 0.01 or isinstance(stimulus, PolicyChanged):
             policy = changed(engine.policy, draw.choice(sorted(CHANGES)), draw)
-            engine.handle(PolicyChanged(policy))
+            engine.handle(PolicyChanged(policy, 0))
             engine.take_effects()
-            engine.handle(PolicyChanged(copied(policy)))
+            engine.handle(PolicyChanged(copied(policy), 0))
             assert not engine.has_effects, f"seed {SEED}: {engine.take_effects()[0]}"
 
 
@@ -177,7 +180,7 @@ def test_a_scope_begins_with_its_first_spend(what: str, restarts: bool) -> None:
     if restarts:
         engine = reborn(engine, changelog, engine.policy, Random(SEED))
     if what == "policy":
-        engine.handle(PolicyChanged(read_policy_toml(BUDGET.replace("limit_usd = 5", "limit_usd = 4"))))
+        engine.handle(PolicyChanged(read_policy_toml(BUDGET.replace("limit_usd = 5", "limit_usd = 4")), at_ms))
     else:
         order = messages.limit_exception(at_ms, "owner-day", "acme/ana", 4 * USD, at_ms + HOUR_MS)
         engine.handle(OperatorSeen(order, at_ms))

@@ -301,7 +301,7 @@ def test_the_policy_says_how_long_ids_are_known(hours: int, counted: int, when: 
     call = llm_call(MONDAY_MS, event_id="e1")
     engine.handle(UsageSeen(call, MONDAY_MS))
     if when == "changed to":
-        engine.handle(PolicyChanged(policy))
+        engine.handle(PolicyChanged(policy, 0))
     if when == "restored under":
         rows = {key: value for key, value in engine.take_rows() if value is not None}
         events = engine.counts.events

@@ -159,7 +159,7 @@ class Replay:
         if self._keeps_policy:
             self._scorecard.aside("policies left out", policy.version)
             return
-        self._engine.handle(PolicyChanged(policy))
+        self._engine.handle(PolicyChanged(policy, append_ms))
         self._scorecard.policy(policy)
         self._scorecard.aside("policies changed", policy.version)
         self._drain()
