@@ -155,7 +155,7 @@ class RunRegistry:
         evidence: dict[str, Any] = {"run_status": status, "cost_nanousd": run.cost_nanousd}
         for command in stopped:
             evidence |= stop_evidence(tenant, command)
-        self._commands.target_ended(tenant, Target("run", run.unit_id), at_ms)
+        self._target_ended(tenant, run, at_ms)
         self._incidents.resolve_unit(tenant, f"run/{run.unit_id}", at_ms, evidence)
         self._arm(tenant, run)
 
@@ -185,6 +185,7 @@ class RunRegistry:
             return
         self.finished(tenant, run, IDLE, now_ms)
         # A call that came after the end may have opened incidents again.
+        self._target_ended(tenant, run, now_ms)
         self._incidents.resolve_unit(tenant, f"run/{run_id}", now_ms, {"cost_nanousd": run.cost_nanousd})
         self._memory.sleep(tenant, run, now_ms)
 
@@ -241,6 +242,19 @@ class RunRegistry:
     def group(self, tenant: Tenant, target: Target) -> Group | None:
         """The session or run tree that a target names, woken if it sleeps."""
         return self._groups.named(tenant, target)
+
+    def _target_ended(self, tenant: Tenant, run: Run, at_ms: int) -> None:
+        """A run is over, and with their last live run the session and the tree that no rule watches: no timer of their
+        own would find that out.
+        """
+        self._commands.target_ended(tenant, Target("run", run.unit_id), at_ms)
+        groups = [Target("run_tree", run.root_run_id)]
+        if run.session_id is not None:
+            groups.append(Target("session", run.session_id))
+        for target in groups:
+            is_commanded = (target.type, target.id) in tenant.commands
+            if is_commanded and target.type not in self._state.policy.tracks and not self.runs_of(tenant, target):
+                self._commands.target_ended(tenant, target, at_ms)
 
     def _member_of(self, tenant: Tenant, group: Group | None) -> Run | None:
         if group is None:
