@@ -92,8 +92,11 @@ class ScopeDetector(Detector[S]):
         reads and returns, nothing else. Every finding names its `window`.
         """
 
-    def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[Finding]:
-        """What is true of the closed periods around `at_ms`, to which spend was added."""
+    def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int, now_ms: int) -> Iterable[Finding]:
+        """What is true of the periods around `at_ms` that the scope has closed, to which spend was added.
+
+        One that ends after `now_ms` is the present one: a message whose clock runs ahead has closed it.
+        """
         return ()
 
     def judge_hour(self, scope: Scope) -> Iterable[Finding]:

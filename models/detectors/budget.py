@@ -85,11 +85,12 @@ class Budget(ScopeDetector[BudgetSettings]):
         words = PERIOD_WORDS[self.settings.period]
         yield self._finding(scope, window, limit, spent, forecast_ms if within else None, words)
 
-    def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[Finding]:
+    def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int, now_ms: int) -> Iterable[Finding]:
         if (found := closed.get(self.settings.period)) is None:
             return
         window, spent = found
-        words = f"in an earlier {self.settings.period}"
+        period = self.settings.period
+        words = PERIOD_WORDS[period] if window.end_ms > now_ms else f"in an earlier {period}"
         yield self._finding(scope, window, self.limit_nanousd(scope, at_ms), spent, None, words)
 
     def _finding(

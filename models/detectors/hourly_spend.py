@@ -116,10 +116,11 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         if scope.mark != PLANNED:
             yield from self._judge(scope, scope.window("hour"), scope.spend("hour"), "this hour")
 
-    def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int) -> Iterable[Finding]:
+    def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int, now_ms: int) -> Iterable[Finding]:
         """A closed hour is judged by the week before itself."""
         if (found := closed.get("hour")) is not None and not _hours(scope).is_planned(found[0].start_ms):
-            yield from self._judge(scope, *found, "in an earlier hour")
+            words = "this hour" if found[0].end_ms > now_ms else "in an earlier hour"
+            yield from self._judge(scope, *found, words)
 
     def judge_hour(self, scope: Scope) -> Iterable[Finding]:
         """Whether breaches have gone on for so long that their level is the normal one."""

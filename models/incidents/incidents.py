@@ -7,7 +7,7 @@ import msgspec
 from models.detectors.base import Detector
 from models.effects import Effect
 from models.identity import derived_id
-from models.incidents.figures import with_figures_of_now
+from models.incidents.figures import owned_as, with_figures_of_now
 from models.incidents.incident import Incident, Subject
 from models.rules.finding import Finding
 from models.state.partition import PartitionState
@@ -52,7 +52,8 @@ class Incidents:
             incident.opened_ms, incident.reminders, incident.acknowledged = at_ms, 0, False
         else:
             evidence = {**alert.evidence, "since_ms": incident.opened_ms}
-            alert = msgspec.structs.replace(alert, owner=alert.owner or incident.alert.owner, evidence=evidence)
+            known = owned_as(alert, incident.alert.owner, tuple(incident.alert.owners))
+            alert = owned_as(msgspec.structs.replace(known, evidence=evidence), subject.owner, subject.owners)
         incident.alert = alert
         incident.level, incident.limit = finding.level, finding.limit
         incident.ends_ms = subject.ends_ms or subject.window_end_ms or 0
@@ -185,7 +186,7 @@ class Incidents:
         if incident.alert is None or finding.level < incident.level:
             return
         incident.alert = msgspec.structs.replace(
-            incident.alert,
+            owned_as(incident.alert, subject.owner, subject.owners),
             value=finding.value, limit=finding.limit, baseline=finding.baseline, ratio=finding.ratio,
             summary=finding.summary, window_end_ms=subject.window_end_ms,
             evidence={**incident.alert.evidence, **finding.evidence},

@@ -13,6 +13,7 @@ from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
 from models.spend.hours import Hours
+from models.spend.ownership import owners_of, shares_as_evidence
 from models.state.partition import PartitionState
 from models.state.spend.scopes import AT_ONCE, Meter, Scope
 from models.state.tenant import Tenant
@@ -23,10 +24,8 @@ from schemas.control import Target
 from schemas.duration import HOUR_MS
 from schemas.operator import LimitException
 from schemas.policy import Action
-from schemas.usage import UNATTRIBUTED
 
 TOP_RUNS: Final = 5
-TOP_OWNERS: Final = 20
 MOST_RUNS_LISTED: Final = 20_000
 """With more runs awake than this, an alert does not rank them: it must not hold up the kill."""
 
@@ -200,7 +199,7 @@ class SpendLedger:
             if row is not None:
                 self._state.touch(row)
         for rule in self._rules(scope):
-            for finding in rule.judge_closed(scope, closed, at_ms):
+            for finding in rule.judge_closed(scope, closed, at_ms, self._state.now_ms):
                 self._apply(tenant, scope, rule, finding, run, at_ms)  # a clock ahead may have closed the present
         # The running day or month may hold the late hour, and who spends late spends now: judge the scope's present.
         self._judge(tenant, scope, run, scope.at_ms)
@@ -236,7 +235,7 @@ class SpendLedger:
         is_news = self._incidents.is_news(tenant, rule, finding, key)
         if is_news:
             finding = replace(finding, evidence={**finding.evidence, **self._who(tenant, scope, rule, window)})
-        owner, owners = self._owners(scope, rule, window) if is_news or finding.level >= 1 else (None, ())
+        owner, owners = owners_of(scope, rule, window) if is_news or finding.level >= 1 else (None, ())
         subject = Subject(
             key=key,
             scope=scope.dimensions,
@@ -250,25 +249,6 @@ class SpendLedger:
         targets = self._targets(tenant, scope, rule, run, window)
         self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)
 
-    def _owners(self, scope: Scope, rule: ScopeDetector[Any], window: Window) -> tuple[str | None, tuple[str, ...]]:
-        """Whoever spent half or more in the rule's period, else everybody who spent anything.
-
-        Of a period that is over nobody knows any more who spent what.
-        """
-        own = dict(zip(scope.meter.group_by, scope.values, strict=True)).get("owner")
-        if own is not None:
-            return (None if own in (UNATTRIBUTED, OVERFLOW) else own), ()
-        if window.end_ms <= scope.window(rule.period()).start_ms:
-            return None, ()
-        spent = scope.spent_by_owner(rule.period())
-        named = [owner for owner in spent if owner not in (UNATTRIBUTED, OVERFLOW)]
-        if not spent or not named:
-            return None, ()
-        first = next(iter(spent))
-        if 2 * spent[first] >= sum(spent.values()):
-            return (None if first == UNATTRIBUTED else first), ()
-        return None, tuple(named[:TOP_OWNERS])
-
     def _who(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], window: Window) -> dict[str, Any]:
         """Evidence of who spends: the dearest live runs, and what every owner has spent in the period."""
         spending = self._runs_in(tenant, scope) if len(tenant.runs) <= MOST_RUNS_LISTED else []
@@ -278,10 +258,7 @@ class SpendLedger:
         }
         if rule.limit_action is not None:
             evidence["scope_id"] = scope.scope_id
-        if scope.shares is not None and window.end_ms > scope.window(rule.period()).start_ms:
-            spent = list(scope.spent_by_owner(rule.period()).items())[:TOP_OWNERS]
-            evidence["owners"] = [{"owner": owner, "cost_nanousd": nanousd} for owner, nanousd in spent]
-        return evidence
+        return evidence | shares_as_evidence(scope, rule, window)
 
     def _targets(
         self,

@@ -73,7 +73,7 @@ class HourlyDriver:
         nanousd, scope = round(usd * USD), self.scope
         if scope.closed_at(at_ms):
             closed = scope.add_late(scope.meter.calendar, at_ms, nanousd, "team-a")
-            for finding in self.rule.judge_closed(scope, closed, at_ms):
+            for finding in self.rule.judge_closed(scope, closed, at_ms, scope.at_ms):
                 self._note(finding, scope.at_ms, closed["hour"][0].start_ms)
             self._judge(scope.at_ms)
             return
