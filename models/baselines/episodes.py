@@ -1,5 +1,6 @@
 """Episodes: breaching hours that follow each other closely enough to be one incident."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from schemas.duration import HOUR_MS
@@ -20,6 +21,15 @@ def joined(episode: Episode | None, hour_start_ms: int) -> Episode:
     if episode is None or not episode[0] - GAP_MS <= hour_start_ms <= episode[1] + GAP_MS:
         return hour_start_ms, hour_start_ms
     return episode[0], max(episode[1], hour_start_ms)
+
+
+def beginning_with(first_ms: int, hours_ms: Iterable[int]) -> Episode:
+    """The episode whose first hour starts then, of a history's breaching hours in order."""
+    last_ms = first_ms
+    for hour_ms in hours_ms:
+        if last_ms < hour_ms <= last_ms + GAP_MS:
+            last_ms = hour_ms
+    return first_ms, last_ms
 
 
 def later(episode: Episode | None, other: Episode) -> Episode:

@@ -117,6 +117,10 @@ class HourlyHistory:
             if self._marks[place] == BREACH:
                 self._marks[place] = PLANNED
 
+    def breaching_hours(self) -> list[int]:
+        """The starts of the breaching hours, in order."""
+        return [start_ms for start_ms, mark in zip(self._start_ms, self._marks, strict=True) if mark == BREACH]
+
     def add_late(self, hour_start_ms: int, nanousd: int) -> int:
         """Adds spend that came after its hour was closed, and returns that hour's spend with it.
 

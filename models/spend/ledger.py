@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from models.attribution import OVERFLOW, Router
+from models.baselines.episodes import Episode, beginning_with
 from models.calendar import Window
 from models.commands.commands import Commands
 from models.commands.enforcement import Enforcement, Stop
@@ -21,7 +22,6 @@ from models.state.units.route import Route
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.control import Target
-from schemas.duration import HOUR_MS
 from schemas.operator import LimitException
 from schemas.policy import Action
 
@@ -120,10 +120,11 @@ class SpendLedger:
         for key in sorted(tenant.scopes):
             scope = tenant.scopes[key]
             for rule in self._rules(scope):
-                if rule.has_baseline and (episode := scope.episodes.get(rule.rule)) is not None:
-                    first_ms, last_ms = episode
-                    if self._incidents.id_of(tenant, rule, (*scope.key, first_ms)) == incident_id:
-                        self._plan_hours(scope, first_ms, last_ms)
+                if rule.has_baseline and (episode := self._episode(tenant, scope, rule, incident_id)) is not None:
+                    scope.plan(episode)
+                    self._state.touch(scope)
+                    if scope.history is not None:
+                        self._state.touch(scope.history)
 
     def exhausted_by(self, tenant: Tenant, run: Run, at_ms: int) -> None:
         """Want again what every exhausted limit asks for a run whose command has ended."""
@@ -147,12 +148,21 @@ class SpendLedger:
         if scope.shares is not None:
             self._state.touch(scope.shares)
 
-    def _plan_hours(self, scope: Scope, first_ms: int, last_ms: int) -> None:
-        for hour_ms in range(first_ms, last_ms + 1, HOUR_MS):
-            scope.plan(hour_ms)
-        self._state.touch(scope)
-        if scope.history is not None:
-            self._state.touch(scope.history)
+    def _episode(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], incident_id: str) -> Episode | None:
+        """The breaching hours that an incident is about: the scope's latest, or some of those that it remembers."""
+        latest = scope.episodes.get(rule.rule)
+        if latest is not None and self._is_about(tenant, scope, rule, latest[0], incident_id):
+            return latest
+        breaching = [] if scope.history is None else scope.history.hours.breaching_hours()
+        for hour_ms in breaching:
+            if self._is_about(tenant, scope, rule, hour_ms, incident_id):
+                return beginning_with(hour_ms, breaching)
+        return None
+
+    def _is_about(
+        self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], first_ms: int, incident_id: str
+    ) -> bool:
+        return self._incidents.id_of(tenant, rule, (*scope.key, first_ms)) == incident_id
 
     def _judge_now(self, tenant: Tenant, scope: Scope) -> None:
         """A limit may be another one: find out what that means without waiting for spend."""

@@ -203,7 +203,7 @@ def test_planned_hours_are_told_of_no_more_and_make_no_season() -> None:
     run.hours(with_hours(flat(DAY), {2: 9.0}), MONDAY_MS + 3 * DAY * HOUR_MS)
     run.hours(with_hours(flat(2), {1: 9.0}), MONDAY_MS + (4 * DAY + 1) * HOUR_MS)
     assert run.said() == [50, 74, 98]
-    run.scope.plan(MONDAY_MS + 98 * HOUR_MS)
+    run.scope.plan((MONDAY_MS + 98 * HOUR_MS, MONDAY_MS + 98 * HOUR_MS))
     run.spend(MONDAY_MS + 98 * HOUR_MS + HOUR_MS - 1, 100.0)
     assert run.said() == [50, 74, 98]
     assert len(run.notes) == 3

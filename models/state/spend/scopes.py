@@ -12,6 +12,7 @@ from models.calendar import Calendar, Window
 from models.state.rows import Row
 from models.state.spend.owners import OwnerShares
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
+from schemas.duration import HOUR_MS
 from schemas.policy import Period
 
 AT_ONCE: Final = -1
@@ -245,12 +246,13 @@ class Scope(Row):
         known = self.episodes.get(rule)
         self.episodes[rule] = later(known, joined(known, hour_start_ms))
 
-    def plan(self, hour_ms: int) -> None:
-        """Somebody meant what the hour that began then has cost."""
-        if self.window("hour").start_ms == hour_ms:
+    def plan(self, episode: Episode) -> None:
+        """Somebody meant what the breaching hours of an episode have cost, the running one among them."""
+        first_ms, last_ms = episode
+        if first_ms <= self.window("hour").start_ms <= last_ms:
             self.mark = PLANNED
-        elif self.history is not None:
-            self.history.hours.mark(hour_ms, PLANNED)
+        if self.history is not None:
+            self.history.hours.mark_breaches_planned(first_ms, last_ms + HOUR_MS)
 
     def closed_at(self, at_ms: int) -> bool:
         """Whether the hour around `at_ms` is over, as far as this scope is concerned."""
