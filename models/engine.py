@@ -29,7 +29,7 @@ from models.spend.quality_watch import QualityWatch
 from models.state.partition import PartitionState
 from models.state.restore import restore, written_under
 from models.state.seen_rows import SeenRows
-from models.state.tenant import Tenant
+from models.state.tenant import Raised, Tenant
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
@@ -334,8 +334,8 @@ class Engine:
             case Feedback(incident_id=incident_id, verdict="planned"):
                 self._incidents.acknowledge(tenant, incident_id)
                 self._ledger.plan(tenant, incident_id)
-            case LimitException():
-                self._ledger.raise_limit(tenant, message)
+            case LimitException(rule=rule, scope=scope, limit_nanousd=limit_nanousd, until_ms=until_ms):
+                self._ledger.raise_limit(tenant, Raised(rule, scope, limit_nanousd, until_ms))
             case _:
                 pass  # silences are for those who tell people, and praise for those who write the review
         self._look_again()

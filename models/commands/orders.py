@@ -78,7 +78,9 @@ class Orders:
             return
         if target.type in WIDE or target.type == "run_tree":
             self._resume_members(tenant, target, origin, why, at_ms)
-        if target.type in WIDE:
+        if target.type == "scope":
+            self._ledger.resume_scope(tenant, target.id, order.until_ms)
+        if target.type in (*WIDE, "scope"):
             return
         unit = self._unit(tenant, target)
         if unit is None:

@@ -17,12 +17,11 @@ from models.spend.hours import Hours
 from models.spend.ownership import owners_of, shares_as_evidence
 from models.state.partition import PartitionState
 from models.state.spend.scopes import AT_ONCE, Meter, Scope
-from models.state.tenant import Tenant
+from models.state.tenant import Raised, Tenant
 from models.state.units.route import Route
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.control import Target
-from schemas.operator import LimitException
 from schemas.policy import Action
 
 TOP_RUNS: Final = 5
@@ -97,13 +96,12 @@ class SpendLedger:
         """A run starts: where a limit is reached already, it is stopped before its first model call."""
         self.charge(tenant, run, route, 0, at_ms)
 
-    def raise_limit(self, tenant: Tenant, exception: LimitException) -> None:
+    def raise_limit(self, tenant: Tenant, exception: Raised) -> None:
         """An operator raised a budget for a while: judge its scope at once, and never reset its spend.
 
         A scope in which nothing has been spent yet takes over the new limit when it comes into being.
         """
-        now_ms = self._state.now_ms
-        tenant.raise_limit(exception, now_ms)
+        tenant.raise_limit(exception, self._state.now_ms)
         self._state.raised_until_ms = {until_ms for one in self._state.tenants.values() for *_, until_ms in one.raised}
         self._hours.limits_changed()
         self._state.touch(tenant)
@@ -114,6 +112,20 @@ class SpendLedger:
                 if not scope.is_new:
                     scope.segment_ms = -1
                     self._judge_now(tenant, scope)
+
+    def resume_scope(self, tenant: Tenant, scope_id: str, until_ms: int | None) -> None:
+        """An operator lets a scope go on: it has one more allowance of each limit that is reached there, until the
+        period ends; with `until_ms`, as much as it likes until then.
+        """
+        scope = next((one for one in tenant.scopes.values() if one.scope_id == scope_id and one.periods), None)
+        if scope is None:
+            return
+        for rule in self._rules(scope):
+            if rule.is_exhausted(scope):
+                finding = next(iter(rule.judge(scope)))
+                allowed = NO_TRIP if until_ms is not None else int(finding.value + (finding.limit or 0))
+                ends_ms = until_ms or scope.window(rule.period()).end_ms
+                self.raise_limit(tenant, Raised(rule.rule, scope.override_key, allowed, ends_ms))
 
     def plan(self, tenant: Tenant, incident_id: str) -> None:
         """Somebody meant the spend that an incident is about, over or not: its hours are no part of what is normal."""

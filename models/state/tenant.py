@@ -1,7 +1,7 @@
 """Everything that is known of one tenant: its clock, its runs, its scopes, and what is due when."""
 
 from heapq import heappop, heappush
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from models.commands.held import HeldCommand
 from models.commands.standing import STRENGTH, StandingCommand, target_of
@@ -16,11 +16,21 @@ from models.state.units.groups import RunTree, Session
 from models.state.units.route import Route
 from models.state.units.runs import Run
 from schemas.control import TargetType
-from schemas.operator import LimitException
 from schemas.policy import Action
 
 MOST_RAISED: Final = 999
 """Exceptions of one tenant that are remembered beside the newest."""
+
+
+class Raised(NamedTuple):
+    """A budget's limit that an operator has raised for a while."""
+
+    rule: str
+    scope: str
+    """Its values as in the policy's overrides."""
+    limit_nanousd: int
+    until_ms: int
+
 
 Timer = tuple[int, str, tuple[str, ...]]
 """due_ms, kind of row, its key within the tenant. Ties fall in the order of the names: never by chance.
@@ -79,18 +89,18 @@ class Tenant(Row):
         self.stale_events = 0
         self.stale_nanousd = 0
         """What arrived more than a day late: counted, not alerted."""
-        self.raised: list[tuple[str, str, int, int]] = []
-        """(rule, scope, limit in nano-dollars, until): exceptions that operators ordered, scopes to come included."""
+        self.raised: list[Raised] = []
+        """Exceptions that operators ordered, scopes to come included."""
         self.overflow: Run | None = None
         """Stands for all runs beyond the limit of live runs."""
         self.timers: list[Timer] = []
         self.routes: dict[Any, Route] = {}
 
-    def raise_limit(self, exception: LimitException, now_ms: int) -> None:
+    def raise_limit(self, exception: Raised, now_ms: int) -> None:
         """Remember an exception until its end, in place of an earlier one about the same."""
         about = (exception.rule, exception.scope)
-        valid = [one for one in self.raised if one[:2] != about and now_ms < one[3] + KEEP_MS]
-        self.raised = [*valid[-MOST_RAISED:], (*about, exception.limit_nanousd, exception.until_ms)]
+        valid = [one for one in self.raised if one[:2] != about and now_ms < one.until_ms + KEEP_MS]
+        self.raised = [*valid[-MOST_RAISED:], exception]
 
     def raised_for(self, scope: Scope) -> dict[str, tuple[int, int]]:
         """Rule -> (limit in nano-dollars, until) for a scope that has just come into being."""
@@ -172,5 +182,5 @@ class Tenant(Row):
         ) = fields  # fmt: skip
         self.stops = {key: [(at_ms, run_id) for at_ms, run_id in latest] for key, latest in stops.items()}
         self.quality = DataQuality.read(quality)
-        self.raised = [(rule, scope, limit, until_ms) for rule, scope, limit, until_ms in raised]
+        self.raised = [Raised(*exception) for exception in raised]
         self.clock_ms = max(self.clock_ms, clock_ms)

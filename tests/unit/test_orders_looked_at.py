@@ -106,7 +106,7 @@ SAID: list[tuple[str, KnownFacts, list[str]]] = [
     ("resume run r1 --limit-usd 1", KnownFacts([command()], [alert("i2")]), [", up to $1.00 in all."]),
     ("resume run r1 --for 1h", KnownFacts([command()]), [STANDING, "and spend again, until "]),
     ("resume scope a/b", KnownFacts([command(target=Target("scope", "a/b"))]),
-     ["Scope a/b is killed by run-cost", "unless the verb exception raises"]),
+     ["Scope a/b is killed by run-cost", "one more allowance of it until its period ends"]),
     ("ack i1", KnownFacts(alerts=[alert()]), ["It is about: Run r1 has spent $5.01."]),
     ("snooze i1", KnownFacts(alerts=[alert(state="resolved")]), ["That incident has ended"]),
     ("feedback i1 noise", KnownFacts(alerts=[alert()]), ["It is about: Run r1"]),

@@ -56,10 +56,8 @@ def _look(order: Resume, facts: Facts) -> Iterator[str]:
         return
     yield described(command)
     if order.target.type == "scope":
-        yield (
-            f"The budget {name(command.rule)} is used up: the next call in the scope closes it again, unless the verb "
-            "exception raises the budget."
-        )
+        terms = "one more allowance of it until its period ends" if order.until_ms is None else "as much as it likes"
+        yield f"The budget {name(command.rule)} is used up: the scope may spend {terms}, and its runs go on."
     if order.limit_nanousd is not None:
         _check_limit(order, order.limit_nanousd, command, facts)
 
