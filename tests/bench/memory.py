@@ -1,4 +1,4 @@
-"""Memory per live run and per scope: how much a fresh process grows when only their number does."""
+"""Memory per live run, per sleeping one and per scope: how much a fresh process grows when only their number does."""
 
 import pickle
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 from models.engine import Engine
 from models.rules.policy import read_policy
 from models.state.seen import SeenIds
-from models.stimuli import UsageSeen
+from models.stimuli import Ticked, UsageSeen
 from schemas.usage import LlmCall, RunStarted, ToolCall, UsageMessage
 from tests.bench.engine import POLICIES, read_bench_policy
 from tests.bench.machine import in_fresh_process, resident_bytes
@@ -18,6 +18,12 @@ HOUR_MS = 3_600_000
 START_MS = 1_798_761_600_000
 CALLS = 16
 """Per run: enough to fill its ring of signatures."""
+ASLEEP_PER_LIVE = 10
+"""So many times as many runs sleep in the measurement of those."""
+WAVES = 50
+"""Sleeping runs have lived in so many waves, so that what live ones leave behind is small beside them."""
+WAVE_MS = 2 * HOUR_MS
+"""From one wave to the next: the runs of one sleep before the next begins."""
 TENANTS = 50
 WORKFLOWS = 200
 ACTIVE_HOURS = 168
@@ -28,7 +34,7 @@ SCOPES_DRAIN_EVERY = 10
 
 
 def measure(runs: int, rounds: int) -> Part:
-    """Bytes per live run, live and restored, per remembered event, and per scope with a full history."""
+    """Bytes per run, live, restored and asleep, per remembered event, and per scope with a full history."""
     part = Part("memory", "growth of resident memory in a fresh process, pure engine")
     seen = part.add("event id remembered", "bytes", [in_fresh_process(seen_id_bytes, runs) for _ in range(rounds)])
     for policy in POLICIES:
@@ -36,12 +42,15 @@ def measure(runs: int, rounds: int) -> Part:
         without_ids = [each - (CALLS + 1) * seen.median for each in grown]
         part.add(f"{policy}: live run, {CALLS} calls old", "bytes", without_ids)
         part.add(f"{policy}: the same restored, not touched since", "bytes", _restored(policy, runs, rounds))
+        asleep = [in_fresh_process(asleep_run_bytes, policy, runs * ASLEEP_PER_LIVE) for _ in range(rounds)]
+        part.add(f"{policy}: a run asleep in the engine", "bytes", asleep)
     with_cuts = [in_fresh_process(scope_memory, len(CUTS)) for _ in range(rounds)]
     without = [in_fresh_process(scope_memory, 0) for _ in range(rounds)]
     scopes = WORKFLOWS * len(CUTS)
     part.add("scope, 7-day history full", "bytes", [(a - b) / scopes for a, b in zip(with_cuts, without, strict=True)])
     part.notes = [
         f"{runs:,} runs over {TENANTS} tenants; sessions, trees and timers are included, ids of counted events are not",
+        f"{runs * ASLEEP_PER_LIVE:,} sleeping runs of {WAVES} waves, {CALLS} calls old, each with a session of its own",
         f"{scopes:,} scopes, active in each of the last {ACTIVE_HOURS} hours; a budget and a spend_anomaly on each",
     ]
     return part
@@ -71,6 +80,24 @@ def live_run_bytes(policy: str, runs: int) -> float:
     before = resident_bytes()
     _feed(engine, runs // 10, runs)
     return (resident_bytes() - before) / runs
+
+
+def asleep_run_bytes(policy: str, runs: int) -> float:
+    """Bytes per sleeping run, its session and its tree included where the policy watches those."""
+    engine, wave = Engine(read_bench_policy(policy)), max(1, runs // WAVES)
+    _live_and_sleep(engine, 0, wave)  # what is there once, and what a wave of live runs leaves behind
+    before = resident_bytes()
+    for number in range(1, WAVES + 1):
+        _live_and_sleep(engine, number, wave)
+    return (resident_bytes() - before) / (WAVES * wave)
+
+
+def _live_and_sleep(engine: Engine, number: int, runs: int) -> None:
+    """Let a wave of runs live, and wait until all of them sleep."""
+    at_ms = START_MS + number * WAVE_MS
+    _feed(engine, number * runs, (number + 1) * runs, at_ms)
+    engine.handle(Ticked(at_ms + WAVE_MS - 1))
+    _drain(engine, {})
 
 
 def write_rows(policy: str, runs: int, path: Path) -> None:
@@ -114,12 +141,12 @@ def _hourly_call(hour: int, number: int, ts_ms: int) -> LlmCall:
     )  # fmt: skip
 
 
-def _feed(engine: Engine, first: int, last: int) -> dict[bytes, bytes | None]:
+def _feed(engine: Engine, first: int, last: int, at_ms: int = START_MS) -> dict[bytes, bytes | None]:
     """Let the runs from `first` to before `last` live; returns the rows written."""
     rows: dict[bytes, bytes | None] = {}
     per_run = CALLS + 1
-    for number, message in enumerate(_life_of_runs(first, last)):
-        engine.handle(UsageSeen(message, START_MS))
+    for number, message in enumerate(_life_of_runs(first, last, at_ms)):
+        engine.handle(UsageSeen(message, at_ms))
         if number % (DRAIN_EVERY * per_run) == 0:
             _drain(engine, rows)
     _drain(engine, rows)
@@ -131,20 +158,20 @@ def _drain(engine: Engine, rows: dict[bytes, bytes | None]) -> None:
     engine.take_effects()
 
 
-def _life_of_runs(first: int, last: int) -> Iterator[UsageMessage]:
+def _life_of_runs(first: int, last: int, at_ms: int = START_MS) -> Iterator[UsageMessage]:
     for number in range(first, last):
         tenant, run, session = f"tenant-{number % TENANTS:05d}", f"run-{number:010d}", f"session-{number:08d}"
         yield RunStarted(
-            event_id=f"{run}-0", ts_ms=START_MS, tenant_id=tenant, run_id=run, session_id=session,
+            event_id=f"{run}-0", ts_ms=at_ms, tenant_id=tenant, run_id=run, session_id=session,
             workflow=f"workflow-{number // TENANTS % 10}", environment="prod", agent="agent", owner="team",
         )  # fmt: skip
         for call in range(1, CALLS + 1, 2):
             yield LlmCall(
-                event_id=f"{run}-{call}", ts_ms=START_MS, tenant_id=tenant, run_id=run, model="gpt-4.1",
+                event_id=f"{run}-{call}", ts_ms=at_ms, tenant_id=tenant, run_id=run, model="gpt-4.1",
                 input_tokens=1000 + call, output_tokens=100, cost_nanousd=10**6, prompt_hash=f"{run}-{call}",
             )  # fmt: skip
             yield ToolCall(
-                event_id=f"{run}-{call + 1}", ts_ms=START_MS, tenant_id=tenant, run_id=run, tool="bash",
+                event_id=f"{run}-{call + 1}", ts_ms=at_ms, tenant_id=tenant, run_id=run, tool="bash",
                 args_hash=f"{run}-{call}", result_hash=f"{run}-{call}",
             )  # fmt: skip
 
