@@ -209,11 +209,9 @@ class Commands:
         """Whether the target is remembered. What operators kill as a whole needs no member of which anybody knows."""
         match command.target_type:
             case "run":
-                return command.target_id in tenant.runs or tenant.asleep.peek("run", command.target_id) is not None
+                return tenant.remembers("run", command.target_id)
             case "session" | "run_tree" if not command.is_by_operator:
-                kind = "session" if command.target_type == "session" else "tree"
-                group = tenant.group(command.target_type, command.target_id)
-                return group is not None or tenant.asleep.peek(kind, command.target_id) is not None
+                return tenant.remembers(command.target_type, command.target_id)
             case _:
                 return True
 

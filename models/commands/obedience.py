@@ -72,12 +72,13 @@ class Obedience:
         return None
 
     def _unanswered(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> None:
-        run = _still_running(tenant, command) if command.action == "kill" else None
-        if run is None:
+        target = Target(command.target_type, command.target_id)
+        running = tenant.live_in(target) if command.action == "kill" else []
+        if not running:
             return  # over before anybody could answer
         for rule in self._state.policy.command_rules:
             finding = rule.unanswered(command, overshoot(tenant, command))
-            self._note(tenant, rule, finding, command, run, now_ms)
+            self._note(tenant, rule, finding, command, running[0], now_ms)
 
     def _note(
         self,
@@ -99,15 +100,3 @@ class Obedience:
             unit_id=command.disobeyed,
         )
         self._incidents.note_and_publish(tenant, rule, finding, subject, at_ms)
-
-
-def _still_running(tenant: Tenant, command: StandingCommand) -> Run | None:
-    """One of the runs that owe an answer, None if all have ended by themselves."""
-    match command.target_type:
-        case "run":
-            run = tenant.run(command.target_id)
-            return run if run is not None and run.state == "live" else None
-        case "session":
-            return next((run for run in tenant.live() if run.session_id == command.target_id), None)
-        case _:
-            return next((run for run in tenant.live() if run.root_run_id == command.target_id), None)

@@ -17,7 +17,7 @@ from models.state.tenant import Tenant
 from models.state.units.groups import Group
 from models.state.units.route import Route
 from models.state.units.runs import NO_CALL, NO_ROUTE_KEY, Run, StopRule
-from models.state.units.unit import UnitKind
+from models.state.units.unit import Unit, UnitKind
 from schemas.control import Target
 from schemas.duration import MINUTE_MS
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
@@ -129,7 +129,7 @@ class RunRegistry:
         if own.limits():
             run.stop_rule = own if run.stop_rule is None else run.stop_rule.stricter(own)
         route = run.route = self._router.route(tenant, run.attributes, run.route_key)
-        self._set_trips(tenant, run, route)
+        self._set_group_trips(tenant, run, route)
         self._counters.judge(tenant, run, run, route, at_ms)
         self._state.touch(run)
         self._obey_wider(tenant, run, route, at_ms)
@@ -230,10 +230,8 @@ class RunRegistry:
             case "run":
                 run = tenant.run(target.id) or self._wake(tenant, target.id)
                 return [] if run is None else [run]
-            case "session":
-                return [run for run in tenant.live() if run.session_id == target.id]
-            case "run_tree":
-                return [run for run in tenant.live() if run.root_run_id == target.id]
+            case "session" | "run_tree":
+                return tenant.live_in(target)
             case "workflow":
                 return [run for run in tenant.live() if self._router.route_of(tenant, run).workflow == target.id]
             case _:
@@ -253,7 +251,7 @@ class RunRegistry:
             groups.append(Target("session", run.session_id))
         for target in groups:
             is_commanded = (target.type, target.id) in tenant.commands
-            if is_commanded and target.type not in self._state.policy.tracks and not self.runs_of(tenant, target):
+            if is_commanded and target.type not in self._state.policy.tracks and not tenant.live_in(target):
                 self._commands.target_ended(tenant, target, at_ms)
 
     def _member_of(self, tenant: Tenant, group: Group | None) -> Run | None:
@@ -270,14 +268,19 @@ class RunRegistry:
 
     def _set_trips(self, tenant: Tenant, run: Run, route: Route) -> None:
         """Other rules, or others' counts, hold from here on: what is reached by them already is judged at once."""
-        groups = self._groups.of(tenant, run)
-        for group in groups:
+        self._set_unit_trips(tenant, run, run, route)
+        self._set_group_trips(tenant, run, route)
+
+    def _set_group_trips(self, tenant: Tenant, run: Run, route: Route) -> None:
+        for group in self._groups.of(tenant, run):
             group.workflow = group.workflow or route.workflow
-        for unit in (run, *groups):
-            if unit.calls or unit.tool_calls:
-                self._counters.judge(tenant, unit, run, route, unit.last_ms)
-            else:
-                self._counters.set_trips(tenant, unit, route)
+            self._set_unit_trips(tenant, group, run, route)
+
+    def _set_unit_trips(self, tenant: Tenant, unit: Unit, run: Run, route: Route) -> None:
+        if unit.calls or unit.tool_calls:
+            self._counters.judge(tenant, unit, run, route, unit.last_ms)
+        else:
+            self._counters.set_trips(tenant, unit, route)
 
     def _open(self, tenant: Tenant, message: UsageMessage, at_ms: int) -> Run:
         if isinstance(message, RunFinished | Outcome | CommandAck):
@@ -293,8 +296,6 @@ class RunRegistry:
         # The trips are set by whoever takes in the message.
         route = self._router.route(tenant, run.attributes, self._router.key_of(message))
         self._totals.of(tenant, route, at_ms).runs_started += 1
-        if not isinstance(message, RunStarted):
-            self._obey_wider(tenant, run, route, at_ms)
         return run
 
     def _wake(self, tenant: Tenant, run_id: str) -> Run | None:

@@ -1,5 +1,6 @@
 """Everything that is known of one tenant: its clock, its runs, its scopes, and what is due when."""
 
+from collections.abc import Mapping
 from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +16,8 @@ from models.state.units.asleep import AsleepRows
 from models.state.units.groups import RunTree, Session
 from models.state.units.route import Route
 from models.state.units.runs import Run
-from schemas.control import TargetType
+from models.state.units.unit import UnitKind
+from schemas.control import Target, TargetType
 from schemas.policy import Action
 
 MOST_RAISED: Final = 999
@@ -31,6 +33,9 @@ class Raised(NamedTuple):
     limit_nanousd: int
     until_ms: int
 
+
+ROW_KINDS: Final[Mapping[UnitKind, str]] = {"run": Run.kind, "session": Session.kind, "run_tree": RunTree.kind}
+"""Kind of unit -> kind of its rows."""
 
 Timer = tuple[int, str, tuple[str, ...]]
 """due_ms, kind of row, its key within the tenant. Ties fall in the order of the names: never by chance.
@@ -142,6 +147,24 @@ class Tenant(Row):
             if (run[HEADER.size - 1] == LIVE if isinstance(run, bytes) else run.state == "live")
         ]
         return [run for run_id in sorted(live_ids) if (run := self.run(run_id)) is not None]
+
+    def live_in(self, target: Target) -> list[Run]:
+        """The live runs of a session or run tree, by id, or the run itself if it lives; for other targets none."""
+        match target.type:
+            case "run":
+                run = self.run(target.id)
+                return [] if run is None or run.state != "live" else [run]
+            case "session":
+                return [run for run in self.live() if run.session_id == target.id]
+            case "run_tree":
+                return [run for run in self.live() if run.root_run_id == target.id]
+            case _:
+                return []
+
+    def remembers(self, kind: UnitKind, unit_id: str) -> bool:
+        """Whether a run, session or run tree is known, awake or asleep."""
+        awake = unit_id in self.runs if kind == "run" else self.group(kind, unit_id) is not None
+        return awake or self.asleep.peek(ROW_KINDS[kind], unit_id) is not None
 
     def group(self, target_type: TargetType, group_id: str | None) -> Session | RunTree | None:
         """A session or run tree that is awake."""
