@@ -94,7 +94,7 @@ class Engine:
         return self._state.policy
 
     def handle(self, stimulus: Stimulus) -> None:
-        """Take in one thing that happened. What it leads to is collected by `take_effects` and `take_rows`."""
+        """Take in one thing that happened. What it leads to is collected by `drain_effects` and `drain_rows`."""
         match stimulus:
             case UsageSeen(message, append_ms):
                 self.usage(message, append_ms)
@@ -113,30 +113,30 @@ class Engine:
                 self._ticked(at_ms)
                 self._change_policy(policy, self._state.policy, at_ms)
 
-    def take_effects(self) -> list[Effect]:
+    def drain_effects(self) -> list[Effect]:
         """What is to be published, in order, since the last call."""
-        return self._state.take_effects()
+        return self._state.drain_effects()
 
-    def take_rows(self) -> list[tuple[bytes, bytes | None]]:
+    def drain_rows(self) -> list[tuple[bytes, bytes | None]]:
         """Changelog records of what has changed since the last call; None deletes a row."""
-        rows = self._state.take_rows()
+        rows = self._state.drain_rows()
         seen_rows, change = self._seen.take()
         self._state.row_sum = (self._state.row_sum + change) % 2**64
         return rows + seen_rows
 
     @property
     def has_effects(self) -> bool:
-        """Whether `take_effects` has anything to give."""
+        """Whether `drain_effects` has anything to give."""
         return bool(self._state.effects)
 
     @property
     def has_changed(self) -> bool:
-        """Whether `take_effects` or `take_rows` has anything to give."""
+        """Whether `drain_effects` or `drain_rows` has anything to give."""
         return bool(self._state.dirty or self._state.effects)
 
-    def settle(self) -> None:
+    def discard_rows(self) -> None:
         """Forget which rows have changed: for a run that writes no changelog."""
-        self._state.settle()
+        self._state.discard_rows()
         self._seen.ids.take_new()
 
     @property

@@ -36,9 +36,9 @@ def decisions(policy: Policy, events: Iterator[UsageSeen]) -> Iterator[bytes]:
 
 
 def _taken(engine: Engine, rows: dict[bytes, bytes]) -> Iterator[bytes]:
-    for effect in engine.take_effects():
+    for effect in engine.drain_effects():
         yield line_of(effect)
-    for key, value in engine.take_rows():
+    for key, value in engine.drain_rows():
         if value is None:
             rows.pop(key, None)
         else:

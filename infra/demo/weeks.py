@@ -122,7 +122,7 @@ class Weeks:
             if message.run_id not in self._stopped:
                 yield from self._take(message)
             if number % SETTLE_EVERY == 0:
-                self._engine.settle()
+                self._engine.discard_rows()
         yield from self._until(END_MS)
         self._engine.handle(Ticked(END_MS))
         yield from self._effects()
@@ -140,7 +140,7 @@ class Weeks:
         yield from self._effects()
 
     def _effects(self) -> Iterator[bytes]:
-        for effect in self._engine.take_effects():
+        for effect in self._engine.drain_effects():
             self._follow(effect)
             yield _line(effect.topic, effect.key, effect.value)
 

@@ -90,7 +90,7 @@ class Orders:
         evidence = {"released": why, "resumed_by": order.who}
         self._incidents.release_unit(tenant, unit_id, at_ms, evidence)
         for run in self._runs.runs_of(tenant, target):
-            run.trail.restart()
+            run.history.restart()
             self._state.touch(run)
             route = self._router.route_of(tenant, run)
             self._counters.assume(tenant, unit, run, route, max(at_ms, unit.last_ms))

@@ -64,9 +64,9 @@ class UnitCounters:
             if at_ms > unit.last_ms:
                 unit.last_ms = at_ms
         if route.model_rules and run.unit_id and run.state == "live":
-            run.trail.model(call)
+            run.history.model(call)
             for rule in route.model_rules:
-                if (finding := rule.step(run.trail, call)) is not None:
+                if (finding := rule.step(run.history, call)) is not None:
                     self._apply(tenant, run, run, route, rule, finding, at_ms)
 
     def tool_call(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, cost_nanousd: int, at_ms: int) -> None:
@@ -83,9 +83,9 @@ class UnitCounters:
             if at_ms > unit.last_ms:
                 unit.last_ms = at_ms
         if route.tool_rules and run.unit_id and run.state == "live":
-            run.trail.tool(call)
+            run.history.tool(call)
             for rule in route.tool_rules:
-                if (finding := rule.step(run.trail, call)) is not None:
+                if (finding := rule.step(run.history, call)) is not None:
                     self._apply(tenant, run, run, route, rule, finding, at_ms)
 
     def judge(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:

@@ -58,12 +58,12 @@ class PartitionState:
         """Ask the world to publish something."""
         self.effects.append(effect)
 
-    def take_effects(self) -> list[Effect]:
+    def drain_effects(self) -> list[Effect]:
         """What has been asked for since the last call, in order."""
         effects, self.effects = self.effects, []
         return effects
 
-    def take_rows(self) -> list[tuple[bytes, bytes | None]]:
+    def drain_rows(self) -> list[tuple[bytes, bytes | None]]:
         """Changelog records of all rows changed since the last call; None deletes."""
         records: list[tuple[bytes, bytes | None]] = []
         if self.dirty and not self.policy_row.row_hash:
@@ -81,7 +81,7 @@ class PartitionState:
         self.dirty.clear()
         return records
 
-    def settle(self) -> None:
+    def discard_rows(self) -> None:
         """Forget which rows have changed, unwritten."""
         for row in self.dirty:
             row.dirty = False

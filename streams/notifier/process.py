@@ -65,7 +65,7 @@ def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
 
     async def stands(tenant_id: str, target: Target) -> bool:
         facts = TopicFacts(settings, wall_ms())
-        return await asyncio.to_thread(facts.standing, tenant_id, target) is not None
+        return await asyncio.to_thread(facts.active_command, tenant_id, target) is not None
 
     return ActionServer(settings, OrderWriter(settings).publish, stands)
 

@@ -47,7 +47,7 @@ class TopicFacts:
             raise UnknownFactError("policy.v1 is empty, and which rules the workers have is not known here")
         return policy
 
-    def standing(self, tenant_id: str, target: Target) -> Command | None:
+    def active_command(self, tenant_id: str, target: Target) -> Command | None:
         """The last command to a target if it still holds."""
         key = control_key(tenant_id, target.type, target.id).encode()
         commands = list(self._values("control.v1", key, decode_command))

@@ -83,8 +83,8 @@ def _rebuild(
 
 
 def _take(partition: Partition, rows: dict[bytes, bytes]) -> None:
-    partition.engine.take_effects()
-    for key, value in partition.engine.take_rows():
+    partition.engine.drain_effects()
+    for key, value in partition.engine.drain_rows():
         if value is None:
             rows.pop(key, None)
         else:

@@ -111,7 +111,7 @@ class Transactions:
     def _produce(self, partitions: Iterable[Partition], partition_count: int, outcome: Outcome) -> list[TopicPartition]:
         offsets: list[TopicPartition] = []
         for partition in partitions:
-            for effect in partition.engine.take_effects():
+            for effect in partition.engine.drain_effects():
                 outcome.effects.append(effect)
                 record = self._records.of(effect)
                 self._send(record.topic, record.value, record.key, headers=record.headers)
@@ -120,7 +120,7 @@ class Transactions:
                 self._send(beat.topic, beat.value, beat.key, partition.number)
                 outcome.beats.append(partition.number)
             self._crash("effects_sent")
-            rows = partition.engine.take_rows()
+            rows = partition.engine.drain_rows()
             self._send_rows(rows, partition.number)
             outcome.rows += len(rows)
             fence = write_fence(partition.fence(partition_count))

@@ -88,8 +88,8 @@ def run_case(policy: str, live_runs: int, count: int) -> Case:
     engine = Engine(read_bench_policy(policy))
     for event in (*load.opening(), *load.events(warm_up)):
         engine.usage(decode_usage(event.value), event.ts_ms)
-    engine.take_rows()
-    engine.take_effects()
+    engine.drain_rows()
+    engine.drain_effects()
     events = list(load.events(count))
     gc.collect()
     gc.freeze()  # as the worker does after a restore
@@ -107,9 +107,9 @@ def _measured(engine: Engine, events: Sequence[Event]) -> Case:
         for message, event in zip(messages, batch, strict=True):
             engine.usage(message, event.ts_ms)
         marks.append(time.perf_counter())
-        rows += len(engine.take_rows())
+        rows += len(engine.drain_rows())
         marks.append(time.perf_counter())
-        for effect in engine.take_effects():
+        for effect in engine.drain_effects():
             encode(effect.value)
         marks.append(time.perf_counter())
         for step, start, end in zip(STEPS, marks, marks[1:], strict=False):

@@ -154,8 +154,8 @@ def _feed(engine: Engine, first: int, last: int, at_ms: int = START_MS) -> dict[
 
 
 def _drain(engine: Engine, rows: dict[bytes, bytes | None]) -> None:
-    rows.update(engine.take_rows())
-    engine.take_effects()
+    rows.update(engine.drain_rows())
+    engine.drain_effects()
 
 
 def _life_of_runs(first: int, last: int, at_ms: int = START_MS) -> Iterator[UsageMessage]:

@@ -180,10 +180,10 @@ def test_no_unknown_field_survives() -> None:
         assert SECRET not in repr(read)
         assert SECRET.encode() not in encode(read)
         engine.handle(UsageSeen(read, read.ts_ms))
-        rows += engine.take_rows()
+        rows += engine.drain_rows()
     engine.handle(Ticked(VALID["ts_ms"] + 3 * 3_600_000))
-    effects += engine.take_effects()
-    rows += engine.take_rows()
+    effects += engine.drain_effects()
+    rows += engine.drain_rows()
     assert {"alerts.v1", "rollups.v1", "control.v1"} <= {effect.topic for effect in effects}
     for effect in effects:
         assert SECRET not in repr(effect)
@@ -200,7 +200,7 @@ def test_of_a_refused_record_only_its_first_bytes_are_kept() -> None:
     letter = dead_letter("usage.v1", 0, 7, b"corpus", value, caught.value, VALID["ts_ms"])
     engine = Engine(default_policy())
     engine.handle(RecordRefused(letter))
-    (effect,) = engine.take_effects()
+    (effect,) = engine.drain_effects()
     assert effect.value == letter
     assert letter.size_bytes == len(value)
     assert len(letter.head_base64) <= 4 * 86

@@ -209,8 +209,8 @@ def canonical(rows: Mapping[bytes, bytes]) -> dict[tuple[str, ...], Any]:
 
 
 def _settle(engine: Engine, rows: Rows) -> None:
-    engine.take_effects()
-    for key, value in engine.take_rows():
+    engine.drain_effects()
+    for key, value in engine.drain_rows():
         if value is None:
             rows.pop(key, None)
         else:

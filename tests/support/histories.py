@@ -127,7 +127,7 @@ class Case:
             engine = Engine(self.policy)
             for stimulus in self.stimuli:
                 engine.handle(stimulus)
-            self._straight = written(engine.take_effects())
+            self._straight = written(engine.drain_effects())
         return self._straight
 
 
@@ -144,7 +144,7 @@ def random_case(seed: int, rounds: int = ROUNDS, *, policies_change: bool = True
     def happen(stimulus: Stimulus) -> None:
         case.stimuli.append(stimulus)
         engine.handle(stimulus)
-        values = [effect.value for effect in engine.take_effects()]
+        values = [effect.value for effect in engine.drain_effects()]
         commands.extend(value for value in values if isinstance(value, Command))
         alerts.extend(value for value in values if isinstance(value, Alert))
 
@@ -228,7 +228,7 @@ class Changelog:
 
 def reborn(engine: Engine, changelog: Changelog, policy: Policy, draw: Random, at_ms: int = 0) -> Engine:
     """An engine made of another's rows, read in any order, by a worker that knows `policy`, in force since `at_ms`."""
-    changelog.take(engine.take_rows())
+    changelog.take(engine.drain_rows())
     rows = list(changelog.rows.items())
     draw.shuffle(rows)
     successor = Engine(policy)

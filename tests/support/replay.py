@@ -11,4 +11,4 @@ def replay(engine: Engine, stimuli: Iterable[Any]) -> list[Effect]:
     """Handle everything in order and return all effects."""
     for stimulus in stimuli:
         engine.handle(stimulus)
-    return engine.take_effects()
+    return engine.drain_effects()

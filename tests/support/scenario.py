@@ -157,17 +157,17 @@ class _Player:
         """Give the engine what happens, and collect what comes of it."""
         self.played.stimuli.append(stimulus)
         self._engine.handle(stimulus)
-        self.played.effects.extend(self._engine.take_effects())
+        self.played.effects.extend(self._engine.drain_effects())
 
     def _restart(self, policy: Policy, at_ms: int) -> None:
         """The worker was down, and is back under the policy that is in force now, since `at_ms` if it is another."""
-        for key, value in self._engine.take_rows():
+        for key, value in self._engine.drain_rows():
             self._rows.pop(key, None)
             if value is not None:
                 self._rows[key] = value
         self._engine = Engine(policy)
         self._engine.restore(self._rows, at_ms)
-        self.played.effects.extend(self._engine.take_effects())
+        self.played.effects.extend(self._engine.drain_effects())
         if policy is not self._policy:  # for whoever plays the stimuli again: it is the same as a change on the way
             self._policy = policy
             self.played.stimuli.append(PolicyChanged(policy, at_ms))

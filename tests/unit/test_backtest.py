@@ -134,9 +134,9 @@ def test_engine_makes_no_cyclic_garbage() -> None:
         for number, stimulus in enumerate(read_log(DEMO / "usage.jsonl.gz")):
             assert isinstance(stimulus, UsageSeen), "the demo's log holds nothing else"
             engine.handle(stimulus)
-            engine.take_effects()
+            engine.drain_effects()
             if number % 1000 == 0:
-                engine.take_rows()
+                engine.drain_rows()
         found = gc.collect()
     finally:
         gc.enable()

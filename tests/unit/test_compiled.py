@@ -23,11 +23,11 @@ def test_decisions_are_those_of_an_engine_that_never_stopped() -> None:
     engine = Engine(policy)
     for event in events:
         engine.handle(event)
-    effects = [line_of(effect) for effect in engine.take_effects()]
+    effects = [line_of(effect) for effect in engine.drain_effects()]
     assert effects
     assert [line for line in lines if line.startswith(b"{")] == effects
     assert any(line.startswith(b"row ") for line in lines)
-    engine.take_rows()
+    engine.drain_rows()
     assert lines[-1] == b"digest %016x\n" % engine.digest
 
 

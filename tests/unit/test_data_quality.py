@@ -21,13 +21,13 @@ def alerts(engine: Engine, calls: list[LlmCall]) -> list[Alert]:
     """What these calls, each appended at its own time, lead to."""
     for call in calls:
         engine.handle(UsageSeen(call, call.ts_ms))
-    return [effect.value for effect in engine.take_effects() if isinstance(effect.value, Alert)]
+    return [effect.value for effect in engine.drain_effects() if isinstance(effect.value, Alert)]
 
 
 def restarted(engine: Engine, policy: str) -> Engine:
     """Another engine, made of all that this one has written."""
     other = Engine(read_policy_toml(policy))
-    other.restore({key: value for key, value in engine.take_rows() if value is not None})
+    other.restore({key: value for key, value in engine.drain_rows() if value is not None})
     return other
 
 

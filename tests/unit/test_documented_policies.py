@@ -39,7 +39,7 @@ def _calls_until_killed(**fields: Any) -> tuple[int, str]:
         at_ms = MONDAY_MS + number * SECOND_MS
         own: dict[str, Any] = {name: value(number) if callable(value) else value for name, value in fields.items()}
         engine.handle(UsageSeen(messages.llm_call(at_ms, run_id="d", workflow="docs-agent", **own), at_ms))
-        for effect in engine.take_effects():
+        for effect in engine.drain_effects():
             if isinstance(effect.value, Command) and effect.value.action == "kill":
                 return number, effect.value.rule
     return 0, ""

@@ -35,7 +35,7 @@ def alerts(engine: Engine, stimuli: Iterable[Stimulus]) -> list[Alert]:
 
 def restarted(engine: Engine, policy: Policy) -> Engine:
     """Another engine, made of everything this one has written since it was new."""
-    rows = dict(engine.take_rows())
+    rows = dict(engine.drain_rows())
     other = Engine(policy)
     other.restore({key: value for key, value in rows.items() if value is not None})
     return other
@@ -60,7 +60,7 @@ def test_amounts_beyond_64_bits_stop_nothing() -> None:
         at_ms = NINE_MS + 10_000_000 + hour * HOUR_MS
         engine.handle(UsageSeen(messages.llm_call(at_ms, cost_nanousd=MOST_NANOUSD), at_ms))
         engine.handle(UsageSeen(messages.llm_call(at_ms - HOUR_MS, cost_nanousd=MOST_NANOUSD), at_ms))
-    effects = engine.take_effects()
+    effects = engine.drain_effects()
     assert all(encode(effect.value) for effect in effects)
     assert {"run-cost", "tree", "hour"} <= {e.value.rule for e in effects if isinstance(e.value, Alert)}
     again = restarted(engine, policy)
@@ -197,7 +197,7 @@ def test_beyond_the_limit_of_live_runs_spend_still_counts() -> None:
     engine = Engine(read_policy_toml("max_live_runs_per_tenant = 5\n" + HOURLY_BUDGET))
     calls = [messages.llm_call(NINE_MS + n, run_id=f"made-up-{n}", usd=0.1) for n in range(100)]
     assert told(alerts(engine, seen(*calls))) == [("live-runs", "open"), ("hour", "open")]
-    assert sum(key.startswith(b'["run"') for key, _ in engine.take_rows()) == 5
+    assert sum(key.startswith(b'["run"') for key, _ in engine.drain_rows()) == 5
 
 
 def test_a_session_sleeps_and_forgets_nothing() -> None:

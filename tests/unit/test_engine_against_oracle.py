@@ -97,7 +97,7 @@ def engine_values(policy: str, records: list[Record]) -> list[Any]:
     for message, append_ms in records:
         engine.handle(UsageSeen(message, append_ms))
     engine.handle(Ticked(records[-1][1] + 2 * DAY_MS))
-    return [effect.value for effect in engine.take_effects()]
+    return [effect.value for effect in engine.drain_effects()]
 
 
 def found(values: list[Any], detector: str) -> list[Alert]:

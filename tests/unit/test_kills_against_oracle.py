@@ -83,7 +83,7 @@ def test_who_is_under_a_kill_in_the_end(seed: int) -> None:
         else:
             engine.handle(UsageSeen(message, append_ms))
     engine.handle(Ticked(until_ms))
-    for effect in engine.take_effects():
+    for effect in engine.drain_effects():
         if isinstance(effect.value, Command):
             standing[effect.value.tenant_id, effect.value.target.id] = effect.value.action
             given += effect.value.action == "kill"

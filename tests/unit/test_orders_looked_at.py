@@ -66,7 +66,7 @@ class KnownFacts:
             raise UnknownFactError("policy.v1 is empty")
         return read_policy_toml(self.rules)
 
-    def standing(self, tenant_id: str, target: Target) -> Command | None:
+    def active_command(self, tenant_id: str, target: Target) -> Command | None:
         """The command to just this target."""
         self.asked.append("standing")
         if self.commands is None:
@@ -223,7 +223,7 @@ def test_facts_come_from_the_topics(settings: Settings) -> None:
     )
     put(settings, "alerts.v1", alert(), alert("i2"), alert(state="resolved"), alert("i3", tenant_id="globex"))
     facts = TopicFacts(settings, NOW_MS)
-    standing = {name: facts.standing("acme", target) for name, target in runs.items()}
+    standing = {name: facts.active_command("acme", target) for name, target in runs.items()}
     assert {name: found and found.action for name, found in standing.items()} == {
         "killed": "kill", "resumed": None, "expired": None, "a/b|ü": "pause",
     }  # fmt: skip

@@ -73,7 +73,7 @@ def junk(count: int) -> list[Record]:
 
 def letters(partition: Partition) -> list[DeadLetter]:
     """What was set aside since the last call."""
-    return [each.value for each in partition.engine.take_effects() if isinstance(each.value, DeadLetter)]
+    return [each.value for each in partition.engine.drain_effects() if isinstance(each.value, DeadLetter)]
 
 
 def read_orders(partition: Partition, records: list[Record]) -> None:
@@ -132,7 +132,7 @@ def test_refused_orders_have_a_number_of_their_own(partition: Partition) -> None
     read_orders(partition, junk(3))
     read_usage(partition, [Record("usage.v1", b"junk")])
     outcome = Outcome()
-    outcome.effects = partition.engine.take_effects()
+    outcome.effects = partition.engine.drain_effects()
     Reporter(Settings(), metrics).committed([partition], outcome)
     counted = {
         reason: metrics.registry.get_sample_value("spendfuse_refused_orders_total", {"reason": reason})
@@ -178,15 +178,15 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
     assert loose.version == strict.version
     before = Partition(0, loose, {}, None)
     read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, tenant_id="acme", run_id="r1", usd=5)))])
-    before.engine.take_effects()
-    rows = {key: value for key, value in before.engine.take_rows() if value is not None}
+    before.engine.drain_effects()
+    rows = {key: value for key, value in before.engine.drain_rows() if value is not None}
     fence = read_fence(0, write_fence(before.fence(1)), len(rows))
     assert fence is not None
     assert (fence.policy_version, fence.policy_stamp) == (loose.version, loose.stamp)
     kills = []
     for policy in (loose, strict):
         after = Partition(0, policy, dict(rows), fence)
-        kills.append([each.value.action for each in after.engine.take_effects() if isinstance(each.value, Command)])
+        kills.append([each.value.action for each in after.engine.drain_effects() if isinstance(each.value, Command)])
         assert after.fence(1).policy_stamp == policy.stamp
     assert kills == [[], ["kill"]]
 
@@ -198,7 +198,7 @@ def capped(limit_usd: int) -> Policy:
 
 def kills_issued_ms(partition: Partition) -> list[int]:
     """When the kills were given that its engine has to publish."""
-    return [each.value.issued_ms for each in partition.engine.take_effects() if isinstance(each.value, Command)]
+    return [each.value.issued_ms for each in partition.engine.drain_effects() if isinstance(each.value, Command)]
 
 
 @pytest.mark.parametrize(("policy_ms", "issued_ms"), [(MONDAY_MS + 60_000, MONDAY_MS + 60_000), (0, MONDAY_MS)])
@@ -206,7 +206,7 @@ def test_a_policy_taken_up_at_a_restart_kills_at_its_own_time(policy_ms: int, is
     """Not at the tenant's last message: the kill would be late at once. Without a time that is all that is known."""
     before = Partition(0, capped(100), {}, None)
     read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, run_id="r1", usd=5)))])
-    rows = {key: value for key, value in before.engine.take_rows() if value is not None}
+    rows = {key: value for key, value in before.engine.drain_rows() if value is not None}
     fence = read_fence(0, write_fence(before.fence(1)), len(rows))
     after = Partition(0, capped(1), rows, fence, policy_ms)
     assert kills_issued_ms(after) == [issued_ms]

@@ -28,7 +28,7 @@ def said() -> tuple[list[oracle.Record], Alerts, Commands]:
         if logged.reason is None and logged.value is not None:
             records.append((decode_usage(logged.value), logged.ts_ms))
             engine.handle(UsageSeen(*records[-1]))
-            values += [effect.value for effect in engine.take_effects()]
+            values += [effect.value for effect in engine.drain_effects()]
     alerts = [value for value in values if isinstance(value, Alert)]
     return records, alerts, [value for value in values if isinstance(value, Command)]
 

@@ -22,14 +22,14 @@ def restarted(case: Case, cuts: set[int], draw: Random) -> list[bytes]:
         if isinstance(stimulus, PolicyChanged):
             policy = stimulus.policy
         if number in cuts:
-            effects += engine.take_effects()
+            effects += engine.drain_effects()
             successor = reborn(engine, changelog, policy, draw)
             assert successor.digest == engine.digest, "the rows restored are not those that were written"
             assert not successor.has_effects, "a restart is no news"
             engine = successor
-    changelog.take(engine.take_rows())
+    changelog.take(engine.drain_rows())
     assert engine.digest == changelog.digest(), "the sum that proves the rows is not that of the rows"
-    return written([*effects, *engine.take_effects()])
+    return written([*effects, *engine.drain_effects()])
 
 
 @each_case
@@ -55,9 +55,9 @@ def test_batches_change_nothing(make: Make, size: int) -> None:
     for number, stimulus in enumerate(case.stimuli):
         engine.handle(stimulus)
         if number % size == 0:
-            effects += engine.take_effects()
-            engine.take_rows()
-    expected, actual = case.straight(), written([*effects, *engine.take_effects()])
+            effects += engine.drain_effects()
+            engine.drain_rows()
+    expected, actual = case.straight(), written([*effects, *engine.drain_effects()])
     assert expected == actual, first_difference(expected, actual)
 
 

@@ -38,9 +38,9 @@ def running(case: Case, changes: Mapping[int, PolicyChanged]) -> list[list[bytes
     for number, stimulus in enumerate(case.stimuli):
         engine.handle(stimulus)
         if (change := changes.get(number)) is not None:
-            parts.append(written(engine.take_effects()))
+            parts.append(written(engine.drain_effects()))
             engine.handle(change)
-    return [*parts, written(engine.take_effects())]
+    return [*parts, written(engine.drain_effects())]
 
 
 def restarting(case: Case, changes: Mapping[int, PolicyChanged], draw: Random) -> list[list[bytes]]:
@@ -51,16 +51,16 @@ def restarting(case: Case, changes: Mapping[int, PolicyChanged], draw: Random) -
     for number, stimulus in enumerate(case.stimuli):
         engine.handle(stimulus)
         if (change := changes.get(number)) is not None:
-            effects += engine.take_effects()
+            effects += engine.drain_effects()
             parts.append(written(effects))
             effects = []
             engine = reborn(engine, changelog, change.policy, draw, change.at_ms)
         elif draw.random() < 0.002:
-            effects += engine.take_effects()
+            effects += engine.drain_effects()
             engine = reborn(engine, changelog, engine.policy, draw)
-    changelog.take(engine.take_rows())
+    changelog.take(engine.drain_rows())
     assert engine.digest == changelog.digest()
-    return [*parts, written([*effects, *engine.take_effects()])]
+    return [*parts, written([*effects, *engine.drain_effects()])]
 
 
 def policies(case: Case, kinds: Mapping[int, str], draw: Random) -> dict[int, PolicyChanged]:
@@ -129,14 +129,14 @@ def test_a_policy_that_cannot_be_read_any_more(value: bytes) -> None:
     first, changelog = Engine(case.policy), Changelog()
     for stimulus in case.stimuli[: moment + 1]:
         first.handle(stimulus)
-    changelog.take(first.take_rows())
+    changelog.take(first.drain_rows())
     changelog.rows[POLICY_KEY] = value
     engine = Engine(policy)
     engine.restore(changelog.rows)
     assert engine.digest == changelog.digest()
     for stimulus in case.stimuli[moment + 1 :]:
         engine.handle(stimulus)
-    actual = written(engine.take_effects())
+    actual = written(engine.drain_effects())
     assert expected == actual, first_difference(expected, actual)
 
 
@@ -151,9 +151,9 @@ def test_the_same_policy_once_more_is_no_news(make: Make) -> None:
         if draw.random() < 0.01 or isinstance(stimulus, PolicyChanged):
             policy = changed(engine.policy, draw.choice(sorted(CHANGES)), draw)
             engine.handle(PolicyChanged(policy, 0))
-            engine.take_effects()
+            engine.drain_effects()
             engine.handle(PolicyChanged(copied(policy), 0))
-            assert not engine.has_effects, f"seed {SEED}: {engine.take_effects()[0]}"
+            assert not engine.has_effects, f"seed {SEED}: {engine.drain_effects()[0]}"
 
 
 BUDGET = """
@@ -184,9 +184,9 @@ def test_a_scope_begins_with_its_first_spend(what: str, restarts: bool) -> None:
     else:
         order = messages.limit_exception(at_ms, "owner-day", "acme/ana", 4 * USD, at_ms + HOUR_MS)
         engine.handle(OperatorSeen(order, at_ms))
-    engine.take_effects()
+    engine.drain_effects()
     spent_ms = nine_ms + HOUR_MS
     call = messages.llm_call(spent_ms, run_id="run-2", owner="ana", usd=3)
     engine.handle(UsageSeen(call, at_ms + MINUTE_MS))
-    alerts = [effect.value for effect in engine.take_effects() if isinstance(effect.value, Alert)]
+    alerts = [effect.value for effect in engine.drain_effects() if isinstance(effect.value, Alert)]
     assert [(alert.level, alert.limit, alert.ts_ms) for alert in alerts] == [(0.5, 4 * USD, spent_ms)]

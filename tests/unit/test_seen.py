@@ -303,7 +303,7 @@ def test_the_policy_says_how_long_ids_are_known(hours: int, counted: int, when: 
     if when == "changed to":
         engine.handle(PolicyChanged(policy, 0))
     if when == "restored under":
-        rows = {key: value for key, value in engine.take_rows() if value is not None}
+        rows = {key: value for key, value in engine.drain_rows() if value is not None}
         events = engine.counts.events
         engine = Engine(policy)
         engine.restore(rows)

@@ -61,10 +61,10 @@ def test_memory_is_bounded(make: Make) -> None:
     changelog = Changelog()
     for stimulus in case.stimuli:
         engine.handle(stimulus)
-    changelog.take(engine.take_rows())
+    changelog.take(engine.drain_rows())
     end_ms = max(stimulus.append_ms for stimulus in case.stimuli if isinstance(stimulus, UsageSeen))
     engine.handle(Ticked(end_ms + 100 * DAY_MS))
-    changelog.take(engine.take_rows())
+    changelog.take(engine.drain_rows())
     kinds = {json.loads(key)[0] for key, value in changelog.rows.items() if not _is_by_operator(key, value)}
     assert kinds <= {"scope", "history", "owners", "cohort", "tenant", "seen", "policy"}, kinds
     assert engine.digest == changelog.digest()
@@ -85,7 +85,7 @@ def test_first_hour_of_a_stranger_is_silent() -> None:
                 owner="ana",
             )
             engine.handle(UsageSeen(call, at_ms))
-    assert not [effect for effect in engine.take_effects() if effect.topic != "rollups.v1"]
+    assert not [effect for effect in engine.drain_effects() if effect.topic != "rollups.v1"]
 
 
 class Story:
@@ -135,5 +135,5 @@ def test_alerts_and_commands_tell_a_story(make: Make) -> None:
     story = Story()
     for stimulus in case.stimuli:
         engine.handle(stimulus)
-        for effect in engine.take_effects():
+        for effect in engine.drain_effects():
             story.read(effect.value, effect.key, effect.signer, stimulus)

@@ -71,9 +71,9 @@ class Run(Unit):
     """One execution of an agent."""
 
     __slots__ = (
-        "asleep", "attributes", "clock_ms", "counted", "declared_root", "ended_ms", "input_tokens", "outcome",
-        "output_tokens", "parent_run_id", "root_run_id", "route", "route_key", "session_id", "state", "stop_rule",
-        "trail",
+        "asleep", "attributes", "clock_ms", "counted", "declared_root", "ended_ms", "history", "input_tokens",
+        "outcome", "output_tokens", "parent_run_id", "root_run_id", "route", "route_key", "session_id", "state",
+        "stop_rule",
     )  # fmt: skip
     kind = "run"
     unit_kind = "run"
@@ -96,7 +96,7 @@ class Run(Unit):
         self.input_tokens = 0
         self.output_tokens = 0
         self.clock_ms = 0
-        self.trail = CallHistory()
+        self.history = CallHistory()
         self.route: Route | None = None
         self.route_key: RouteKey = NO_ROUTE_KEY
         self.asleep = False
@@ -129,7 +129,7 @@ class Run(Unit):
             self.counted, self.outcome or 0, stop_rule, self.input_tokens, self.output_tokens, self.session_id or 0,
             self.parent_run_id or 0, root, self.declared_root, *attribution,
         )  # fmt: skip
-        return known if self.asleep else (*known, *self.trips(), self.trail.to_row())
+        return known if self.asleep else (*known, *self.trips(), self.history.to_row())
 
     @classmethod
     def read(cls, tenant_id: str, unit_id: str, header: tuple[int, int, int], fields: tuple[Any, ...]) -> "Run":
@@ -151,6 +151,6 @@ class Run(Unit):
         run.route_key = frozen(route_key) if route_key else NO_ROUTE_KEY
         if len(fields) > 23:
             run.read_trips(fields[23:26])
-            run.trail = CallHistory.from_row(fields[26])
+            run.history = CallHistory.from_row(fields[26])
         run.due_ms, run.clock_ms, _ = header
         return run

@@ -27,7 +27,7 @@ def _build(options: Options, common: Fields, now_ms: int) -> Kill:
 
 
 def _look(order: Kill, facts: Facts) -> Iterator[str]:
-    command = facts.standing(order.tenant_id, order.target)
+    command = facts.active_command(order.tenant_id, order.target)
     if command is not None:
         yield described(command)
 

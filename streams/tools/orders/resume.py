@@ -50,7 +50,7 @@ def _build(options: Options, common: Fields, now_ms: int) -> Resume:
 
 
 def _look(order: Resume, facts: Facts) -> Iterator[str]:
-    command = facts.standing(order.tenant_id, order.target)
+    command = facts.active_command(order.tenant_id, order.target)
     if command is None:
         yield f"Nothing on control.v1 stands against {shown(order.target)} now."
         return

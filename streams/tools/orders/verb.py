@@ -35,7 +35,7 @@ class Facts(Protocol):
     def policy(self) -> Policy:
         """The policy in force."""
 
-    def standing(self, tenant_id: str, target: Target) -> Command | None:
+    def active_command(self, tenant_id: str, target: Target) -> Command | None:
         """The last command to a target if it still holds."""
 
     def incidents(self, tenant_id: str) -> dict[str, Alert]:

@@ -60,7 +60,7 @@ class Replay:
             self._line(line)
             yield from self._taken()
             if number % SETTLE_EVERY == 0:
-                self._engine.settle()
+                self._engine.discard_rows()
                 self._seen.take_new()
         self._pass_all(self._latest_ms)
         self._answer_all()
@@ -76,7 +76,7 @@ class Replay:
         self._drain()
         ends_ms = self._engine.policy.calendar.window("hour", self._latest_ms).end_ms + FLUSH_MS
         self._engine.handle(Ticked(max(ends_ms, self._latest_ms + FLUSH_MS)))
-        for effect in self._engine.take_effects():
+        for effect in self._engine.drain_effects():
             if _is_about_what_was(effect, ends_ms):
                 self._effects.append(effect)
                 self._scorecard.effect(effect)
@@ -215,7 +215,7 @@ class Replay:
 
     def _drain(self) -> None:
         if self._engine.has_effects:
-            for effect in self._engine.take_effects():
+            for effect in self._engine.drain_effects():
                 if isinstance(effect.value, Command):
                     self._stops.given(effect.value)
                 self._publish(effect)
