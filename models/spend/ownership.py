@@ -8,7 +8,7 @@ from models.detectors.base import ScopeDetector
 from models.state.spend.scopes import Scope
 from schemas.usage import UNATTRIBUTED
 
-MOST_OWNERS: Final = 20
+OWNERS_LISTED: Final = 20
 
 
 def owners_of(scope: Scope, rule: ScopeDetector[Any], window: Window) -> tuple[str | None, tuple[str, ...]]:
@@ -28,14 +28,14 @@ def owners_of(scope: Scope, rule: ScopeDetector[Any], window: Window) -> tuple[s
     first = next(iter(spent))
     if 2 * spent[first] >= sum(spent.values()):
         return (None if first == UNATTRIBUTED else first), ()
-    return None, tuple(named[:MOST_OWNERS])
+    return None, tuple(named[:OWNERS_LISTED])
 
 
 def shares_as_evidence(scope: Scope, rule: ScopeDetector[Any], window: Window) -> dict[str, Any]:
     """What every owner has spent in the period, the largest first; nothing where there is one owner, or it is over."""
     if scope.shares is None or _is_over(scope, rule, window):
         return {}
-    spent = list(scope.spent_by_owner(rule.period()).items())[:MOST_OWNERS]
+    spent = list(scope.spent_by_owner(rule.period()).items())[:OWNERS_LISTED]
     return {"owners": [{"owner": owner, "cost_nanousd": nanousd} for owner, nanousd in spent]}
 
 
