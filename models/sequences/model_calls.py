@@ -36,6 +36,10 @@ class ModelCalls:
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Start anew: nothing of before is part of a new row."""
         self._key = 0
         self._check = 0
         self._ended_ms = 0
@@ -50,10 +54,6 @@ class ModelCalls:
         self.sure_resends = 0
         self.tool_since = False
 
-    def is_over(self, call: LlmCall) -> bool:
-        """Whether so long a pause lies before the call that nothing of before can matter to it."""
-        return call.ts_ms - self._last_ms > LONGEST_PAUSE_MS and span_ms(call)[0] - self._last_ms > LONGEST_PAUSE_MS
-
     def add(self, call: LlmCall) -> None:
         """Add a model call that was sent; an answer from a semantic cache was not.
 
@@ -62,6 +62,7 @@ class ModelCalls:
         tokens stand in for it. That key is weak: a tool call in between, or two answers of different length, show that
         these were different prompts, and only re-sends around a failure or a higher `attempt` are sure.
         A call that began before the last one ended is a parallel sample, unless it failed or is a later attempt.
+        After so long a pause that nothing of before can matter, everything starts anew.
         """
         if call.ts_ms - self._last_ms > MINUTE_MS:
             self._note_pause(call)
@@ -122,7 +123,10 @@ class ModelCalls:
         return calls
 
     def _note_pause(self, call: LlmCall) -> None:
-        minutes = minutes_since(self._last_ms, span_ms(call)[0])
+        started_ms = span_ms(call)[0]
+        if min(started_ms, call.ts_ms) - self._last_ms > LONGEST_PAUSE_MS:
+            self.restart()
+        minutes = minutes_since(self._last_ms, started_ms)
         if minutes > 1:
             self._pauses = with_pause(self._pauses, (minutes, self._sends, self._sure_sends, self._failures))
 

@@ -96,6 +96,10 @@ class ToolCalls:
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Start anew: nothing of before is part of a new row."""
         self._steps = b""
         self._periods: bytes | None = None
         self._started_ms = self._answered_ms = self._ended_ms = -1
@@ -111,19 +115,28 @@ class ToolCalls:
         self.failed = 0
         self.loop_tools: tuple[str, ...] | None = None
 
-    def is_over(self, call: ToolCall) -> bool:
-        """Whether so long a pause lies before the call that nothing of before can matter to it."""
-        return call.ts_ms - self._ended_ms > LONGEST_PAUSE_MS and span_ms(call)[0] - self._ended_ms > LONGEST_PAUSE_MS
-
     def add(self, call: ToolCall) -> None:
-        """Add a tool call. Without `args_hash` nobody knows what it did: it is like no other, and breaks a row."""
+        """Add a tool call. Without `args_hash` nobody knows what it did: it is like no other, and breaks a row.
+
+        After so long a pause that nothing of before can matter, everything starts anew.
+        """
         started_ms, ended_ms = span_ms(call)
+        if started_ms - self._ended_ms > LONGEST_PAUSE_MS and call.ts_ms - self._ended_ms > LONGEST_PAUSE_MS:
+            self.restart()
         since_ms = started_ms - self._started_ms
         if since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms):
-            self._new_round(started_ms, ended_ms)
+            if started_ms - self._ended_ms > MINUTE_MS:
+                self._note_pause(started_ms)
+            self._started_ms, self._answered_ms, self._ended_ms = started_ms, ended_ms, ended_ms
+            self._round_steps = 0
+            self._round_status = "cancelled"
         else:
             self._join_round(started_ms, ended_ms)
-        self._count_failure(call.status)
+        if call.status == "ok":
+            self.failed = 0
+            self._round_status = "ok"
+        elif call.status == "error" and self._round_status == "cancelled":
+            self._count_failed_round()
         before = self._steps
         signature, known = _NO_SIGNATURE, False
         if call.args_hash is not None:
@@ -219,24 +232,16 @@ class ToolCalls:
         self._answered_ms = min(self._answered_ms, ended_ms)
         self._ended_ms = max(self._ended_ms, ended_ms)
 
-    def _new_round(self, started_ms: int, ended_ms: int) -> None:
-        """Begin a round of tool calls, and note the pause before it. A call that arrives late ends no pause."""
-        if started_ms - self._ended_ms > MINUTE_MS:
-            minutes = minutes_since(self._ended_ms, started_ms)
-            self._pauses = with_pause(self._pauses, (minutes, self._calls, self._failures))
-        self._started_ms, self._answered_ms, self._ended_ms = started_ms, ended_ms, ended_ms
-        self._round_steps = 0
-        self._round_status = "cancelled"
+    def _note_pause(self, started_ms: int) -> None:
+        """Note the pause before a round. A call that arrives late ends no pause."""
+        minutes = minutes_since(self._ended_ms, started_ms)
+        self._pauses = with_pause(self._pauses, (minutes, self._calls, self._failures))
 
-    def _count_failure(self, status: CallStatus) -> None:
-        """Count rounds that failed: those in which no call worked and one failed."""
-        if status == "ok":
-            self.failed = 0
-            self._round_status = "ok"
-        elif status == "error" and self._round_status == "cancelled":
-            self.failed += 1
-            self._failures += 1
-            self._round_status = "error"
+    def _count_failed_round(self) -> None:
+        """The first failed call of a round in which none has worked: until one does, it is a round that failed."""
+        self.failed += 1
+        self._failures += 1
+        self._round_status = "error"
 
     def _recurred(self, step: bytes, before: bytes, tool: str, *, failed: bool) -> None:
         """Count on: the call's signature is known from one of the last `LONGEST_PERIOD` steps."""

@@ -26,23 +26,18 @@ class CallHistory:
 
     def restart(self) -> None:
         """Start anew: somebody has let the run go on, and what it did before is no part of a new loop."""
-        self.tools = ToolCalls()
-        self.models = ModelCalls()
+        self.tools.restart()
+        self.models.restart()
 
     def tool(self, call: ToolCall) -> None:
         """Add a tool call."""
-        if self.tools.is_over(call):
-            self.tools = ToolCalls()
         self.tools.add(call)
         self.models.tool_since = True
 
     def model(self, call: LlmCall) -> None:
         """Add a model call. An answer from a semantic cache was not sent anywhere and leaves no trace."""
-        if call.cache_hit:
-            return
-        if self.models.is_over(call):
-            self.models = ModelCalls()
-        self.models.add(call)
+        if not call.cache_hit:
+            self.models.add(call)
 
     def to_row(self) -> HistoryRow:
         """The state as plain values; `from_row` makes the same history of it."""
