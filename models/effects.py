@@ -12,7 +12,7 @@ Topic = Literal["alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1"]
 
 
 class Effect(NamedTuple):
-    """Publish `value` under `key`. `signer` names the key that a command must be signed with."""
+    """Publish `value` under `key`. `signer` says on whose word a command is given."""
 
     topic: Topic
     key: str

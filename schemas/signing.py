@@ -1,19 +1,35 @@
 """Signatures on control.v1 and operator.v1: a broker's access rules end at the broker, a signature does not.
 
-HMAC-SHA256 with a key per tenant, derived from a root key, so that a guard which holds its tenant's key can forge
-commands against nobody else. Two roots: the engine's may stop, the operator's may let go again.
+| what | signed by | checked by | with |
+|---|---|---|---|
+| a command | the engine, HMAC-SHA256 | the tenant's guards | the tenant's key, derived from the engine's root |
+| a resume, besides | the engine, Ed25519 | the tenant's guards | the engine's public key |
+| an order | an operator, Ed25519 | worker, alerting, tools | operators' public keys |
+
+Whoever can check an HMAC can make one, so a guard's key can stop the runs of its own tenant; it lets nobody go on. Only
+the engine, which has checked the operator, can say that.
 """
 
 import hashlib
 import hmac
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
 from urllib.parse import quote
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from schemas.control import Command
 
 KeyId = Literal["engine", "operator"]
-KID_HEADER = "spendfuse-kid"
-SIGNATURE_HEADER = "spendfuse-signature"
+"""On whose word: the engine's own, or an operator's whose order the engine has checked."""
+Headers = Sequence[tuple[str, bytes | None]]
+KID_HEADER: Final = "spendfuse-kid"
+SIGNATURE_HEADER: Final = "spendfuse-signature"
+LIFT_HEADER: Final = "spendfuse-lift"
+"""The engine's Ed25519 signature of a resume."""
+SHORTEST_ROOT: Final = 32
+"""Bytes of a root key: what is shorter can be guessed from a single signature."""
 
 
 def part(text: str) -> str:
@@ -26,40 +42,105 @@ def control_key(tenant_id: str, target_type: str, target_id: str) -> str:
     return f"{part(tenant_id)}/{target_type}/{part(target_id)}"
 
 
-def tenant_key(root_key: bytes, tenant_id: str) -> bytes:
-    """The key of one tenant, derived from a root key."""
-    return hmac.digest(root_key, b"control|" + tenant_id.encode(), "sha256")
+def tenant_key(root: bytes, tenant_id: str) -> bytes:
+    """The key with which a tenant's guards check commands, derived from the engine's root key."""
+    return hmac.digest(root, b"control|" + tenant_id.encode(), "sha256")
 
 
-def command_headers(command: Command, value: bytes, kid: KeyId, root_key: bytes) -> list[tuple[str, bytes]]:
-    """Kafka headers that prove who ordered `command`, whose encoded form is `value`."""
-    target = f"{command.target.type}/{part(command.target.id)}"
-    fields = (
-        "v1", kid, command.action, part(command.tenant_id), target, str(command.seq), str(command.issued_ms),
-        str(command.expires_ms), hashlib.sha256(value).hexdigest(),
-    )  # fmt: skip
-    signature = _sign(tenant_key(root_key, command.tenant_id), "|".join(fields))
-    return [(KID_HEADER, kid.encode()), (SIGNATURE_HEADER, signature.encode())]
+class EngineKeys:
+    """What the engine signs with: everything is derived from its one root key."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._lift = _private_key(root, b"lift")
+
+    @property
+    def lift_key(self) -> bytes:
+        """The public key with which guards check a resume."""
+        return self._lift.public_key().public_bytes_raw()
+
+    def tenant_key(self, tenant_id: str) -> bytes:
+        """The key with which a tenant's guards check commands."""
+        return tenant_key(self._root, tenant_id)
+
+    def command_headers(self, command: Command, value: bytes, kid: KeyId) -> list[tuple[str, bytes]]:
+        """Kafka headers that prove the engine's word for `command`, whose encoded form is `value`."""
+        text = _command_text(command, value, kid)
+        return self._headers(kid, command.tenant_id, text, lifts=command.action == "resume")
+
+    def signed(self, command: Command, value: bytes, headers: Headers | None) -> bool:
+        """Whether the headers are the engine's own for this command."""
+        given = dict(headers or ())
+        kid: KeyId = "operator" if given.get(KID_HEADER) == b"operator" else "engine"
+        return list(headers or ()) == self.command_headers(command, value, kid)
+
+    def _headers(self, kid: KeyId, tenant_id: str, text: bytes, *, lifts: bool) -> list[tuple[str, bytes]]:
+        signature = hmac.new(self.tenant_key(tenant_id), text, hashlib.sha256).hexdigest()
+        headers = [(KID_HEADER, kid.encode()), (SIGNATURE_HEADER, signature.encode())]
+        if lifts:
+            headers.append((LIFT_HEADER, self._lift.sign(text).hex().encode()))
+        return headers
 
 
-def operator_headers(tenant_id: str, value: bytes, root_key: bytes) -> list[tuple[str, bytes]]:
-    """Kafka headers that prove an operator wrote `value`."""
-    signature = _sign(tenant_key(root_key, tenant_id), _operator_text(tenant_id, value))
-    return [(KID_HEADER, b"operator"), (SIGNATURE_HEADER, signature.encode())]
+class OperatorKey:
+    """What an operator signs orders with, derived from the operators' root key."""
+
+    def __init__(self, root: bytes) -> None:
+        self._key = _private_key(root, b"operator")
+
+    @property
+    def public_key(self) -> bytes:
+        """What others check the orders with."""
+        return self._key.public_key().public_bytes_raw()
+
+    def order_headers(self, tenant_id: str, value: bytes) -> list[tuple[str, bytes]]:
+        """Kafka headers that prove an operator wrote `value`."""
+        signature = self._key.sign(_order_text(tenant_id, value))
+        return [(KID_HEADER, b"operator"), (SIGNATURE_HEADER, signature.hex().encode())]
 
 
-def operator_is_genuine(
-    tenant_id: str, value: bytes, headers: list[tuple[str, bytes | None]] | None, root_key: bytes
-) -> bool:
-    """True if the headers hold an operator's signature over exactly these bytes."""
+def operator_signed(tenant_id: str, value: bytes, headers: Headers | None, public_keys: Iterable[bytes]) -> bool:
+    """Whether the headers hold a signature by one of these keys over exactly these bytes."""
+    given = _signature(headers)
+    return given is not None and any(_is_by(key, given, _order_text(tenant_id, value)) for key in public_keys)
+
+
+def operator_signed_before(tenant_id: str, value: bytes, headers: Headers | None, root: bytes) -> bool:
+    """Whether the headers hold an HMAC as operators signed with before they had a key pair.
+
+    Agents could make these, so whoever asks must know that the order is older than the change.
+    """
     given = dict(headers or ()).get(SIGNATURE_HEADER) or b""
-    expected = _sign(tenant_key(root_key, tenant_id), _operator_text(tenant_id, value))
+    expected = hmac.new(tenant_key(root, tenant_id), _order_text(tenant_id, value), hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected.encode(), given)
 
 
-def _operator_text(tenant_id: str, value: bytes) -> str:
-    return f"v1|operator|{part(tenant_id)}|{hashlib.sha256(value).hexdigest()}"
+def _signature(headers: Headers | None) -> bytes | None:
+    try:
+        return bytes.fromhex((dict(headers or ()).get(SIGNATURE_HEADER) or b"").decode("ascii"))
+    except ValueError:
+        return None
 
 
-def _sign(key: bytes, text: str) -> str:
-    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+def _is_by(public_key: bytes, signature: bytes, text: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _command_text(command: Command, value: bytes, kid: KeyId) -> bytes:
+    fields = (
+        "v1", kid, command.action, part(command.tenant_id), f"{command.target.type}/{part(command.target.id)}",
+        str(command.seq), str(command.issued_ms), str(command.expires_ms), hashlib.sha256(value).hexdigest(),
+    )  # fmt: skip
+    return "|".join(fields).encode()
+
+
+def _order_text(tenant_id: str, value: bytes) -> bytes:
+    return f"v1|operator|{part(tenant_id)}|{hashlib.sha256(value).hexdigest()}".encode()
+
+
+def _private_key(root: bytes, purpose: bytes) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(hmac.digest(root, purpose, "sha256"))

@@ -7,6 +7,7 @@ import os
 import pwd
 import tomllib
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 
 from models.rules.policy import Policy, default_policy, read_policy_toml
 from schemas.errors import SettingsError
+from schemas.signing import SHORTEST_ROOT, OperatorKey
 
 PREFIX = "SPENDFUSE_"
 FILE = f"{PREFIX}SETTINGS"
+PUBLIC_KEY_BYTES = 32
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -66,9 +69,16 @@ class Settings(BaseModel):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of /metrics and /healthz; 0 for none."""
     engine_key: SecretStr | None = None
-    """Root key that signs commands. Unset, commands go out unsigned, and the log says so."""
+    """Root key that the worker signs commands with; agents have keys derived from it (`python -m streams keys derive`).
+    Unset, commands go out unsigned, and the log says so."""
     operator_key: SecretStr | None = None
-    """Root key of operators' signatures. Unset, operator messages are refused."""
+    """What operators sign orders with: for their tools, and for alerting where Slack's buttons give orders."""
+    operator_public_key: tuple[bytes, ...] = ()
+    """What orders are checked with, in hexadecimal, several with commas between; for worker and alerting. Unset, the
+    one that belongs to `operator_key`; without both, every order is refused."""
+    operator_hmac_until: datetime | None = None
+    """Orders written before this moment may have the signature of before operators had key pairs, an HMAC under
+    `operator_key`: for the change, and for `rebuild` over orders of that time."""
     operator_name: str | None = None
     """Who gives an order where `--who` is left out; unset, the login name."""
     actions_port: Annotated[int, Field(ge=0, le=65_535)] = 0
@@ -91,6 +101,33 @@ class Settings(BaseModel):
     environment as JSON."""
     log_level: str = "INFO"
 
+    @field_validator("engine_key", "operator_key")
+    @classmethod
+    def _long_enough(cls, given: SecretStr | None) -> SecretStr | None:
+        if given is not None and len(given.get_secret_value().encode()) < SHORTEST_ROOT:
+            raise ValueError(f"shorter than {SHORTEST_ROOT} bytes; make one with `python -m streams keys generate`")
+        return given
+
+    @field_validator("operator_public_key", mode="before")
+    @classmethod
+    def _public_keys(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        try:
+            keys = tuple(bytes.fromhex(text.strip()) for text in given.split(",") if text.strip())
+        except ValueError:
+            keys = (b"",)
+        if any(len(key) != PUBLIC_KEY_BYTES for key in keys):
+            raise ValueError("write public keys as `python -m streams keys derive` prints them, with commas between")
+        return keys
+
+    @field_validator("operator_hmac_until")
+    @classmethod
+    def _with_time_zone(cls, given: datetime | None) -> datetime | None:
+        if given is not None and given.tzinfo is None:
+            raise ValueError("say in which time zone, such as 2026-12-01T00:00Z")
+        return given
+
     @field_validator("links", mode="before")
     @classmethod
     def _from_json(cls, given: Any) -> Any:
@@ -112,13 +149,20 @@ class Settings(BaseModel):
 
     @property
     def engine_root_key(self) -> bytes | None:
-        """The key that commands are signed with."""
+        """The root of the keys that commands are signed with."""
         return _bytes(self.engine_key)
 
     @property
     def operator_root_key(self) -> bytes | None:
-        """The key that orders are signed with."""
+        """The root of the key that orders are signed with."""
         return _bytes(self.operator_key)
+
+    @property
+    def operator_public_keys(self) -> tuple[bytes, ...]:
+        """What orders are checked with; empty where every order is refused."""
+        if self.operator_public_key or self.operator_root_key is None:
+            return self.operator_public_key
+        return (OperatorKey(self.operator_root_key).public_key,)
 
     def kafka(self) -> dict[str, Any]:
         """What every Kafka client is given."""

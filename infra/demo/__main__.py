@@ -18,7 +18,7 @@ from pathlib import Path
 
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
-from spendfuse import Emitter, Guard, derive_tenant_key
+from spendfuse import Emitter, Guard, derive_keys
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from infra.demo.agents import Agents, Event, overshoot_nanousd
@@ -127,10 +127,7 @@ def _run(stack: ExitStack, screen: Screen, bootstrap: str, prefix: str, *, once:
         KafkaControl(bootstrap, prefix=prefix, config=quiet),
         emitter,
         when_blind="continue",
-        keys=lambda tenant_id: {
-            "engine": derive_tenant_key(keys.engine.encode(), tenant_id),
-            "operator": derive_tenant_key(keys.operator.encode(), tenant_id),
-        },
+        keys=lambda tenant_id: derive_keys(keys.engine.encode(), tenant_id),
         clock_ms=clock,
     )
     stack.callback(guard.close)

@@ -12,6 +12,7 @@ from typing import IO
 from infra.demo.receivers import policy_with_receivers
 from infra.demo.screen import Screen
 from infra.service import Service
+from schemas.signing import OperatorKey
 
 HERE = Path(__file__).parent
 PARTITIONS = 4
@@ -23,6 +24,11 @@ class Keys:
 
     engine: str
     operator: str
+
+    @property
+    def operator_public(self) -> str:
+        """What processes check orders with, which only the operator's tools can give."""
+        return OperatorKey(self.operator.encode()).public_key.hex()
 
 
 class DemoService(Service):
@@ -71,7 +77,12 @@ def start_broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
 
 def start_worker(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys) -> DemoService:
     """The detection worker under the demo's policy."""
-    given = {"ENGINE_KEY": keys.engine, "OPERATOR_KEY": keys.operator, "POLICY": HERE / "policy.toml", "WATCHDOG_S": 0}
+    given = {
+        "ENGINE_KEY": keys.engine,
+        "OPERATOR_PUBLIC_KEY": keys.operator_public,
+        "POLICY": HERE / "policy.toml",
+        "WATCHDOG_S": 0,
+    }
     return _start(stack, "worker", ["streams", "worker"], bootstrap, prefix, given)
 
 
@@ -82,7 +93,7 @@ def start_alerting(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, sc
     policy.write_text(text, encoding="utf-8")
     screen.line(f"telling   {told}")
     given = {
-        "OPERATOR_KEY": keys.operator,
+        "OPERATOR_PUBLIC_KEY": keys.operator_public,
         "POLICY": policy,
         "ALERTS_FROM": "latest",
         "KAFKA_CHECK_CRCS": "SPENDFUSE_KAFKA_BOOTSTRAP" in os.environ,  # the embedded broker breaks them

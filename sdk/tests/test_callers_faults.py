@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from spendfuse import Emitter, Guard, Stopped, derive_tenant_key
+from spendfuse import Emitter, Guard, Stopped, derive_keys
 from spendfuse import _guard as guard_module
 from spendfuse.testing import FakeControl, MemoryTransport
 
 TIMEOUT_S = 10.0
-KEYS = {kid: derive_tenant_key(kid.encode(), "acme") for kid in ("engine", "operator")}
+ROOT = b"the root key of the engine, in tests"
+KEYS = derive_keys(ROOT, "acme")
 
 
 def failing() -> int:
@@ -81,8 +82,8 @@ def test_a_broken_callback_keeps_nobody_from_stopping(emitter: Emitter) -> None:
 
 
 def kills_of(*tenants: str) -> FakeControl:
-    """A topic on which each tenant's run r1 was killed before anybody reads it, all signed with acme's keys."""
-    control = FakeControl(keys=KEYS)
+    """A topic on which each tenant's run r1 was killed before anybody reads it, all signed by the engine."""
+    control = FakeControl(root=ROOT)
     for tenant_id in tenants:
         control.kill(("run", "r1"), tenant_id=tenant_id)
     return control

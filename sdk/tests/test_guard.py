@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from spendfuse import Emitter, Guard, Paused, Stopped, derive_tenant_key
+from spendfuse import Emitter, Guard, Paused, Stopped, _ed25519, derive_keys, derive_tenant_key
 from spendfuse._command import ControlRecord, parse
-from spendfuse._signing import KID_HEADER, SIGNATURE_HEADER, signature
+from spendfuse._signing import KID_HEADER, LIFT_HEADER, SIGNATURE_HEADER, signature, signed_headers, signed_text
 from spendfuse.testing import FakeControl, MemoryTransport
 
 NOW_MS = 1_800_000_000_000
-KEYS = {"engine": derive_tenant_key(b"engine root", "acme"), "operator": derive_tenant_key(b"operator root", "acme")}
+ROOT = b"the root key of the engine, in tests"
+KEYS = derive_keys(ROOT, "acme")
 TIMEOUT_S = 10.0
 
 Change = Callable[[ControlRecord], ControlRecord]
@@ -44,12 +45,12 @@ def clock() -> Clock:
 @pytest.fixture
 def control() -> FakeControl:
     """A control topic whose commands are signed for tenant acme."""
-    return FakeControl(keys=KEYS)
+    return FakeControl(root=ROOT)
 
 
 @pytest.fixture
 def guard(control: FakeControl, emitter: Emitter, clock: Clock) -> Iterator[Guard]:
-    """A guard of tenant acme that knows both keys."""
+    """A guard of tenant acme that knows its keys."""
     with Guard(
         control, emitter, when_blind="continue", blind_after_s=3600, tenant_id="acme", keys=KEYS, clock_ms=clock
     ) as guard:
@@ -76,8 +77,7 @@ def given(action: str, seq: int, *, kid: str = "engine", ends_in_ms: int = 60_00
 
 def signed(value: bytes, kid: str) -> ControlRecord:
     """The value with its signature, as the service makes it."""
-    mac = signature(KEYS[kid], kid, parse(value), value)  # type: ignore[arg-type]
-    return ControlRecord(value, ((KID_HEADER, kid.encode()), (SIGNATURE_HEADER, mac)))
+    return ControlRecord(value, signed_headers(ROOT, kid, parse(value), value))  # type: ignore[arg-type]
 
 
 def with_value(old: bytes, new: bytes) -> Change:
@@ -174,6 +174,10 @@ FORGERIES: list[tuple[str, Change]] = [
     ("null signature", with_headers(lambda headers: headers.update({SIGNATURE_HEADER: None}))),
     ("signature not ASCII", with_headers(lambda headers: headers.update({SIGNATURE_HEADER: b"\xff" * 64}))),
     ("two signatures", lambda record: replace(record, headers=(*record.headers, (SIGNATURE_HEADER, b"x")))),
+    ("no lift", with_headers(lambda headers: headers.pop(LIFT_HEADER))),
+    ("lift not in hexadecimal", with_headers(lambda headers: headers.update({LIFT_HEADER: b"\xff" * 128}))),
+    ("an HMAC as lift", with_headers(lambda headers: headers.update({LIFT_HEADER: headers[SIGNATURE_HEADER]}))),
+    ("two lifts", lambda record: replace(record, headers=(*record.headers, record.headers[-1]))),
     ("two kids", lambda record: replace(record, headers=((KID_HEADER, b"engine"), *record.headers))),
     ("another action", with_value(b'"resume"', b'"kill"')),
     ("another run", with_value(b'"r1"', b'"r2"')),
@@ -206,11 +210,48 @@ def test_a_forged_resume_lifts_nothing(control: FakeControl, emitter: Emitter, c
         assert state_of(guard, emitter.run(tenant_id="acme", run_id="r1")) == "free"
 
 
+def test_an_agent_can_let_nothing_go_on(guard: Guard, control: FakeControl, emitter: Emitter) -> None:
+    """All that an agent holds makes no resume that any guard believes, not even of its own tenant's runs."""
+    resume = given("resume", 6, kid="operator")
+    assert resume.value is not None
+    command = parse(resume.value)
+    mac = signature(KEYS["engine"], signed_text("operator", command, resume.value))
+    own_key = _ed25519.sign(KEYS["lift"], signed_text("operator", command, resume.value)).hex().encode()
+    control.put(KILL)
+    for lift in ((), ((LIFT_HEADER, own_key),)):
+        control.put(replace(resume, headers=((KID_HEADER, b"operator"), (SIGNATURE_HEADER, mac), *lift)))
+    assert state_of(guard, emitter.run(tenant_id="acme", run_id="r1")) == "stopped"
+    assert guard.stats.forged == 2
+
+
+def test_while_a_key_is_replaced_both_are_believed(emitter: Emitter) -> None:
+    """Guards are given the new keys beside the old ones, the engine changes over, then the old ones are taken away."""
+    control = FakeControl(root=b"the root key of the engine, from now on")
+    after = derive_keys(b"the root key of the engine, from now on", "acme")
+    both = {name: [KEYS[name], after[name]] for name in KEYS}
+    with Guard(control, emitter, when_blind="continue", tenant_id="acme", keys=both) as guard:
+        run = emitter.run(tenant_id="acme", run_id="r1")
+        for root in (ROOT, control._root):
+            control._root = root
+            control.kill(run)
+            assert state_of(guard, run) == "stopped"
+            control.resume(run)
+            assert state_of(guard, run) == "free"
+        assert guard.stats.forged == 0
+
+
+@pytest.mark.parametrize("keys", [{"engine": b"short"}, {"lift": b"k" * 31}, {"engine": [b"k" * 32, b""]}])
+def test_keys_that_can_be_none_are_refused(control: FakeControl, emitter: Emitter, keys: Any) -> None:
+    """A truncated key would make every command a forged one, and nobody would know why."""
+    with pytest.raises(ValueError, match="has 32 bytes"):
+        Guard(control, emitter, when_blind="stop", tenant_id="acme", keys=keys)
+
+
 def test_another_tenants_key_signs_nothing_here(guard: Guard, control: FakeControl, emitter: Emitter) -> None:
     """Keys derive per tenant, so an agent's keys are of no use against others."""
     record = given("kill", 5)
     assert record.value is not None
-    mac = signature(derive_tenant_key(b"engine root", "other"), "engine", parse(record.value), record.value)
+    mac = signature(derive_tenant_key(ROOT, "other"), signed_text("engine", parse(record.value), record.value))
     control.put(replace(record, headers=((KID_HEADER, b"engine"), (SIGNATURE_HEADER, mac))))
     assert state_of(guard, emitter.run(tenant_id="acme", run_id="r1")) == "free"
     assert guard.stats.forged == 1
@@ -231,7 +272,7 @@ def test_the_signature_is_the_published_one() -> None:
     ).encode()
     text = "v1|engine|kill|a%7Cb%2F%C3%BC|workflow/x%2Fy%7Cz|3|1|2|" + hashlib.sha256(value).hexdigest()
     expected = hmac.new(b"k", text.encode(), hashlib.sha256).hexdigest().encode()
-    assert signature(b"k", "engine", parse(value), value) == expected
+    assert signature(b"k", signed_text("engine", parse(value), value)) == expected
     assert derive_tenant_key(b"root", "a|b") == hmac.new(b"root", b"control|a|b", hashlib.sha256).digest()
 
 
@@ -298,8 +339,8 @@ def test_who_a_target_reaches(
 @pytest.mark.parametrize("name", ["r|1", "r/1", "%7C", "ü🙂", '"', "\x00", " "])
 def test_hostile_names_are_killed_like_others(emitter: Emitter, transport: MemoryTransport, name: str) -> None:
     """No choice of tenant or run id makes a run unstoppable or its signature ambiguous."""
-    keys = {"engine": derive_tenant_key(b"e", name), "operator": derive_tenant_key(b"o", name)}
-    control = FakeControl(keys=keys)
+    keys = derive_keys(ROOT, name)
+    control = FakeControl(root=ROOT)
     with (
         Guard(control, emitter, when_blind="stop", keys=lambda _: keys) as guard,
         emitter.run(tenant_id=name, run_id=name) as run,

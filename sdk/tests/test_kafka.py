@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from spendfuse import Emitter, Guard, Stopped, derive_tenant_key
+from spendfuse import Emitter, Guard, Stopped, derive_keys
 from spendfuse._command import parse, record_key
 from spendfuse._kafka_transport import undelivered
 from spendfuse._signing import KeyId, signed_headers
@@ -19,10 +19,8 @@ from spendfuse._transport import Record, Undelivered
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 TIMEOUT_S = 30.0
-KEYS: dict[str, bytes] = {
-    "engine": derive_tenant_key(b"engine root", "acme"),
-    "operator": derive_tenant_key(b"operator root", "acme"),
-}
+ROOT = b"the root key of the engine, in tests"
+KEYS = derive_keys(ROOT, "acme")
 CALL = {"type": "llm_call", "tenant_id": "acme", "run_id": "r1", "model": "m"}
 
 
@@ -66,7 +64,7 @@ def command(service: Producer, prefix: str, action: str, seq: int, kid: KeyId = 
         prefix + "control.v1",
         key=record_key(parsed.tenant_id, parsed.target),
         value=value,
-        headers=list(signed_headers(KEYS[kid], kid, parsed, value)),
+        headers=list(signed_headers(ROOT, kid, parsed, value)),
     )
     assert service.flush(TIMEOUT_S) == 0
     return parsed.command_id

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from spendfuse import derive_tenant_key
+from spendfuse import derive_keys
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -17,8 +17,9 @@ def test_the_examples_run(bootstrap: str, monkeypatch: pytest.MonkeyPatch, capsy
     service.produce("control.v1", value=b"not a command", key=b"any")
     assert service.flush(30) == 0
     monkeypatch.setenv("SPENDFUSE_KAFKA_BOOTSTRAP", bootstrap)
-    monkeypatch.setenv("ACME_ENGINE_KEY", derive_tenant_key(b"engine root", "acme").hex())
-    monkeypatch.setenv("ACME_OPERATOR_KEY", derive_tenant_key(b"operator root", "acme").hex())
+    keys = derive_keys(b"the root key of the engine, in tests", "acme")
+    monkeypatch.setenv("SPENDFUSE_TENANT_KEY", keys["engine"].hex())
+    monkeypatch.setenv("SPENDFUSE_LIFT_KEY", keys["lift"].hex())
     text = README.read_text(encoding="utf-8")
     blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     assert len(blocks) >= 6

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spendfuse import derive_tenant_key
+from spendfuse import derive_keys
 from spendfuse._command import TARGET_TYPES, Command, ControlRecord, parse
 from spendfuse._intake import Believed, Intake
 from spendfuse._signing import KeyId, signed_headers
@@ -14,7 +14,8 @@ from spendfuse._standing import StandingCommands
 
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
-KEYS = {kid: derive_tenant_key(kid.encode(), "acme") for kid in ("engine", "operator")}
+ROOT = b"the root key of the engine, in tests"
+KEYS = derive_keys(ROOT, "acme")
 
 
 @dataclass
@@ -46,7 +47,7 @@ def record(
         "scope": {"tenant_id": ["acme"], "workflow": [workflow]},
     }  # fmt: skip
     value = json.dumps(body | fields).encode()
-    return ControlRecord(value, signed_headers(KEYS[kid], kid, parse(value), value))
+    return ControlRecord(value, signed_headers(ROOT, kid, parse(value), value))
 
 
 def after(*records: ControlRecord) -> tuple[StandingCommands, list[str]]:

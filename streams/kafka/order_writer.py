@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from schemas.codec import encode
 from schemas.errors import BrokerError, SettingsError
 from schemas.operator import OperatorMessage
-from schemas.signing import operator_headers
+from schemas.signing import OperatorKey
 from streams.kafka.client import make_producer
 from streams.settings import Settings
 
@@ -56,7 +56,7 @@ class OrderWriter:
                 self._topic,
                 value,
                 order.tenant_id.encode(),
-                headers=list(operator_headers(order.tenant_id, value, self._key)),
+                headers=list(self._key.order_headers(order.tenant_id, value)),
                 on_delivery=delivered,
             )
             self._producer.flush(WRITE_TIMEOUT_S + PATIENCE_S)
@@ -78,10 +78,11 @@ class OrderWriter:
         )
 
 
-def operator_key(settings: Settings) -> bytes:
-    """The root key of operators' signatures. Raises `SettingsError` if there is none."""
+def operator_key(settings: Settings) -> OperatorKey:
+    """What orders are signed with. Raises `SettingsError` if there is nothing."""
     if settings.operator_root_key is None:
         raise SettingsError(
-            "SPENDFUSE_OPERATOR_KEY is not set: orders are signed with it. Set it to the key that the workers have"
+            "SPENDFUSE_OPERATOR_KEY is not set: orders are signed with it. Set it to the one whose public key the "
+            "workers have"
         )
-    return settings.operator_root_key
+    return OperatorKey(settings.operator_root_key)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from models.effects import Effect
 from schemas.codec import encode
 from schemas.control import Command
-from schemas.signing import command_headers
+from schemas.signing import EngineKeys
 from streams.settings import Settings
 
 Headers = list[tuple[str, bytes]]
@@ -27,10 +27,7 @@ class Records:
         self._topics = {
             name: settings.topic(name) for name in ("alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
         }
-        self._keys = {
-            "engine": settings.engine_root_key,
-            "operator": settings.operator_root_key,
-        }
+        self._keys = None if settings.engine_root_key is None else EngineKeys(settings.engine_root_key)
 
     def of(self, effect: Effect) -> OutRecord:
         """The record of an effect."""
@@ -38,7 +35,6 @@ class Records:
         return OutRecord(self._topics[effect.topic], effect.key.encode(), value, self._headers(effect, value))
 
     def _headers(self, effect: Effect, value: bytes) -> Headers | None:
-        if effect.signer is None or not isinstance(effect.value, Command):
+        if self._keys is None or effect.signer is None or not isinstance(effect.value, Command):
             return None
-        key = self._keys[effect.signer]
-        return None if key is None else command_headers(effect.value, value, effect.signer, key)
+        return self._keys.command_headers(effect.value, value, effect.signer)

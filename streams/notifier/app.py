@@ -20,10 +20,10 @@ from alerting.delivery.throttle import Throttle
 from alerting.effects import Failed, Record, Send, Sent
 from alerting.pipeline import Pipeline
 from models.rules.policy import Policy
-from schemas.codec import decode_alert, decode_operator
+from schemas.codec import decode_alert
 from schemas.errors import SpendfuseError, Undecodable
-from schemas.signing import operator_is_genuine
 from streams import clock
+from streams.kafka.order_reader import OrderReader
 from streams.kafka.state_reader import StateReader
 from streams.notifier.committed import committed_app
 from streams.notifier.heartbeat import Heartbeat
@@ -43,6 +43,8 @@ HAND_OVER_S = 5.0
 """How long partitions that go elsewhere are held for the outcome of messages in flight."""
 LOOK_EVERY_S = 1.0
 FAULT_OF_OURS = 70
+REFUSED_ORDERS = ("bad_signature",)
+"""Why an order that can be read is obeyed by nobody."""
 
 
 class AssignmentError(Exception):
@@ -61,7 +63,7 @@ class NotifierApp:
         self._policy = policy
         self._metrics = metrics
         self._crash = crash
-        self._operator_key = settings.operator_root_key
+        self._order_reader = OrderReader.of(settings)
         self._alerts = settings.topic("alerts.v1")
         self._orders = settings.topic("operator.v1")
         self._deliveries = settings.topic("deliveries.v1")
@@ -192,13 +194,15 @@ class NotifierApp:
         return alert
 
     def _order(self, event: EventT[bytes]) -> Stimulus | None:
-        """An operator's message; None for one whose signature does not hold."""
-        message = decode_operator(event.value)
+        """An operator's message; None for one that nobody may obey."""
         headers = list(dict(event.headers or {}).items())
-        tenant = message.tenant_id
-        if self._operator_key is None or not operator_is_genuine(tenant, event.value, headers, self._operator_key):
+        try:
+            message = self._order_reader.read(event.value, headers, int(event.message.timestamp * 1000))
+        except Undecodable as fault:
+            if fault.reason not in REFUSED_ORDERS:
+                raise
             self._metrics.refused.inc()
-            log.error("an order with a bad signature was refused", extra=fields(**_where(event)))
+            log.error("an order was refused", extra=fields(reason=fault.reason, detail=fault.detail, **_where(event)))
             return None
         self._metrics.orders.inc()
         return message

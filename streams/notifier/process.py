@@ -32,8 +32,8 @@ CO_PARTITIONED = ("alerts.v1", "operator.v1", "deliveries.v1")
 def run_alerting() -> int:
     """Notify people until a signal ends it; returns the exit code. Raises `SpendfuseError` with what to do."""
     with claimed_settings("alerting") as settings:
-        if settings.operator_key is None:
-            log.warning("SPENDFUSE_OPERATOR_KEY is not set: silences and acknowledgements are refused")
+        if not settings.operator_public_keys:
+            log.warning("SPENDFUSE_OPERATOR_PUBLIC_KEY is not set: silences and acknowledgements are refused")
         partition_count(settings, needed=(*CO_PARTITIONED, "policy.v1"), alike=CO_PARTITIONED)
         metrics = NotifierMetrics()
         policies = Policies(settings, metrics.policy_faults)

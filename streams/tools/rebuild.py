@@ -17,6 +17,7 @@ from schemas.errors import BrokerError
 from streams.clock import seconds
 from streams.kafka.client import make_consumer, make_producer
 from streams.kafka.leaders import watermarks
+from streams.kafka.order_reader import OrderReader
 from streams.kafka.state_reader import StateReader
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
@@ -64,6 +65,7 @@ def _rebuild(
         )
     partition = Partition(number, policy, {}, None)
     rows: dict[bytes, bytes] = {}
+    orders = OrderReader.of(settings)
     streams = [
         _records(settings, one.topic, number, low, end) for one, low, end in zip(inputs, lows, ends, strict=True)
     ]
@@ -73,7 +75,7 @@ def _rebuild(
         if message.topic() == inputs[0].topic:
             partition.usage(message)
         else:
-            partition.operator(message, settings.operator_root_key)
+            partition.operator(message, orders)
         if index % TAKE_ROWS_EVERY == 0:
             _take(partition, rows)
     _take(partition, rows)

@@ -16,7 +16,7 @@ import msgspec
 from models.rules.policy import read_policy_json
 from schemas.codec import decode_operator, decode_usage, encode
 from schemas.errors import PolicyError, SettingsError, Undecodable
-from schemas.signing import operator_is_genuine
+from streams.kafka.order_reader import OrderReader
 from streams.kafka.time_range import records_between
 from streams.kafka.whole_topic import committed_records
 from streams.settings import Settings
@@ -49,7 +49,8 @@ def refusals(settings: Settings, counts: Counter[str]) -> list[str]:
     """What people must know of messages that are not in the log."""
     if not counts["refused"]:
         return []
-    hint = "" if settings.operator_key else "; SPENDFUSE_OPERATOR_KEY is not set, so that none could be checked"
+    unknown = not settings.operator_public_keys
+    hint = "; SPENDFUSE_OPERATOR_PUBLIC_KEY is not set, so that none could be checked" if unknown else ""
     return [f"{counts['refused']:,} operators' messages left out: not signed by an operator's key{hint}"]
 
 
@@ -71,6 +72,7 @@ def _records(settings: Settings, span: Range, counts: Counter[str]) -> Iterator[
         counts["policy.v1"] += 1
         yield in_force
     names = {settings.topic(name): name for name in TOPICS}
+    orders = OrderReader.of(settings)
     for message in records_between(settings, TOPICS, span.since_ms, span.until_ms, progress=True):
         name = names[message.topic()]
         chosen: Record | Literal["refused"] | None
@@ -78,7 +80,7 @@ def _records(settings: Settings, span: Range, counts: Counter[str]) -> Iterator[
             case "usage.v1":
                 chosen = _usage(message, span.tenant_id)
             case "operator.v1":
-                chosen = _order(settings, message, span.tenant_id)
+                chosen = _order(orders, message, span.tenant_id)
             case _:
                 chosen = _policy(settings, message)
         if isinstance(chosen, Record):
@@ -122,16 +124,16 @@ def _usage(message: Any, tenant_id: str | None) -> Record | None:
     return _record("usage.v1", message, key=None if key is None else named)
 
 
-def _order(settings: Settings, message: Any, tenant_id: str | None) -> Record | Literal["refused"] | None:
-    key = settings.operator_key.get_secret_value().encode() if settings.operator_key else None
-    value = message.value()
+def _order(orders: OrderReader, message: Any, tenant_id: str | None) -> Record | Literal["refused"] | None:
     try:
-        order = decode_operator(value)
+        decoded = decode_operator(message.value()).tenant_id
     except Undecodable:
         return "refused" if tenant_id is None or message.key() == tenant_id.encode() else None
-    if tenant_id not in (None, order.tenant_id):
+    if tenant_id not in (None, decoded):
         return None
-    if key is None or not operator_is_genuine(order.tenant_id, value, message.headers(), key):
+    try:
+        orders.read(message.value(), message.headers(), message.timestamp()[1])
+    except Undecodable:
         return "refused"
     return _record("operator.v1", message)
 

@@ -26,8 +26,8 @@ from schemas.errors import SettingsError, Undecodable
 from schemas.money import usd_to_nanousd
 from schemas.operator import OperatorMessage
 from schemas.rollup import Rollup, rollup_key
-from schemas.signing import operator_is_genuine
 from streams.clock import wall_ms
+from streams.kafka.order_reader import OrderReader
 from streams.kafka.whole_topic import committed_records
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
@@ -163,18 +163,18 @@ def _two_weeks(records: Iterable[Message], week: Week) -> Iterable[Rollup]:
 
 
 def _genuine(records: Iterable[Message], settings: Settings) -> Iterator[OperatorMessage]:
-    """Operators' messages whose signature holds: what the worker refuses does not count here either."""
-    key = settings.operator_root_key
+    """Operators' messages as the worker believes them: what it refuses does not count here either."""
+    orders = OrderReader.of(settings)
     refused = 0
     for message in records:
-        for order in _decoded("operator.v1", [message], decode_operator):
-            headers: Any = message.headers()  # the client's annotation also allows what only a producer may give
-            if key and operator_is_genuine(order.tenant_id, message.value() or b"", headers, key):
-                yield order
-            else:
-                refused += 1
+        headers: Any = message.headers()  # the client's annotation also allows what only a producer may give
+        try:
+            yield orders.read(message.value(), headers, message.timestamp()[1])
+        except Undecodable as fault:
+            refused += 1
+            log.info("operator.v1, partition %s, offset %s: %s", message.partition(), message.offset(), fault)
     if refused:
-        why = "their signature does not hold" if key else "SPENDFUSE_OPERATOR_KEY is not set"
+        why = "SPENDFUSE_OPERATOR_PUBLIC_KEY is not set" if orders.believes_nobody else "no operator's, or unreadable"
         log.warning("%d messages of operator.v1 are left out: %s", refused, why)
 
 

@@ -11,7 +11,7 @@ from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_usage
 from schemas.errors import StateError, Undecodable
 from streams.clock import PartitionClock, wall_ms
-from streams.kafka.order_reader import genuine_order
+from streams.kafka.order_reader import OrderReader
 from streams.process.logs import fields
 from streams.worker.fence import Fence, check_digest
 
@@ -77,7 +77,7 @@ class Partition:
         self.unreadable_in_a_row = 0
         self.engine.usage(usage, append_ms)
 
-    def operator(self, message: Any, operator_key: bytes | None) -> None:
+    def operator(self, message: Any, orders: OrderReader) -> None:
         """Take in one record of operator.v1. What is unreadable or unsigned orders nothing, and stops nothing: whoever
         may write there could otherwise end every worker for good.
         """
@@ -89,7 +89,7 @@ class Partition:
         append_ms = message.timestamp()[1]
         value = message.value()
         try:
-            order = genuine_order(value, message.headers(), operator_key)
+            order = orders.read(value, message.headers(), append_ms)
         except Undecodable as fault:
             self._refuse(message, value, fault, append_ms)
             return

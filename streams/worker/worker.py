@@ -29,6 +29,7 @@ from streams.clock import PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count
 from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.kafka.leaders import watermarks
+from streams.kafka.order_reader import OrderReader
 from streams.kafka.records import Records
 from streams.kafka.state_reader import StateReader
 from streams.process.crash_points import VARIABLE, CrashPoints
@@ -74,6 +75,7 @@ class Worker:
         self._metrics = metrics
         self._usage_topic = settings.topic("usage.v1")
         self._operator_topic = settings.topic("operator.v1")
+        self._orders = OrderReader.of(settings)
         self._partitions: dict[int, Partition] = {}
         self._partition_count = 0
         self._policy: PolicyChanged
@@ -182,7 +184,7 @@ class Worker:
             if message.topic() == usage_topic:
                 partition.usage(message)
             else:
-                partition.operator(message, self._settings.operator_root_key)
+                partition.operator(message, self._orders)
         for partition in partitions.values():
             partition.check_poison(self._settings.dead_letter_limit)
 

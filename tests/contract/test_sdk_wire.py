@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 import spendfuse._wire as sdk_wire
-from spendfuse import Emitter, Guard, InvalidEvent, Run, Stopped, derive_tenant_key
+from spendfuse import Emitter, Guard, InvalidEvent, Run, Stopped, derive_keys
 from spendfuse._command import ControlRecord, parse, record_key
 from spendfuse._intake import Believed, Intake
 from spendfuse.testing import FakeControl, MemoryTransport
@@ -16,7 +16,7 @@ from schemas.codec import MAX_MESSAGE_BYTES, decode_usage, encode
 from schemas.control import Command, Target, TargetType
 from schemas.export import topic_documents
 from schemas.policy import Action
-from schemas.signing import KeyId, command_headers, control_key, tenant_key
+from schemas.signing import EngineKeys, KeyId, control_key, tenant_key
 from schemas.usage import (
     ATTRIBUTION,
     CommandAck,
@@ -31,7 +31,8 @@ from tests.support.corpus import ACCEPTED, REFUSED
 from tests.support.examples import examples
 
 NOW_MS = 1_795_276_800_000
-ROOTS: dict[KeyId, bytes] = {"engine": b"engine root key, of the tests", "operator": b"operator root key, of the tests"}
+ROOT = b"the root key of the engine, in tests"
+ENGINE = EngineKeys(ROOT)
 HOSTILE_NAMES = (
     "acme", "a/b", "a|b", "a%2Fb", "../..", "a b", "ümlaut/日本", "v1|engine|kill", "a\0b", "a\nb", "~.-_", "'\"\\",
     "x" * 128, "\U0001f600", "é", "e\u0301",
@@ -204,17 +205,17 @@ def _command(tenant_id: str, target_type: TargetType, target_id: str, action: Ac
 
 def _record(command: Command, kid: KeyId) -> ControlRecord:
     value = encode(command)
-    return ControlRecord(value, tuple(command_headers(command, value, kid, ROOTS[kid])))
+    return ControlRecord(value, tuple(ENGINE.command_headers(command, value, kid)))
 
 
 def _keys(tenant_id: str) -> dict[str, bytes]:
-    return {kid: derive_tenant_key(root, tenant_id) for kid, root in ROOTS.items()}
+    return derive_keys(ROOT, tenant_id)
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_keys_are_the_same_on_both_sides(name: str) -> None:
     """Record keys and tenant keys do not depend on who makes them, whatever the names hold."""
-    assert tenant_key(ROOTS["engine"], name) == derive_tenant_key(ROOTS["engine"], name)
+    assert {"engine": tenant_key(ROOT, name), "lift": ENGINE.lift_key} == derive_keys(ROOT, name)
     for target_type in get_args(TargetType):
         assert control_key("t/|" + name, target_type, name).encode() == record_key("t/|" + name, (target_type, name))
 
@@ -239,7 +240,7 @@ def test_the_client_believes_what_the_service_signed(kid: KeyId, target_type: Ta
 @pytest.mark.parametrize("kid", get_args(KeyId))
 def test_the_client_refuses_every_changed_byte(kid: KeyId) -> None:
     """No single bit of the value and no byte of the headers can be changed without the record being ignored."""
-    record = _record(_command("acme/ü|", "workflow", "triage|1"), kid)
+    record = _record(_command("acme/ü|", "workflow", "triage|1", action="resume" if kid == "operator" else "kill"), kid)
     assert record.value is not None
     intake = Intake("acme/ü|", _keys("acme/ü|"))
     assert isinstance(intake.read(record), Believed)
@@ -260,20 +261,20 @@ def _flipped(data: bytes, at: int, bit: int) -> bytes:
 
 
 def test_the_client_refuses_another_signers_another_tenants_and_missing_signatures() -> None:
-    """The engine's key does not make an operator, one tenant's key is of no use against another."""
+    """The engine's own word is no operator's, one tenant's key is of no use against another."""
     command = _command("acme", "run", "run-1", action="resume")
     value = encode(command)
     intake = Intake("acme", _keys("acme"))
-    by_engine = dict(command_headers(command, value, "engine", ROOTS["engine"]))
+    by_engine = dict(ENGINE.command_headers(command, value, "engine"))
     forged = {
         "no headers": (),
         "the engine as operator": tuple((by_engine | {"spendfuse-kid": b"operator"}).items()),
-        "the engine's root as operator": tuple(command_headers(command, value, "operator", ROOTS["engine"])),
+        "another root": tuple(EngineKeys(b"another").command_headers(command, value, "operator")),
         "another tenant's key": tuple(
-            command_headers(_command("evil", "run", "run-1", action="resume"), value, "operator", ROOTS["operator"])
+            ENGINE.command_headers(_command("evil", "run", "run-1", action="resume"), value, "operator")
         ),
-        "signed twice": tuple(command_headers(command, value, "operator", ROOTS["operator"])) * 2,
-        "another value's signature": tuple(command_headers(command, value + b" ", "operator", ROOTS["operator"])),
+        "signed twice": tuple(ENGINE.command_headers(command, value, "operator")) * 2,
+        "another value's signature": tuple(ENGINE.command_headers(command, value + b" ", "operator")),
     }
     for what, headers in forged.items():
         assert intake.read(ControlRecord(value, headers)) == "forged", what

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spendfuse import Emitter, Guard, Paused, Run, Stopped, derive_tenant_key
+from spendfuse import Emitter, Guard, Paused, Run, Stopped, derive_keys
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from schemas.codec import encode
 from schemas.operator import LimitException
-from schemas.signing import operator_headers
+from schemas.signing import OperatorKey
 from streams.clock import wall_ms
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
 from tests.support.worker_process import ENGINE_KEY, OPERATOR_KEY, WorkerProcess
@@ -33,10 +33,7 @@ LIMIT_NANOUSD = 2_000_000_000
 CALL_NANOUSD = 110_000_000
 RUNS, CALLS_OF_A_RUN = 30, 3
 HOUR_MS = 3_600_000
-KEYS = {
-    "engine": derive_tenant_key(ENGINE_KEY.encode(), TENANT),
-    "operator": derive_tenant_key(OPERATOR_KEY.encode(), TENANT),
-}
+KEYS = derive_keys(ENGINE_KEY.encode(), TENANT)
 
 
 @dataclass
@@ -138,6 +135,6 @@ def _give_exception(space: TopicSpace) -> None:
         scope=f"{TENANT}/burst", limit_nanousd=2 * LIMIT_NANOUSD, until_ms=now_ms + HOUR_MS,
     )  # fmt: skip
     value = encode(order)
-    headers = tuple(operator_headers(TENANT, value, OPERATOR_KEY.encode()))
+    headers = tuple(OperatorKey(OPERATOR_KEY.encode()).order_headers(TENANT, value))
     home = read_all(space.bootstrap, space.name("usage.v1"))[0].partition or 0
     produce(space.bootstrap, space.name("operator.v1"), [Record(value, TENANT.encode(), headers, now_ms, home)])

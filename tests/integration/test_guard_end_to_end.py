@@ -6,11 +6,11 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from spendfuse import Emitter, Guard, Stopped, derive_tenant_key
+from spendfuse import Emitter, Guard, Stopped, derive_keys
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from tests.support.kafka import TopicSpace, read_all, wait_until
-from tests.support.worker_process import ENGINE_KEY, OPERATOR_KEY, WorkerProcess
+from tests.support.worker_process import ENGINE_KEY, WorkerProcess
 
 TENANT = "acme"
 POLICY = """
@@ -20,10 +20,7 @@ name = "same-call-again"
 mode = "enforce"
 """
 MOST_CALLS = 2000
-KEYS = {
-    "engine": derive_tenant_key(ENGINE_KEY.encode(), TENANT),
-    "operator": derive_tenant_key(OPERATOR_KEY.encode(), TENANT),
-}
+KEYS = derive_keys(ENGINE_KEY.encode(), TENANT)
 
 
 def loop_until_stopped(emitter: Emitter, guard: Guard) -> tuple[str, Stopped]:
@@ -75,7 +72,7 @@ def test_a_guard_with_another_key_does_not_obey(kafka_topics: TopicSpace, tmp_pa
     policy = tmp_path / "policy.toml"
     policy.write_text(POLICY, encoding="utf-8")
     bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
-    wrong = {"engine": derive_tenant_key(b"another root", TENANT), "operator": KEYS["operator"]}
+    wrong = derive_keys(b"another root key of an engine, in tests", TENANT)
     with (
         WorkerProcess(bootstrap, prefix, policy) as worker,
         Emitter(KafkaTransport(bootstrap, prefix=prefix), clock_ms=_one_by_one()) as emitter,

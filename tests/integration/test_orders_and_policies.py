@@ -12,7 +12,7 @@ from typing import Any
 from schemas.codec import encode
 from schemas.control import Target
 from schemas.operator import Resume
-from schemas.signing import KID_HEADER, operator_headers
+from schemas.signing import KID_HEADER, OperatorKey
 from streams.clock import wall_ms
 from tests.support.kafka import Record, TopicSpace, produce, read_all
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT
@@ -89,12 +89,12 @@ def test_only_a_signed_order_lifts_a_kill(kafka_topics: TopicSpace, tmp_path: Pa
         message_id="order-1", ts_ms=TS_MS + 1, tenant_id=TENANT, who="ana", why="wanted", target=Target("run", "dear")
     )
     value = encode(order)
-    signed = tuple(operator_headers(TENANT, value, OPERATOR_KEY.encode()))
+    signed = tuple(OperatorKey(OPERATOR_KEY.encode()).order_headers(TENANT, value))
     forged = [
         (),
-        tuple(operator_headers(TENANT, value, ENGINE_KEY.encode())),
-        tuple(operator_headers(TENANT, value + b" ", OPERATOR_KEY.encode())),
-        tuple(operator_headers("other", value, OPERATOR_KEY.encode())),
+        tuple(OperatorKey(ENGINE_KEY.encode()).order_headers(TENANT, value)),
+        tuple(OperatorKey(OPERATOR_KEY.encode()).order_headers(TENANT, value + b" ")),
+        tuple(OperatorKey(OPERATOR_KEY.encode()).order_headers("other", value)),
     ]
     control = kafka_topics.name("control.v1")
     with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy_file(tmp_path, "v1", 10)) as worker:
@@ -166,7 +166,7 @@ def test_orders_from_the_command_line_are_obeyed(kafka_topics: TopicSpace, tmp_p
         worker.wait_said("command", 6)
         wrong = _type(kafka_topics, "exception", "--rule", "monthli", "--limit-usd", "100", "--for", "1h")
         assert (wrong.returncode, "its budgets: monthly" in wrong.stderr) == (2, True)
-        assert _type(kafka_topics, "resume", "run", "other", key="another").returncode == 0
+        assert _type(kafka_topics, "resume", "run", "other", key=ENGINE_KEY).returncode == 0
         worker.wait_said("dead letter")
         spend(kafka_topics, "other", 1, "e3", now_ms, home)
         worker.wait_applied({home: 2})

@@ -15,7 +15,7 @@ import pytest
 from schemas.codec import encode
 from schemas.control import Target
 from schemas.operator import Resume
-from schemas.signing import operator_headers
+from schemas.signing import OperatorKey
 from streams.clock import wall_ms
 from streams.kafka import time_range
 from streams.kafka.time_range import records_between
@@ -112,7 +112,9 @@ def live_through(space: TopicSpace, folder: Path) -> None:
         )
         value = encode(order)
         append(space, "operator.v1", value + b" ")
-        append(space, "operator.v1", value, headers=tuple(operator_headers(TENANT, value, OPERATOR_KEY.encode())))
+        append(
+            space, "operator.v1", value, headers=tuple(OperatorKey(OPERATOR_KEY.encode()).order_headers(TENANT, value))
+        )
         worker.wait_said("command", 2)
         append(space, "usage.v1", call("cheap", 7, "e2"))
         append(space, "usage.v1", call("stray", 99, "e3"), "another")

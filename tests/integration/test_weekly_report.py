@@ -9,7 +9,7 @@ import pytest
 from infra.kafka.embedded import EmbeddedBroker
 from schemas.codec import encode
 from schemas.rollup import Rollup, rollup_key
-from schemas.signing import operator_headers
+from schemas.signing import OperatorKey
 from streams.__main__ import main
 from streams.settings import read_settings
 from streams.tools import weekly
@@ -20,7 +20,7 @@ from tests.support.receivers import unused_port
 from tests.support.reviews import BEFORE_MS, WEEK, feedback, hour, incident, kill, reviewed, rollup, silence
 
 PREFIX = "review."
-OPERATOR_KEY = "an operator's root key"
+OPERATOR_KEY = "the root key of operators, in tests"
 POLICY = """
 version = "review-1"
 
@@ -51,7 +51,7 @@ def of_rollup(one: Rollup) -> Record:
 def signed(order: Any, key: str = OPERATOR_KEY) -> Record:
     """An operator's message as the command line writes it."""
     value = encode(order)
-    headers = [(name, bytes(text)) for name, text in operator_headers(order.tenant_id, value, key.encode())]
+    headers = [(name, bytes(text)) for name, text in OperatorKey(key.encode()).order_headers(order.tenant_id, value)]
     return Record(value, order.tenant_id.encode(), tuple(headers))
 
 
@@ -114,7 +114,7 @@ def test_without_the_operators_key_no_order_is_believed(
     data = tmp_path / "review.json"
     assert main(["report", "weekly", "--week", WEEK.label, "--json", str(data)]) == 0
     assert json.loads(data.read_text(encoding="utf-8"))["silences"] == []
-    assert "SPENDFUSE_OPERATOR_KEY is not set" in caplog.text
+    assert "SPENDFUSE_OPERATOR_PUBLIC_KEY is not set" in caplog.text
 
 
 def test_the_policy_in_force_says_where_a_week_begins(broker: EmbeddedBroker, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from confluent_kafka import Message, Producer
 from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.operator import OperatorMessage
-from schemas.signing import operator_headers
+from schemas.signing import OperatorKey
 from tests.support.kafka import TopicSpace
 from tests.support.receivers import Receiver
 from tests.support.service_process import ServiceProcess
@@ -122,7 +122,7 @@ class AlertLog:
     def order(self, message: OperatorMessage, key: str) -> None:
         """An operator's message, signed with `key`."""
         value = encode(message)
-        headers = operator_headers(message.tenant_id, value, key.encode())
+        headers = OperatorKey(key.encode()).order_headers(message.tenant_id, value)
         self.put("operator.v1", [(message.tenant_id, value)], headers)
 
     def put(

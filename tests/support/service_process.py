@@ -12,8 +12,8 @@ from typing import Any, Self
 from infra.service import ROOT, Service
 from tests.support.kafka import wait_until
 
-ENGINE_KEY = "engine-root-key-of-these-tests"
-OPERATOR_KEY = "operator-root-key-of-these-tests"
+ENGINE_KEY = "the root key of the engine, in tests"
+OPERATOR_KEY = "the root key of operators, in tests"
 __all__ = ["ENGINE_KEY", "OPERATOR_KEY", "ROOT", "ServiceProcess"]
 
 

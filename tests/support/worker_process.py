@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from schemas.signing import OperatorKey
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ServiceProcess
 
 __all__ = ["ENGINE_KEY", "OPERATOR_KEY", "WorkerProcess"]
+
+OPERATOR_PUBLIC_KEY = OperatorKey(OPERATOR_KEY.encode()).public_key.hex()
 
 
 class WorkerProcess(ServiceProcess):
@@ -24,6 +27,7 @@ class WorkerProcess(ServiceProcess):
         self, bootstrap: str, prefix: str, policy: Path | None = None, *, slot: str = "0", **settings: Any
     ) -> None:
         given: dict[str, object] = {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "SLOT": slot, "POLICY": policy}
+        given |= {"OPERATOR_KEY": None, "OPERATOR_PUBLIC_KEY": OPERATOR_PUBLIC_KEY}  # it can check, and not order
         given |= {"WATCHDOG_S": 0, **settings}  # what is on alerts.v1 follows from the events alone
         super().__init__(["streams", "worker"], given)
 

@@ -12,9 +12,10 @@ from infra.kafka.embedded import EmbeddedBroker
 from schemas.codec import encode
 from schemas.errors import BrokerError
 from schemas.operator import OperatorMessage
-from schemas.signing import operator_headers
+from schemas.signing import OperatorKey
 from streams.__main__ import main
 from streams.kafka import order_writer
+from streams.kafka.order_reader import OrderReader
 from streams.kafka.order_writer import OrderWriter
 from streams.settings import Settings, read_settings
 from streams.tools.orders.audit import Audited, OrderRecord, audit, read_orders
@@ -25,12 +26,13 @@ from tests.support.words import order
 
 NOW_MS = 1_795_392_000_000
 HOUR_MS = 3_600_000
-KEY = b"operator-root-key"
+KEY = b"the root key of operators, in tests"
+READER = OrderReader((OperatorKey(KEY).public_key,))
 
 
 def record(order: OperatorMessage, at_ms: int = NOW_MS, *, key: bytes = KEY, offset: int = 0) -> OrderRecord:
     value = encode(order)
-    headers: list[tuple[str, bytes | None]] = [*operator_headers(order.tenant_id, value, key)]
+    headers: list[tuple[str, bytes | None]] = [*OperatorKey(key).order_headers(order.tenant_id, value)]
     return OrderRecord(0, offset, at_ms, value, headers)
 
 
@@ -63,14 +65,14 @@ def statuses(found: list[Audited]) -> list[str]:
 )
 def test_what_is_in_force(words: str, after_ms: int, status: str) -> None:
     """A silence and an exception last until their end; what is about an incident lasts as long as it does."""
-    assert statuses(audit([record(typed(words))], KEY, NOW_MS + after_ms)) == [status]
+    assert statuses(audit([record(typed(words))], READER, NOW_MS + after_ms)) == [status]
 
 
 def test_a_later_exception_takes_the_place_of_an_earlier_one() -> None:
     """One about the same is in force at a time; others are untouched, and the order of reading does not matter."""
     wide = [record(typed(f"exception --rule a --limit-usd {usd} --for 2h"), NOW_MS + usd) for usd in (5, 6)]
     other = record(typed("exception --rule a --scope acme/docs --limit-usd 5 --for 2h"), NOW_MS + 7)
-    assert statuses(audit([other, *reversed(wide)], KEY, NOW_MS + 8)) == ["replaced", "in force", "in force"]
+    assert statuses(audit([other, *reversed(wide)], READER, NOW_MS + 8)) == ["replaced", "in force", "in force"]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_a_later_exception_takes_the_place_of_an_earlier_one() -> None:
 def test_kills_and_resumes_take_each_others_place(words: list[str], expected: list[str]) -> None:
     """Of a target, the last thing that was ordered holds; a resume lifts a kill of the same target, and no other."""
     records = [record(typed(each, NOW_MS + at_ms), NOW_MS + at_ms) for at_ms, each in enumerate(words)]
-    assert statuses(audit(records, KEY, NOW_MS + 9)) == expected
+    assert statuses(audit(records, READER, NOW_MS + 9)) == expected
 
 
 def test_what_is_not_an_operators_is_refused() -> None:
@@ -104,7 +106,7 @@ def test_what_is_not_an_operators_is_refused() -> None:
         OrderRecord(0, 4, NOW_MS, b"{", good.headers),
         OrderRecord(0, 5, NOW_MS, None, good.headers),
     ]
-    found = audit([*forged, record(typed("resume run r"), NOW_MS + 1)], KEY, NOW_MS)
+    found = audit([*forged, record(typed("resume run r"), NOW_MS + 1)], READER, NOW_MS)
     assert statuses(found) == ["refused"] * 6 + ["done"]
     assert all(one.refused for one in found[:-1])
 
@@ -112,7 +114,7 @@ def test_what_is_not_an_operators_is_refused() -> None:
 def test_an_order_again_is_a_repetition() -> None:
     """The same order once more, by a retry or by somebody who copied it, is listed as what it is."""
     one = typed("silence --all --for 1h")
-    assert statuses(audit([record(one), record(one, NOW_MS + 1)], KEY, NOW_MS + 2)) == ["in force", "repeated"]
+    assert statuses(audit([record(one), record(one, NOW_MS + 1)], READER, NOW_MS + 2)) == ["in force", "repeated"]
 
 
 @pytest.fixture
@@ -168,7 +170,7 @@ def test_hostile_words_reach_the_terminal_as_text(
 ) -> None:
     """Whatever an order says of itself, forged or not, nothing of it moves the cursor or fakes a line."""
     genuine = OrderWriter(settings)
-    forger = OrderWriter(settings.model_copy(update={"operator_key": SecretStr("another")}))
+    forger = OrderWriter(settings.model_copy(update={"operator_key": SecretStr("another root key of an operator's")}))
     names = [text[:100] for key, text in HOSTILE.items() if key not in ("half a pair", "nothing")]
     for name in names:
         words = {"who": name, "why": name, "incident_id": name, "message_id": name}
@@ -189,7 +191,7 @@ def test_a_broker_without_our_topics_is_exit_4(
 ) -> None:
     """A broker that is another one, or a wrong prefix, is told as that; no topic comes into being by the way."""
     monkeypatch.setenv("SPENDFUSE_KAFKA_BOOTSTRAP", embedded.bootstrap)
-    monkeypatch.setenv("SPENDFUSE_OPERATOR_KEY", "k")
+    monkeypatch.setenv("SPENDFUSE_OPERATOR_KEY", KEY.decode())
     monkeypatch.setenv("SPENDFUSE_OPERATOR_NAME", "ana")
     assert main(words) == 4
     assert "topics are missing" in capsys.readouterr().err

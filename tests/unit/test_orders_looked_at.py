@@ -24,7 +24,7 @@ from tests.support.words import order
 NOW_MS = 1_795_392_000_000
 HOUR_MS = 3_600_000
 RUN = Target("run", "r1")
-KEY = "operator-root-key"
+KEY = "the root key of operators, in tests"
 
 
 def command(action: str = "kill", target: Target = RUN, **fields: Any) -> Command:

@@ -13,7 +13,8 @@ from schemas.codec import encode
 from schemas.control import Command
 from schemas.dead_letter import DeadLetter
 from schemas.errors import StateError
-from schemas.signing import operator_headers
+from schemas.signing import OperatorKey
+from streams.kafka.order_reader import OrderReader
 from streams.process.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.fence import check_fence, read_fence, write_fence
@@ -23,9 +24,10 @@ from streams.worker.transactions import Outcome
 from tests.support.messages import MONDAY_MS, llm_call, resume
 from tests.support.notices import alert
 
-KEY = b"operator-root-key"
+KEY = b"the root key of operators, in tests"
+READER = OrderReader((OperatorKey(KEY).public_key,))
 ORDER = encode(resume(MONDAY_MS, "run", "r1"))
-SIGNED = operator_headers("acme", ORDER, KEY)
+SIGNED = OperatorKey(KEY).order_headers("acme", ORDER)
 CALL = encode(llm_call(MONDAY_MS, tenant_id="acme"))
 LIMIT = 5
 
@@ -80,7 +82,7 @@ def read_orders(partition: Partition, records: list[Record]) -> None:
     """Let the partition read records of operator.v1."""
     for offset, record in enumerate(records, partition.operator_offset + 1):
         record.at = offset
-        partition.operator(record, KEY)
+        partition.operator(record, READER)
 
 
 def read_usage(partition: Partition, records: list[Record]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import SettingsError
+from schemas.signing import OperatorKey
 from streams.settings import read_settings, unknown_variables
 
 
@@ -36,10 +37,10 @@ def test_faulty_file_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_secrets_are_not_printed() -> None:
     """Neither the settings' text nor an error shows a key."""
-    settings = read_settings({"SPENDFUSE_ENGINE_KEY": "hunter2", "SPENDFUSE_KAFKA_SASL_PASSWORD": "hunter3"})
+    settings = read_settings({"SPENDFUSE_ENGINE_KEY": "hunter2" * 6, "SPENDFUSE_KAFKA_SASL_PASSWORD": "hunter3"})
     assert "hunter" not in repr(settings)
     with pytest.raises(SettingsError) as caught:
-        read_settings({"SPENDFUSE_ENGINE_KEY": "hunter2", "SPENDFUSE_PARTITIONS": "x"})
+        read_settings({"SPENDFUSE_ENGINE_KEY": "hunter2" * 6, "SPENDFUSE_PARTITIONS": "x"})
     assert "hunter" not in str(caught.value)
 
 
@@ -47,3 +48,31 @@ def test_misspelt_variables_are_found() -> None:
     """What looks like a setting and is none is told."""
     names = {"SPENDFUSE_POLCY": "x", "SPENDFUSE_POLICY": "y", "SPENDFUSE_CACHE": "z", "PATH": "p"}
     assert unknown_variables(names) == ["SPENDFUSE_POLCY"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("ENGINE_KEY", "k" * 31, "shorter than 32 bytes"),
+        ("OPERATOR_KEY", "hunter2", "shorter than 32 bytes"),
+        ("OPERATOR_PUBLIC_KEY", "00" * 31, "write public keys as"),
+        ("OPERATOR_PUBLIC_KEY", "the root key of operators, in tests", "write public keys as"),
+        ("OPERATOR_PUBLIC_KEY", f"{'00' * 32},zz", "write public keys as"),
+        ("OPERATOR_HMAC_UNTIL", "2026-12-01T00:00", "time zone"),
+    ],
+)
+def test_a_key_that_can_be_none_is_refused(name: str, value: str, hint: str) -> None:
+    """Short keys can be guessed, and a key that was cut off by the way would refuse every order in silence."""
+    with pytest.raises(SettingsError, match=f"SPENDFUSE_{name}: .*{hint}") as caught:
+        read_settings({f"SPENDFUSE_{name}": value})
+    assert name == "OPERATOR_HMAC_UNTIL" or value not in str(caught.value)
+
+
+def test_who_gives_orders_can_check_them() -> None:
+    """Public keys are read as printed, several while one replaces another; who has a private one needs none."""
+    root = "the root key of operators, in tests"
+    own = OperatorKey(root.encode()).public_key
+    assert read_settings({}).operator_public_keys == ()
+    assert read_settings({"SPENDFUSE_OPERATOR_KEY": root}).operator_public_keys == (own,)
+    given = {"SPENDFUSE_OPERATOR_KEY": root, "SPENDFUSE_OPERATOR_PUBLIC_KEY": f" {own.hex()} , {'07' * 32},"}
+    assert read_settings(given).operator_public_keys == (own, b"\7" * 32)

@@ -8,7 +8,7 @@ from spendfuse._errors import InvalidEvent, Paused, SpendfuseError, Stopped
 from spendfuse._guard import Advice, Guard
 from spendfuse._hashing import hash_of
 from spendfuse._run import Run
-from spendfuse._signing import derive_tenant_key
+from spendfuse._signing import derive_keys, derive_tenant_key
 
 __all__ = [
     "Advice",
@@ -19,6 +19,7 @@ __all__ = [
     "Run",
     "SpendfuseError",
     "Stopped",
+    "derive_keys",
     "derive_tenant_key",
     "hash_of",
 ]

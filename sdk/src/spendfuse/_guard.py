@@ -14,10 +14,11 @@ from spendfuse._command import Command, ControlRecord
 from spendfuse._emitter import Emitter
 from spendfuse._errors import Paused, Stopped
 from spendfuse._feed import ControlFeed
-from spendfuse._intake import Believed, GuardStats, Ignored, Intake, Keys, KeysByTenant, KeysUnavailable
+from spendfuse._intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysUnavailable
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._runlike import RunLike
 from spendfuse._scope import CallDimensions
+from spendfuse._signing import Keys
 from spendfuse._standing import StandingCommands
 from spendfuse._watchlist import Watchlist
 
@@ -65,9 +66,9 @@ class Guard:
 
         `when_blind` says what `check` does before the topic has been read through once, and later whenever it has not
         been readable for `blind_after_s` seconds: let the agent "continue" (known commands still hold), or "stop" it.
-        `keys` are the tenant's `engine` and `operator` keys, or a function from tenant to them that raises LookupError
-        for a tenant that is not served; after any other error it is asked again, and the guard counts as blind until
-        then. Without keys every command is believed. `tenant_id` is the only tenant served, None for any.
+        `keys` are the tenant's keys under `engine` and `lift`, or a function from tenant to them that raises
+        LookupError for a tenant that is not served; after any other error it is asked again, and the guard counts as
+        blind until then. Without keys every command is believed. `tenant_id` is the only tenant served, None for any.
         `on_ignored` hears of every record that was not acted on, in the guard's thread. `clock_ms` judges expiry.
         """
         if when_blind not in ("continue", "stop"):

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from spendfuse._command import Command, ControlRecord, Malformed, parse
-from spendfuse._signing import claimed_kid, is_authentic
+from spendfuse._logging import LOG
+from spendfuse._signing import Keys, TenantKeys, claimed_kid, is_authentic
 
-Keys = Mapping[str, bytes]
-"""One tenant's keys under `engine` and `operator`; with one left out, nobody of that name is believed."""
 KeysByTenant = Callable[[str], Keys]
 """Raises LookupError for a tenant that is not served here."""
 
@@ -49,7 +48,12 @@ class Intake:
         if isinstance(keys, Mapping) and tenant_id is None:
             raise ValueError("keys belong to one tenant: name it with tenant_id, or give keys as a function of it")
         self._tenant_id = tenant_id
-        self._keys = keys
+        self._keys = TenantKeys.of(keys) if isinstance(keys, Mapping) else keys
+        if isinstance(self._keys, TenantKeys) and not self._keys.lift:
+            LOG.warning(
+                "guard without a key under `lift`, which proves a resume: what is stopped stays so until this process "
+                "has it; `python -m streams keys derive` prints it"
+            )
 
     def read(self, record: ControlRecord) -> Believed | Ignored | None:
         """Return the command, the reason to ignore the record, or None when it is another tenant's.
@@ -69,16 +73,15 @@ class Intake:
             keys = self._keys_of(command.tenant_id)
             if keys is None:
                 return None
-            key = keys.get(kid) if kid is not None else None
-            if kid is None or key is None or not is_authentic(record, kid, key, command, record.value):
+            if kid is None or not is_authentic(record, kid, keys, command, record.value):
                 return "forged"
         return Believed(command, by_operator=kid == "operator")
 
-    def _keys_of(self, tenant_id: str) -> Keys | None:
-        if self._keys is None or isinstance(self._keys, Mapping):
+    def _keys_of(self, tenant_id: str) -> TenantKeys | None:
+        if self._keys is None or isinstance(self._keys, TenantKeys):
             return self._keys
         try:
-            return self._keys(tenant_id)
+            return TenantKeys.of(self._keys(tenant_id))
         except LookupError:
             return None
         except Exception as error:  # the caller's own code

@@ -8,7 +8,6 @@ guard = Guard(control, emitter, when_blind="stop")
 import json
 import threading
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from spendfuse._command import ControlRecord, Target, parse
@@ -60,12 +59,12 @@ class MemoryTransport:
 class FakeControl:
     """A control topic in memory. Its commands have taken effect in the guard when the call returns.
 
-    Commands are signed when `keys` are given. `seq` rises by itself.
+    Commands are signed when an engine's `root` key is given. `seq` rises by itself.
     """
 
-    def __init__(self, *, keys: Mapping[str, bytes] | None = None, ready: bool = True) -> None:
+    def __init__(self, *, root: bytes | None = None, ready: bool = True) -> None:
         """With `ready=False` the topic counts as unread until `recover` is called."""
-        self._keys = keys
+        self._root = root
         self._records: list[ControlRecord] = []
         self._handed = 0
         self._taken = 0
@@ -96,7 +95,7 @@ class FakeControl:
     def resume(
         self, target: RunLike | Target, *, tenant_id: str | None = None, kid: KeyId = "operator", **fields: object
     ) -> str:
-        """Lift what stands, as the operator; with `kid="engine"` as the engine, which cannot lift a kill."""
+        """Lift what stands, on an operator's word; with `kid="engine"` on the engine's, which cannot lift a kill."""
         return self.command("resume", target, tenant_id=tenant_id, kid=kid, **fields)
 
     def command(
@@ -182,6 +181,6 @@ class FakeControl:
             self._changed.notify_all()
 
     def _headers(self, kid: KeyId, value: bytes) -> tuple[tuple[str, bytes], ...]:
-        if self._keys is None:
+        if self._root is None:
             return ((KID_HEADER, kid.encode()),)
-        return signed_headers(self._keys[kid], kid, parse(value), value)
+        return signed_headers(self._root, kid, parse(value), value)

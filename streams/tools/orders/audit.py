@@ -11,12 +11,11 @@ from alerting.rendering.figures import clock
 from alerting.rendering.foreign import clean
 from alerting.rendering.meaning import author, meaning
 from schemas.codec import decode_operator
-from schemas.errors import Undecodable
+from schemas.errors import SettingsError, Undecodable
 from schemas.operator import Kill, OperatorMessage, Resume
-from schemas.signing import operator_is_genuine
 from streams.clock import wall_ms
 from streams.kafka.admin import partition_count
-from streams.kafka.order_writer import operator_key
+from streams.kafka.order_reader import OrderReader
 from streams.kafka.whole_topic import committed_records
 from streams.settings import Settings
 from streams.tools.orders.registry import AUDITS
@@ -46,8 +45,13 @@ class Audited:
 
 def run_orders(settings: Settings, tenant: str | None, since_ms: int | None, *, as_json: bool) -> int:
     """List the orders of operator.v1, of one tenant or all, since a moment or ever. Raises `SpendfuseError`."""
-    key = operator_key(settings)
-    found = audit(read_orders(settings), key, wall_ms())
+    orders = OrderReader.of(settings)
+    if orders.believes_nobody:
+        raise SettingsError(
+            "neither SPENDFUSE_OPERATOR_PUBLIC_KEY nor SPENDFUSE_OPERATOR_KEY is set: without it nobody can tell an "
+            "operator's order from a forged one"
+        )
+    found = audit(read_orders(settings), orders, wall_ms())
     chosen = [one for one in found if _is_chosen(one, tenant, since_ms)]
     for one in chosen:
         print(_line(one) if as_json else _lines(one))
@@ -56,14 +60,14 @@ def run_orders(settings: Settings, tenant: str | None, since_ms: int | None, *, 
     return 0
 
 
-def audit(records: Iterable[OrderRecord], key: bytes, now_ms: int) -> list[Audited]:
-    """Judge every record, in the order in which they were written. `key` is the root key of operators' signatures."""
+def audit(records: Iterable[OrderRecord], orders: OrderReader, now_ms: int) -> list[Audited]:
+    """Judge every record, in the order in which they were written."""
     found: list[Audited] = []
     seen: set[tuple[str, str]] = set()
     newest: dict[tuple[str, ...], int] = {}
     """What orders are about -> the place of the newest about it."""
     for record in sorted(records, key=lambda one: (one.appended_ms, one.partition, one.offset)):
-        one = _judged(record, key, now_ms)
+        one = _judged(record, orders, now_ms)
         order = one.order
         if order is not None and one.status != "refused":
             subject = AUDITS[type(order)].subject(order)
@@ -88,14 +92,15 @@ def _record(message: Any) -> OrderRecord:
     return OrderRecord(message.partition(), message.offset(), appended_ms, message.value(), message.headers() or [])
 
 
-def _judged(record: OrderRecord, key: bytes, now_ms: int) -> Audited:
+def _judged(record: OrderRecord, orders: OrderReader, now_ms: int) -> Audited:
     try:
         order = decode_operator(record.value)
     except Undecodable as fault:
         return Audited(record, None, "refused", str(fault))
-    assert record.value is not None
-    if not operator_is_genuine(order.tenant_id, record.value, record.headers, key):
-        return Audited(record, order, "refused", "not signed by an operator's key")
+    try:
+        orders.read(record.value, record.headers, record.appended_ms)
+    except Undecodable as fault:
+        return Audited(record, order, "refused", fault.detail)
     return Audited(record, order, AUDITS[type(order)].status(order, now_ms))
 
 
