@@ -60,7 +60,8 @@ class Counts:
 class Engine:
     """Decides for one partition."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, seed: int = 0) -> None:
+        """`seed` keys the hashes of event ids; that of rows to be restored goes before it."""
         state = self._state = PartitionState(policy)
         self._hours = Hours(state)
         router = self._router = Router(state)
@@ -77,7 +78,7 @@ class Engine:
         self._orders = Orders(state, router, incidents, commands, ledger, counters, self._runs)
         self._prices = PriceBook(policy.header)
         self._quality = QualityWatch(state, enforcement)
-        self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS)
+        self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS, seed)
         self._handlers: dict[type[UsageMessage], Callable[[Tenant, Run, Any, int], None]] = {
             LlmCall: self._llm_call,
             ToolCall: self._tool_call,
@@ -138,6 +139,11 @@ class Engine:
         """Forget which rows have changed: for a run that writes no changelog."""
         self._state.discard_rows()
         self._seen.ids.take_new()
+
+    @property
+    def seed(self) -> int:
+        """What keys the hashes of event ids; 0 where nobody has chosen it."""
+        return self._seen.ids.seed
 
     @property
     def digest(self) -> int:

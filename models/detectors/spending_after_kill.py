@@ -7,10 +7,13 @@ from pydantic import Field
 from models.commands.standing import StandingCommand
 from models.detectors.base import CommandDetector, register
 from models.rules.finding import Finding
-from schemas.duration import format_duration
+from schemas.duration import MINUTE_MS, format_duration
 from schemas.money import format_usd
 from schemas.policy import RuleSettings
 from schemas.usage import LlmCall, ToolCall
+
+LONGEST_CALL_MS = 10 * MINUTE_MS
+"""No call counts as under way for longer, whatever it says of its start."""
 
 
 class SpendingAfterKillSettings(RuleSettings):
@@ -32,7 +35,8 @@ class SpendingAfterKill(CommandDetector[SpendingAfterKillSettings]):
     def call_after(
         self, command: StandingCommand, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int
     ) -> Finding | None:
-        began_ms = min(_began_ms(call), now_ms)  # its own clock may run ahead
+        # Its own clock may run ahead; and who says of every call that it began long ago would never be heard of.
+        began_ms = min(max(_began_ms(call), now_ms - LONGEST_CALL_MS), now_ms)
         if began_ms <= command.issued_ms + self.settings.grace_seconds * 1000:
             return None
         since_ms = began_ms - command.issued_ms

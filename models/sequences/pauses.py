@@ -12,6 +12,7 @@ from schemas.usage import LlmCall, ToolCall
 LONGEST_PAUSE_MINUTES: Final = 60
 """After a longer pause than this a sequence starts anew: no rule may count across it."""
 LONGEST_PAUSE_MS: Final = LONGEST_PAUSE_MINUTES * MINUTE_MS
+LONGEST_CALL_MS: Final = 10 * MINUTE_MS
 _MOST_PAUSES: Final = 4
 
 Pause = tuple[int, ...]
@@ -24,9 +25,14 @@ def minutes_since(ended_ms: int, started_ms: int) -> int:
 
 
 def span_ms(call: LlmCall | ToolCall) -> tuple[int, int]:
-    """When the call began and ended; the same moment, if nobody says how long it took."""
+    """When the call began and ended; the same moment, if nobody says how long it took.
+
+    It began before it was told of, and ends soon after: else a source could end every row by what it says of its start.
+    """
     if call.started_ms is not None:
-        return call.started_ms, max(call.started_ms + (call.latency_ms or 0), call.ts_ms)
+        started_ms = min(call.started_ms, call.ts_ms)
+        ended_ms = max(started_ms + (call.latency_ms or 0), call.ts_ms)
+        return started_ms, min(ended_ms, call.ts_ms + LONGEST_CALL_MS)
     if not call.latency_ms:
         return call.ts_ms, call.ts_ms
     return max(0, call.ts_ms - call.latency_ms), call.ts_ms

@@ -50,6 +50,9 @@ _NO_RESULT: Final = bytes(_RESULT)
 _NO_MATCHES: Final = bytes(2 * LONGEST_PERIOD)
 """Matches in a row with the step 1, 2 … 8 calls before: first those not known to differ, then those known not to."""
 
+LONGEST_ROUND_MS: Final = MINUTE_MS
+"""How long after a round's first answer another may come: who says that all its calls began at once is in a row all the
+same."""
 PACE: Final = 100
 """Tenths of a second between two looks at something that is waited for; closer together is no waiting."""
 _EVEN: Final = 1.25
@@ -124,7 +127,9 @@ class ToolCalls:
         if started_ms - self._ended_ms > LONGEST_PAUSE_MS and call.ts_ms - self._ended_ms > LONGEST_PAUSE_MS:
             self.restart()
         since_ms = started_ms - self._started_ms
-        if since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms):
+        if (
+            since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms)
+        ) or ended_ms - self._answered_ms > LONGEST_ROUND_MS:
             if started_ms - self._ended_ms > MINUTE_MS:
                 self._note_pause(started_ms)
             self._started_ms, self._answered_ms, self._ended_ms = started_ms, ended_ms, ended_ms

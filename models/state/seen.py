@@ -100,14 +100,14 @@ class _Generation:
 class SeenIds:
     """Remembers each event id for at least `window_ms` of the time it is given, and not much longer while events flow.
 
-    `seed` keys the hashes, so that nobody outside can craft an id that hides somebody else's event. What was written
-    down under one seed means nothing under another.
+    `seed` keys the hashes, so that nobody who does not know it can craft an id that hides somebody else's event. What
+    was written down under one seed means nothing under another: it is written down with them.
     """
 
-    __slots__ = ("_dropped", "_new", "_now", "_past", "_rotate_at_ms", "_rows", "_seed", "window_ms")
+    __slots__ = ("_dropped", "_new", "_now", "_past", "_rotate_at_ms", "_rows", "seed", "window_ms")
 
     def __init__(self, window_ms: int = WINDOW_MS, seed: int = 0) -> None:
-        self._seed = seed
+        self.seed = seed
         self.window_ms = window_ms
         self._now = _Generation(0, _NEVER)
         self._past: list[_Generation] = []
@@ -119,7 +119,7 @@ class SeenIds:
 
     def add(self, tenant_id: str, event_id: str, now_ms: int) -> bool:
         """Whether this id is new; from now on it is not. A `now_ms` that goes back moves nothing back."""
-        digest = xxh3_64_intdigest(f"{tenant_id}\0{event_id}".encode(), self._seed)
+        digest = xxh3_64_intdigest(f"{tenant_id}\0{event_id}".encode(), self.seed)
         if now_ms >= self._rotate_at_ms:
             self._rotate(now_ms)
         now = self._now

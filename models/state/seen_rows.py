@@ -7,8 +7,11 @@ from models.state.rows import row_digest, row_key_of
 from models.state.seen import WINDOW_MS, NewIds, SeenIds
 
 SEEN: Final = "seen"
+_SEED: Final = struct.Struct("<Q")
 _HEADER: Final = struct.Struct("<qq")
 """When the generation began; 1 for a sealed row."""
+SEED_KEY: Final = row_key_of(SEEN, "seed")
+"""The row of the secret under which ids are hashed. It goes where the state goes, so that ids stay known."""
 Record = tuple[bytes, bytes | None]
 
 
@@ -37,10 +40,13 @@ class SeenRows:
     written once and deleted once.
     """
 
-    __slots__ = ("_rows", "ids")
+    __slots__ = ("_rows", "_seed_digest", "ids")
 
-    def __init__(self, window_ms: int = WINDOW_MS) -> None:
-        self.ids = SeenIds(window_ms)
+    def __init__(self, window_ms: int = WINDOW_MS, seed: int = 0) -> None:
+        """`seed` keys the hashes of ids that nobody has written down yet; 0 where nobody could gain by knowing it."""
+        self.ids = SeenIds(window_ms, seed)
+        self._seed_digest = 0
+        """Of the row that holds the seed; 0 while there is none."""
         self._rows: dict[int, _Rows] = {}
 
     def __len__(self) -> int:
@@ -53,6 +59,11 @@ class SeenRows:
         change = 0
         for new in self.ids.take_new():
             change += self._write(new, records)
+        if self.ids.seed and not self._seed_digest:
+            seed = _SEED.pack(self.ids.seed)
+            self._seed_digest = row_digest(SEED_KEY, seed)
+            records.append((SEED_KEY, seed))
+            change += self._seed_digest
         for generation in self.ids.dropped_generations():
             rows = self._rows.pop(generation, None)
             if rows is not None:
@@ -61,6 +72,10 @@ class SeenRows:
 
     def restore(self, key: bytes, parts: tuple[str, ...], value: bytes) -> int:
         """Take back one row; returns its digest."""
+        if key == SEED_KEY:
+            (self.ids.seed,) = _SEED.unpack(value)
+            self._seed_digest = row_digest(key, value)
+            return self._seed_digest
         generation, number = int(parts[1]), int(parts[2])
         started_ms, sealed = _HEADER.unpack_from(value)
         self.ids.restore(generation, started_ms, value[_HEADER.size :], bool(sealed))

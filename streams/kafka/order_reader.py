@@ -1,13 +1,17 @@
-"""Reading operators' orders from operator.v1: what is not signed by their key orders nothing."""
+"""Reading operators' orders from operator.v1: what is not signed by their key, or is copied, orders nothing."""
 
 from dataclasses import dataclass
 from typing import Self
 
 from schemas.codec import decode_operator
+from schemas.duration import MINUTE_MS, format_duration
 from schemas.errors import Undecodable
 from schemas.operator import OperatorMessage
 from schemas.signing import Headers, operator_signed, operator_signed_before
 from streams.settings import Settings
+
+CLOCKS_DIFFER_MS = 5 * MINUTE_MS
+"""How far an order's own time may be from when it was appended. What is copied within that has an id that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,19 @@ class OrderReader:
         """The order in a record that was appended at `append_ms`.
 
         Raises:
-            Undecodable: it is no order, or nobody who has the key wrote it.
+            Undecodable: it is no order, nobody who has the key wrote it, or it was given at another time.
         """
         order = decode_operator(value)
         assert value is not None, "no order is read from nothing"
         if not self._is_genuine(order.tenant_id, value, headers, append_ms):
             raise Undecodable("bad_signature", "not signed by an operator's key")
+        differs_ms = append_ms - order.ts_ms
+        if abs(differs_ms) > CLOCKS_DIFFER_MS:
+            raise Undecodable(
+                "bad_time",
+                f"written {format_duration(abs(differs_ms))} {'after' if differs_ms > 0 else 'before'} it was given: a "
+                "copy of an old order, or a clock that is wrong; give it again",
+            )
         return order
 
     def _is_genuine(self, tenant_id: str, value: bytes, headers: Headers | None, append_ms: int) -> bool:

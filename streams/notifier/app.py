@@ -43,7 +43,7 @@ HAND_OVER_S = 5.0
 """How long partitions that go elsewhere are held for the outcome of messages in flight."""
 LOOK_EVERY_S = 1.0
 FAULT_OF_OURS = 70
-REFUSED_ORDERS = ("bad_signature",)
+REFUSED_ORDERS = ("bad_signature", "bad_time")
 """Why an order that can be read is obeyed by nobody."""
 
 

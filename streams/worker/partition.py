@@ -1,6 +1,7 @@
 """One partition at work: its engine, its clock, and how far it has read."""
 
 import logging
+import secrets
 from typing import Any
 
 from models.engine import Engine
@@ -30,7 +31,7 @@ class Partition:
     ) -> None:
         """`policy_ms` is since when the policy is in force, if the rows follow another; 0 for their last record."""
         self.number = number
-        self.engine = Engine(policy)
+        self.engine = Engine(policy, 0 if rows else secrets.randbits(64))
         self.usage_offset = -1
         self.operator_offset = -1
         self.moved = False
@@ -47,6 +48,11 @@ class Partition:
         if fence is not None:
             self.engine.restore(rows, policy_ms)
             check_digest(number, fence, self.engine.digest)
+            if not self.engine.seed:
+                log.warning(
+                    "event ids of this state are hashed without a secret; `rebuild` gives them one",
+                    extra=fields(partition=number),
+                )
             self.usage_offset = fence.usage_offset
             self.operator_offset = fence.operator_offset
             self._last_append_ms = fence.last_append_ms

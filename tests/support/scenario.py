@@ -231,6 +231,8 @@ def _stimulus(entry: Fields, scenario: Scenario, played: Played) -> Stimulus:
         if "until" in fields:
             fields["until_ms"] = scenario.start_ms + clock_ms(fields.pop("until"))
         return OperatorSeen(_operator(kind, ts_ms, fields, played), append_ms)
+    if "started" in fields:
+        fields["started_ms"] = scenario.start_ms + clock_ms(fields.pop("started"))
     if "usd" in fields:
         fields["cost_nanousd"] = int(Decimal(fields.pop("usd")) * USD)
     if "cap_usd" in fields:

@@ -13,6 +13,7 @@ from tests.support.words import order
 
 NOW_MS = 1_795_392_000_000
 ROOT = b"the root key of operators, in tests"
+MOST_MS = 300_000
 OTHER = b"another root key of operators, in tests"
 ORDERS = [
     "resume run r", "kill --run r", "silence --all --for 1h", "snooze i", "exception --rule a --limit-usd 5 --for 1h",
@@ -73,3 +74,21 @@ def test_orders_of_before_the_key_pairs_count_until_the_change() -> None:
         reader.read(value, as_before(value), NOW_MS)
     with pytest.raises(Undecodable, match="bad_signature"):
         OrderReader((public(ROOT),), OTHER, NOW_MS).read(value, as_before(value), NOW_MS - 1)
+
+
+@pytest.mark.parametrize("words", ORDERS)
+@pytest.mark.parametrize("away_ms", [-MOST_MS - 1, -MOST_MS, 0, MOST_MS, MOST_MS + 1, 86_400_000])
+def test_a_copy_of_an_old_order_is_refused(words: str, away_ms: int) -> None:
+    """An order counts at the time at which it is given, by clocks that differ by minutes; its signature, genuine as it
+    is, makes no copy of it count another time, whatever it orders.
+    """
+    given = order(f"{words} --tenant acme --why w", "ana", NOW_MS)
+    value = encode(given)
+    signed = OperatorKey(ROOT).order_headers("acme", value)
+    reader = OrderReader((public(ROOT),))
+    if abs(away_ms) <= MOST_MS:
+        assert reader.read(value, signed, NOW_MS + away_ms) == given
+        return
+    with pytest.raises(Undecodable, match="a copy of an old order, or a clock that is wrong") as refused:
+        reader.read(value, signed, NOW_MS + away_ms)
+    assert refused.value.reason == "bad_time"

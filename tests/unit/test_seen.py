@@ -312,3 +312,30 @@ def test_the_policy_says_how_long_ids_are_known(hours: int, counted: int, when: 
         engine.handle(UsageSeen(llm_call(MONDAY_MS + hour * HOUR_MS), MONDAY_MS + hour * HOUR_MS))
     engine.handle(UsageSeen(call, MONDAY_MS + 10 * HOUR_MS))
     assert engine.counts.events - 9 == counted
+
+
+def test_ids_are_hashed_with_a_secret_that_goes_with_the_state() -> None:
+    """Who knows the program and not the secret cannot find two ids of one hash; after a restart, by whatever worker,
+    what was seen is still known, for the secret is a row of the state.
+    """
+    engine, log = Engine(default_policy(), seed=2**64 - SEED), Log()
+    event = UsageSeen(llm_call(MONDAY_MS, event_id="e1"), MONDAY_MS)
+    engine.handle(event)
+    log.rows = {key: value for key, value in engine.take_rows() if value is not None}
+    restored = Engine(default_policy(), seed=SEED)
+    restored.restore(log.rows)
+    assert (restored.seed, restored.digest) == (2**64 - SEED, engine.digest)
+    restored.handle(event)
+    assert (restored.counts.events, restored.counts.duplicates) == (0, 1)
+    written = {read_key(key) for key, _ in restored.take_rows()}
+    assert ("seen", "seed") not in written, "it is written once"
+
+
+def test_the_hash_of_an_id_depends_on_the_secret() -> None:
+    """What was hashed under one secret is no hint at what another makes of it."""
+    rows = []
+    for seed in (SEED, SEED + 1):
+        ids = SeenIds(seed=seed)
+        ids.add("acme", "e1", 0)
+        rows.append(ids.take_new()[-1].hashes)
+    assert rows[0] != rows[1]
