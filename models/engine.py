@@ -5,7 +5,7 @@ cut into batches: every message is taken in order, time moves with the messages,
 done at its own time, before the message that passes it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from models.attribution import Router
@@ -13,11 +13,14 @@ from models.commands.commands import Commands
 from models.commands.enforcement import Enforcement
 from models.commands.obedience import Obedience
 from models.commands.orders import Orders
+from models.commands.standing import StandingCommand
 from models.effects import Effect
+from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
 from models.prices.book import PriceBook
+from models.rules.finding import Finding
 from models.rules.policy import Policy
-from models.rules.service_rules import BLAST_RADIUS, FORGOTTEN_RUNS, LIVE_RUNS
+from models.rules.service_rules import BLAST_RADIUS, FORGED_COMMAND, FORGOTTEN_RUNS, LIVE_RUNS
 from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
@@ -32,15 +35,16 @@ from models.state.seen_rows import SeenRows
 from models.state.tenant import Raised, Tenant
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD
-from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
-from schemas.control import Target
+from models.stimuli import CommandForged, OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
+from schemas.control import Command, Target
 from schemas.duration import DAY_MS, HOUR_MS
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
+from schemas.signing import KeyId
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 AHEAD_MS: Final = 5 * 60_000
 """How far a message's own time may lie after its append."""
-SERVICE_RULES: Final = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule})
+SERVICE_RULES: Final = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule, FORGED_COMMAND.rule})
 TOO_LATE_MS: Final = DAY_MS
 """How late a message may be and still count in its own bucket."""
 
@@ -110,6 +114,9 @@ class Engine:
                 self._state.publish(Effect("usage.dlq.v1", letter.key or "", letter))
             case OperatorSeen(message, append_ms):
                 self._operator(message, append_ms)
+            case CommandForged(tenant_id=tenant_id):
+                if tenant_id in self._state.tenants:
+                    self._forged(self._state.tenants[tenant_id], stimulus)
             case PolicyChanged(policy, at_ms):
                 self._ticked(at_ms)
                 self._change_policy(policy, self._state.policy, at_ms)
@@ -125,6 +132,28 @@ class Engine:
         self._state.row_sum = (self._state.row_sum + change) % 2**64
         return rows + seen_rows
 
+    def take_repeats(self) -> list[tuple[Command, KeyId]]:
+        """Commands given before that are to be written once more, with on whose word. No part of what was decided."""
+        repeats, self._commands.repeats = self._commands.repeats, []
+        return repeats
+
+    def repeat(self, tenant_id: str, target: Target) -> None:
+        """Have the last command to a target written once more, because it is gone from control.v1."""
+        if tenant_id in self._state.tenants:
+            self._commands.repeat(self._state.tenants[tenant_id], target)
+
+    def standing(self) -> Iterator[StandingCommand]:
+        """Every command that is in force by each tenant's clock, and every resume that has not run out."""
+        for tenant in self._state.tenants.values():
+            for command in tenant.commands.values():
+                if command.command_id and tenant.clock_ms < command.expires_ms:
+                    yield command
+
+    @property
+    def tenants(self) -> Mapping[str, object]:
+        """What is known of each tenant, by its id."""
+        return self._state.tenants
+
     @property
     def has_effects(self) -> bool:
         """Whether `drain_effects` has anything to give."""
@@ -132,12 +161,13 @@ class Engine:
 
     @property
     def has_changed(self) -> bool:
-        """Whether `drain_effects` or `drain_rows` has anything to give."""
-        return bool(self._state.dirty or self._state.effects)
+        """Whether `drain_effects`, `drain_rows` or `drain_repeats` has anything to give."""
+        return bool(self._state.dirty or self._state.effects or self._commands.repeats)
 
     def discard_rows(self) -> None:
         """Forget which rows have changed: for a run that writes no changelog."""
         self._state.discard_rows()
+        self._commands.repeats.clear()
         self._seen.ids.take_new()
 
     @property
@@ -276,6 +306,26 @@ class Engine:
                 self._quality.unattributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
             self._obedience.call_seen(tenant, run, call, at_ms)
+
+    def _forged(self, tenant: Tenant, forged: CommandForged) -> None:
+        """Tell of it, and say again what really stands: guards may wait for a word that they can believe."""
+        now_ms = self._state.now_ms = tenant.clock_ms
+        target = forged.target
+        finding = Finding(
+            level=1.0,
+            severity=FORGED_COMMAND.settings.severity,
+            value=1,
+            unit="records",
+            summary=f"{tenant.tenant_id}: somebody {forged.how} on control.v1, about the {target.type} {target.id}. No "
+            "guard with keys obeys it",
+            next_action="Find out who may write control.v1, and take that right away: docs/runbooks/forged-commands.md",
+            evidence={"target": f"{target.type}/{target.id}", "how": forged.how},
+        )
+        self._incidents.note_and_publish(
+            tenant, FORGED_COMMAND, finding, tenant_in_hour(tenant.tenant_id, now_ms), now_ms
+        )
+        if not self._commands.repeat(tenant, target, forged.denial):
+            self._commands.deny(tenant, target, forged.denial)
 
     def _too_late(self, tenant: Tenant, message: UsageMessage) -> None:
         self.counts.too_late += 1

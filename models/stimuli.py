@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from models.rules.policy import Policy
+from schemas.control import Target
 from schemas.dead_letter import DeadLetter
 from schemas.operator import OperatorMessage
 from schemas.usage import UsageMessage
@@ -28,6 +29,18 @@ class RecordRefused(NamedTuple):
     letter: DeadLetter
 
 
+class CommandForged(NamedTuple):
+    """Somebody else has written to control.v1 what stands there about a target now, or has deleted it."""
+
+    tenant_id: str
+    target: Target
+    how: str
+    """What was written, in words that follow `somebody`."""
+    denial: str
+    """The cause that the answer names, so that guards know what it answers: `forged/` and the hash of what was written.
+    """
+
+
 class PolicyChanged(NamedTuple):
     """Another policy is in force from here on."""
 
@@ -43,4 +56,4 @@ class Ticked(NamedTuple):
     tenant_id: str | None = None
 
 
-Stimulus = UsageSeen | OperatorSeen | RecordRefused | PolicyChanged | Ticked
+Stimulus = UsageSeen | OperatorSeen | CommandForged | RecordRefused | PolicyChanged | Ticked

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas.alert import Alert
-from schemas.control import Command
+from schemas.control import Command, KeyCheck
 from schemas.dead_letter import DeadLetter, Reason
 from schemas.errors import Undecodable
 from schemas.operator import OperatorMessage
@@ -33,6 +33,7 @@ _usage: Final = msgspec.json.Decoder(UsageMessage)
 _operator: Final = msgspec.json.Decoder(OperatorMessage)
 _alert: Final = msgspec.json.Decoder(Alert)
 _command: Final = msgspec.json.Decoder(Command)
+_key_check: Final = msgspec.json.Decoder(KeyCheck)
 _rollup: Final = msgspec.json.Decoder(Rollup)
 _encoder: Final = msgspec.json.Encoder()
 _string: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
@@ -68,6 +69,12 @@ def decode_command(data: bytes | None) -> Command:
     """Read one control.v1 value. Raises `Undecodable`, with `empty` for a tombstone."""
     command: Command = _decode(_command, data)
     return command
+
+
+def decode_key_check(data: bytes | None) -> KeyCheck:
+    """Read one value of control.v1 whose record key is that of a key check. Raises `Undecodable`."""
+    check: KeyCheck = _decode(_key_check, data)
+    return check
 
 
 def decode_rollup(data: bytes | None) -> Rollup:

@@ -42,3 +42,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cause_event_id: str | None
     cause_ts_ms: int
     scope: Scope | None = None
+
+
+class KeyCheck(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="key_check"):
+    """Whether others have the engine's keys: its signatures hold, or they don't. It orders nothing.
+
+    One a tenant, under the record key `tenant_id/key_check/engine`, signed like a resume.
+    """
+
+    tenant_id: str
+    operator_keys: list[str]
+    """The public keys, in hexadecimal, of those whose orders the engine obeys."""

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from schemas.control import Command
+from schemas.control import Command, KeyCheck
 
 KeyId = Literal["engine", "operator"]
 """On whose word: the engine's own, or an operator's whose order the engine has checked."""
@@ -28,6 +28,10 @@ KID_HEADER: Final = "spendfuse-kid"
 SIGNATURE_HEADER: Final = "spendfuse-signature"
 LIFT_HEADER: Final = "spendfuse-lift"
 """The engine's Ed25519 signature of a resume."""
+SIGNED_HEADERS: Final = frozenset({KID_HEADER, SIGNATURE_HEADER, LIFT_HEADER})
+REPEAT_HEADER: Final = "spendfuse-repeat"
+"""On a command that was given before and is written once more: same id, same seq."""
+KEY_CHECK: Final = "key_check"
 SHORTEST_ROOT: Final = 32
 """Bytes of a root key: what is shorter can be guessed from a single signature."""
 
@@ -40,6 +44,16 @@ def part(text: str) -> str:
 def control_key(tenant_id: str, target_type: str, target_id: str) -> str:
     """The record key of control.v1: one per target, whatever characters the names hold."""
     return f"{part(tenant_id)}/{target_type}/{part(target_id)}"
+
+
+def key_check_key(tenant_id: str) -> str:
+    """The record key of a tenant's key check on control.v1."""
+    return control_key(tenant_id, KEY_CHECK, "engine")
+
+
+def is_key_check(key: bytes | None) -> bool:
+    """Whether a record of control.v1 with this key is a key check, and no command."""
+    return key is not None and f"/{KEY_CHECK}/".encode() in key
 
 
 def tenant_key(root: bytes, tenant_id: str) -> bytes:
@@ -68,11 +82,21 @@ class EngineKeys:
         text = _command_text(command, value, kid)
         return self._headers(kid, command.tenant_id, text, lifts=command.action == "resume")
 
-    def signed(self, command: Command, value: bytes, headers: Headers | None) -> bool:
-        """Whether the headers are the engine's own for this command."""
-        given = dict(headers or ())
-        kid: KeyId = "operator" if given.get(KID_HEADER) == b"operator" else "engine"
-        return list(headers or ()) == self.command_headers(command, value, kid)
+    def key_check_headers(self, check: KeyCheck, value: bytes) -> list[tuple[str, bytes]]:
+        """Kafka headers that prove the engine's keys, whose check has the encoded form `value`."""
+        return self._headers("engine", check.tenant_id, _key_check_text(check.tenant_id, value), lifts=True)
+
+    def has_signed(self, message: Command | KeyCheck, value: bytes, headers: Headers | None) -> bool:
+        """Whether the headers hold the engine's own signatures of this message, each once."""
+        given = [(name, text or b"") for name, text in headers or () if name in SIGNED_HEADERS]
+        if isinstance(message, KeyCheck):
+            expected = self.key_check_headers(message, value)
+        else:
+            kid: KeyId = "operator" if (KID_HEADER, b"operator") in given else "engine"
+            expected = self.command_headers(message, value, kid)
+        return len(given) == len(expected) and all(
+            hmac.compare_digest(dict(given).get(name, b""), text) for name, text in expected
+        )
 
     def _headers(self, kid: KeyId, tenant_id: str, text: bytes, *, lifts: bool) -> list[tuple[str, bytes]]:
         signature = hmac.new(self.tenant_key(tenant_id), text, hashlib.sha256).hexdigest()
@@ -136,6 +160,10 @@ def _command_text(command: Command, value: bytes, kid: KeyId) -> bytes:
         str(command.seq), str(command.issued_ms), str(command.expires_ms), hashlib.sha256(value).hexdigest(),
     )  # fmt: skip
     return "|".join(fields).encode()
+
+
+def _key_check_text(tenant_id: str, value: bytes) -> bytes:
+    return f"v1|engine|{KEY_CHECK}|{part(tenant_id)}|{hashlib.sha256(value).hexdigest()}".encode()
 
 
 def _order_text(tenant_id: str, value: bytes) -> bytes:

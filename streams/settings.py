@@ -71,6 +71,8 @@ class Settings(BaseModel):
     engine_key: SecretStr | None = None
     """Root key that the worker signs commands with; agents have keys derived from it (`python -m streams keys derive`).
     Unset, commands go out unsigned, and the log says so."""
+    engine_key_before: SecretStr | None = None
+    """The root key before this one, while it is replaced: what stands under it is signed anew and is no forgery."""
     operator_key: SecretStr | None = None
     """What operators sign orders with: for their tools, and for alerting where Slack's buttons give orders."""
     operator_public_key: tuple[bytes, ...] = ()
@@ -101,7 +103,7 @@ class Settings(BaseModel):
     environment as JSON."""
     log_level: str = "INFO"
 
-    @field_validator("engine_key", "operator_key")
+    @field_validator("engine_key", "engine_key_before", "operator_key")
     @classmethod
     def _long_enough(cls, given: SecretStr | None) -> SecretStr | None:
         if given is not None and len(given.get_secret_value().encode()) < SHORTEST_ROOT:
@@ -151,6 +153,11 @@ class Settings(BaseModel):
     def engine_root_key(self) -> bytes | None:
         """The root of the keys that commands are signed with."""
         return _bytes(self.engine_key)
+
+    @property
+    def engine_root_key_before(self) -> bytes | None:
+        """The root of the keys that commands were signed with before."""
+        return _bytes(self.engine_key_before)
 
     @property
     def operator_root_key(self) -> bytes | None:

@@ -29,6 +29,7 @@ from schemas.codec import decode_alert, decode_command
 from schemas.control import Command
 from schemas.duration import DAY_MS
 from schemas.errors import SpendfuseError
+from schemas.signing import is_key_check
 
 HERE = Path(__file__).parent
 HISTORY_PER_S = 12_000
@@ -77,7 +78,9 @@ class Watcher:
         while not self._stop.is_set():
             for message in self._consumer.consume(500, 0.05):
                 value, topic = message.value(), message.topic()
-                if message.error() is None and value is not None and topic is not None:
+                if message.error() is not None or value is None or is_key_check(message.key()):
+                    continue
+                if topic is not None:
                     self._topics[topic](value)
 
     def _alert(self, value: bytes) -> None:

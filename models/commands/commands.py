@@ -10,7 +10,7 @@ from models.effects import Effect
 from models.identity import derived_id
 from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
-from models.rules.service_rules import BLAST_RADIUS
+from models.rules.service_rules import BLAST_RADIUS, FORGED_COMMAND
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.groups import Group
@@ -18,7 +18,7 @@ from models.state.units.runs import Run
 from schemas.control import Command, Target
 from schemas.duration import MINUTE_MS
 from schemas.policy import Action
-from schemas.signing import control_key
+from schemas.signing import KeyId, control_key
 
 CLOCKS_DIFFER_MS: Final = 5 * MINUTE_MS
 """How far an operator's clock may be behind: a resume within it counts as ordered after the command."""
@@ -43,6 +43,8 @@ class Commands:
     def __init__(self, state: PartitionState, incidents: Incidents) -> None:
         self._state = state
         self._incidents = incidents
+        self.repeats: list[tuple[Command, KeyId]] = []
+        """Commands given before that are to be written once more, each with on whose word. They change nothing."""
         self.lifted: list[Lifted] = []
         """Ended by `relieve`, and not yet looked at again."""
 
@@ -205,6 +207,26 @@ class Commands:
         tenant.wake_at(command.due_ms, "command", (command.target_type, command.target_id))
         self._state.touch(command)
 
+    def repeat(self, tenant: Tenant, target: Target, cause: str | None = None) -> bool:
+        """Have the last command to a target written once more: same id, same seq. False if there was none."""
+        command = tenant.commands.get((target.type, target.id))
+        if command is None or not command.command_id:
+            return False
+        self.repeats.append((_message(command, cause), command.origin.signer))
+        return True
+
+    def deny(self, tenant: Tenant, target: Target, cause: str) -> None:
+        """Say of a target that nothing stands against it, where somebody else has claimed that."""
+        now_ms = self._state.now_ms
+        denied = StandingCommand(tenant.tenant_id, target.type, target.id)
+        denied.origin = Origin(
+            derived_id(tenant.tenant_id, FORGED_COMMAND.rule), FORGED_COMMAND.rule, "nobody stopped it", None
+        )
+        denied.seq = denied.issued_ms = denied.cause_ms = now_ms
+        denied.expires_ms = now_ms + KILL_STANDS_MS
+        denied.command_id = derived_id(tenant.tenant_id, target.type, target.id, "resume", str(now_ms))
+        self.repeats.append((_message(denied, cause), "engine"))
+
     def _could_go_on(self, tenant: Tenant, command: StandingCommand) -> bool:
         """Whether the target is remembered. What operators kill as a whole needs no member of which anybody knows."""
         match command.target_type:
@@ -280,24 +302,29 @@ class Commands:
             command.seq,
         )  # fmt: skip
         tenant.command_ids[command.command_id] = command
-        value = Command(
-            command_id=command.command_id,
-            action=command.action,
-            tenant_id=tenant.tenant_id,
-            target=Target(command.target_type, command.target_id),
-            reason=command.origin.reason,
-            rule=command.origin.rule,
-            incident_id=command.origin.incident_id,
-            issued_ms=command.issued_ms,
-            expires_ms=command.expires_ms,
-            seq=command.seq,
-            cause_event_id=self._state.cause_event_id,
-            cause_ts_ms=command.cause_ms,
-            scope=command.scope,
-        )
+        value = _message(command, self._state.cause_event_id)
         key = control_key(tenant.tenant_id, command.target_type, command.target_id)
         self._state.publish(Effect("control.v1", key, value, command.origin.signer))
         self.wait(tenant, command)
+
+
+def _message(command: StandingCommand, cause_event_id: str | None) -> Command:
+    """The command as it is published."""
+    return Command(
+        command_id=command.command_id,
+        action=command.action,
+        tenant_id=command.tenant_id,
+        target=Target(command.target_type, command.target_id),
+        reason=command.origin.reason,
+        rule=command.origin.rule,
+        incident_id=command.origin.incident_id,
+        issued_ms=command.issued_ms,
+        expires_ms=command.expires_ms,
+        seq=command.seq,
+        cause_event_id=cause_event_id,
+        cause_ts_ms=command.cause_ms,
+        scope=command.scope,
+    )
 
 
 def unit_of(tenant: Tenant, target: Target) -> Run | Group | None:

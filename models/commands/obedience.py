@@ -12,8 +12,10 @@ from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.runs import Run
 from schemas.control import Target, TargetType
+from schemas.duration import MINUTE_MS
 from schemas.usage import CommandAck, LlmCall, ToolCall
 
+REPEAT_EVERY_MS: Final = MINUTE_MS
 STOPPED: Final = ("stopped", "already_finished")
 
 
@@ -54,6 +56,15 @@ class Obedience:
                 for rule in self._state.policy.command_rules:
                     finding = rule.call_after(command, call, overshoot(tenant, command), self._state.now_ms)
                     self._note(tenant, rule, finding, command, run, at_ms)
+                    if finding is not None:
+                        self._repeat(tenant, command)
+
+    def _repeat(self, tenant: Tenant, command: StandingCommand) -> None:
+        """The run calls on: maybe its guard never got to know of the command."""
+        now_ms = self._state.now_ms
+        if now_ms >= command.repeated_ms + REPEAT_EVERY_MS:
+            command.repeated_ms = now_ms
+            self._commands.repeat(tenant, Target(command.target_type, command.target_id))
 
     def due(self, tenant: Tenant, target_type: TargetType, target_id: str, now_ms: int) -> Target | None:
         """A command's time has come: its answer is late, or it has run out. Returns the target of one that ran out."""

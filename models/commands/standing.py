@@ -62,7 +62,7 @@ class StandingCommand(Row):
 
     __slots__ = (
         "acked_ms", "action", "cause_ms", "command_id", "cost_nanousd", "deadline_ms", "due_ms", "expires_ms",
-        "issued_ms", "origin", "scope", "seq", "state", "target_id", "target_type", "tenant_id",
+        "issued_ms", "origin", "repeated_ms", "scope", "seq", "state", "target_id", "target_type", "tenant_id",
     )  # fmt: skip
     kind = "command"
 
@@ -87,6 +87,8 @@ class StandingCommand(Row):
         """What the target had spent when the command was given; overshoot is what comes on top."""
         self.acked_ms = 0
         self.due_ms = 0
+        self.repeated_ms = 0
+        """When it was last written once more, as far as this process knows: no part of the state."""
 
     def move(self, event: CommandEvent) -> bool:
         """Follow `TRANSITIONS`. False, and nothing changed, where the event has no place in this state."""

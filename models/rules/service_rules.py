@@ -30,6 +30,13 @@ class ForgottenRunsRule(ServiceRule):
     name = "forgotten_runs"
 
 
+class ForgedCommandRule(ServiceRule):
+    """Somebody else writes commands, or deletes them."""
+
+    name = "forged_command"
+
+
 BLAST_RADIUS = BlastRadiusRule(RuleSettings(name="blast-radius", severity="critical"))
 LIVE_RUNS = LiveRunsRule(RuleSettings(name="live-runs", severity="error"))
 FORGOTTEN_RUNS = ForgottenRunsRule(RuleSettings(name="forgotten-runs", severity="error"))
+FORGED_COMMAND = ForgedCommandRule(RuleSettings(name="forged-command", severity="critical"))

@@ -74,11 +74,12 @@ def test_a_failed_record_is_sent_again_under_its_id(
 
 
 def test_a_record_the_broker_refuses_is_counted_not_repeated() -> None:
-    """What can never succeed does not block what can."""
+    """What can never succeed does not block what can; who flushes is told of it once, as of all that is missing."""
     transport = Failing(Undelivered("too large", retriable=False))
     with Emitter(transport) as emitter:
         emitter.emit(CALL)
         emitter.emit(CALL)
+        assert emitter.flush(10) == 1
         assert emitter.flush(10) == 0
         assert (emitter.stats.refused, emitter.stats.sent, emitter.stats.dropped) == (1, 1, 0)
 

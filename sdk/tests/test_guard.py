@@ -14,7 +14,16 @@ import pytest
 
 from spendfuse import Emitter, Guard, Paused, Stopped, _ed25519, derive_keys, derive_tenant_key
 from spendfuse._command import ControlRecord, parse
-from spendfuse._signing import KID_HEADER, LIFT_HEADER, SIGNATURE_HEADER, signature, signed_headers, signed_text
+from spendfuse._signing import (
+    KID_HEADER,
+    LIFT_HEADER,
+    SIGNATURE_HEADER,
+    key_check_text,
+    lift_seed,
+    signature,
+    signed_headers,
+    signed_text,
+)
 from spendfuse.testing import FakeControl, MemoryTransport
 
 NOW_MS = 1_800_000_000_000
@@ -618,3 +627,72 @@ def test_without_keys_only_the_operators_name_lifts_a_kill(emitter: Emitter) -> 
         assert state_of(guard, run) == "stopped"
         control.resume(run)
         assert state_of(guard, run) == "free"
+
+
+def key_check(tenant_id: str = "acme", root: bytes = ROOT) -> ControlRecord:
+    """The engine's key check of a tenant, as the worker writes it."""
+    value = json.dumps({"type": "key_check", "tenant_id": tenant_id, "operator_keys": []}).encode()
+    text = key_check_text(tenant_id, value)
+    lift = _ed25519.sign(lift_seed(root), text).hex().encode()
+    mac = signature(derive_tenant_key(root, tenant_id), text)
+    return ControlRecord(value, ((KID_HEADER, b"engine"), (SIGNATURE_HEADER, mac), (LIFT_HEADER, lift)))
+
+
+OTHERS = derive_keys(b"the root key of another engine, in tests", "acme")
+
+
+@pytest.mark.parametrize("wrong", ["engine", "lift"])
+def test_wrong_keys_fail_closed(control: FakeControl, emitter: Emitter, wrong: str) -> None:
+    """Of a guard whose keys are not the engine's every command would be a forged one: it is never ready, says so, and
+    stops its runs if that is what it is for.
+    """
+    control.put(key_check())
+    keys = KEYS | {wrong: OTHERS[wrong]}
+    run = emitter.run(tenant_id="acme", run_id="r1")
+    with Guard(control, emitter, when_blind="stop", tenant_id="acme", keys=keys) as guard:
+        assert not guard.wait_ready(TIMEOUT_S)
+        assert "keys derive --tenant acme" in (guard.waiting_for or "")
+        with pytest.raises(Stopped, match="the keys of acme are not those of the engine"):
+            guard.check(run)
+    with Guard(FakeControl(root=ROOT), emitter, when_blind="stop", tenant_id="acme", keys=KEYS) as guard:
+        assert guard.wait_ready(TIMEOUT_S)
+        assert guard.waiting_for is None
+
+
+def test_a_key_check_of_another_tenant_says_nothing(control: FakeControl, emitter: Emitter) -> None:
+    """Nor does one that holds harm, or count as ignored."""
+    control.put(key_check("globex", b"the root key of another engine, in tests"))
+    control.put(key_check())
+    with Guard(control, emitter, when_blind="stop", tenant_id="acme", keys=KEYS) as guard:
+        assert guard.wait_ready(TIMEOUT_S), guard.waiting_for
+        assert (guard.stats.malformed, guard.stats.forged) == (0, 0)
+        guard.check(emitter.run(tenant_id="acme", run_id="r1"))
+
+
+@pytest.mark.parametrize("action", ["kill", "pause", "downgrade", "resume"])
+@pytest.mark.parametrize("answer", ["the engine's word", "its denial before", "expiry"])
+def test_what_cannot_be_verified_may_be_genuine(
+    control: FakeControl, emitter: Emitter, clock: Clock, action: str, answer: str
+) -> None:
+    """A guard that fails closed stops while somebody's kill, pause or downgrade stands that it cannot verify, until the
+    engine has said what really stands there, in whatever order, or until it has expired. A resume asks for no caution.
+    """
+    unsigned = replace(given(action, 5), headers=())
+    assert unsigned.value is not None
+    denial = given("resume", 6, cause_event_id="forged/" + hashlib.sha256(unsigned.value).hexdigest())
+    run = emitter.run(tenant_id="acme", run_id="r2")
+    with Guard(control, emitter, when_blind="stop", tenant_id="acme", keys=KEYS, clock_ms=clock) as guard:
+        assert guard.wait_ready(TIMEOUT_S)
+        if answer == "its denial before":
+            control.put(denial)
+        control.put(unsigned)
+        assert guard.blind == (action != "resume" and answer != "its denial before")
+        if guard.blind:
+            with pytest.raises(Stopped, match=f"a {action} of the run r1 has no signature"):
+                guard.check(run)
+        if answer == "expiry":
+            clock.now_ms += 60_000
+        elif answer == "the engine's word":
+            control.put(given("resume", 7))
+        guard.check(run)
+        assert guard.waiting_for is None

@@ -21,7 +21,8 @@ def _order(options: Options) -> int:
 
     settings = read_settings()
     now_ms = wall_ms()
-    return run_order(settings, options.verb, order_of(options, settings.operator_name, now_ms), now_ms)
+    order = order_of(options, settings.operator_name, now_ms)
+    return run_order(settings, options.verb, order, now_ms, unseen=getattr(options, "unseen", False))
 
 
 def _orders(options: Options) -> int:

@@ -31,6 +31,16 @@ class Metrics:
             self.refused_orders.labels(reason)
         self.alerts = Counter("spendfuse_alerts", "Alerts published", ["rule", "state", "severity"], registry=registry)
         self.commands = Counter("spendfuse_commands", "Commands published", ["action"], registry=registry)
+        self.forged_commands = Counter(
+            "spendfuse_forged_commands",
+            "Records of control.v1 that no engine wrote, and deletions",
+            registry=registry,
+        )
+        self.repeated_commands = Counter(
+            "spendfuse_repeated_commands",
+            "Commands written once more: gone, or not heard",
+            registry=registry,
+        )
         self.batches = Counter("spendfuse_batches", "Transactions committed", registry=registry)
         self.aborts = Counter("spendfuse_aborts", "Transactions aborted", registry=registry)
         self.rows = Counter("spendfuse_rows", "Changelog rows written", registry=registry)

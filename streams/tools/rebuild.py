@@ -86,6 +86,7 @@ def _rebuild(
 
 def _take(partition: Partition, rows: dict[bytes, bytes]) -> None:
     partition.engine.drain_effects()
+    partition.engine.drain_repeats()
     for key, value in partition.engine.drain_rows():
         if value is None:
             rows.pop(key, None)

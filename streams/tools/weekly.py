@@ -26,6 +26,7 @@ from schemas.errors import SettingsError, Undecodable
 from schemas.money import usd_to_nanousd
 from schemas.operator import OperatorMessage
 from schemas.rollup import Rollup, rollup_key
+from schemas.signing import is_key_check
 from streams.clock import wall_ms
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.whole_topic import committed_records
@@ -137,9 +138,14 @@ def _read_topics(settings: Settings, week: Week, *, progress: bool) -> Records:
     return Records(
         rollups=list(_two_weeks(committed_records(settings, "rollups.v1", progress=progress), week)),
         alerts=[one for one in values("alerts.v1", decode_alert) if is_of_interest(one, week)],
-        commands=list(values("control.v1", decode_command)),
+        commands=list(_decoded("control.v1", _commands(settings, progress=progress), decode_command)),
         orders=list(_genuine(committed_records(settings, "operator.v1", progress=progress), settings)),
     )
+
+
+def _commands(settings: Settings, *, progress: bool) -> Iterator[Message]:
+    records = committed_records(settings, "control.v1", progress=progress)
+    return (message for message in records if not is_key_check(message.key()))
 
 
 def _two_weeks(records: Iterable[Message], week: Week) -> Iterable[Rollup]:

@@ -38,6 +38,8 @@ class Partition:
         """Whether something was read since the last commit."""
         self.beat: Alert | None = None
         """The sign of life that leaves with the next commit."""
+        self.key_checks: list[str] = []
+        """Tenants whose key check leaves with the next commit."""
         self.unreadable_in_a_row = 0
         """Records of usage.v1 since the last one that could be read."""
         self.unkeyed = 0
@@ -121,10 +123,16 @@ class Partition:
         """Whether everything that may be read has been read. More may stand there, uncommitted."""
         return self._end_offset > self.usage_offset
 
+    @property
+    def has_something(self) -> bool:
+        """Whether there is anything to commit."""
+        return self.moved or self.engine.has_changed or self.beat is not None or bool(self.key_checks)
+
     def committed(self) -> None:
         """All that it had to say is visible."""
         self.moved = False
         self.beat = None
+        self.key_checks = []
 
     def tick(self) -> None:
         """Let time pass where no message makes it pass."""

@@ -45,6 +45,7 @@ class Reporter:
         """A transaction is visible."""
         self._metrics.batches.inc()
         self._metrics.rows.inc(outcome.rows)
+        self._metrics.repeated_commands.inc(outcome.repeats)
         for partition in partitions:
             self._count(partition)
         for number in outcome.beats:

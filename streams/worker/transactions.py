@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from models.effects import Effect
 from schemas.errors import BrokerError, SpendfuseError
 from streams.kafka.client import NOT_ALLOWED, make_producer, refuse_without_rights
-from streams.kafka.records import Records
+from streams.kafka.records import OutRecord, Records
 from streams.process.crash_points import CrashPoints
 from streams.settings import Settings
 from streams.worker.fence import FENCE_KEY, write_fence
@@ -24,11 +24,13 @@ PATIENCE_S = 3.0
 class Outcome:
     """What one commit published, for metrics and logs."""
 
-    __slots__ = ("beats", "effects", "rows")
+    __slots__ = ("beats", "effects", "repeats", "rows")
 
     def __init__(self) -> None:
         self.effects: list[Effect] = []
         self.rows = 0
+        self.repeats = 0
+        """Commands that were given before, written once more."""
         self.beats: list[int] = []
         """Partitions that have shown a sign of life."""
 
@@ -113,8 +115,13 @@ class Transactions:
         for partition in partitions:
             for effect in partition.engine.drain_effects():
                 outcome.effects.append(effect)
-                record = self._records.of(effect)
-                self._send(record.topic, record.value, record.key, headers=record.headers)
+                self._send_record(self._records.of(effect))
+            for command, kid in partition.engine.take_repeats():
+                self._send_record(self._records.repeated(command, kid))
+                outcome.repeats += 1
+            for tenant_id in partition.key_checks:
+                if (check := self._records.key_check(tenant_id)) is not None:
+                    self._send_record(check)
             if partition.beat is not None:
                 beat = self._records.of(Effect("alerts.v1", partition.beat.tenant_id, partition.beat))
                 self._send(beat.topic, beat.value, beat.key, partition.number)
@@ -159,6 +166,9 @@ class Transactions:
                 produce(topic, value, key, partition)
             except BufferError:
                 self._send(topic, value, key, partition)
+
+    def _send_record(self, record: OutRecord) -> None:
+        self._send(record.topic, record.value, record.key, headers=record.headers)
 
     def _send(self, topic: str, value: bytes | None, key: bytes, partition: int = -1, headers: Any = None) -> None:
         while True:

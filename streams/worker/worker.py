@@ -37,6 +37,7 @@ from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.process.policies import Policies
 from streams.settings import Settings
+from streams.worker.control_watch import ControlWatch
 from streams.worker.dead_mans_switch import DeadMansSwitch
 from streams.worker.fence import FENCE_KEY, check_fence, check_reach, read_fence
 from streams.worker.partition import Partition
@@ -81,6 +82,7 @@ class Worker:
         self._policy: PolicyChanged
         self._stopping = False
         self._fenced_ms = -SLOT_MEMORY_MS
+        self._watch: ControlWatch
         self._crash = CrashPoints(os.environ.get(VARIABLE))
         self._reporter = Reporter(settings, metrics)
         self.beat_ms = monotonic_ms()
@@ -96,6 +98,7 @@ class Worker:
         self._partition_count = partition_count(self._settings, needed=TOPICS, alike=CO_PARTITIONED)
         self._metrics.topic_partitions.set(self._partition_count)
         policies = Policies(self._settings, self._metrics.policy_faults)
+        self._watch = ControlWatch(self._settings, self._metrics)
         self._policy = policies.first()
         transactions = Transactions(self._settings, Records(self._settings), self._crash)
         log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.policy.version))
@@ -104,6 +107,7 @@ class Worker:
                 self._take_part(policies, transactions)
         finally:
             policies.close()
+            self._watch.close()
         log.info("worker stopped")
 
     def _take_part(self, policies: Policies, transactions: Transactions) -> None:
@@ -209,6 +213,7 @@ class Worker:
             _, high = consumer.get_watermark_offsets(TopicPartition(self._usage_topic, number), cached=True)
             self._reporter.progress(partition, high)
         switch.tick(self._partitions)
+        self._watch.tick(self._partitions)
 
     def _change_policy(self, changed: PolicyChanged | None) -> None:
         if changed is None:
@@ -222,7 +227,7 @@ class Worker:
 
     def _commit(self, consumer: Consumer, transactions: Transactions, started: float) -> None:
         partitions = self._partitions.values()
-        changed = [one for one in partitions if one.moved or one.engine.has_changed or one.beat is not None]
+        changed = [one for one in partitions if one.has_something]
         if not changed:
             return
         before = seconds()
@@ -316,6 +321,7 @@ class Worker:
         _settle_memory()
         self._metrics.partitions.set(len(self._partitions))
         self._reporter.restored(self._partitions.values(), seconds() - started)
+        self._watch.restored(self._partitions)
         return [
             TopicPartition(topic, number, offset + 1)
             for number, partition in self._partitions.items()

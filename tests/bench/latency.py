@@ -10,6 +10,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, TopicPartition
 
 from schemas.codec import decode_command
+from schemas.signing import is_key_check
 from schemas.topics import topic_name
 from tests.bench.broker import bench_broker, broker_note, fast_producer, fill, fresh_topics, send
 from tests.bench.engine import describe, policy_file
@@ -183,7 +184,7 @@ def _watch(bootstrap: str, topic: str, connection: Connection) -> None:
     connection.send("ready")
     while not connection.poll():
         message = consumer.poll(0.02)
-        if message is None or message.error() is not None:
+        if message is None or message.error() is not None or is_key_check(message.key()):
             continue
         cause_id = decode_command(message.value()).cause_event_id
         if cause_id is not None:

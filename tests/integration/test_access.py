@@ -28,7 +28,7 @@ from streams.kafka.order_writer import OrderWriter
 from streams.kafka.topics import apply
 from streams.settings import Settings
 from tests.conftest import do_without
-from tests.support.kafka import Record, fresh_prefix, produce, read_all
+from tests.support.kafka import Record, commands_on, fresh_prefix, produce
 from tests.support.service_process import OPERATOR_KEY, ServiceProcess
 
 TENANT = "acme"
@@ -105,7 +105,7 @@ class Guarded:
         """Action and target of every command, as an agent's guard reads them."""
         login = self.kafka.client_config("agent")
         config = {"group.id": "spendfuse-guard-test"}
-        found = read_all(self.kafka.bootstrap, f"{self.prefix}control.v1", login=login | config)
+        found = commands_on(self.kafka.bootstrap, f"{self.prefix}control.v1", login | config)
         values = [json.loads(record.value or b"") for record in found]
         return [(value["action"], value["target"]["id"]) for value in values]
 

@@ -13,7 +13,7 @@ from schemas.codec import encode
 from schemas.operator import LimitException
 from schemas.signing import OperatorKey
 from streams.clock import wall_ms
-from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
+from tests.support.kafka import Record, TopicSpace, commands_on, produce, read_all, wait_until
 from tests.support.worker_process import ENGINE_KEY, OPERATOR_KEY, WorkerProcess
 
 TENANT = "acme"
@@ -69,7 +69,7 @@ class Agent:
         assert self.emitter.flush(10) == 0
         sent = read_all(self.space.bootstrap, self.space.name("usage.v1"))
         self.worker.wait_applied({record.partition: record.offset for record in sent})  # type: ignore[misc]  # as read
-        commands = len(read_all(self.space.bootstrap, self.space.name("control.v1")))
+        commands = len(commands_on(self.space.bootstrap, self.space.name("control.v1")))
         stats = self.guard.stats
         wait_until(
             lambda: stats.applied + stats.not_entitled + stats.replayed >= commands, 30, "the guard heard every command"
@@ -120,7 +120,7 @@ def test_short_runs_spend_no_more_than_the_limit_and_the_calls_under_way(
 
 
 def _commands(space: TopicSpace) -> list[dict[str, Any]]:
-    return [json.loads(record.value or b"") for record in read_all(space.bootstrap, space.name("control.v1"))]
+    return [json.loads(record.value or b"") for record in commands_on(space.bootstrap, space.name("control.v1"))]
 
 
 def _scope_is_open(space: TopicSpace) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+import pytest
+from confluent_kafka import Producer
 from spendfuse import Emitter, Guard, Stopped, derive_keys
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
@@ -67,8 +69,10 @@ def test_a_looping_agent_is_stopped_and_says_so(kafka_topics: TopicSpace, tmp_pa
     assert resolved["evidence"]["cause_to_stop_ms"] >= 0
 
 
-def test_a_guard_with_another_key_does_not_obey(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """A command whose signature it cannot check stops nobody; it is counted as forged."""
+def test_a_guard_with_another_key_knows_that_it_is_blind(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """A command whose signature it cannot check is counted as forged, and so are its keys found out: a guard that fails
+    closed stops its runs, one that fails open says what is wrong, and neither is ready again.
+    """
     policy = tmp_path / "policy.toml"
     policy.write_text(POLICY, encoding="utf-8")
     bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
@@ -86,8 +90,45 @@ def test_a_guard_with_another_key_does_not_obey(kafka_topics: TopicSpace, tmp_pa
             run.tool_call("grep", args={"pattern": "old_name"}, result=["a.md"])
         emitter.flush(10)
         wait_until(lambda: guard.stats.forged == 1, 30, f"the guard has seen the command; {worker.tail()}")
+        with pytest.raises(Stopped) as stopped:
+            guard.check(run)
+        assert (stopped.value.command_id, run.stop_event.is_set()) == (None, False)
+        wait_until(lambda: "the keys of acme are not those" in (guard.waiting_for or ""), 30, "the key check is read")
+        control = KafkaControl(bootstrap, prefix=prefix)
+        with Guard(control, emitter, when_blind="continue", tenant_id=TENANT, keys=wrong) as late:
+            assert not late.wait_ready(30)
+            assert "keys derive --tenant acme" in (late.waiting_for or "")
+            late.check(run)
+        control = KafkaControl(bootstrap, prefix=prefix)
+        with Guard(control, emitter, when_blind="stop", tenant_id=TENANT, keys=KEYS) as right:
+            assert right.wait_ready(30), right.waiting_for
+
+
+def test_a_guard_behind_an_open_transaction_knows_that_it_is_blind(kafka_topics: TopicSpace) -> None:
+    """Whoever may write the topic can begin a transaction there and not end it: what comes behind it is hidden from
+    readers of committed records. The guard compares with all that was written.
+    """
+    bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
+    settings = {"bootstrap.servers": bootstrap, "transactional.id": f"{prefix}foreign", "log_level": 2}
+    foreign = Producer(settings)
+    foreign.init_transactions(30)
+    with (
+        Emitter(KafkaTransport(bootstrap, prefix=prefix)) as emitter,
+        Guard(KafkaControl(bootstrap, prefix=prefix), emitter, when_blind="stop", blind_after_s=1.5) as guard,
+        emitter.run(tenant_id=TENANT) as run,
+    ):
+        assert guard.wait_ready(30), guard.waiting_for
         guard.check(run)
-        assert not run.stop_event.is_set()
+        foreign.begin_transaction()
+        foreign.produce(kafka_topics.name("control.v1"), b"x", b"any", 0)
+        foreign.flush(10)
+        wait_until(lambda: guard.blind, 30, "the guard is blind")
+        assert "a transaction that nobody ends" in (guard.waiting_for or "")
+        with pytest.raises(Stopped):
+            guard.check(run)
+        foreign.abort_transaction(30)
+        wait_until(lambda: not guard.blind, 30, "the guard sees again")
+        guard.check(run)
 
 
 def _one_by_one() -> Callable[[], int]:

@@ -16,7 +16,7 @@ from schemas.control import Target
 from schemas.operator import Resume
 from schemas.signing import KID_HEADER, OperatorKey
 from streams.clock import wall_ms
-from tests.support.kafka import Record, TopicSpace, produce, read_all
+from tests.support.kafka import Record, TopicSpace, commands_on, produce, read_all
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT
 from tests.support.worker_process import WorkerProcess
 
@@ -50,7 +50,8 @@ def spend(space: TopicSpace, run: str, usd: int, event: str, ts_ms: int = TS_MS,
 
 
 def values(space: TopicSpace, topic: str) -> list[dict[str, Any]]:
-    return [json.loads(record.value or b"") for record in read_all(space.bootstrap, space.name(topic))]
+    read = commands_on if topic == "control.v1" else read_all
+    return [json.loads(record.value or b"") for record in read(space.bootstrap, space.name(topic))]
 
 
 def test_another_policy_takes_over_and_a_faulty_one_does_not(kafka_topics: TopicSpace, tmp_path: Path) -> None:
@@ -111,12 +112,12 @@ def test_only_a_signed_order_lifts_a_kill(kafka_topics: TopicSpace, tmp_path: Pa
         orders.append(Record(old, TENANT.encode(), tuple(copied), now_ms - HOUR_MS // 3, 0))
         produce(kafka_topics.bootstrap, kafka_topics.name("operator.v1"), orders)
         worker.wait_said("dead letter", len(orders))
-        assert len(read_all(kafka_topics.bootstrap, control)) == 1, "a forged order led to a command"
+        assert len(commands_on(kafka_topics.bootstrap, control)) == 1, "a forged order led to a command"
         genuine = Record(value, TENANT.encode(), signed, now_ms, 0)
         produce(kafka_topics.bootstrap, kafka_topics.name("operator.v1"), [genuine])
         worker.wait_said("command", 2)
         assert worker.stop() == 0, worker.tail()
-    kill, resume = read_all(kafka_topics.bootstrap, control)
+    kill, resume = commands_on(kafka_topics.bootstrap, control)
     assert [dict(each.headers)[KID_HEADER] for each in (kill, resume)] == [b"engine", b"operator"]
     assert [json.loads(each.value or b"")["action"] for each in (kill, resume)] == ["kill", "resume"]
     assert json.loads(resume.value or b"")["seq"] > json.loads(kill.value or b"")["seq"]
@@ -145,7 +146,8 @@ mode = "enforce"
 
 def test_orders_from_the_command_line_are_obeyed(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """What an operator types reaches the tenant's worker: a raised budget ends its incident and its pause, a resume
-    lifts a kill, and the list shows who ordered what. A wrong budget or key changes nothing.
+    lifts a kill, and the list shows who ordered what. A wrong budget, key or id is refused before anything is written;
+    the beginning of an id is enough where it is no other's.
     """
     policy = tmp_path / "verbs.toml"
     policy.write_text(VERBS_POLICY, encoding="utf-8")
@@ -172,20 +174,30 @@ def test_orders_from_the_command_line_are_obeyed(kafka_topics: TopicSpace, tmp_p
         worker.wait_said("command", 6)
         wrong = _type(kafka_topics, "exception", "--rule", "monthli", "--limit-usd", "100", "--for", "1h")
         assert (wrong.returncode, "its budgets: monthly" in wrong.stderr) == (2, True)
-        assert _type(kafka_topics, "resume", "run", "other", key=ENGINE_KEY).returncode == 0
-        worker.wait_said("dead letter")
+        refused = _type(kafka_topics, "resume", "run", "dear", key=ENGINE_KEY)
+        assert (refused.returncode, "the workers would refuse this order" in refused.stderr) == (2, True)
+        for run, event in (("quiet-aa11", "e4"), ("quiet-ab22", "e5")):
+            spend(kafka_topics, run, 1, event, now_ms, home)
+        several = _type(kafka_topics, "kill", "--run", "quiet-a")
+        assert (several.returncode, "did you mean quiet-aa11 or quiet-ab22?" in several.stderr) == (2, True)
+        nobody = _type(kafka_topics, "kill", "--run", "quite-aa11")
+        assert (nobody.returncode, "nobody has heard of the run 'quite-aa11'" in nobody.stderr) == (2, True)
+        killed = _type(kafka_topics, "kill", "--run", "quiet-aa")
+        assert (killed.returncode, "Run quiet-aa11 of acme must stop" in killed.stdout) == (0, True)
+        worker.wait_said("command", 7)
         spend(kafka_topics, "other", 1, "e3", now_ms, home)
-        worker.wait_applied({home: 2})
+        worker.wait_applied({home: 4})
         assert worker.stop() == 0, worker.tail()
     commands = values(kafka_topics, "control.v1")
-    by_run = {run: [one["action"] for one in commands if one["target"]["id"] == run] for run in ("dear", "other")}
-    assert by_run == {"dear": ["kill", "resume"], "other": ["pause", "resume"]}
+    runs = ("dear", "other", "quiet-aa11")
+    by_run = {run: [one["action"] for one in commands if one["target"]["id"] == run] for run in runs}
+    assert by_run == {"dear": ["kill", "resume"], "other": ["pause", "resume"], "quiet-aa11": ["kill"]}
     told = [(one["rule"], one["state"]) for one in values(kafka_topics, "alerts.v1")]
     assert told == [("run-cost", "open"), ("monthly", "open"), ("monthly", "resolved"), ("run-cost", "resolved")]
     orders = [json.loads(line) for line in _type(kafka_topics, "orders", "--json").stdout.splitlines()]
     assert [(one["order"]["type"], one["status"]) for one in orders] == [
         ("silence", "in force"), ("exception", "in force"), ("resume", "done"),
-        ("resume", "refused"),
+        ("kill", "in force"),
     ]  # fmt: skip
     assert {one["order"]["who"] for one in orders} == {"ana"}
 

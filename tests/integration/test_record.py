@@ -20,7 +20,7 @@ from streams.clock import wall_ms
 from streams.kafka import time_range
 from streams.kafka.time_range import records_between
 from streams.settings import Settings
-from tests.support.kafka import Record, TopicSpace, produce, read_all
+from tests.support.kafka import Record, TopicSpace, commands_on, produce, read_all
 from tests.support.service_process import OPERATOR_KEY, ROOT
 from tests.support.worker_process import WorkerProcess
 
@@ -94,8 +94,8 @@ def told(space: TopicSpace) -> Counter[tuple[Any, ...]]:
     """The facts on the topics."""
     return facts(
         {"topic": topic, "value": json.loads(record.value or b"")}
-        for topic in ("alerts.v1", "control.v1", "usage.dlq.v1")
-        for record in read_all(space.bootstrap, space.name(topic))
+        for topic, read in (("alerts.v1", read_all), ("control.v1", commands_on), ("usage.dlq.v1", read_all))
+        for record in read(space.bootstrap, space.name(topic))
     )
 
 

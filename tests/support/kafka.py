@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from infra.kafka.jars import KAFKA_VERSION, KafkaUnavailableError, missing_tools
 from infra.kafka.local import LocalKafka, free_ports, wait_until_it_answers
 from infra.kafka.settings import broker_settings
+from schemas.signing import REPEAT_HEADER, is_key_check
 from schemas.topics import topic_name
 from streams.kafka.leaders import watermarks
 
@@ -278,6 +279,16 @@ def read_all(
         return sorted(_drain(consumer, topic, until, timeout_s), key=lambda each: (each.partition, each.offset))
     finally:
         consumer.close()
+
+
+def commands_on(bootstrap: str, topic: str, login: Mapping[str, str] | None = None) -> list[Record]:
+    """What was commanded on a control topic, each once: without key checks, and without what is written once more."""
+    return [record for record in read_all(bootstrap, topic, login=login) if is_told_once(record)]
+
+
+def is_told_once(record: Record) -> bool:
+    """Whether a record of an output topic is neither a key check nor a command that is written once more."""
+    return not is_key_check(record.key) and REPEAT_HEADER not in dict(record.headers)
 
 
 def _drain(

@@ -4,6 +4,7 @@
 """
 
 from spendfuse._emitter import Emitter
+from spendfuse._environment import keys_from_environment
 from spendfuse._errors import InvalidEvent, Paused, SpendfuseError, Stopped
 from spendfuse._guard import Advice, Guard
 from spendfuse._hashing import hash_of
@@ -22,4 +23,5 @@ __all__ = [
     "derive_keys",
     "derive_tenant_key",
     "hash_of",
+    "keys_from_environment",
 ]

@@ -1,14 +1,16 @@
-"""The messages of `control.v1`, as this side reads them: bytes in, a checked command or a reason out."""
+"""The messages of `control.v1`, as this side reads them: bytes in, a checked command or a reason out; and who reads."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 from urllib.parse import quote
 
 ACTIONS = frozenset(("kill", "pause", "resume", "downgrade"))
 TARGET_TYPES = frozenset(("run", "session", "run_tree", "workflow", "tenant", "scope"))
 MAX_COMMAND_BYTES = 64 * 1024
 _MAX_INT = 2**63 - 1
+DENIAL = "forged/"
 
 Target = tuple[str, str]
 """Type and id."""
@@ -26,6 +28,25 @@ class ControlRecord:
 
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+class ControlFeed(Protocol):
+    """Reads the whole control topic, oldest first, and knows how fresh its knowledge is. One thread calls it."""
+
+    def poll(self, timeout_s: float) -> Sequence[ControlRecord]:
+        """Return the next records, waiting at most `timeout_s` for the first. Never raises for broker trouble."""
+
+    def fresh_at_s(self) -> float | None:
+        """The latest `time.monotonic()` at which everything then on the topic is known to have been returned by now.
+
+        None until the topic has been read through for the first time.
+        """
+
+    def waiting_for(self) -> str | None:
+        """What keeps it from having read the topic through, for people; None if nothing does."""
+
+    def close(self) -> None:
+        """Stop reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +67,20 @@ class Command:
     rule: str | None
     incident_id: str | None
     scope: Scope | None = None
+    denies: str | None = None
+    """The SHA-256, in hexadecimal, of a forged record that this command answers."""
+
+
+def key_check_tenant(value: bytes) -> str | None:
+    """Return the tenant whose key check a record's value is; None for anything else."""
+    if b'"key_check"' not in value:
+        return None
+    try:
+        body = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    is_one = isinstance(body, dict) and body.get("type") == "key_check"
+    return body["tenant_id"] if is_one and isinstance(body.get("tenant_id"), str) else None
 
 
 def record_key(tenant_id: str, target: Target) -> bytes:
@@ -79,6 +114,7 @@ def parse(value: bytes) -> Command:
         reason=_maybe_text(body, "reason") or "no reason given",
         rule=_maybe_text(body, "rule"),
         incident_id=_maybe_text(body, "incident_id"),
+        denies=_denied(body),
         scope=_scope(body, needed=action != "resume") if target_type == "scope" else None,
     )
 
@@ -99,6 +135,11 @@ def _maybe_text(body: dict[str, object], name: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise Malformed(f"{name} is not text")
     return value
+
+
+def _denied(body: dict[str, object]) -> str | None:
+    cause = _maybe_text(body, "cause_event_id") or ""
+    return cause.removeprefix(DENIAL) if cause.startswith(DENIAL) else None
 
 
 def _one_of(body: dict[str, object], name: str, words: frozenset[str]) -> str:

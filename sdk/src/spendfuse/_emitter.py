@@ -123,11 +123,14 @@ class Emitter:
         return None if shape is None else self.hash_of(shape)
 
     def flush(self, timeout_s: float = 5.0) -> int:
-        """Wait for the broker, at most `timeout_s` seconds; return how many events it does not have yet."""
+        """Wait for the broker, at most `timeout_s` seconds; return how many events it does not have.
+
+        Those are the ones still waiting, and the ones it has refused since the last flush, which it will never have.
+        """
         return self._outbox.flush(timeout_s)
 
     def close(self, timeout_s: float = 5.0) -> int:
-        """Flush and end; return how many events were left unsent. Later events are dropped and counted."""
+        """Flush and end; return what `flush` does. Later events are dropped and counted."""
         atexit.unregister(self.close)
         return self._outbox.close(timeout_s)
 

@@ -1,5 +1,6 @@
 """The agent's side of `control.v1`: it learns that it must stop, stops, and says so."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,11 +11,10 @@ from typing import Literal, Self, Unpack
 
 from spendfuse._acks import Acks
 from spendfuse._clock import dependable
-from spendfuse._command import Command, ControlRecord
+from spendfuse._command import Command, ControlFeed, ControlRecord, parse
 from spendfuse._emitter import Emitter
 from spendfuse._errors import Paused, Stopped
-from spendfuse._feed import ControlFeed
-from spendfuse._intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysUnavailable
+from spendfuse._intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysChecked, KeysUnavailable
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._runlike import RunLike
 from spendfuse._scope import CallDimensions
@@ -24,6 +24,7 @@ from spendfuse._watchlist import Watchlist
 
 POLL_S = 0.1
 PRUNE_EVERY_S = 60.0
+MOST_DENIED = 10_000
 JOIN_S = 5.0
 KEYS_AGAIN_S = 1.0
 """Before a function that failed to give a tenant's keys is asked again."""
@@ -90,6 +91,13 @@ class Guard:
         self._closing = threading.Event()
         self._changed = threading.Condition()
         self._ignored_warning = RareWarning("%d control records ignored, the latest as %s")
+        self._wrong_keys: set[str] = set()
+        """Tenants whose keys are not the engine's."""
+        self._unverifiable: dict[str, dict[str, Command]] = {}
+        """Tenant -> hash of a record -> what somebody has commanded that nobody here can verify, until the engine says
+        better or it has expired."""
+        self._denied: dict[str, None] = {}
+        """Hashes of records that the engine has called forged; the answer may come before the record."""
         self._unverified: list[ControlRecord] = []
         self._verify_again_s = 0.0
         self._keys_warning = RareWarning("%d control records cannot be verified yet, the keys are not to be had: %s")
@@ -102,13 +110,31 @@ class Guard:
 
     @property
     def blind(self) -> bool:
-        """Whether the topic has not been read through yet, or not been readable for `blind_after_s`."""
-        fresh_at_s = self._fresh_at_s
-        return fresh_at_s is None or time.monotonic() - fresh_at_s > self._blind_after_s
+        """Whether it cannot know what stands: see `waiting_for`."""
+        return self.waiting_for is not None
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What keeps the guard from knowing what stands against its runs, for people; None if nothing does.
+
+        It is blind before the topic has been read through, after it has not been readable for `blind_after_s`, with
+        keys that are not the engine's, and while a command stands there that it cannot verify.
+        """
+        if not self._ready.is_set():
+            return self._feed.waiting_for() or "the control topic is not read through yet"
+        return self._cannot_see() or next(
+            (why for tenant_id in (*self._wrong_keys, *self._unverifiable) if (why := self._cannot_verify(tenant_id))),
+            None,
+        )
 
     def wait_ready(self, timeout_s: float = 10.0) -> bool:
-        """Wait until everything that was on the topic has been read; False when that took longer."""
-        return self._ready.wait(timeout_s)
+        """Wait until everything that was on the topic has been read and the keys hold; False when that took longer, or
+        never will be: `waiting_for` and the log say why.
+        """
+        if self._ready.wait(timeout_s) and not self._wrong_keys:
+            return True
+        LOG.warning("the guard is not ready: %s", self.waiting_for)
+        return False
 
     def check(self, run: RunLike, **call: Unpack[CallDimensions]) -> None:
         """Return when the run may make its next call; raise Stopped or Paused when it may not.
@@ -128,8 +154,8 @@ class Guard:
             if pause is not None:
                 self._acks.give(run, pause, "paused")
                 raise _paused(pause)
-        if self._stop_when_blind and self.blind:
-            raise Stopped(f"the control topic has not been readable for {self._blind_after_s:g} s or was never read")
+        if self._stop_when_blind and (why := self._cannot_see() or self._cannot_verify(run.tenant_id)):
+            raise Stopped(f"nobody knows what stands against this run: {why}")
 
     def wait_while_paused(self, run: RunLike, timeout_s: float | None = None, **call: Unpack[CallDimensions]) -> bool:
         """Like `check`, but wait a pause out; False when it still stands after `timeout_s`. Raises Stopped."""
@@ -206,6 +232,26 @@ class Guard:
     ) -> None:
         self.close()
 
+    def _cannot_see(self) -> str | None:
+        fresh_at_s = self._fresh_at_s
+        if fresh_at_s is not None and time.monotonic() - fresh_at_s <= self._blind_after_s:
+            return None
+        since = "was never read" if fresh_at_s is None else f"has not been readable for {self._blind_after_s:g} s"
+        return f"the control topic {since}; it waits for {self._feed.waiting_for() or 'nothing that is known'}"
+
+    def _cannot_verify(self, tenant_id: str) -> str | None:
+        if tenant_id in self._wrong_keys:
+            return (
+                f"the keys of {tenant_id} are not those of the engine; `python -m streams keys derive --tenant "
+                f"{tenant_id}` prints them"
+            )
+        now_ms = self._clock_ms()
+        for command in tuple(self._unverifiable.get(tenant_id, {}).values()):
+            if command.expires_ms > now_ms:
+                what = f"a {command.action} of the {command.target[0]} {command.target[1]}"
+                return f"{what} has no signature that these keys can verify"
+        return None
+
     def _follow(self) -> None:
         prune_at_s = time.monotonic() + PRUNE_EVERY_S
         while not self._closing.is_set():
@@ -220,7 +266,15 @@ class Guard:
                 self._ready.set()
             if time.monotonic() >= prune_at_s:
                 self._standing.prune(self._clock_ms())
+                self._forget_expired(self._clock_ms())
                 prune_at_s = time.monotonic() + PRUNE_EVERY_S
+
+    def _forget_expired(self, now_ms: int) -> None:
+        for tenant_id, commands in list(self._unverifiable.items()):
+            for digest in [digest for digest, command in commands.items() if command.expires_ms <= now_ms]:
+                del commands[digest]
+            if not commands:
+                del self._unverifiable[tenant_id]
 
     def _take_all(self, records: Sequence[ControlRecord]) -> None:
         """Take in records, each by itself; those whose tenant's keys are not to be had are tried again later."""
@@ -242,9 +296,39 @@ class Guard:
         if read is None:
             self.stats.other_tenant += 1
         elif isinstance(read, Believed):
+            self._settle(read.command)
             self._apply(read, record)
+        elif isinstance(read, KeysChecked):
+            self._note_keys(read)
         else:
+            if read == "forged":
+                self._note_unverifiable(record)
             self._ignore(read, record)
+
+    def _note_keys(self, checked: KeysChecked) -> None:
+        if checked.hold:
+            self._wrong_keys.discard(checked.tenant_id)
+        elif checked.tenant_id not in self._wrong_keys:
+            self._wrong_keys.add(checked.tenant_id)
+            LOG.error("no command can stop these runs: %s", self._cannot_verify(checked.tenant_id))
+
+    def _note_unverifiable(self, record: ControlRecord) -> None:
+        """Remember a command that cannot be verified: if it is genuine, its runs should not go on."""
+        assert record.value is not None, "what was forged has been read"
+        command = parse(record.value)
+        digest = hashlib.sha256(record.value).hexdigest()
+        if command.action != "resume" and command.expires_ms > self._clock_ms() and digest not in self._denied:
+            self._unverifiable.setdefault(command.tenant_id, {})[digest] = command
+
+    def _settle(self, genuine: Command) -> None:
+        """What the engine says of a target goes before what others have said of it."""
+        if genuine.denies is not None:
+            self._denied[genuine.denies] = None
+            if len(self._denied) > MOST_DENIED:
+                del self._denied[next(iter(self._denied))]
+        unverifiable = self._unverifiable.get(genuine.tenant_id, {})
+        for digest in [digest for digest, command in unverifiable.items() if command.target == genuine.target]:
+            del unverifiable[digest]
 
     def _apply(self, believed: Believed, record: ControlRecord) -> None:
         command = believed.command

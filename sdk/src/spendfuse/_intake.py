@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from spendfuse._command import Command, ControlRecord, Malformed, parse
+from spendfuse._command import Command, ControlRecord, Malformed, key_check_tenant, parse
 from spendfuse._logging import LOG
-from spendfuse._signing import Keys, TenantKeys, claimed_kid, is_authentic
+from spendfuse._signing import Keys, TenantKeys, claimed_kid, is_authentic, keys_hold
 
 KeysByTenant = Callable[[str], Keys]
 """Raises LookupError for a tenant that is not served here."""
@@ -37,6 +37,14 @@ class Believed:
     by_operator: bool
 
 
+@dataclass(frozen=True, slots=True)
+class KeysChecked:
+    """Whether the keys of a tenant are those of the engine."""
+
+    tenant_id: str
+    hold: bool
+
+
 class KeysUnavailable(Exception):
     """The caller's function failed to give a tenant's keys, so that a record cannot be judged yet."""
 
@@ -55,13 +63,16 @@ class Intake:
                 "has it; `python -m streams keys derive` prints it"
             )
 
-    def read(self, record: ControlRecord) -> Believed | Ignored | None:
+    def read(self, record: ControlRecord) -> Believed | KeysChecked | Ignored | None:
         """Return the command, the reason to ignore the record, or None when it is another tenant's.
 
         Raises KeysUnavailable.
         """
         if record.value is None:
             return "tombstone"
+        checked = key_check_tenant(record.value)
+        if checked is not None:
+            return self._checked(record, checked, record.value)
         try:
             command = parse(record.value)
         except Malformed:
@@ -76,6 +87,12 @@ class Intake:
             if kid is None or not is_authentic(record, kid, keys, command, record.value):
                 return "forged"
         return Believed(command, by_operator=kid == "operator")
+
+    def _checked(self, record: ControlRecord, tenant_id: str, value: bytes) -> KeysChecked | None:
+        if self._tenant_id is not None and tenant_id != self._tenant_id:
+            return None
+        keys = self._keys_of(tenant_id)
+        return None if keys is None else KeysChecked(tenant_id, keys_hold(record, keys, tenant_id, value))
 
     def _keys_of(self, tenant_id: str) -> TenantKeys | None:
         if self._keys is None or isinstance(self._keys, TenantKeys):

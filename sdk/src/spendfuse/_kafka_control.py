@@ -14,6 +14,7 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from spendfuse._command import ControlRecord
+from spendfuse._environment import kafka_config, topic_prefix
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._wire import CONTROL_TOPIC
 
@@ -41,18 +42,24 @@ class KafkaControl:
     added while it runs are not followed.
     """
 
-    def __init__(self, bootstrap: str, *, prefix: str = "", config: Mapping[str, Any] | None = None) -> None:
-        """`config` holds librdkafka settings (security, mostly) and wins over ours."""
-        self._topic = prefix + CONTROL_TOPIC
-        settings = {
-            "bootstrap.servers": bootstrap,
+    def __init__(
+        self, bootstrap: str | None = None, *, prefix: str | None = None, config: Mapping[str, Any] | None = None
+    ) -> None:
+        """`config` holds librdkafka settings (security, mostly) and wins over ours.
+
+        What is left out comes from the environment, as for `KafkaTransport`.
+        """
+        self._topic = topic_prefix(prefix) + CONTROL_TOPIC
+        settings: dict[str, Any] = {
             "group.id": f"spendfuse-guard-{uuid.uuid4().hex}",
             "error_cb": _log_error,
             **DEFAULTS,
-            **(config or {}),
+            **kafka_config(bootstrap, config),
         }
+        self._bootstrap = settings["bootstrap.servers"]
         self._consumer = Consumer(settings)
-        self._probe = _EndsProbe(Consumer(settings), self._topic)
+        # All that was written, committed or not: behind a transaction that hangs are commands that nobody gets to read.
+        self._probe = _EndsProbe(Consumer(settings | {"isolation.level": "read_uncommitted"}), self._topic)
         self._positions: dict[int, int] | None = None
         self._fresh_at_s: float | None = None
         self._trouble = RareWarning("%d failures to read the control topic: %s")
@@ -78,6 +85,20 @@ class KafkaControl:
             self._fresh_at_s = ends.asked_at_s
             self._probe.every_s = PROBE_EVERY_S
         return self._fresh_at_s
+
+    def waiting_for(self) -> str | None:
+        """Which broker, topic or partition it waits for; None if it has read all that is there."""
+        ends = self._probe.latest
+        if ends is None:
+            return f"an answer of {self._bootstrap} about {self._topic}: {self._probe.failure or 'none so far'}"
+        positions = self._positions or {}
+        for partition, end in ends.by_partition.items():
+            if (position := positions.get(partition, 0)) < end:
+                return (
+                    f"partition {partition} of {self._topic}, read up to {position} of {end}; if that stays so, a "
+                    "transaction that nobody ends hides the rest"
+                )
+        return None
 
     def close(self) -> None:
         """Stop reading."""
@@ -111,7 +132,7 @@ class KafkaControl:
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The offset after the last readable record of each partition, as of `asked_at_s` (monotonic) or later."""
+    """The offset after the last record of each partition, as of `asked_at_s` (monotonic) or later."""
 
     asked_at_s: float
     by_partition: dict[int, int]
@@ -122,6 +143,8 @@ class _EndsProbe:
 
     def __init__(self, consumer: Consumer, topic: str) -> None:
         self.latest: _Ends | None = None
+        self.failure: str | None = None
+        """Why the last question had no answer."""
         self.answered = threading.Event()
         self.every_s = PROBE_UNREAD_EVERY_S
         self._consumer = consumer
@@ -142,9 +165,11 @@ class _EndsProbe:
             try:
                 partitions = partitions or self._partitions()
                 self.latest = self._ends(partitions)
+                self.failure = None
                 self.answered.set()
             except KafkaException as exception:
-                self._trouble.happened(str(exception.args[0]))
+                self.failure = exception.args[0].str()
+                self._trouble.happened(self.failure)
             self._closing.wait(self.every_s)
         self._consumer.close()
 

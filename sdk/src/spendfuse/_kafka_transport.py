@@ -5,6 +5,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from spendfuse._environment import kafka_config, topic_prefix
 from spendfuse._logging import LOG
 from spendfuse._transport import Done, Record, Undelivered
 from spendfuse._wire import USAGE_TOPIC
@@ -34,15 +35,20 @@ class KafkaTransport:
 
     def __init__(
         self,
-        bootstrap: str,
+        bootstrap: str | None = None,
         *,
-        prefix: str = "",
+        prefix: str | None = None,
         config: Mapping[str, Any] | None = None,
         make_producer: Callable[[dict[str, Any]], Producer] = Producer,
     ) -> None:
-        """`config` holds librdkafka settings (security, mostly) and wins over ours."""
-        self._topic = prefix + USAGE_TOPIC
-        self._config = {"bootstrap.servers": bootstrap, "error_cb": _log_error, **DEFAULTS, **(config or {})}
+        """`config` holds librdkafka settings (security, mostly) and wins over ours.
+
+        What is left out comes from the environment, as the service reads it: SPENDFUSE_KAFKA_BOOTSTRAP,
+        SPENDFUSE_PREFIX, SPENDFUSE_KAFKA_SECURITY_PROTOCOL and so on. Raises ValueError when nobody says where Kafka
+        is.
+        """
+        self._topic = topic_prefix(prefix) + USAGE_TOPIC
+        self._config = {"error_cb": _log_error, **DEFAULTS, **kafka_config(bootstrap, config)}
         self._make_producer = make_producer
         self._producer = make_producer(self._config)
 

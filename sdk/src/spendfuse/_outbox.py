@@ -45,6 +45,8 @@ class Outbox:
         self._unsent = 0
         self._unsent_bytes = 0
         self._in_flight = 0
+        self._refused = 0
+        """Records that the broker will not take, since somebody was last told."""
         self._closing = False
         self._stopping = False
         self._changed = threading.Condition()
@@ -77,15 +79,19 @@ class Outbox:
         return False
 
     def flush(self, timeout_s: float) -> int:
-        """Wait until all is delivered or refused, at most `timeout_s`. Return how many records are still unsent."""
+        """Wait until all is delivered or refused, at most `timeout_s`.
+
+        Return how many records the broker does not have: unsent ones, and those it has refused since the last flush.
+        """
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
             while self._unsent and (left_s := deadline_s - time.monotonic()) > 0:
                 self._changed.wait(left_s)
-            return self._unsent
+            refused, self._refused = self._refused, 0
+            return self._unsent + refused
 
     def close(self, timeout_s: float) -> int:
-        """Take no more, flush, end the thread and the transport. Return how many records were left unsent."""
+        """Take no more, flush, end the thread and the transport. Return what `flush` does."""
         with self._changed:
             if self._closing:
                 return self._unsent
@@ -97,7 +103,7 @@ class Outbox:
         self._thread.join(JOIN_S)
         self._transport.close()
         if unsent:
-            LOG.warning("emitter closed with %d usage events unsent", unsent)
+            LOG.warning("emitter closed with %d usage events that the broker does not have", unsent)
         return unsent
 
     def _work(self) -> None:
@@ -148,6 +154,7 @@ class Outbox:
                     self.stats.sent += 1
                 else:
                     self.stats.refused += 1
+                    self._refused += 1
             self._changed.notify_all()
         if failure is not None:
             (self._trouble if failure.retriable else self._refusal).happened(failure.reason)

@@ -105,6 +105,18 @@ def is_authentic(record: ControlRecord, kid: KeyId, keys: TenantKeys, command: C
     return command.action != "resume" or _holds_lift(_only(record, LIFT_HEADER), keys.lift, text)
 
 
+def key_check_text(tenant_id: str, value: bytes) -> bytes:
+    """Return what is signed of a tenant's key check."""
+    return f"v1|engine|key_check|{quote(tenant_id, safe='')}|{hashlib.sha256(value).hexdigest()}".encode()
+
+
+def keys_hold(record: ControlRecord, keys: TenantKeys, tenant_id: str, value: bytes) -> bool:
+    """Whether these are the keys of the engine that has signed a key check."""
+    text = key_check_text(tenant_id, value)
+    lifts = not keys.lift or _holds_lift(_only(record, LIFT_HEADER), keys.lift, text)
+    return lifts and _holds_mac(_only(record, SIGNATURE_HEADER), keys.engine, text)
+
+
 def _only(record: ControlRecord, header: str) -> bytes:
     """The value of a header that is there once; empty otherwise."""
     given = [value for name, value in record.headers if name == header]

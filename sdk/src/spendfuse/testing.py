@@ -173,6 +173,10 @@ class FakeControl:
         """When the topic was last seen read through."""
         return self._fresh_at_s
 
+    def waiting_for(self) -> str | None:
+        """What keeps the topic from being read."""
+        return None if self._readable else "the test to call recover()"
+
     def close(self) -> None:
         """Let those who wait go on."""
         with self._changed:

@@ -3,7 +3,16 @@
 from collections.abc import Iterator
 
 from schemas.operator import Acknowledge
-from streams.tools.orders.verb import Audit, Facts, Fields, Options, Verb, add_incident, look_at_incident
+from streams.tools.orders.verb import (
+    Audit,
+    Facts,
+    Fields,
+    Options,
+    Verb,
+    add_incident,
+    complete_incident,
+    look_at_incident,
+)
 
 
 def _build(options: Options, common: Fields, now_ms: int) -> Acknowledge:
@@ -23,4 +32,5 @@ VERB = Verb(
     _build,
     _look,
     Audit(lambda *_: "until the incident ends"),
+    complete_incident,
 )

@@ -5,7 +5,17 @@ from collections.abc import Iterator
 from typing import get_args
 
 from schemas.operator import Feedback, Verdict
-from streams.tools.orders.verb import Audit, Facts, Fields, Options, Status, Verb, add_incident, look_at_incident
+from streams.tools.orders.verb import (
+    Audit,
+    Facts,
+    Fields,
+    Options,
+    Status,
+    Verb,
+    add_incident,
+    complete_incident,
+    look_at_incident,
+)
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,4 +37,13 @@ def _status(order: Feedback, now_ms: int) -> Status:
     return "done" if order.verdict == "useful" else "until the incident ends"
 
 
-VERB = Verb("feedback", "say what you make of an incident", Feedback, _add_arguments, _build, _look, Audit(_status))
+VERB = Verb(
+    "feedback",
+    "say what you make of an incident",
+    Feedback,
+    _add_arguments,
+    _build,
+    _look,
+    Audit(_status),
+    complete_incident,
+)

@@ -3,10 +3,13 @@
 import argparse
 from collections.abc import Iterator
 
+import msgspec
+
+from schemas.control import Target
 from schemas.errors import SettingsError
 from schemas.operator import Kill
 from streams.tools.orders.target import about, add_targets, described, target_of
-from streams.tools.orders.verb import Audit, Facts, Fields, Options, Status, Verb, add_end, end_ms
+from streams.tools.orders.verb import Audit, Facts, Fields, Options, Status, Verb, add_end, end_ms, the_one
 
 MOST_DAYS = 366
 TARGETS = ("run", "session", "tree", "workflow")
@@ -15,6 +18,7 @@ TARGETS = ("run", "session", "tree", "workflow")
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add_targets(parser, TARGETS)
     add_end(parser.add_mutually_exclusive_group())
+    parser.add_argument("--unseen", action="store_true", help="also what nobody has heard of: it has not begun yet")
 
 
 def _build(options: Options, common: Fields, now_ms: int) -> Kill:
@@ -24,6 +28,16 @@ def _build(options: Options, common: Fields, now_ms: int) -> Kill:
             f"say what to stop: {', '.join(f'--{word} ID' for word in TARGETS)}, or --all for the tenant"
         )
     return Kill(**common, target=target, until_ms=end_ms(options, now_ms, MOST_DAYS))
+
+
+def _complete(order: Kill, facts: Facts) -> Kill:
+    kind, typed = order.target.type, order.target.id
+    nothing = (
+        f"nobody has heard of the {kind.replace('_', ' ')} {typed!r} of {order.tenant_id} within a day: look at the id "
+        "and the tenant, or say --unseen to stop it before it begins"
+    )
+    found = the_one(typed, facts.seen(order.tenant_id, kind, typed), nothing)
+    return msgspec.structs.replace(order, target=Target(kind, found))
 
 
 def _look(order: Kill, facts: Facts) -> Iterator[str]:
@@ -48,4 +62,5 @@ VERB = Verb(
     _build,
     _look,
     Audit(_status, _subject),
+    _complete,
 )

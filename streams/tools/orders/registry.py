@@ -55,6 +55,12 @@ def order_of(options: Options, operator_name: str | None, now_ms: int) -> Operat
         if getattr(options, word, None) == "":
             raise SettingsError(f"{word.upper()} is empty: name what the order is about")
     order = options.verb.build(options, common, now_ms)
+    return _identified(order)
+
+
+def _identified(order: OperatorMessage) -> OperatorMessage:
+    """The order with an id that follows from all else. Raises `SettingsError` for one that nobody could read."""
+    order = msgspec.structs.replace(order, message_id="-")
     try:
         order = msgspec.structs.replace(order, message_id=f"op-{hashlib.sha256(encode(order)).hexdigest()[:32]}")
         return decode_operator(encode(order))
@@ -63,13 +69,19 @@ def order_of(options: Options, operator_name: str | None, now_ms: int) -> Operat
         raise SettingsError(f"such an order would not be read: {detail}") from None
 
 
-def give(verb: Verb, order: OperatorMessage, facts: Facts, write: Callable[[OperatorMessage], None]) -> None:
-    """Say what the order would meet, write it, and say what it means.
+def give(
+    verb: Verb, order: OperatorMessage, facts: Facts, write: Callable[[OperatorMessage], None], *, unseen: bool = False
+) -> None:
+    """Make its ids whole, say what the order would meet, write it, and say what it means.
+
+    With `unseen` it may be about what nobody has heard of.
 
     Raises:
         SettingsError: it would change nothing that was meant; it was not written.
     """
     try:
+        if not unseen:
+            order = _identified(verb.complete(order, facts))
         for sentence in verb.look(order, facts):
             print(clean(sentence, MOST_OF_A_FACT))
     except UnknownFactError as unknown:

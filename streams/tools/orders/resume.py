@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Iterator
 from typing import get_args
 
+import msgspec
+
 from alerting.rendering.foreign import name
 from schemas.control import Command, Target, TargetType
 from schemas.errors import SettingsError
@@ -20,6 +22,7 @@ from streams.tools.orders.verb import (
     add_end,
     end_ms,
     limit_nanousd,
+    the_one,
 )
 
 MOST_DAYS = 366
@@ -47,6 +50,25 @@ def _build(options: Options, common: Fields, now_ms: int) -> Resume:
     if limit is not None and target.type not in LIMITED:
         raise SettingsError(f"--limit-usd: a {target.type} has budgets; raise one with the verb exception")
     return Resume(**common, target=target, limit_nanousd=limit, until_ms=end_ms(options, now_ms, MOST_DAYS))
+
+
+def _complete(order: Resume, facts: Facts) -> Resume:
+    """What stands, else what a limit holds back or an incident is about: there is something to lift."""
+    kind, typed = order.target.type, order.target.id
+    standing = sorted(one.target.id for one in facts.commanded(order.tenant_id) if one.target.type == kind)
+    nothing = f"nothing stands against the {kind.replace('_', ' ')} {typed!r} of {order.tenant_id}"
+    instead = f"; what stands: {', '.join(map(name, standing[:3]))}" if standing else ""
+    known = set(standing) if any(one.startswith(typed) for one in standing) else _held(order.tenant_id, kind, facts)
+    found = the_one(typed, known, f"{nothing}: look at the id and the tenant{instead}")
+    return msgspec.structs.replace(order, target=Target(kind, found))
+
+
+def _held(tenant_id: str, kind: TargetType, facts: Facts) -> set[str]:
+    """Targets that incidents name, whose commands may be held back."""
+    alerts = facts.incidents(tenant_id).values()
+    held = {str(alert.evidence["held_target"]) for alert in alerts if "held_target" in alert.evidence}
+    named = {one.removeprefix(f"{kind}/") for one in held if one.startswith(f"{kind}/")}
+    return named | ({alert.run_id for alert in alerts if alert.run_id} if kind == "run" else set())
 
 
 def _look(order: Resume, facts: Facts) -> Iterator[str]:
@@ -95,4 +117,5 @@ VERB = Verb(
     _build,
     _look,
     Audit(_status, _subject),
+    _complete,
 )

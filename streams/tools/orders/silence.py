@@ -5,16 +5,31 @@ import re
 from collections.abc import Iterator
 from typing import get_args
 
+import msgspec
 from pydantic import TypeAdapter, ValidationError
 
+from models.engine import SERVICE_RULES
 from schemas.alert import AlertState
 from schemas.errors import SettingsError
 from schemas.operator import Silence
 from schemas.policy import Mode, Severity
 from schemas.routing import Label
-from streams.tools.orders.verb import Audit, Facts, Fields, Options, Status, Verb, add_end, needed_end_ms
+from streams.tools.orders.verb import (
+    Audit,
+    Facts,
+    Fields,
+    Options,
+    Status,
+    Verb,
+    add_end,
+    needed_end_ms,
+    the_one,
+    whole_incident_id,
+)
 
 MOST_DAYS = 30
+LOOKED_AT = frozenset({"rule", "incident_id", "run_id", "severity", "detector"})
+"""Labels of which it is said what they mute now."""
 CLOSED_LABELS = {"severity": get_args(Severity), "mode": get_args(Mode), "state": get_args(AlertState)}
 """Labels with few values: a misspelt one would match nothing, and nobody would notice."""
 
@@ -38,11 +53,37 @@ def _build(options: Options, common: Fields, now_ms: int) -> Silence:
     return Silence(**common, match=match, until_ms=needed_end_ms(options, now_ms, MOST_DAYS))
 
 
+def complete(order: Silence, facts: Facts) -> Silence:
+    """The silence with whole ids of incident and run. Raises `SettingsError` for what there is not, a rule as well."""
+    match = dict(order.match)
+    if "incident_id" in match:
+        match["incident_id"] = whole_incident_id(order.tenant_id, match["incident_id"], facts)
+    if "run_id" in match:
+        nothing = f"nobody has heard of the run {match['run_id']!r} of {order.tenant_id}: look at the id and the tenant"
+        match["run_id"] = the_one(match["run_id"], facts.seen(order.tenant_id, "run", match["run_id"]), nothing)
+    if "rule" in match:
+        _check_rule(order.tenant_id, match["rule"], facts)
+    return msgspec.structs.replace(order, match=match)
+
+
+def _check_rule(tenant_id: str, rule: str, facts: Facts) -> None:
+    if rule not in {alert.rule for alert in facts.incidents(tenant_id).values()} | SERVICE_RULES:
+        rules = facts.policy().rules
+        if rule not in rules:
+            raise SettingsError(
+                f"there is no rule {rule!r} in the policy in force, and no incident of one: is it spelt right? Its "
+                f"rules: {', '.join(sorted(rules))}"
+            )
+
+
 def _look(order: Silence, facts: Facts) -> Iterator[str]:
-    found = [alert for alert in facts.incidents(order.tenant_id).values() if alert.state != "resolved"]
-    rule = order.match.get("rule")
-    if rule is not None and rule not in {alert.rule for alert in found} and rule not in facts.policy().rules:
-        yield f"There is no rule {rule!r} in the policy in force, and no open incident of one: is it spelt right?"
+    if not order.match or not LOOKED_AT.issuperset(order.match):
+        return
+    wanted = set(order.match.items())
+    alerts = [alert for alert in facts.incidents(order.tenant_id).values() if alert.state != "resolved"]
+    muted = [alert for alert in alerts if wanted <= {(label, getattr(alert, label)) for label in LOOKED_AT}]
+    if muted:
+        yield f"Open now, and muted by it: {len(muted)}, such as: {muted[0].summary}"
 
 
 def _labels(given: list[str]) -> dict[str, str]:
@@ -80,4 +121,5 @@ VERB = Verb(
     _build,
     _look,
     Audit(_status),
+    complete,
 )

@@ -41,4 +41,5 @@ VERB = Verb(
     _build,
     _look,
     silence.VERB.audit,
+    silence.complete,
 )

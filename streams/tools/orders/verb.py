@@ -2,14 +2,16 @@
 
 import argparse
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from models.rules.policy import Policy
 from schemas.alert import Alert
-from schemas.control import Command, Target
+from schemas.control import Command, Target, TargetType
 from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.errors import SettingsError, SpendfuseError
 from schemas.money import usd_to_nanousd
@@ -38,6 +40,14 @@ class Facts(Protocol):
     def active_command(self, tenant_id: str, target: Target) -> Command | None:
         """The last command to a target if it still holds."""
 
+    def commanded(self, tenant_id: str) -> list[Command]:
+        """Every command that holds."""
+
+    def seen(self, tenant_id: str, kind: TargetType, typed: str) -> set[str]:
+        """The ids of that kind which anybody has heard of within a day and which begin as was typed; the typed one
+        alone if it is one of them.
+        """
+
     def incidents(self, tenant_id: str) -> dict[str, Alert]:
         """The tenant's incidents by id, each with its newest alert."""
 
@@ -65,6 +75,9 @@ class Verb:
     look: Callable[[Any, Facts], Iterator[str]]
     """What the order would meet, in sentences. Raises `SettingsError` if it would change nothing that was meant."""
     audit: Audit
+    complete: Callable[[Any, Facts], Any] = lambda order, _: order
+    """The order with the ids that were typed made whole. Raises `SettingsError` for one that there is not, or for the
+    beginning of several."""
 
 
 def span_ms(text: str, name: str) -> int:
@@ -115,14 +128,37 @@ def add_incident(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("incident", metavar="INCIDENT", help="the incident's id, as in its message")
 
 
+def the_one(typed: str, known: Iterable[str], nothing: str) -> str:
+    """What was typed if it is known, else the one that begins so.
+
+    Raises:
+        SettingsError: none does, with the text `nothing`, or several do.
+    """
+    ids = set(known)
+    alike = [typed] if typed in ids else sorted(each for each in ids if typed and each.startswith(typed))
+    if len(alike) == 1:
+        return alike[0]
+    if not alike:
+        raise SettingsError(nothing)
+    more = f", or one of {len(alike) - 3} more" if len(alike) > 3 else ""
+    raise SettingsError(f"{typed!r} is the beginning of several ids; did you mean {' or '.join(alike[:3])}{more}?")
+
+
+def whole_incident_id(tenant_id: str, typed: str, facts: Facts) -> str:
+    """The id of the incident that was meant. Raises `SettingsError`."""
+    nothing = f"alerts.v1 holds no incident {typed!r} of {tenant_id}: look at the id and the tenant"
+    return the_one(typed, facts.incidents(tenant_id), nothing)
+
+
+def complete_incident(order: Any, facts: Facts) -> Any:
+    """An order about an incident with its whole id. Raises `SettingsError`."""
+    found = whole_incident_id(order.tenant_id, order.incident_id, facts)
+    return msgspec.structs.replace(order, incident_id=found)
+
+
 def look_at_incident(tenant_id: str, incident_id: str, facts: Facts) -> Iterator[str]:
-    """Check that there is such an incident, and say what it is about. Raises `SettingsError`."""
-    known = facts.incidents(tenant_id)
-    alert = known.get(incident_id)
-    if alert is None:
-        alike = [each for each in known if incident_id and each.startswith(incident_id)]
-        hint = f"; did you mean {' or '.join(alike[:3])}?" if alike else ": look at the id and the tenant"
-        raise SettingsError(f"alerts.v1 holds no incident {incident_id!r} of {tenant_id}{hint}")
+    """Say what an incident is about."""
+    alert = facts.incidents(tenant_id)[incident_id]
     yield f"It is about: {alert.summary}"
     if alert.state == "resolved":
         yield "That incident has ended: the order is for the record."

@@ -1,0 +1,51 @@
+"""The environment, as the service reads it: one set of `SPENDFUSE_…` variables serves both."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+PREFIX = "SPENDFUSE_"
+_LIBRDKAFKA = {
+    "KAFKA_SECURITY_PROTOCOL": "security.protocol",
+    "KAFKA_SASL_MECHANISM": "sasl.mechanism",
+    "KAFKA_SASL_USERNAME": "sasl.username",
+    "KAFKA_SASL_PASSWORD": "sasl.password",
+    "KAFKA_SSL_CA": "ssl.ca.location",
+}
+
+
+def topic_prefix(given: str | None) -> str:
+    """Return what stands before every topic's name: `given`, else SPENDFUSE_PREFIX."""
+    return os.environ.get(f"{PREFIX}PREFIX", "") if given is None else given
+
+
+def kafka_config(bootstrap: str | None, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return librdkafka settings: where the brokers are and how to log in. What is given goes before the environment.
+
+    Raises ValueError when nobody says where they are.
+    """
+    named = {key: os.environ.get(PREFIX + name) for name, key in _LIBRDKAFKA.items()}
+    config: dict[str, Any] = {key: value for key, value in named.items() if value} | dict(given or {})
+    config.setdefault("bootstrap.servers", bootstrap or os.environ.get(f"{PREFIX}KAFKA_BOOTSTRAP"))
+    if not config["bootstrap.servers"]:
+        raise ValueError(f"nobody says where Kafka is: give its address, or set {PREFIX}KAFKA_BOOTSTRAP")
+    return config
+
+
+def keys_from_environment() -> dict[str, tuple[bytes, ...]]:
+    """Return a tenant's keys out of SPENDFUSE_TENANT_KEY and SPENDFUSE_LIFT_KEY, as `keys derive` prints them.
+
+    Raises ValueError, without quoting a key, for one that is not there or is none.
+    """
+    return {"engine": _keys("TENANT_KEY"), "lift": _keys("LIFT_KEY")}
+
+
+def _keys(name: str) -> tuple[bytes, ...]:
+    text = os.environ.get(PREFIX + name, "")
+    try:
+        keys = tuple(bytes.fromhex(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError:
+        keys = ()
+    if not keys:
+        raise ValueError(f"{PREFIX}{name} is not set to keys as `python -m streams keys derive` prints them")
+    return keys
