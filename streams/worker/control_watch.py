@@ -117,18 +117,18 @@ class ControlWatch:
 
     def _read(self, partitions: Mapping[int, Partition]) -> None:
         for message in self._consumer.consume(MOST_A_TICK, 0.0):
-            error, number, offset = message.error(), message.partition(), message.offset()
-            assert number is not None, "a message has its place"
-            assert offset is not None, "a message has its place"
-            if error is None:
-                tells = self._is_read
-                self._positions[number] = offset + 1
-                self._take(message, partitions, tells=tells)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self._positions[number] = offset
-            else:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 refuse_without_rights(error)
                 log.warning("control.v1 cannot be read", extra=fields(error=error.str()))
+                continue
+            number, offset = message.partition(), message.offset()
+            assert number is not None, "a message has its place"
+            assert offset is not None, "a message has its place"
+            tells = self._is_read
+            self._positions[number] = offset if error is not None else offset + 1
+            if error is None:
+                self._take(message, partitions, tells=tells)
 
     def _take(self, message: Any, partitions: Mapping[int, Partition], *, tells: bool) -> None:
         key, value, headers = (message.key() or b"").decode("utf-8", "replace"), message.value(), message.headers()
