@@ -13,14 +13,13 @@ from streams.settings import Settings
 log = logging.getLogger("spendfuse.kafka")
 
 LOGIN_FAULTS: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
-NOT_ALLOWED: Final = frozenset(
-    {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        KafkaError.GROUP_AUTHORIZATION_FAILED,
-        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    }
-)
+NOT_ALLOWED: Final = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "to read or write one of its topics",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "to read one of its consumer groups",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "to create topics, or to write idempotently on the cluster",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "to write its transactional id",
+}
+"""What the broker refuses -> which right is missing, in words that follow `the right`."""
 _READING: Final[dict[str, Any]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -80,8 +79,9 @@ def make_producer(settings: Settings, config: Mapping[str, object] | None = None
 
 def refuse_without_rights(error: KafkaError) -> None:
     """Raise `BrokerError` if the broker does not allow this client what it asked for: no use to try again."""
-    if error.code() in NOT_ALLOWED:
+    right = NOT_ALLOWED.get(error.code())
+    if right is not None:
         raise BrokerError(
-            f"the broker does not allow it: {error.str()}. The rights that each part needs are in "
-            "infra/kafka/access.toml; `python -m infra.kafka.access --help` prints the commands that grant them"
+            f"the broker does not allow it: {error.str()}. What is missing is the right {right}. All that each part "
+            "needs is in infra/kafka/access.toml; `python -m infra.kafka.access --help` prints the commands that grant it"
         )

@@ -224,6 +224,7 @@ def test_a_right_that_is_missing_is_said(in_use: Guarded, policy: Path, missing:
         assert worker.wait_exit(60) == 4, worker.tail()
         last = worker.text.splitlines()[-1]
     assert "may not see" in last or "does not allow" in last
+    assert missing.resource.name.lower().replace("_", " ") in last, "which right it is"
 
 
 def test_every_topic_of_a_role_is_declared() -> None:
