@@ -83,5 +83,5 @@ def refuse_without_rights(error: KafkaError) -> None:
     if right is not None:
         raise BrokerError(
             f"the broker does not allow it: {error.str()}. What is missing is the right {right}. All that each part "
-            "needs is in infra/kafka/access.toml; `python -m infra.kafka.access --help` prints the commands that grant it"
+            "needs is in infra/kafka/access.toml; `python -m infra.kafka.access --help` prints commands that grant it"
         )
