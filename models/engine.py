@@ -132,7 +132,7 @@ class Engine:
         self._state.row_sum = (self._state.row_sum + change) % 2**64
         return rows + seen_rows
 
-    def take_repeats(self) -> list[tuple[Command, KeyId]]:
+    def drain_repeats(self) -> list[tuple[Command, KeyId]]:
         """Commands given before that are to be written once more, with on whose word. No part of what was decided."""
         repeats, self._commands.repeats = self._commands.repeats, []
         return repeats

@@ -116,7 +116,7 @@ class Transactions:
             for effect in partition.engine.drain_effects():
                 outcome.effects.append(effect)
                 self._send_record(self._records.of(effect))
-            for command, kid in partition.engine.take_repeats():
+            for command, kid in partition.engine.drain_repeats():
                 self._send_record(self._records.repeated(command, kid))
                 outcome.repeats += 1
             for tenant_id in partition.key_checks:

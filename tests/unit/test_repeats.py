@@ -38,7 +38,7 @@ def call(engine: Engine, at_s: int, usd: float = 1, run: str = "r1") -> None:
 
 def kill_of(engine: Engine) -> Command:
     """The kill that was decided."""
-    [kill] = [one.value for one in engine.take_effects() if isinstance(one.value, Command)]
+    [kill] = [one.value for one in engine.drain_effects() if isinstance(one.value, Command)]
     return kill
 
 
@@ -50,11 +50,11 @@ def test_a_kill_is_written_again_while_its_run_calls_on(engine: Engine) -> None:
     repeated = []
     for at_s in (10, 29, 31, 60, 90, 92):
         call(engine, at_s)
-        repeated.append([one for one, _ in engine.take_repeats()])
+        repeated.append([one for one, _ in engine.drain_repeats()])
     assert [len(each) for each in repeated] == [0, 0, 1, 0, 0, 1]
     for (again,) in filter(None, repeated):
         assert (again.command_id, again.seq, again.action, again.target) == (kill.command_id, kill.seq, "kill", RUN)
-    assert not any(isinstance(one.value, Command) for one in engine.take_effects())
+    assert not any(isinstance(one.value, Command) for one in engine.drain_effects())
 
 
 def test_a_forged_command_is_told_of_and_answered(engine: Engine) -> None:
@@ -64,11 +64,11 @@ def test_a_forged_command_is_told_of_and_answered(engine: Engine) -> None:
     kill = kill_of(engine)
     for target in (RUN, Target("workflow", "docs")):
         engine.handle(CommandForged("acme", target, "has deleted a command", DENIAL))
-    (stands, on_whose_word), (nothing, _) = engine.take_repeats()
+    (stands, on_whose_word), (nothing, _) = engine.drain_repeats()
     assert (stands.command_id, stands.seq, on_whose_word) == (kill.command_id, kill.seq, "engine")
     assert (nothing.action, nothing.target) == ("resume", Target("workflow", "docs"))
     assert [stands.cause_event_id, nothing.cause_event_id] == [DENIAL, DENIAL]
-    [told] = [one.value for one in engine.take_effects() if isinstance(one.value, Alert)]
+    [told] = [one.value for one in engine.drain_effects() if isinstance(one.value, Alert)]
     assert (told.rule, told.severity, told.evidence["target"]) == ("forged-command", "critical", "run/r1")
 
 
@@ -76,7 +76,7 @@ def test_what_is_said_of_a_stranger_is_nothing(engine: Engine) -> None:
     """The engine makes up no tenant because somebody has written its name."""
     kill_of(engine)
     engine.handle(CommandForged("stranger", RUN, "has deleted a command", DENIAL))
-    assert (engine.take_repeats(), engine.take_effects(), list(engine.tenants)) == ([], [], ["acme"])
+    assert (engine.drain_repeats(), engine.drain_effects(), list(engine.tenants)) == ([], [], ["acme"])
 
 
 def test_commands_in_force_are_those_to_look_for(engine: Engine) -> None:
@@ -85,4 +85,4 @@ def test_commands_in_force_are_those_to_look_for(engine: Engine) -> None:
     assert [one.command_id for one in engine.standing()] == [kill.command_id]
     engine.repeat("acme", RUN)
     engine.repeat("acme", Target("run", "of which nothing is known"))
-    assert [one.command_id for one, _ in engine.take_repeats()] == [kill.command_id]
+    assert [one.command_id for one, _ in engine.drain_repeats()] == [kill.command_id]

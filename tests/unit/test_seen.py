@@ -321,13 +321,13 @@ def test_ids_are_hashed_with_a_secret_that_goes_with_the_state() -> None:
     engine, log = Engine(default_policy(), seed=2**64 - SEED), Log()
     event = UsageSeen(llm_call(MONDAY_MS, event_id="e1"), MONDAY_MS)
     engine.handle(event)
-    log.rows = {key: value for key, value in engine.take_rows() if value is not None}
+    log.rows = {key: value for key, value in engine.drain_rows() if value is not None}
     restored = Engine(default_policy(), seed=SEED)
     restored.restore(log.rows)
     assert (restored.seed, restored.digest) == (2**64 - SEED, engine.digest)
     restored.handle(event)
     assert (restored.counts.events, restored.counts.duplicates) == (0, 1)
-    written = {read_key(key) for key, _ in restored.take_rows()}
+    written = {read_key(key) for key, _ in restored.drain_rows()}
     assert ("seen", "seed") not in written, "it is written once"
 
 
