@@ -17,6 +17,7 @@ from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_unti
 from tests.support.worker_process import ENGINE_KEY, OPERATOR_PUBLIC_KEY, WorkerProcess
 
 TENANT = "acme"
+NEW_KEY = "the root key of the engine from now on, in tests"
 DEAR = control_key(TENANT, "run", "dear").encode()
 OTHER = control_key(TENANT, "run", "other").encode()
 
@@ -31,6 +32,12 @@ def write(space: TopicSpace, key: bytes, value: bytes | None, headers: tuple[tup
     produce(space.bootstrap, space.name("control.v1"), [Record(value, key, headers)])
 
 
+def forgeries(space: TopicSpace) -> list[Any]:
+    """What was told of forged commands."""
+    told = [json.loads(one.value or b"") for one in read_all(space.bootstrap, space.name("alerts.v1"))]
+    return [one for one in told if one["rule"] == "forged-command"]
+
+
 def forged(run: str) -> Command:
     """A kill that no engine gave."""
     now_ms = wall_ms()
@@ -42,8 +49,9 @@ def forged(run: str) -> Command:
 
 
 def test_a_kill_survives_whoever_writes_there(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """Row 56: a deleted kill is written again, by the worker that runs and by one that starts afterwards; a forged one,
-    even under the tenant's own key, is told of and answered. A guard that starts last obeys the kill and nothing else.
+    """Row 56: a deleted kill is written again, by the worker that runs and by one that starts afterwards; a forged one
+    is told of and answered. A guard that starts last obeys the kill and nothing else. When the engine's key is
+    replaced, what stands is signed anew.
     """
     space, policy = kafka_topics, policy_file(tmp_path, "v1", 10)
     now_ms = wall_ms()
@@ -64,8 +72,7 @@ def test_a_kill_survives_whoever_writes_there(kafka_topics: TopicSpace, tmp_path
     kill, _, again = on_key(space, DEAR)
     assert (again["command_id"], again["seq"], again["action"]) == (kill["command_id"], kill["seq"], "kill")
     assert on_key(space, OTHER)[1]["action"] == "resume"
-    told = [json.loads(one.value or b"") for one in read_all(space.bootstrap, space.name("alerts.v1"))]
-    assert {one["severity"] for one in told if one["rule"] == "forged-command"} == {"critical"}
+    assert [one["severity"] for one in forgeries(space)] == ["critical"]
     write(space, DEAR, encode(forged("dear")))  # while no worker runs
     with (
         WorkerProcess(space.bootstrap, space.prefix, policy) as worker,
@@ -83,3 +90,20 @@ def test_a_kill_survives_whoever_writes_there(kafka_topics: TopicSpace, tmp_path
             assert stopped.value.command_id == kill["command_id"]
         assert worker.stop() == 0, worker.tail()
     assert len(on_key(space, checks)) == 1, "a key check that holds is written once"
+    assert len(forgeries(space)) == 1
+    replaced: dict[str, Any] = {"ENGINE_KEY": NEW_KEY, "ENGINE_KEY_BEFORE": ENGINE_KEY}
+    with (
+        WorkerProcess(space.bootstrap, space.prefix, policy, **replaced) as worker,
+        Emitter(KafkaTransport(space.bootstrap, prefix=space.prefix)) as emitter,
+    ):
+        worker.wait_for(
+            lambda: (len(on_key(space, DEAR)), len(on_key(space, checks))) == (6, 2), 30, "both signed anew"
+        )
+        control, keys = KafkaControl(space.bootstrap, prefix=space.prefix), derive_keys(NEW_KEY.encode(), TENANT)
+        with Guard(control, emitter, when_blind="continue", tenant_id=TENANT, keys=keys) as guard:
+            assert guard.wait_ready(30), guard.waiting_for
+            with pytest.raises(Stopped) as stopped:
+                guard.check(emitter.run(tenant_id=TENANT, run_id="dear"))
+            assert stopped.value.command_id == kill["command_id"]
+        assert worker.stop() == 0, worker.tail()
+    assert len(forgeries(space)) == 1, "to replace a key is no forgery"
