@@ -91,8 +91,9 @@ class Watcher:
 
     def _command(self, value: bytes) -> None:
         command = decode_command(value)
-        self.kills[command.command_id] = command
-        self._screen.kill(command)
+        if command.command_id not in self.kills:  # else it is written once more, for those who have not heard it
+            self.kills[command.command_id] = command
+            self._screen.kill(command)
 
 
 def main(arguments: list[str] | None = None) -> int:
