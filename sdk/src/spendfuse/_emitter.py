@@ -4,7 +4,7 @@ import atexit
 import uuid
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Protocol, Self, Unpack
+from typing import Self, Unpack
 
 from spendfuse._clock import dependable
 from spendfuse._errors import InvalidEvent
@@ -12,7 +12,7 @@ from spendfuse._hashing import hash_of
 from spendfuse._logging import RareWarning
 from spendfuse._money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD, Usd, nanousd
 from spendfuse._outbox import EmitterStats, Outbox
-from spendfuse._run import Run, RunOptions
+from spendfuse._run import Run, RunObserver, RunOptions
 from spendfuse._shape import shape_of
 from spendfuse._transport import Record, Transport
 from spendfuse._wire import Event, checked, encoded
@@ -24,16 +24,6 @@ _USD_FIELDS = {
     "cap_usd": ("cap_nanousd", MAX_CAP_NANOUSD),
 }
 """What the caller may give in dollars -> the field on the wire and its bound."""
-
-
-class RunObserver(Protocol):
-    """Hears of every run of an emitter; a guard is one."""
-
-    def run_started(self, run: Run) -> None:
-        """The run is about to make its first call."""
-
-    def run_finishing(self, run: Run, *, failed: bool) -> None:
-        """The run's block has ended, by an exception if `failed`; its `run_finished` follows."""
 
 
 class Emitter:

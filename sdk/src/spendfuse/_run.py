@@ -5,15 +5,12 @@ import threading
 import uuid
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
+from typing import Literal, Protocol, Self, TypedDict, Unpack
 
 from spendfuse._errors import InvalidEvent, Paused, Stopped
 from spendfuse._logging import LOG
 from spendfuse._money import Usd
 from spendfuse._wire import ATTRIBUTION, Event
-
-if TYPE_CHECKING:
-    from spendfuse._emitter import Emitter
 
 Acted = Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored"]
 CallStatus = Literal["ok", "error", "cancelled"]
@@ -76,6 +73,36 @@ class LlmCallDetails(TypedDict, total=False):
     ts_ms: int
 
 
+class RunObserver(Protocol):
+    """Hears of every run of an emitter; a guard is one."""
+
+    def run_started(self, run: "Run") -> None:
+        """The run is about to make its first call."""
+
+    def run_finishing(self, run: "Run", *, failed: bool) -> None:
+        """The run's block has ended, by an exception if `failed`; its `run_finished` follows."""
+
+
+class RunEvents(Protocol):
+    """What a run needs of the emitter that made it."""
+
+    @property
+    def observers(self) -> "tuple[RunObserver, ...]":
+        """Who hears of the run."""
+
+    def prepared(self, event: Mapping[str, object]) -> Event:
+        """The event complete and checked. Raises InvalidEvent."""
+
+    def send(self, event: Event) -> str | None:
+        """Queue a prepared event; its id, or None when it was dropped."""
+
+    def hash_of(self, value: object) -> str:
+        """The hash of a prompt, of arguments or a result."""
+
+    def shape_hash_of(self, value: object) -> str | None:
+        """The hash of a result's shape; None if it has none to compare by."""
+
+
 class Run:
     """A run: made by `Emitter.run` or `Run.child`, entered with `with`. Its methods may be called from any thread.
 
@@ -83,7 +110,7 @@ class Run:
     the contract refuses. `stop_event` is set by a guard as soon as it learns that this run must stop.
     """
 
-    def __init__(self, emitter: "Emitter", tenant_id: str, parent: "Run | None", options: RunOptions) -> None:
+    def __init__(self, emitter: RunEvents, tenant_id: str, parent: "Run | None", options: RunOptions) -> None:
         if parent is not None and parent.tenant_id != tenant_id:
             raise InvalidEvent("a child run belongs to its parent's tenant")
         self._emitter = emitter
