@@ -65,6 +65,8 @@ class Settings(BaseModel):
     """How often every partition shows on alerts.v1 that it keeps up, in seconds; 0 for never."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of /metrics and /healthz; 0 for none."""
+    metrics_host: str = "127.0.0.1"
+    """Address that it listens on. `0.0.0.0` lets other machines in: Prometheus, and whoever else gets there."""
     engine_key: SecretStr | None = None
     """Root key that signs commands. Unset, commands go out unsigned, and the log says so."""
     operator_key: SecretStr | None = None

@@ -8,15 +8,13 @@ from prometheus_client import CollectorRegistry
 
 from streams.clock import monotonic_ms
 from streams.process.logs import fields, start_logging
-from streams.process.metrics import serve
+from streams.process.pages import HealthCheck, pages
 from streams.process.slots import Role, claim_slot
 from streams.process.watchdog import Watchdog
 from streams.settings import Settings, read_settings, unknown_variables
 
 log = logging.getLogger("spendfuse")
 UNHEALTHY_MS = 30_000
-
-HealthCheck = Callable[[], str | None]
 
 
 @contextmanager
@@ -52,10 +50,5 @@ def watched(
             return f"the loop has not moved for {silent_ms // 1000} s"
         return None if more is None else more()
 
-    stop_serving = serve(registry, settings.metrics_port, healthy) if settings.metrics_port else None
-    try:
-        with Watchdog(last_beat_ms, settings.stall_limit_s * 1000):
-            yield
-    finally:
-        if stop_serving is not None:
-            stop_serving()
+    with pages(settings, registry, healthy), Watchdog(last_beat_ms, settings.stall_limit_s * 1000):
+        yield

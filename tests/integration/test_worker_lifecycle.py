@@ -3,6 +3,7 @@
 Numbers of rows are those of the fault matrix.
 """
 
+import socket
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -74,10 +75,15 @@ def group_offsets(space: TopicSpace) -> dict[int, int]:
 
 
 def test_asked_to_end_it_commits_and_leaves(kafka_topics: TopicSpace, load: Load, flow: Flow) -> None:
-    """Row 10: SIGTERM in the middle of the flow ends it with code 0; the next one goes on behind its last record."""
+    """Row 10: SIGTERM in the middle of the flow ends it with code 0, whoever is connected to its pages; the next one
+    goes on behind its last record.
+    """
     with start(kafka_topics, load) as first:
+        wait_until(first.numbers, 60, "its pages are served")
+        idle = socket.create_connection(("127.0.0.1", first.port))
         wait_until(lambda: sum(first.applied().values()) > 500, 60, "some records are applied")
         assert first.stop(timeout_s=10) == 0, first.tail()
+    idle.close()
     stopped_at = {partition: offset for partition, offset in group_offsets(kafka_topics).items() if offset >= 0}
     with start(kafka_topics, load) as second:
         flow.finish()
