@@ -56,6 +56,9 @@ class NotifierMetrics:
             registry=registry,
         )
         self.lag = Gauge("spendfuse_alerting_lag_records", "Alerts not yet read", ["partition"], registry=registry)
+        self.broker_away_seconds = Gauge(
+            "spendfuse_alerting_broker_away_seconds", "For how long no broker has answered", registry=registry
+        )
         self.partitions = Gauge("spendfuse_alerting_partitions", "Partitions of alerts.v1 owned", registry=registry)
         self.policy_faults = Counter("spendfuse_alerting_policy_faults", "Policies refused", registry=registry)
 

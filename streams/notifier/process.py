@@ -51,7 +51,7 @@ async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics)
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     log.info("alerting started", extra=fields(policy_version=policy.version, receivers=list(policy.routing.receivers)))
     try:
-        with watched(settings, metrics.registry, lambda: notifier.progress_ms, lambda: _idle(notifier)):
+        with watched(settings, metrics, lambda: notifier.progress_ms, lambda: _idle(notifier)):
             async with _buttons(settings):
                 return await _serve(notifier, policies, end)
     finally:

@@ -58,6 +58,14 @@ class Metrics:
         self.beats = Counter(
             "spendfuse_watchdog_beats", "Signs of life of a partition on alerts.v1", ["partition"], registry=registry
         )
+        self.uncommitted_seconds = Gauge(
+            "spendfuse_uncommitted_seconds",
+            "For how long what was to be committed could not be",
+            registry=registry,
+        )
+        self.broker_away_seconds = Gauge(
+            "spendfuse_broker_away_seconds", "For how long no broker has answered", registry=registry
+        )
         self.partitions = Gauge("spendfuse_partitions", "Partitions owned", registry=registry)
         self.topic_partitions = Gauge("spendfuse_topic_partitions", "Partitions of usage.v1", registry=registry)
         self.restoring = Gauge("spendfuse_restoring", "1 while state is read back", registry=registry)

@@ -19,6 +19,6 @@ def run_worker() -> int:
         worker = Worker(settings, metrics)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
-        with watched(settings, metrics.registry, lambda: worker.beat_ms):
+        with watched(settings, metrics, lambda: worker.beat_ms, worker.health.fault):
             worker.run()
     return 0

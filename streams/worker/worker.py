@@ -36,6 +36,7 @@ from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.process.policies import Policies
 from streams.settings import Settings
+from streams.worker.commit_health import CommitHealth
 from streams.worker.dead_mans_switch import DeadMansSwitch
 from streams.worker.fence import FENCE_KEY, check_fence, check_reach, read_fence
 from streams.worker.partition import Partition
@@ -81,6 +82,8 @@ class Worker:
         self._fenced_ms = -SLOT_MEMORY_MS
         self._crash = CrashPoints(os.environ.get(VARIABLE))
         self._reporter = Reporter(settings, metrics)
+        self.health = CommitHealth(settings.unhealthy_s * 1000)
+        metrics.uncommitted_seconds.set_function(lambda: self.health.failing_s)
         self.beat_ms = monotonic_ms()
         """When the loop last showed that it lives."""
 
@@ -117,6 +120,7 @@ class Worker:
             self._loop(consumer, policies, transactions)
         except PlaceLost as lost:
             log.warning("the group gave our place away; joining again", extra=fields(error=str(lost)))
+            self.health.failed(str(lost))
             self._check_slot(consumer, transactions)
             self._pause()
         finally:
@@ -222,8 +226,10 @@ class Worker:
         partitions = self._partitions.values()
         changed = [one for one in partitions if one.moved or one.engine.has_changed or one.beat is not None]
         if not changed:
+            self.health.nothing()
             return
         before = seconds()
+        self.health.attempt()
         try:
             outcome = transactions.commit(changed, consumer, self._partition_count)  # 4 to 7
         except Aborted as aborted:
@@ -235,6 +241,7 @@ class Worker:
             transactions.renew()
             self._start_over(consumer, str(lost))
         else:
+            self.health.succeeded()
             for partition in changed:
                 partition.committed()
             self._metrics.step("commit", before)
@@ -244,6 +251,7 @@ class Worker:
     def _start_over(self, consumer: Consumer, why: str) -> None:
         """Drop the state in memory, read it back, and go on behind its fence."""
         self._metrics.aborts.inc()
+        self.health.failed(why)
         log.warning("a batch was not committed; the state is read back", extra=fields(error=why))
         numbers = sorted(self._partitions)
         self._partitions.clear()
@@ -295,6 +303,7 @@ class Worker:
             if seconds() > deadline or self._stopping:
                 raise BrokerError(f"the state could not be read back: {said}")
             log.warning("the state is not read back yet", extra=fields(error=said))
+            self.health.failed(f"the state cannot be read back: {said}")
             self._pause()
 
     def _restore_once(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
