@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # offered, but not exported
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 
 from streams.kafka.client import Admin
 from streams.settings import Settings
@@ -22,8 +26,8 @@ def load(tmp_path: Path) -> Load:
 
 def set_most_bytes(space: TopicSpace, topic: str, most_bytes: int) -> None:
     """The size that a record of a topic may have."""
-    entry = ConfigEntry("max.message.bytes", str(most_bytes), incremental_operation=AlterConfigOpType.SET)  # type: ignore[no-untyped-call]
-    resource = ConfigResource(ResourceType.TOPIC, space.name(topic), incremental_configs=[entry])
+    entry = ConfigEntry("max.message.bytes", str(most_bytes), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, space.name(topic), incremental_configs=[entry])
     admin = Admin(Settings(kafka_bootstrap=space.bootstrap))
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(15)
