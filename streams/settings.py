@@ -54,6 +54,8 @@ class Settings(BaseModel):
     transaction_timeout_ms: Positive = 10_000
     restore_timeout_s: Positive = 120
     """A changelog that brings nothing for so long while it is read back ends the worker."""
+    call_timeout_s: Positive = 15
+    """After so long a call to the broker is given up, to be made again."""
     unhealthy_s: Positive = 30
     """Health is red once the loop stood still, nothing could be committed, or no broker answered for so long."""
     stall_limit_s: Positive = 120

@@ -20,6 +20,12 @@ class NotifierMetrics:
         self.unreadable = Counter(
             "spendfuse_alerting_unreadable", "Records that could not be read", ["topic"], registry=registry
         )
+        self.set_aside = Gauge(
+            "spendfuse_alerting_set_aside",
+            "Entries of deliveries.v1 that cannot be read",
+            ["partition"],
+            registry=registry,
+        )
         self.refused = Counter(
             "spendfuse_alerting_refused", "Operators' messages with a bad signature", registry=registry
         )

@@ -41,27 +41,34 @@ def claimed_settings(role: Role) -> Iterator[Settings]:
 
 @contextmanager
 def watched(
-    settings: Settings, metrics: ServiceMetrics, last_beat_ms: Callable[[], int], more: HealthCheck
-) -> Iterator[BrokerWatch]:
+    settings: Settings,
+    metrics: ServiceMetrics,
+    broker: BrokerWatch,
+    last_beat_ms: Callable[[], int],
+    more: HealthCheck,
+) -> Iterator[None]:
     """Within the block the process serves its metrics and its health, watches the broker, and ends if its loop stands
     still.
 
     Args:
         settings: say on which port, and for how long a loop may stand still.
         metrics: the numbers to serve.
+        broker: what watches the broker.
         last_beat_ms: when the loop last showed that it moves, on the monotonic clock.
         more: a further health check, for a loop that moves.
     """
-    broker = BrokerWatch(settings)
     metrics.broker_away_seconds.set_function(lambda: broker.away_s)
 
+    def beat_ms() -> int:
+        return max(last_beat_ms(), broker.last_away_ms)  # who waits for the broker does not stand still
+
     def healthy() -> str | None:
-        silent_s = (monotonic_ms() - last_beat_ms()) // 1000
+        silent_s = (monotonic_ms() - beat_ms()) // 1000
         if broker.away_s > settings.unhealthy_s:
             return f"no broker has answered for {broker.away_s:.0f} s; it is waited for"
         if silent_s > settings.unhealthy_s:
             return f"the loop has not moved for {silent_s} s"
         return more()
 
-    with broker, pages(settings, metrics.registry, healthy), Watchdog(last_beat_ms, settings.stall_limit_s * 1000):
-        yield broker
+    with broker, pages(settings, metrics.registry, healthy), Watchdog(beat_ms, settings.stall_limit_s * 1000):
+        yield

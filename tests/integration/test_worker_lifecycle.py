@@ -9,17 +9,14 @@ from collections.abc import Iterator, Mapping
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from infra.kafka.local import LocalKafka, free_ports
-from streams.kafka.client import Admin
-from streams.kafka.topics import apply
-from streams.settings import Settings
+from infra.kafka.local import free_ports
 from tests.integration.proof import (
     Load,
     check_all,
     flowing,
     small_load,
 )
-from tests.support.kafka import TopicSpace, fresh_prefix, read_all, wait_until
+from tests.support.kafka import TopicSpace, read_all, wait_until
 from tests.support.load import Flow, Shape
 from tests.support.worker_process import WorkerProcess
 
@@ -185,25 +182,6 @@ def test_what_an_aborted_transaction_held_is_never_seen(kafka_topics: TopicSpace
     written = read_all(kafka_topics.bootstrap, alerts, isolation="read_uncommitted")
     assert len(written) > len(read_all(kafka_topics.bootstrap, alerts)), "nothing was aborted: the test proves nothing"
     check_all(kafka_topics, load, flow, "aborted")
-
-
-def test_the_brokers_sudden_death_is_survived(own_kafka: LocalKafka, load: Load) -> None:
-    """Row 17: the broker is killed and comes back; the worker waits for it and goes on."""
-    space = TopicSpace(own_kafka.bootstrap, fresh_prefix(), 4)
-    apply(Admin(Settings(kafka_bootstrap=space.bootstrap)), space.prefix, space.partitions, replication=1)
-    flow = Flow(space.bootstrap, space.name("usage.v1"), load.log, RATE_PER_S)
-    flow.start()
-    try:
-        with start(space, load) as worker:
-            wait_until(lambda: sum(worker.applied().values()) > 500, 60, "some records are applied")
-            own_kafka.kill()
-            own_kafka.start()
-            flow.finish()
-            worker.wait_applied(flow.ends)
-            assert worker.stop() == 0, worker.tail()
-    finally:
-        flow.abandon()
-    check_all(space, load, flow, "broker killed")
 
 
 def test_without_topics_or_broker_it_ends_and_says_so(kafka_topics: TopicSpace, load: Load) -> None:
