@@ -116,6 +116,10 @@ class Settings(BaseModel):
         """The name of a topic on this cluster."""
         return f"{self.prefix}{name}"
 
+    def group(self, name: str) -> str:
+        """The name of a consumer group on this cluster."""
+        return f"{self.prefix}{name}"
+
     @property
     def engine_root_key(self) -> bytes | None:
         """The key that commands are signed with."""
