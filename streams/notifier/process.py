@@ -13,11 +13,11 @@ from schemas.control import Target
 from schemas.errors import SettingsError, StateError
 from streams.clock import wall_ms
 from streams.kafka.admin import partition_count
-from streams.kafka.broker_watch import BrokerWatch
 from streams.kafka.order_writer import OrderWriter
 from streams.notifier.app import LOOK_EVERY_S, NotifierApp
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.slack_actions import ActionServer
+from streams.process.broker_watch import BrokerWatch
 from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields
 from streams.process.policies import Policies

@@ -8,7 +8,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Gauge
 
 from streams.clock import monotonic_ms
-from streams.kafka.broker_watch import BrokerWatch
+from streams.process.broker_watch import BrokerWatch
 from streams.process.logs import fields, start_logging
 from streams.process.pages import HealthCheck, pages
 from streams.process.slots import Role, claim_slot

@@ -3,7 +3,7 @@
 import logging
 import signal
 
-from streams.kafka.broker_watch import BrokerWatch
+from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.process.service import claimed_settings, watched
 from streams.worker.worker import Worker

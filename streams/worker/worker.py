@@ -27,11 +27,11 @@ from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, SpendfuseError, StateError
 from streams.clock import PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count
-from streams.kafka.broker_watch import BrokerWatch
 from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.kafka.leaders import watermarks
 from streams.kafka.records import Records
 from streams.kafka.state_reader import ChangelogStalled, StateReader
+from streams.process.broker_watch import BrokerWatch
 from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
