@@ -40,10 +40,11 @@ class Service:
         home: Path = ROOT,
     ) -> None:
         self._command = [sys.executable, "-m", *arguments]
-        self._port = free_ports(1)[0]
+        self.port = free_ports(1)[0]
+        """Where its pages are."""
         ours = {f"SPENDFUSE_{name}": str(value) for name, value in settings.items() if value is not None}
         given = os.environ if variables is None else variables
-        self._environment = {**given, "SPENDFUSE_METRICS_PORT": str(self._port), **ours}
+        self._environment = {**given, "SPENDFUSE_METRICS_PORT": str(self.port), **ours}
         self._output = output
         self._home = home
         self._child: subprocess.Popen[bytes] | None = None
@@ -97,7 +98,7 @@ class Service:
     def page(self, name: str) -> str | None:
         """One of its pages, `metrics` or `healthz`; None while nobody answers, or if it says that it is not well."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{name}", timeout=5) as answer:  # loopback
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{name}", timeout=5) as answer:  # loopback
                 text: str = answer.read().decode()
                 return text
         except OSError:

@@ -57,6 +57,10 @@ class Settings(BaseModel):
     transaction_timeout_ms: Positive = 10_000
     restore_timeout_s: Positive = 120
     """A changelog that brings nothing for so long while it is read back ends the worker."""
+    call_timeout_s: Positive = 15
+    """After so long a call to the broker is given up, to be made again."""
+    unhealthy_s: Positive = 30
+    """Health is red once the loop stood still, nothing could be committed, or no broker answered for so long."""
     stall_limit_s: Positive = 120
     """A loop that stands still for so long ends its process, with the stacks of all threads on standard error. It must
     be longer than any call to the broker may take."""
@@ -68,6 +72,8 @@ class Settings(BaseModel):
     """How often every partition shows on alerts.v1 that it keeps up, in seconds; 0 for never."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of /metrics and /healthz; 0 for none."""
+    metrics_host: str = "127.0.0.1"
+    """Address that it listens on. `0.0.0.0` lets other machines in: Prometheus, and whoever else gets there."""
     engine_key: SecretStr | None = None
     """Root key that the worker signs commands with; agents have keys derived from it (`python -m streams keys derive`).
     Unset, commands go out unsigned, and the log says so."""
@@ -147,6 +153,10 @@ class Settings(BaseModel):
 
     def topic(self, name: str) -> str:
         """The name of a topic on this cluster."""
+        return f"{self.prefix}{name}"
+
+    def group(self, name: str) -> str:
+        """The name of a consumer group on this cluster."""
         return f"{self.prefix}{name}"
 
     @property

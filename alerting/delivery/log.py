@@ -115,14 +115,14 @@ class DeliveryLog:
         self._sent: dict[tuple[str, str], Delivery] = {}
         self._notified: dict[str, set[str]] = {}
         self._restored: list[Entry] = []
+        self.unreadable: dict[str, str] = {}
+        """Key -> why, of the entries that were set aside when the log was read: of another version, or not ours."""
         self._swept_ms = 0
 
     @classmethod
     def read(cls, records: Iterable[tuple[str, bytes | None]]) -> "DeliveryLog":
-        """The log as deliveries.v1 holds it: the last value of each key stands.
-
-        Raises:
-            msgspec.DecodeError: a value is no entry of ours.
+        """The log as deliveries.v1 holds it: the last value of each key stands. What is no entry of ours is set aside:
+        one bad record must not end the notifying of everybody.
         """
         last: dict[str, bytes] = {}
         for key, value in records:
@@ -130,8 +130,13 @@ class DeliveryLog:
             if value is not None:
                 last[key] = value
         log = cls()
-        log._restored = [_decoded(value) for value in last.values()]
-        for entry in log._restored:
+        for key, value in last.items():
+            try:
+                entry = _decoded(value)
+            except msgspec.DecodeError as fault:
+                log.unreadable[key] = str(fault)
+                continue
+            log._restored.append(entry)
             log._apply(entry)
         return log
 

@@ -67,6 +67,23 @@ def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequenc
     return counts[alike[0]]
 
 
+def group_members(admin: Admin, group: str) -> list[str]:
+    """The members of a consumer group, each as the name it has there and its host. One that ended without leaving, as a
+    static member does, is counted until its session is over.
+
+    Raises:
+        BrokerError: the broker did not say.
+    """
+    [described] = admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values()
+    try:
+        members = answer(described, f"describe the group {group}").members
+    except BrokerRefusedError as error:
+        if error.code == KafkaError.GROUP_ID_NOT_FOUND:
+            return []
+        raise
+    return sorted(f"{each.group_instance_id or each.client_id} on {each.host.lstrip('/')}" for each in members)
+
+
 def await_leaders(admin: Admin, names: list[str]) -> None:
     """Return when every topic is visible and each partition has a leader: before that, a client's first call fails.
 

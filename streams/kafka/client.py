@@ -68,7 +68,7 @@ def make_consumer(settings: Settings, group: str, config: Mapping[str, object] |
         config: librdkafka settings that replace or add to these.
     """
     given: dict[str, Any] = settings.kafka() | _READING | {"error_cb": Complaints()}
-    return Consumer(given | {"group.id": f"{settings.prefix}{group}"} | dict(config or {}))
+    return Consumer(given | {"group.id": settings.group(group)} | dict(config or {}))
 
 
 def make_producer(settings: Settings, config: Mapping[str, object] | None = None) -> Producer:

@@ -16,6 +16,10 @@ CHUNK = 10_000
 QUERY_TIMEOUT_S = 15.0
 
 
+class ChangelogStalled(BrokerError):  # it says which one, and how far it was read
+    """A changelog brings nothing any more, and its end is not reached."""
+
+
 class StateReader:
     """Reads a changelog, state.v1 unless another is named, with one consumer for all partitions asked for."""
 
@@ -25,7 +29,7 @@ class StateReader:
         self._on_progress = on_progress
 
     def read(self, partitions: Iterable[int]) -> dict[int, Rows]:
-        """The rows of each partition, deleted ones left out. Raises `BrokerError` if the end is not reached in time.
+        """The rows of each partition, deleted ones left out. Raises `ChangelogStalled` if the end is not reached.
 
         The end is the high watermark: the last committed transaction may not have moved the last stable offset yet.
         Rows are read committed, so that what a dead worker left open never counts; until its transaction has timed
@@ -48,7 +52,7 @@ class StateReader:
         deadline = seconds() + self._settings.restore_timeout_s
         while open_ends:
             if seconds() > deadline:
-                raise BrokerError(
+                raise ChangelogStalled(
                     f"the changelog {self._topic} was not read to its end within "
                     f"{self._settings.restore_timeout_s} s; partitions left: {sorted(open_ends)}"
                 )

@@ -8,11 +8,12 @@ loop body, however it ends.
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import faust
+from confluent_kafka import KafkaException
 from faust.types import TP, EventT
 
 from alerting.delivery.log import DeliveryLog
@@ -24,7 +25,7 @@ from schemas.codec import decode_alert
 from schemas.errors import SpendfuseError, Undecodable
 from streams import clock
 from streams.kafka.order_reader import OrderReader
-from streams.kafka.state_reader import StateReader
+from streams.kafka.state_reader import ChangelogStalled, Rows, StateReader
 from streams.notifier.committed import committed_app
 from streams.notifier.heartbeat import Heartbeat
 from streams.notifier.lag import Lag, Progress
@@ -33,6 +34,7 @@ from streams.notifier.notifier import Notifier, RoutingChanged, Stimulus
 from streams.notifier.reviews import FIRST_PARTITION, WeeklyReviews
 from streams.notifier.senders import open_senders
 from streams.notifier.sending import SenderPool
+from streams.notifier.set_aside import MOST_NAMED, set_aside_alert
 from streams.process.crash_points import CrashPoints
 from streams.process.logs import fields
 from streams.settings import Settings
@@ -70,6 +72,7 @@ class NotifierApp:
         self._notifiers: dict[int, Notifier] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
         self._reviewing: asyncio.Task[None] | None = None
+        self._paging: set[asyncio.Task[None]] = set()
         self._lag = Lag(settings, self._alerts)
         for topic in (self._alerts, self._orders):
             metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
@@ -146,6 +149,7 @@ class NotifierApp:
         self._notifiers.clear()
         self._working.clear()
         self._metrics.lag.clear()
+        self._metrics.set_aside.clear()
 
     async def aclose(self) -> None:
         """Let go of the senders."""
@@ -240,13 +244,33 @@ class NotifierApp:
         await self.hand_over()
 
     async def _restore(self, number: int) -> Pipeline:
-        reader = StateReader(self._settings, self._alive, "deliveries.v1")
-        rows = (await asyncio.to_thread(reader.read, [number]))[number]
+        rows = await self._rows(number)
         self._crash("restoring")
+        deliveries = DeliveryLog.read((key.decode(errors="replace"), value) for key, value in rows.items())
         log.info("deliveries restored", extra=fields(partition=number, entries=len(rows)))
-        return Pipeline(
-            self._policy.routing, DeliveryLog.read((key.decode(), value) for key, value in rows.items()), self._throttle
-        )
+        self._metrics.set_aside.labels(number).set(len(deliveries.unreadable))
+        if deliveries.unreadable:
+            self._page_set_aside(number, deliveries.unreadable)
+        return Pipeline(self._policy.routing, deliveries, self._throttle)
+
+    def _page_set_aside(self, number: int, unreadable: Mapping[str, str]) -> None:
+        """Say what of the log cannot be read, once for the same entries, the way every alert goes."""
+        about = fields(partition=number, entries=len(unreadable), keys=sorted(unreadable)[:MOST_NAMED])
+        log.error("entries of the log of deliveries were set aside", extra=about)
+        page = set_aside_alert(number, unreadable, clock.wall_ms(), self._policy.version)
+        paging = asyncio.create_task(self._notifiers[number].submit(page))
+        self._paging.add(paging)
+        paging.add_done_callback(self._paging.discard)
+
+    async def _rows(self, number: int) -> Rows:
+        """The partition's log. A broker that does not answer is asked again, and the watchdog has the last word."""
+        reader = StateReader(self._settings, self._alive, "deliveries.v1")
+        while True:
+            try:
+                return (await asyncio.to_thread(reader.read, [number]))[number]
+            except (KafkaException, ChangelogStalled) as error:
+                log.warning("the log of deliveries is not read back yet", extra=fields(error=str(error)))
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _publish(self, number: int, record: Record) -> Awaitable[Any]:
         self._crash("publishing")

@@ -18,6 +18,7 @@ class Lag:
     """Compares where a topic's partitions end, as far as they are committed, with how far a consumer has come."""
 
     def __init__(self, settings: Settings, topic: str) -> None:
+        self._settings = settings
         self._topic = topic
         self._admin = Admin(settings)
 
@@ -30,18 +31,29 @@ class Lag:
         owned = [TopicPartition(self._topic, number) for number in partitions]
         if not owned:
             return {}
+        try:
+            ends = await self._ends(owned)
+        except Exception:
+            # A client that saw its broker go may ask with what it knew before for minutes (FENCED_LEADER_EPOCH).
+            self._admin = Admin(self._settings)
+            raise
+        lag = {}
+        for number, end in ends.items():
+            position = await asyncio.wait_for(consumer.position(TP(self._topic, number)), QUERY_TIMEOUT_S)
+            lag[number] = max(0, end - (position or 0))
+        return lag
+
+    async def _ends(self, places: list[TopicPartition]) -> dict[int, int]:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         futures = self._admin.list_offsets(
-            dict.fromkeys(owned, latest),
+            dict.fromkeys(places, latest),
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=QUERY_TIMEOUT_S,
         )
-        lag = {}
-        for each, future in futures.items():
-            end = (await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)).offset
-            position = await asyncio.wait_for(consumer.position(TP(self._topic, each.partition)), QUERY_TIMEOUT_S)
-            lag[each.partition] = max(0, end - (position or 0))
-        return lag
+        return {
+            each.partition: (await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)).offset
+            for each, future in futures.items()
+        }
 
 
 class Progress:

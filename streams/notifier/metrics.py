@@ -20,6 +20,12 @@ class NotifierMetrics:
         self.unreadable = Counter(
             "spendfuse_alerting_unreadable", "Records that could not be read", ["topic"], registry=registry
         )
+        self.set_aside = Gauge(
+            "spendfuse_alerting_set_aside",
+            "Entries of deliveries.v1 that cannot be read",
+            ["partition"],
+            registry=registry,
+        )
         self.refused = Counter(
             "spendfuse_alerting_refused", "Operators' messages with a bad signature", registry=registry
         )
@@ -56,6 +62,9 @@ class NotifierMetrics:
             registry=registry,
         )
         self.lag = Gauge("spendfuse_alerting_lag_records", "Alerts not yet read", ["partition"], registry=registry)
+        self.broker_away_seconds = Gauge(
+            "spendfuse_alerting_broker_away_seconds", "For how long no broker has answered", registry=registry
+        )
         self.partitions = Gauge("spendfuse_alerting_partitions", "Partitions of alerts.v1 owned", registry=registry)
         self.policy_faults = Counter("spendfuse_alerting_policy_faults", "Policies refused", registry=registry)
 

@@ -17,6 +17,7 @@ from streams.kafka.order_writer import OrderWriter
 from streams.notifier.app import LOOK_EVERY_S, NotifierApp
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.slack_actions import ActionServer
+from streams.process.broker_watch import BrokerWatch
 from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields
 from streams.process.policies import Policies
@@ -46,14 +47,15 @@ def run_alerting() -> int:
 async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics) -> int:
     policy = (await asyncio.to_thread(policies.first)).policy
     notifier = NotifierApp(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)))
+    broker = BrokerWatch(settings)
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end.set)
     log.info("alerting started", extra=fields(policy_version=policy.version, receivers=list(policy.routing.receivers)))
     try:
-        with watched(settings, metrics.registry, lambda: notifier.progress_ms, lambda: _idle(notifier)):
+        with watched(settings, metrics, broker, lambda: notifier.progress_ms, lambda: _idle(notifier)):
             async with _buttons(settings):
-                return await _serve(notifier, policies, end)
+                return await _serve(notifier, policies, broker, end)
     finally:
         log.info("alerting stopped")
 
@@ -70,11 +72,11 @@ def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
     return ActionServer(settings, OrderWriter(settings).publish, stands)
 
 
-async def _serve(notifier: NotifierApp, policies: Policies, end: asyncio.Event) -> int:
+async def _serve(notifier: NotifierApp, policies: Policies, broker: BrokerWatch, end: asyncio.Event) -> int:
     app = notifier.app
     heartbeat = asyncio.create_task(notifier.heartbeat.run())  # first: starting may take longer than the group waits
     await app.start()
-    watching = asyncio.create_task(_watch(notifier, policies))
+    watching = asyncio.create_task(_watch(notifier, policies, broker))
     await app.wait_first(end.wait(), watching)
     watching.cancel()
     heartbeat.cancel()
@@ -93,10 +95,14 @@ async def _serve(notifier: NotifierApp, policies: Policies, end: asyncio.Event) 
     return 1
 
 
-async def _watch(notifier: NotifierApp, policies: Policies) -> None:
-    """Look every second whether all is well, and whether another policy is in force."""
+async def _watch(notifier: NotifierApp, policies: Policies, broker: BrokerWatch) -> None:
+    """Look every second whether all is well, and whether another policy is in force. A broker that is away is waited
+    for, as long as it takes.
+    """
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
+        if broker.away_s:
+            continue
         if (changed := policies.changed()) is not None:
             await _change(notifier, changed.policy)
         try:

@@ -26,6 +26,7 @@ from schemas.errors import SettingsError, SpendfuseError, Undecodable
 from schemas.operator import OperatorMessage, Resume
 from streams.clock import wall_ms
 from streams.notifier.senders import receivers_tls
+from streams.process.http import HttpServer
 from streams.process.logs import fields
 from streams.settings import Settings
 
@@ -65,7 +66,7 @@ class ActionServer:
         self._stands = stands
         self._replies_to = replies_to
         self._verifier = _verifier(settings) if settings.actions_port else None
-        self._runner: web.AppRunner | None = None
+        self._server: HttpServer | None = None
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -73,29 +74,26 @@ class ActionServer:
         if self._verifier is None:
             return self
         host, port = self._settings.actions_host, self._settings.actions_port
-        app = web.Application(client_max_size=MOST_BYTES)
-        app.router.add_post(PATH, self._pressed)
+        server = HttpServer(
+            [web.post(PATH, self._pressed)],
+            host,
+            port,
+            "SPENDFUSE_ACTIONS_PORT",
+            most_bytes=MOST_BYTES,
+            end_s=READ_S + ANSWER_S,
+        )
+        self._server = await server.__aenter__()
         connector = aiohttp.TCPConnector(ssl=receivers_tls(self._settings) or True)
         self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=REPLY_S))
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=READ_S + ANSWER_S)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, host, port).start()
-        except OSError as error:
-            await self._close()
-            raise SettingsError(f"SPENDFUSE_ACTIONS_PORT: {host}:{port} cannot be listened on: {error}") from None
         log.info("listening for buttons", extra=fields(host=host, port=port, path=PATH))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._close()
-
-    async def _close(self) -> None:
         """Take no more presses, and finish those that were taken."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.__aexit__(kind, error, trace)
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=CLOSE_S)
         for task in self._under_way:

@@ -1,11 +1,8 @@
 """Every metric the worker has, with what it means."""
 
-import threading
-from collections.abc import Callable, Iterable
-from typing import Any, get_args
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from schemas.dead_letter import Reason
 from streams.clock import seconds
@@ -71,6 +68,14 @@ class Metrics:
         self.beats = Counter(
             "spendfuse_watchdog_beats", "Signs of life of a partition on alerts.v1", ["partition"], registry=registry
         )
+        self.uncommitted_seconds = Gauge(
+            "spendfuse_uncommitted_seconds",
+            "For how long what was to be committed could not be",
+            registry=registry,
+        )
+        self.broker_away_seconds = Gauge(
+            "spendfuse_broker_away_seconds", "For how long no broker has answered", registry=registry
+        )
         self.partitions = Gauge("spendfuse_partitions", "Partitions owned", registry=registry)
         self.topic_partitions = Gauge("spendfuse_topic_partitions", "Partitions of usage.v1", registry=registry)
         self.restoring = Gauge("spendfuse_restoring", "1 while state is read back", registry=registry)
@@ -83,28 +88,3 @@ class Metrics:
         now = seconds()
         self.steps.labels(step).inc(now - since)
         return now
-
-
-def serve(registry: CollectorRegistry, port: int, healthy: Callable[[], str | None]) -> Callable[[], None]:
-    """Serve /metrics and /healthz on the loopback and all interfaces; returns what stops it.
-
-    `healthy` gives None, or one sentence about what is wrong.
-    """
-    metrics_app = make_wsgi_app(registry)
-
-    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ.get("PATH_INFO") != "/healthz":
-            return metrics_app(environ, start_response)  # type: ignore[no-any-return]
-        fault = healthy()
-        status = "503 Service Unavailable" if fault else "200 OK"
-        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [(fault or "ok").encode() + b"\n"]
-
-    server = make_server("", port, app, handler_class=_Quiet)
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-    return server.shutdown
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class names it so
-        """Scrapes are not news."""

@@ -3,20 +3,26 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from streams.clock import monotonic_ms
+from streams.process.broker_watch import BrokerWatch
 from streams.process.logs import fields, start_logging
-from streams.process.metrics import serve
+from streams.process.pages import HealthCheck, pages
 from streams.process.slots import Role, claim_slot
 from streams.process.watchdog import Watchdog
 from streams.settings import Settings, read_settings, unknown_variables
 
 log = logging.getLogger("spendfuse")
-UNHEALTHY_MS = 30_000
 
-HealthCheck = Callable[[], str | None]
+
+class ServiceMetrics(Protocol):
+    """What the numbers of every process have."""
+
+    registry: CollectorRegistry
+    broker_away_seconds: Gauge
 
 
 @contextmanager
@@ -35,27 +41,34 @@ def claimed_settings(role: Role) -> Iterator[Settings]:
 
 @contextmanager
 def watched(
-    settings: Settings, registry: CollectorRegistry, last_beat_ms: Callable[[], int], more: HealthCheck | None = None
+    settings: Settings,
+    metrics: ServiceMetrics,
+    broker: BrokerWatch,
+    last_beat_ms: Callable[[], int],
+    more: HealthCheck,
 ) -> Iterator[None]:
-    """Within the block the process serves its metrics and its health, and ends if its loop stands still.
+    """Within the block the process serves its metrics and its health, watches the broker, and ends if its loop stands
+    still.
 
     Args:
         settings: say on which port, and for how long a loop may stand still.
-        registry: the numbers to serve.
+        metrics: the numbers to serve.
+        broker: what watches the broker.
         last_beat_ms: when the loop last showed that it moves, on the monotonic clock.
         more: a further health check, for a loop that moves.
     """
+    metrics.broker_away_seconds.set_function(lambda: broker.away_s)
+
+    def beat_ms() -> int:
+        return max(last_beat_ms(), broker.last_away_ms)  # who waits for the broker does not stand still
 
     def healthy() -> str | None:
-        silent_ms = monotonic_ms() - last_beat_ms()
-        if silent_ms > UNHEALTHY_MS:
-            return f"the loop has not moved for {silent_ms // 1000} s"
-        return None if more is None else more()
+        silent_s = (monotonic_ms() - beat_ms()) // 1000
+        if broker.away_s > settings.unhealthy_s:
+            return f"no broker has answered for {broker.away_s:.0f} s; it is waited for"
+        if silent_s > settings.unhealthy_s:
+            return f"the loop has not moved for {silent_s} s"
+        return more()
 
-    stop_serving = serve(registry, settings.metrics_port, healthy) if settings.metrics_port else None
-    try:
-        with Watchdog(last_beat_ms, settings.stall_limit_s * 1000):
-            yield
-    finally:
-        if stop_serving is not None:
-            stop_serving()
+    with broker, pages(settings, metrics.registry, healthy), Watchdog(beat_ms, settings.stall_limit_s * 1000):
+        yield

@@ -1,7 +1,7 @@
 """State made again from the input, where the changelog cannot be trusted.
 
 Everything up to the group's committed offset has been published already, so that only the state is wanted: effects are
-dropped. What comes after is left to the worker. Stop the workers first.
+dropped. What comes after is left to the worker. Beside a running worker it is refused.
 """
 
 import sys
@@ -13,9 +13,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from tqdm import tqdm
 
 from models.rules.policy import Policy
-from schemas.errors import BrokerError
-from streams.clock import seconds
-from streams.kafka.client import make_consumer, make_producer
+from schemas.errors import BrokerError, SettingsError, SpendfuseError
+from streams.clock import pause, seconds
+from streams.kafka.admin import group_members
+from streams.kafka.client import Admin, make_consumer, make_producer
 from streams.kafka.leaders import watermarks
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.state_reader import StateReader
@@ -26,19 +27,48 @@ from streams.worker.partition import Partition
 from streams.worker.worker import GROUP
 
 TIMEOUT_S = 30.0
+MARGIN_S = 5.0
+"""How much longer than its session a worker that has ended may be taken for running."""
+LOOK_EVERY_S = 0.5
+AGAIN = """\
+The workers' group has no offsets on usage.v1: nobody knows how far it was counted, and what follows from it published.
+After a rebuild the workers count all that is still there from its beginning, and publish a second time:
+  - every alert: alerting tells what it does not find on deliveries.v1, other readers hear of all of it twice
+  - every kill and pause of that time, also of runs that were let go on since
+  - every dead letter; rollups are replaced by their like"""
 ROWS_PER_TRANSACTION = 20_000
 TAKE_ROWS_EVERY = 5000
 SILENCE_S = 15.0
 CHUNK = 10_000
 
 
-def run_rebuild(settings: Settings) -> int:
-    """Rebuild every partition; returns the exit code. Raises `BrokerError`."""
+class WorkersRunning(SpendfuseError):
+    """Somebody works with the state that is to be replaced."""
+
+    exit_code = 2
+
+
+def run_rebuild(settings: Settings, *, publish_again: bool = False) -> int:
+    """Rebuild every partition; returns the exit code.
+
+    Args:
+        settings: which cluster.
+        publish_again: whether it is meant that what was published may be published a second time; without it, who
+            sits at the terminal is asked, where that would be so.
+
+    Raises:
+        WorkersRunning: there are workers, or there may be.
+        SettingsError: it is not meant.
+        BrokerError: the broker does not answer.
+    """
+    await_no_workers(settings)
     policy = policy_in_force(settings)
     consumer = make_consumer(settings, GROUP)
     try:
         topics = consumer.list_topics(timeout=TIMEOUT_S).topics
         count = len(topics[settings.topic("usage.v1")].partitions)
+        if not publish_again and _nobody_knows_what_was_published(settings, consumer, count):
+            _ask()
         producer = _producer(settings)
         for number in range(count):
             _rebuild(settings, consumer, producer, policy, number, count)
@@ -49,6 +79,42 @@ def run_rebuild(settings: Settings) -> int:
     finally:
         consumer.close()
     return 0
+
+
+def await_no_workers(settings: Settings) -> None:
+    """Return when the workers' group has no members: one that has just ended is a member until its session is over.
+
+    Raises:
+        WorkersRunning: it still has some by then; names them.
+    """
+    deadline = seconds() + settings.session_timeout_ms / 1000 + MARGIN_S
+    admin, group = Admin(settings), settings.group(GROUP)
+    while members := group_members(admin, group):
+        if seconds() > deadline:
+            raise WorkersRunning(
+                f"{len(members)} members of the group {group} are running: {', '.join(members)}. Stop all workers, and "
+                "rebuild again: what is rebuilt beside them would be overwritten, or overwrite what they count"
+            )
+        pause(LOOK_EVERY_S)
+
+
+def _nobody_knows_what_was_published(settings: Settings, consumer: Consumer, partitions: int) -> bool:
+    """Whether there is input, and no offset of the group's that says how far it was counted."""
+    inputs = [TopicPartition(settings.topic("usage.v1"), number) for number in range(partitions)]
+    if any(one.offset >= 0 for one in consumer.committed(inputs, TIMEOUT_S)):
+        return False
+    ends = [watermarks(consumer, one, TIMEOUT_S) for one in inputs]
+    return any(high > low for low, high in ends)
+
+
+def _ask() -> None:
+    """Have whoever sits there say that it is meant. Raises `SettingsError` if they do not, or nobody sits there."""
+    print(AGAIN, file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise SettingsError("nothing was changed. If that is meant, add --publish-again")
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise SettingsError("nothing was changed")
 
 
 def _rebuild(
@@ -80,6 +146,7 @@ def _rebuild(
             _take(partition, rows)
     _take(partition, rows)
     partition.usage_offset, partition.operator_offset = ends[0] - 1, ends[1] - 1
+    await_no_workers(settings)
     _write(settings, producer, partition, rows, partitions)
     print(f"partition {number}: {len(rows):,} rows rebuilt, up to offset {ends[0] - 1} of usage.v1")
 

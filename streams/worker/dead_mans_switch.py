@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 
 from models.identity import derived_id
@@ -25,6 +25,8 @@ from streams.worker.partition import Partition
 log = logging.getLogger("spendfuse.dead_mans_switch")
 
 QUERY_TIMEOUT_S = 10.0
+ASK_AGAIN_MS = 5000
+"""How soon to ask again where the broker gave no answer."""
 TENANT = "spendfuse"
 """Whose alerts beats are: nobody's spend."""
 
@@ -33,6 +35,7 @@ class DeadMansSwitch:
     """Has the partitions of a worker beat for as long as they keep up."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
         self._metrics = metrics
         self._interval_ms = settings.watchdog_s * 1000
         self._topic = settings.topic("usage.v1")
@@ -50,11 +53,14 @@ class DeadMansSwitch:
         if self._interval_ms and partitions and now_ms >= self._next_ms:
             self._next_ms = now_ms + self._interval_ms
             self._ask(partitions)
-        for number in list(self._ends):
+        for number, future in list(self._ends.items()):
             partition = partitions.get(number)
             if partition is None:
                 del self._ends[number]
-            elif self._has_caught_up(partition):
+            elif future.done() and future.exception() is not None:
+                del self._ends[number]
+                self._ask_again(now_ms)
+            elif future.done() and partition.read_to >= future.result().offset:
                 del self._ends[number]
                 partition.beat = self._beat(number, partition.engine.policy.version)
 
@@ -71,12 +77,12 @@ class DeadMansSwitch:
         )
         self._ends = {each.partition: future for each, future in futures.items()}
 
-    def _has_caught_up(self, partition: Partition) -> bool:
-        future = self._ends[partition.number]
-        try:
-            return future.done() and bool(partition.read_to >= future.result().offset)
-        except KafkaException:
-            return False  # a broker that does not answer: the next question is another chance
+    def _ask_again(self, now_ms: int) -> None:
+        """With a new client: one that saw its broker go may ask for minutes with what it knew before, which the broker
+        refuses (FENCED_LEADER_EPOCH).
+        """
+        self._admin = Admin(self._settings)
+        self._next_ms = min(self._next_ms, now_ms + ASK_AGAIN_MS)
 
     def _beat(self, number: int, policy_version: str) -> Alert:
         """A beat tells of now. After two intervals without a newer one it would hide what it is there to show."""

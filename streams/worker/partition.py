@@ -40,6 +40,7 @@ class Partition:
         """The sign of life that leaves with the next commit."""
         self.key_checks: list[str] = []
         """Tenants whose key check leaves with the next commit."""
+        self._counted_to = 0
         self.unreadable_in_a_row = 0
         """Records of usage.v1 since the last one that could be read."""
         self.unkeyed = 0
@@ -65,8 +66,8 @@ class Partition:
         offset = message.offset()
         if offset <= self.usage_offset:
             return
+        self._move()
         self.usage_offset = offset
-        self.moved = True
         append_ms = message.timestamp()[1]
         self._last_append_ms = append_ms
         self.clock.record(append_ms)
@@ -92,8 +93,8 @@ class Partition:
         offset = message.offset()
         if offset <= self.operator_offset:
             return
+        self._move()
         self.operator_offset = offset
-        self.moved = True
         append_ms = message.timestamp()[1]
         value = message.value()
         try:
@@ -117,6 +118,11 @@ class Partition:
     def read_to(self) -> int:
         """The offset of usage.v1 before which nothing is left to read: behind the last record may be markers."""
         return max(self.usage_offset + 1, self._end_offset)
+
+    @property
+    def counted_to(self) -> int:
+        """The offset of usage.v1 before which everything is committed, as far as there is something to commit."""
+        return self._counted_to if self.moved else self.read_to
 
     @property
     def at_end(self) -> bool:
@@ -162,6 +168,12 @@ class Partition:
                 f"{self.usage_offset}. Stop the producer that writes them; then start the worker again, or raise "
                 "SPENDFUSE_DEAD_LETTER_LIMIT to have them set aside."
             )
+
+    def _move(self) -> None:
+        """From here on there is something to commit."""
+        if not self.moved:
+            self._counted_to = self.read_to
+            self.moved = True
 
     def _refuse(self, message: Any, value: bytes | None, fault: Undecodable, append_ms: int) -> None:
         letter = dead_letter(

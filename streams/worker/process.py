@@ -3,6 +3,7 @@
 import logging
 import signal
 
+from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.process.service import claimed_settings, watched
 from streams.worker.worker import Worker
@@ -16,9 +17,10 @@ def run_worker() -> int:
         if settings.engine_key is None:
             log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
         metrics = Metrics()
-        worker = Worker(settings, metrics)
+        broker = BrokerWatch(settings)
+        worker = Worker(settings, metrics, broker)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
-        with watched(settings, metrics.registry, lambda: worker.beat_ms):
+        with watched(settings, metrics, broker, lambda: worker.beat_ms, worker.health.fault):
             worker.run()
     return 0

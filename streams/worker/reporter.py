@@ -23,11 +23,11 @@ MOST_MEASURED = 10_000
 
 @dataclass(slots=True)
 class _Goal:
-    """Where a partition's input ended at some time, and how far it was read when last looked at."""
+    """Where a partition's input ended at some time, and how far it was counted when last looked at."""
 
     end: int
     since_ms: int
-    read_to: int
+    counted_to: int
 
 
 class Reporter:
@@ -60,17 +60,21 @@ class Reporter:
                     self._dead_letter(letter)
 
     def progress(self, partition: Partition, high: int) -> None:
-        """How far a partition is, since when it has not come to where its input ended then, and whether it may."""
+        """How far a partition is, since when it has not come to where its input ended then, and whether it may.
+
+        What was read and is not committed is lag: a worker whose batches are all aborted reads to the end every time.
+        """
         if high < 0:
             return
-        number, read_to, now_ms = partition.number, partition.read_to, monotonic_ms()
+        number, counted_to, now_ms = partition.number, partition.counted_to, monotonic_ms()
         goal = self._goals.get(number)
-        if goal is None or read_to >= goal.end:
-            goal = self._goals[number] = _Goal(high, now_ms, read_to)
-        behind = max(0, high - read_to)
+        if goal is None or counted_to >= goal.end:
+            goal = self._goals[number] = _Goal(high, now_ms, counted_to)
+        behind = max(0, high - counted_to)
         # At the end of what may be read, and not a record further since: the rest is behind an open transaction.
-        held = behind if partition.at_end and goal.end > read_to == goal.read_to and goal.since_ms < now_ms else 0
-        goal.read_to = read_to
+        is_held = partition.at_end and not partition.moved and goal.end > counted_to == goal.counted_to
+        held = behind if is_held and goal.since_ms < now_ms else 0
+        goal.counted_to = counted_to
         self._metrics.lag.labels(number).set(behind)
         self._metrics.held.labels(number).set(held)
         self._metrics.lag_seconds.labels(number).set((now_ms - goal.since_ms) / 1000)

@@ -16,7 +16,8 @@ from streams.worker.fence import FENCE_KEY, write_fence
 from streams.worker.partition import Partition
 
 START_TIMEOUT_S = 30.0
-CALL_TIMEOUT_S = 15.0
+OFFSETS_TIMEOUT_S = 5.0
+"""For a call that a healthy broker answers at once, and that hangs for good when the coordinator goes away."""
 PATIENCE_S = 3.0
 """How much longer than its own time-out a call may take before it counts as hanging."""
 
@@ -48,6 +49,10 @@ class ProducerLost(SpendfuseError):  # likewise
         """Whether somebody has taken the transactional id, if only the coordinator because time was up."""
 
 
+class NoProducer(BrokerError):  # likewise, but for the first one
+    """No transactional producer could be started."""
+
+
 class Transactions:
     """The transactional producer of a worker."""
 
@@ -55,14 +60,20 @@ class Transactions:
         self._settings = settings
         self._records = records
         self._crash = crash
+        self._timeout_s = float(settings.call_timeout_s)
         self._state_topic = settings.topic("state.v1")
-        self._producer = self._start()
+        self._producer = self._start(START_TIMEOUT_S)
 
     def renew(self) -> None:
-        """A new producer under the same transactional id: aborts what the former left open, and fences it."""
-        self._producer = self._start()
+        """A new producer under the same transactional id: aborts what the former left open, and fences it.
 
-    def _start(self) -> Producer:
+        Raises:
+            NoProducer: not now; it may be tried again.
+            BrokerError: the broker does not allow it.
+        """
+        self._producer = self._start(self._timeout_s)
+
+    def _start(self, timeout_s: float) -> Producer:
         producer = make_producer(
             self._settings,
             {
@@ -81,10 +92,10 @@ class Transactions:
             },
         )
         try:
-            producer.init_transactions(START_TIMEOUT_S)
+            producer.init_transactions(timeout_s)
         except KafkaException as error:
             refuse_without_rights(error.args[0])
-            raise BrokerError(f"no transactional producer could be started: {error.args[0].str()}") from error
+            raise NoProducer(f"no transactional producer could be started: {error.args[0].str()}") from error
         return producer
 
     def commit(self, partitions: Iterable[Partition], consumer: Consumer, partition_count: int) -> Outcome:
@@ -100,11 +111,11 @@ class Transactions:
             self._producer.begin_transaction()  # 4
             offsets = self._produce(partitions, partition_count, outcome)  # 5
             if self._crash.armed:
-                self._producer.flush(CALL_TIMEOUT_S)
+                self._producer.flush(self._timeout_s)
             self._crash("rows_sent")
             self._send_offsets(offsets, consumer.consumer_group_metadata())  # 6: always, the zombie check
             self._crash("offsets_sent")
-            self._producer.commit_transaction(CALL_TIMEOUT_S)  # 7
+            self._producer.commit_transaction(self._timeout_s)  # 7
             self._crash("committed")
         except KafkaException as error:
             self._give_up(error)
@@ -142,13 +153,13 @@ class Transactions:
 
         def call() -> None:
             try:
-                producer.send_offsets_to_transaction(offsets, group, CALL_TIMEOUT_S)
+                producer.send_offsets_to_transaction(offsets, group, OFFSETS_TIMEOUT_S)
             except KafkaException as error:
                 failures.append(error)
 
         thread = threading.Thread(target=call, name="send-offsets", daemon=True)
         thread.start()
-        thread.join(CALL_TIMEOUT_S + PATIENCE_S)
+        thread.join(OFFSETS_TIMEOUT_S + PATIENCE_S)
         if thread.is_alive():
             raise ProducerLost("the coordinator went away while it was sent the offsets")
         if failures:
@@ -192,7 +203,7 @@ class Transactions:
         if not reason.txn_requires_abort():
             raise ProducerLost(reason.str(), fenced=reason.code() == KafkaError._FENCED) from error
         try:
-            self._producer.abort_transaction(CALL_TIMEOUT_S)
+            self._producer.abort_transaction(self._timeout_s)
         except KafkaException as failed:
             raise ProducerLost(f"{reason.str()}; the abort failed too: {failed.args[0].str()}") from error
         raise Aborted(reason.str()) from error

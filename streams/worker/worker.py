@@ -31,18 +31,20 @@ from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.kafka.leaders import watermarks
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.records import Records
-from streams.kafka.state_reader import StateReader
+from streams.kafka.state_reader import ChangelogStalled, StateReader
+from streams.process.broker_watch import BrokerWatch
 from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.process.policies import Policies
 from streams.settings import Settings
+from streams.worker.commit_health import CommitHealth
 from streams.worker.control_watch import ControlWatch
 from streams.worker.dead_mans_switch import DeadMansSwitch
 from streams.worker.fence import FENCE_KEY, check_fence, check_reach, read_fence
 from streams.worker.partition import Partition
 from streams.worker.reporter import Reporter
-from streams.worker.transactions import Aborted, ProducerLost, Transactions
+from streams.worker.transactions import Aborted, NoProducer, ProducerLost, Transactions
 
 log = logging.getLogger("spendfuse.worker")
 
@@ -71,8 +73,10 @@ class PlaceLost(SpendfuseError):  # an event in the loop, not a fault of anybody
 class Worker:
     """One process of the detection service. `run` works until `stop` is called."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, broker: BrokerWatch) -> None:
         self._settings = settings
+        self._broker = broker
+        self._outages = broker.outages
         self._metrics = metrics
         self._usage_topic = settings.topic("usage.v1")
         self._operator_topic = settings.topic("operator.v1")
@@ -85,6 +89,8 @@ class Worker:
         self._watch: ControlWatch
         self._crash = CrashPoints(os.environ.get(VARIABLE))
         self._reporter = Reporter(settings, metrics)
+        self.health = CommitHealth(settings.unhealthy_s * 1000)
+        metrics.uncommitted_seconds.set_function(lambda: self.health.failing_s)
         self.beat_ms = monotonic_ms()
         """When the loop last showed that it lives."""
 
@@ -123,6 +129,7 @@ class Worker:
             self._loop(consumer, policies, transactions)
         except PlaceLost as lost:
             log.warning("the group gave our place away; joining again", extra=fields(error=str(lost)))
+            self.health.failed(str(lost))
             self._check_slot(consumer, transactions)
             self._pause()
         finally:
@@ -142,9 +149,9 @@ class Worker:
             except Aborted:
                 return
             except ProducerLost as lost:
-                taken = lost.fenced
+                taken = self._is_fenced(lost)
                 if not taken:
-                    transactions.renew()
+                    self._renew(transactions)
         if taken:
             raise FencedOut(f"another worker has taken slot {self._settings.slot!r}; give each its own SPENDFUSE_SLOT")
 
@@ -229,28 +236,56 @@ class Worker:
         partitions = self._partitions.values()
         changed = [one for one in partitions if one.has_something]
         if not changed:
+            self.health.nothing()
             return
         before = seconds()
+        self.health.attempt()
+        if self._outages != self._broker.outages:
+            # A producer that saw its coordinator go may hang in the first transaction after it: wait with a new one.
+            self._renew(transactions)
         try:
             outcome = transactions.commit(changed, consumer, self._partition_count)  # 4 to 7
         except Aborted as aborted:
             self._start_over(consumer, str(aborted))
         except ProducerLost as lost:
             log.warning("the producer is renewed", extra=fields(error=str(lost)))
-            if lost.fenced:
+            if self._is_fenced(lost):
                 self._fenced_ms = monotonic_ms()
-            transactions.renew()
+            self._renew(transactions)
             self._start_over(consumer, str(lost))
         else:
+            self.health.succeeded()
             for partition in changed:
                 partition.committed()
             self._metrics.step("commit", before)
             self._metrics.batch_seconds.observe(seconds() - started)
             self._reporter.committed(changed, outcome)
 
+    def _is_fenced(self, lost: ProducerLost) -> bool:
+        """Whether another process has taken our transactional id, as far as that can be told: a broker that was away
+        fences whom it finds with an open transaction as well.
+        """
+        return lost.fenced and monotonic_ms() > self._broker.last_away_ms + SLOT_MEMORY_MS
+
+    def _renew(self, transactions: Transactions) -> None:
+        """A new producer. A broker that is away is waited for, as long as it takes."""
+        while True:
+            self._outages = self._broker.outages
+            try:
+                transactions.renew()
+            except NoProducer as error:
+                if self._stopping:
+                    raise
+                log.warning("there is no new producer yet", extra=fields(error=str(error)))
+                self.health.failed(str(error))
+                self._pause()
+            else:
+                return
+
     def _start_over(self, consumer: Consumer, why: str) -> None:
         """Drop the state in memory, read it back, and go on behind its fence."""
         self._metrics.aborts.inc()
+        self.health.failed(why)
         log.warning("a batch was not committed; the state is read back", extra=fields(error=why))
         numbers = sorted(self._partitions)
         self._partitions.clear()
@@ -287,21 +322,27 @@ class Worker:
     def _restore(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
         """Read the state of these partitions back. Returns where to go on reading, per input partition.
 
-        A broker that does not answer is asked again, for as long as a restore may take. Raises `BrokerError` then.
+        A broker that does not answer is asked again, as long as it takes. Raises `BrokerError` at the end of the
+        process, and where the broker answers and the changelog does not come to its end.
         """
-        deadline = seconds() + self._settings.restore_timeout_s
         while True:
+            outages = self._broker.outages
             try:
                 return self._restore_once(consumer, numbers)
+            except ChangelogStalled as error:
+                if outages == self._broker.outages and not self._broker.away_s:
+                    raise
+                said = str(error)
             except KafkaException as error:
                 said = error.args[0].str()
                 refuse_without_rights(error.args[0])
                 if error.args[0].code() in PLACE_LOST:
                     raise PlaceLost(said) from error
             self._partitions.clear()
-            if seconds() > deadline or self._stopping:
+            if self._stopping:
                 raise BrokerError(f"the state could not be read back: {said}")
             log.warning("the state is not read back yet", extra=fields(error=said))
+            self.health.failed(f"the state cannot be read back: {said}")
             self._pause()
 
     def _restore_once(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:

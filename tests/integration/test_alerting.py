@@ -14,12 +14,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from alerting.receivers.slack.blocks import SNOOZE
-from infra.kafka.local import LocalKafka
 from schemas.operator import Silence
 from streams.clock import wall_ms
-from streams.kafka.client import Admin
-from streams.kafka.topics import apply
-from streams.settings import Settings
 from tests.support.alerting_process import (
     TO_THE_HOOK,
     AlertingProcess,
@@ -27,7 +23,7 @@ from tests.support.alerting_process import (
     Listening,
     repeated_without_a_word,
 )
-from tests.support.kafka import TopicSpace, fresh_prefix, wait_until
+from tests.support.kafka import TopicSpace, wait_until
 from tests.support.presses import SIGNING_SECRET, buttons, form, press, signed
 from tests.support.receivers import make_authority, pagerduty, slack, unused_port, webhook
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT
@@ -309,22 +305,6 @@ def test_missing_topics_are_named(kafka_topics: TopicSpace, tmp_path: Path) -> N
         assert process.wait_exit() == 4, process.tail()
         assert "topics are missing" in process.text
         assert "topics apply" in process.text
-
-
-def test_the_brokers_sudden_death_is_survived(own_kafka: LocalKafka, tmp_path: Path) -> None:
-    """The broker is killed and comes back: the same process tells what is written then."""
-    space = TopicSpace(own_kafka.bootstrap, fresh_prefix(), 2)
-    apply(Admin(Settings(kafka_bootstrap=own_kafka.bootstrap)), space.prefix, space.partitions, replication=1)
-    with Listening(webhook()) as hook:
-        policy = policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url))
-        with AlertingProcess(space.bootstrap, space.prefix, policy, {}) as process:
-            AlertLog(space).write(alert("before", at_ms=wall_ms()))
-            wait_told(process, hook, "before")
-            own_kafka.kill()
-            own_kafka.start()
-            AlertLog(space).write(alert("after", at_ms=wall_ms()))
-            process.wait_for(lambda: "after" in incidents(hook), 90, "after told")
-            assert process.stop() == 0, process.tail()
 
 
 TO_THE_CHANNEL = """

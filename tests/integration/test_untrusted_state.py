@@ -20,6 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
     NewPartitions,
 )
 
+from streams.kafka.admin import group_members
 from streams.kafka.client import Admin
 from streams.kafka.leaders import watermarks
 from streams.kafka.topics import apply
@@ -216,6 +217,26 @@ def test_it_refuses_and_says_what_to_do(settled: Settled, name: str) -> None:
     assert len(read_all(settled.space.bootstrap, settled.space.name("alerts.v1"))) == before
 
 
+def rebuild(settled: Settled, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    settings = {
+        "KAFKA_BOOTSTRAP": settled.space.bootstrap,
+        "PREFIX": settled.space.prefix,
+        "POLICY": str(settled.policy),
+        "OPERATOR_KEY": OPERATOR_KEY,
+        "SESSION_TIMEOUT_MS": "6000",
+    }
+    return subprocess.run(
+        [sys.executable, *REBUILD.split()[1:], *arguments],
+        cwd=ROOT,
+        env={f"SPENDFUSE_{name}": value for name, value in settings.items()},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
 def test_what_it_says_to_do_helps(settled: Settled) -> None:
     """Row 27: after the rebuild that the refusal names, the worker counts on, and its state is that of a fresh engine
     over the log, for all partitions and with what came later.
@@ -224,15 +245,53 @@ def test_what_it_says_to_do_helps(settled: Settled) -> None:
     with settled.start() as worker:
         assert worker.wait_exit() == 3, worker.tail()
         assert REBUILD in worker.text
-    given = {"SPENDFUSE_KAFKA_BOOTSTRAP": settled.space.bootstrap, "SPENDFUSE_PREFIX": settled.space.prefix}
-    ours = {"SPENDFUSE_POLICY": str(settled.policy), "SPENDFUSE_OPERATOR_KEY": OPERATOR_KEY}
-    command = [sys.executable, *REBUILD.split()[1:]]
-    subprocess.run(command, cwd=ROOT, env=given | ours, check=True, capture_output=True, timeout=120)
+    rebuilt = rebuild(settled)
+    assert rebuilt.returncode == 0, rebuilt.stderr
     settled.feed()
     with settled.start() as worker:
         worker.wait_applied(settled.ends)
         assert worker.stop() == 0, worker.tail()
     check_state(settled.space, POLICY, "rebuilt")
+
+
+def state_rows(settled: Settled) -> int:
+    return len(read_all(settled.space.bootstrap, settled.space.name("state.v1")))
+
+
+def test_a_rebuild_beside_a_worker_is_refused(settled: Settled) -> None:
+    """Row 27: the group's members are named, and not a row is written; the worker goes on as if nothing had been."""
+    with settled.start(slot="busy") as worker:
+        worker.wait_applied(settled.ends)
+        before = state_rows(settled)
+        refused = rebuild(settled)
+        assert refused.returncode == 2
+        assert "engine-busy on 127.0.0.1" in refused.stderr
+        assert "Stop all workers" in refused.stderr
+        assert state_rows(settled) == before
+        assert worker.stop() == 0, worker.tail()
+
+
+def test_a_rebuild_that_would_publish_again_asks(settled: Settled) -> None:
+    """Row 32: without the group's offsets it says what would come twice, and does nothing until that is meant; then the
+    workers do count again, and everything is on the topics twice.
+    """
+    alerts = len(read_all(settled.space.bootstrap, settled.space.name("alerts.v1")))
+    group = f"{settled.space.prefix}spendfuse-engine"
+    wait_until(lambda: not group_members(settled.admin, group), 30, "the group is empty")
+    settled.admin.delete_consumer_groups([group])[group].result(20)
+    before = state_rows(settled)
+    asked = rebuild(settled)
+    assert asked.returncode == 2
+    words = ("no offsets", "every alert", "every kill", "--publish-again")
+    assert [word for word in words if word not in asked.stderr] == []
+    assert state_rows(settled) == before
+    meant = rebuild(settled, "--publish-again")
+    assert meant.returncode == 0, meant.stderr
+    with settled.start() as worker:
+        worker.wait_applied(settled.ends)
+        assert worker.stop() == 0, worker.tail()
+    assert len(read_all(settled.space.bootstrap, settled.space.name("alerts.v1"))) == 2 * alerts
+    check_state(settled.space, POLICY, "published again")
 
 
 def test_a_gap_in_the_input_is_passed_only_when_told_to(settled: Settled) -> None:

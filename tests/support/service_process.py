@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +63,17 @@ class ServiceProcess(Service):
     def tail(self) -> str:
         """The end of what it has said, for messages of failure."""
         return self.text[-3000:]
+
+    @property
+    def health(self) -> str:
+        """What /healthz says: `ok`, or what is wrong; empty while nobody answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=5) as answer:
+                return str(answer.read().decode().strip())
+        except urllib.error.HTTPError as sick:
+            return str(sick.read().decode().strip())
+        except OSError:
+            return ""
 
     def said(self, message: str) -> list[dict[str, Any]]:
         """Its log lines with this message."""

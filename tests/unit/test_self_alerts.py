@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client import Counter, Histogram
@@ -160,6 +161,29 @@ def test_what_is_read_is_lag_and_what_may_not_be_read_is_held() -> None:
     assert partition_lag(metrics, "spendfuse_lag_records") is None
 
 
+def test_what_is_read_and_not_committed_is_lag() -> None:
+    """A worker whose every batch is aborted has read its input to the end, and is behind all the same: by what the last
+    commit has not included. Nobody else holds it back.
+    """
+    metrics = Metrics()
+    reporter, partition = Reporter(Settings(), metrics), Partition(0, default_policy(), {}, None)
+    partition.usage_offset = 9
+    partition.end_reached(12)  # behind the last record are markers
+    partition.usage(SimpleNamespace(
+        topic=lambda: "usage.v1", partition=lambda: 0, offset=lambda: 12, key=lambda: b"acme", value=lambda: b"junk",
+        timestamp=lambda: (1, 1_793_577_600_000),
+    ))  # fmt: skip
+    partition.end_reached(13)
+    for _ in range(2):
+        pause(0.002)
+        reporter.progress(partition, 13)
+        assert partition_lag(metrics, "spendfuse_lag_records") == 1
+        assert partition_lag(metrics, "spendfuse_held_records") == 0
+    partition.committed()
+    reporter.progress(partition, 13)
+    assert partition_lag(metrics, "spendfuse_lag_records") == 0
+
+
 def test_what_is_counted_is_there_from_the_start() -> None:
     """The first dead letter ever is an increase, not the birth of a series."""
     metrics = Metrics()
@@ -181,6 +205,10 @@ HEALTHY: dict[str, str] = {
     'spendfuse_held_records{job="worker",instance="w1",partition="0"}': "7 0 12 " * 27,
     'spendfuse_batches_total{job="worker",instance="w1"}': f"0+300x{FOREVER}",
     'spendfuse_batches_total{job="worker",instance="w2"}': f"0+0.25x{FOREVER}",
+    'spendfuse_uncommitted_seconds{job="worker",instance="w1"}': "0 2 0 9 " * 20,
+    'spendfuse_broker_away_seconds{job="worker",instance="w1"}': "0 0 12 0 " * 20,
+    'spendfuse_alerting_broker_away_seconds{job="alerting",instance="a"}': "0 0 12 0 " * 20,
+    'spendfuse_alerting_set_aside{job="alerting",instance="a",partition="0"}': f"0x{FOREVER}",
     'spendfuse_aborts_total{job="worker",instance="w1"}': "0 1 " + f"2x{FOREVER}",
     'spendfuse_watchdog_beats_total{job="worker",instance="w1",partition="0"}': f"0+0.25x{FOREVER}",
     'spendfuse_watchdog_beats_total{job="worker",instance="w2",partition="1"}': f"0+0.25x{FOREVER}",
@@ -247,6 +275,14 @@ STORIES: list[tuple[str, dict[str, str], set[str]]] = [
         {"SpendfuseHangingTransaction", "SpendfuseWorkerLag", "SpendfuseNoBeat"},
     ),
     ("commits fail", {"batches w1": "0+300x40 12000x40", "lag_records w1": "5x80"}, {"SpendfuseWorkerNotCommitting"}),
+    (
+        "nothing is read because nothing can be committed",
+        {"uncommitted": "0x10 0+15x70"},
+        {"SpendfuseWorkerNotCommitting"},
+    ),
+    ("the broker is away from the worker", {"spendfuse_broker_away": "0x10 0+15x70"}, {"SpendfuseBrokerAway"}),
+    ("the broker is away from alerting", {"alerting_broker_away": "0x10 0+15x70"}, {"SpendfuseBrokerAway"}),
+    ("a delivery that nobody can read", {"set_aside": ONCE}, {"SpendfuseDeliveriesSetAside"}),
     ("batches are aborted all the time", {"aborts": "0+0.2x80"}, {"SpendfuseAborts"}),
     ("a partition stops beating", {"beats w2": "0+0.25x40 10x40"}, {"SpendfuseNoBeat"}),
     ("a kill is disobeyed", {"unanswered": ONCE}, {"SpendfuseKillUnanswered"}),

@@ -1,0 +1,177 @@
+"""The HTTP server of every port that a process opens: pages for Prometheus, health, Slack's buttons.
+
+Whoever connects can neither hold it up nor fill it: a connection that does not bring a request, or does not take its
+answer, is closed; there are only so many at a time; a body has a limit; and at the end of the process the connections
+that are left are closed, whatever they are at.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from schemas.errors import SettingsError
+from streams.process.logs import fields
+
+log = logging.getLogger("spendfuse.http")
+
+REQUEST_S: Final = 5.0
+"""Within it the headers of a request must be there, counted from the connection or from the answer before."""
+LONGEST_S: Final = 60.0
+"""No connection lives longer."""
+LOOK_EVERY_S: Final = 1.0
+MOST_CONNECTIONS: Final = 100
+END_S: Final = 3.0
+"""How long requests under way are waited for at the end, unless told otherwise."""
+START_S: Final = 10.0
+
+
+class HttpServer:
+    """Serves while it is entered, in the event loop that enters it.
+
+    Args:
+        routes: what it answers to.
+        host: the address to listen on.
+        port: likewise.
+        setting: the setting that says so, for a message.
+        most_bytes: a larger body is answered with 413, and not read.
+        end_s: how long requests under way are waited for at the end.
+
+    Raises:
+        SettingsError: when entered, if the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[web.AbstractRouteDef],
+        host: str,
+        port: int,
+        setting: str,
+        *,
+        most_bytes: int = 64 * 1024,
+        end_s: float = END_S,
+    ) -> None:
+        app = web.Application(client_max_size=most_bytes, middlewares=[_bounded(most_bytes)])
+        app.add_routes(routes)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=end_s,
+            keepalive_timeout=REQUEST_S,  # from the connection on, not only between requests
+            lingering_time=END_S,
+        )
+        self._host, self._port, self._setting = host, port, setting
+        self._listening: asyncio.Server | None = None
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        try:
+            self._listening = await loop.create_server(self._connection, self._host, self._port, reuse_address=True)
+        except OSError as error:
+            await self._runner.cleanup()
+            raise SettingsError(
+                f"{self._setting}: {self._host}:{self._port} cannot be listened on: {error.strerror or error}"
+            ) from None
+        self._sweeping = asyncio.create_task(self._sweep())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._listening is not None:
+            self._listening.close()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await self._runner.cleanup()
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        """The protocol of a new connection."""
+        server = self._server
+        return server() if len(server.connections) < MOST_CONNECTIONS else _Refused()
+
+    async def _sweep(self) -> None:
+        """Close what has been connected for too long: a client that takes no answer, or sends no end."""
+        loop = asyncio.get_running_loop()
+        since: dict[web.RequestHandler, float] = {}
+        while True:
+            now = loop.time()
+            since = {connection: since.get(connection, now) for connection in self._server.connections}
+            for connection, first_seen in since.items():
+                if now - first_seen > LONGEST_S and connection.transport is not None:
+                    connection.transport.abort()  # closing would wait for the client to take what is left
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    @property
+    def _server(self) -> web.Server:
+        server = self._runner.server
+        assert server is not None, "it was entered"
+        return server
+
+
+class HttpThread:
+    """An `HttpServer` in a thread of its own, so that it answers while the process is busy, or stands still.
+
+    Raises:
+        SettingsError: the address cannot be listened on.
+    """
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._started = threading.Event()
+        self._fault: BaseException | None = None
+        self._end: asyncio.Event
+        self._loop: asyncio.AbstractEventLoop
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._started.wait(START_S)
+        if self._fault is not None:
+            raise self._fault
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(3 * END_S)
+        if self._thread.is_alive():  # it does not keep the process: its thread is a daemon
+            log.warning("a connection did not end; it is left behind", extra=fields(thread=self._thread.name))
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # it belongs to whoever waits for the start
+            self._fault = error
+            self._started.set()
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        async with self._server:
+            self._started.set()
+            await self._end.wait()
+
+
+class _Refused(asyncio.Protocol):
+    """One connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _bounded(most_bytes: int) -> Middleware:
+    @web.middleware
+    async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if (request.content_length or 0) > most_bytes:
+            raise web.HTTPRequestEntityTooLarge(most_bytes, request.content_length or 0)
+        return await handler(request)
+
+    return refuse

@@ -1,0 +1,59 @@
+"""Batches that cannot be committed are seen: in health, in the lag, and in the log. Rows are of the fault matrix."""
+
+from pathlib import Path
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # offered, but not exported
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
+
+from streams.kafka.client import Admin
+from streams.settings import Settings
+from tests.integration.proof import Load, check_all, flowing, small_load
+from tests.support.kafka import TopicSpace
+from tests.support.load import Shape
+from tests.support.worker_process import WorkerProcess
+
+SEED = 20_261_127
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    return small_load(tmp_path, Shape(600, SEED, tenants=8, history_hours=10, busy_hours=1))
+
+
+def set_most_bytes(space: TopicSpace, topic: str, most_bytes: int) -> None:
+    """The size that a record of a topic may have."""
+    entry = ConfigEntry("max.message.bytes", str(most_bytes), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, space.name(topic), incremental_configs=[entry])
+    admin = Admin(Settings(kafka_bootstrap=space.bootstrap))
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result(15)
+
+
+def lag(worker: WorkerProcess) -> float:
+    """Records that the worker has not counted."""
+    return sum(worker.metric("spendfuse_lag_records").values())
+
+
+def test_a_worker_that_cannot_commit_is_not_well(kafka_topics: TopicSpace, load: Load) -> None:
+    """Row 21: rows that the broker refuses abort every batch. Health is red and says why, what is read and not
+    committed is lag, and nothing is visible. Once the broker takes them it goes on, and everything is there once.
+    """
+    set_most_bytes(kafka_topics, "state.v1", 100)
+    with (
+        flowing(kafka_topics, load, 400) as flow,
+        WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, load.policy, UNHEALTHY_S=2) as worker,
+    ):
+        flow.finish()
+        worker.wait_for(lambda: "nothing could be committed for" in worker.health, 60, "health is red")
+        worker.wait_for(lambda: lag(worker) == len(load.log), 60, "all of it is lag")
+        assert sum(worker.metric("spendfuse_batches_total").values()) == 0
+        assert sum(worker.metric("spendfuse_held_records").values()) == 0
+        set_most_bytes(kafka_topics, "state.v1", 4 * 1024 * 1024)
+        worker.wait_applied(flow.ends)
+        worker.wait_for(lambda: worker.health == "ok", 60, "health is green again")
+        assert worker.stop() == 0, worker.tail()
+    check_all(kafka_topics, load, flow, "could not commit")

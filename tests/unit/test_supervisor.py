@@ -1,0 +1,58 @@
+"""The supervisor of one machine: what ends is started again, ever more patiently, and health says so."""
+
+import sys
+
+import pytest
+
+from schemas.errors import SettingsError
+from streams.clock import pause
+from streams.process.supervisor import LONGEST_PAUSE_MS, STEADY_MS, Child, Supervisor
+
+
+class Clock:
+    """Time as the test says."""
+
+    ms = 0
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+def ending_with(code: int, clock: Clock) -> Child:
+    return Child("worker-0", [sys.executable, "-S", "-c", f"raise SystemExit({code})"], {}, now_ms=clock)
+
+
+def look_until_it_ended(child: Child) -> None:
+    child.look()
+    while child.health is None:
+        child.look()
+        pause(0.01)
+
+
+def test_what_ends_is_started_again_with_longer_and_longer_pauses() -> None:
+    """A second, two, four, to half a minute; health says what is missing. Who ran for a minute begins anew."""
+    clock = Clock()
+    child = ending_with(4, clock)
+    for pause_ms in (1_000, 2_000, 4_000, 8_000, 16_000, LONGEST_PAUSE_MS, LONGEST_PAUSE_MS):
+        look_until_it_ended(child)
+        assert child.health == "worker-0 ended with code 4; it is started again"
+        starts = child.starts
+        clock.ms += pause_ms - 1
+        child.look()
+        assert child.starts == starts
+        clock.ms += 1
+    child.look()
+    clock.ms += STEADY_MS
+    look_until_it_ended(child)
+    clock.ms += 1_000
+    starts = child.starts
+    child.look()
+    assert child.starts == starts + 1
+    child.wait_end(20)
+
+
+def test_wrong_settings_end_everything_at_the_start() -> None:
+    """No use to try again: whoever started it is told at once."""
+    supervisor = Supervisor([ending_with(2, Clock())])
+    with pytest.raises(SettingsError, match="worker-0 cannot start with these settings"):
+        supervisor.run()
