@@ -16,7 +16,7 @@ from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.groups import Group
 from models.state.units.route import Route
-from models.state.units.runs import NO_CALL, NO_ROUTE_KEY, Run, StopRule
+from models.state.units.runs import NO_CALL, NO_ROUTE_KEY, Run, StopRule, shared
 from models.state.units.unit import Unit, UnitKind
 from schemas.control import Target
 from schemas.duration import MINUTE_MS
@@ -85,9 +85,9 @@ class RunRegistry:
         if message.session_id is not None and run.session_id is None and run.unit_id:
             self._groups.join_session(tenant, run, message.session_id, at_ms)
         if (
-            not run.declared_root
+            (message.root_run_id is not None or message.parent_run_id is not None)
+            and not run.declared_root
             and run.unit_id
-            and (message.root_run_id is not None or message.parent_run_id is not None)
             and self._groups.join_tree(tenant, run, message, at_ms)
         ):
             self._obey_wider(tenant, run, None, at_ms)
@@ -105,8 +105,7 @@ class RunRegistry:
         else:
             route = self._router.route(tenant, run.attributes, key)
         if run.route is None or not run.stamp or isinstance(message, LlmCall | RunStarted):
-            if key[0] == run.attributes:
-                key = (run.attributes, key[1])  # one copy of what is the same
+            key = (run.attributes if key[0] == run.attributes else shared(key[0]), key[1])
             previous, run.route, run.route_key = run.route, route, key
             if (
                 previous is None
@@ -123,7 +122,7 @@ class RunRegistry:
         if not run.unit_id:
             return
         attributes, _ = self._router.key_of(message)
-        run.attributes = attributes if any(attributes) else ()
+        run.attributes = shared(attributes) if any(attributes) else ()
         run.route_key = NO_ROUTE_KEY
         own = StopRule(message.cap_nanousd, message.max_retries, message.max_tool_calls, message.max_duration_s)
         if own.limits():

@@ -127,7 +127,7 @@ class ModelCalls:
         if min(started_ms, call.ts_ms) - self._last_ms > LONGEST_PAUSE_MS:
             self.restart()
         minutes = minutes_since(self._last_ms, started_ms)
-        if minutes > 1:
+        if minutes > 1 and self._sends:
             self._pauses = with_pause(self._pauses, (minutes, self._sends, self._sure_sends, self._failures))
 
     def _count_again(self, call: LlmCall, *, failed: bool) -> None:

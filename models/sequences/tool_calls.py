@@ -130,7 +130,7 @@ class ToolCalls:
         if (
             since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms)
         ) or ended_ms - self._answered_ms > LONGEST_ROUND_MS:
-            if started_ms - self._ended_ms > MINUTE_MS:
+            if started_ms - self._ended_ms > MINUTE_MS and self._calls:
                 self._note_pause(started_ms)
             self._started_ms, self._answered_ms, self._ended_ms = started_ms, ended_ms, ended_ms
             self._round_steps = 0

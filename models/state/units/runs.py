@@ -1,5 +1,6 @@
 """What is known of a run, awake and asleep."""
 
+import sys
 from typing import Any, Literal
 
 from models.state.rows import ASLEEP, LIVE, PLAIN
@@ -60,6 +61,14 @@ def _smaller(mine: int | None, theirs: int | None) -> int | None:
     if mine is None or theirs is None:
         return theirs if mine is None else mine
     return min(mine, theirs)
+
+
+def shared(attributes: Attributes) -> Attributes:
+    """The same, made of strings that everybody who says them shares: runs are many and names few, and every message's
+    attribution is compared with its run's.
+    """
+    *names, tags = attributes
+    return (*[name and sys.intern(name) for name in names], tags)
 
 
 def frozen(value: Any) -> Any:
@@ -147,7 +156,7 @@ class Run(Unit):
         run.session_id = session_id or None
         run.parent_run_id = parent_run_id or None
         run.root_run_id = root or unit_id
-        run.attributes = frozen(attributes) if attributes else ()
+        run.attributes = shared(frozen(attributes)) if attributes else ()
         run.route_key = frozen(route_key) if route_key else NO_ROUTE_KEY
         if len(fields) > 23:
             run.read_trips(fields[23:26])

@@ -86,19 +86,21 @@ class Unit(Row):
 
     def lower_trip(self, counter: Counter, used: int) -> None:
         """Wake once so much of `counter` is used since the last accepted output, unless something wakes earlier."""
+        # Without accepted outputs the limit's own number is kept: one for all units, not one more each.
+        at = used if self.renewed is None else self.before(counter) + used
         match counter:
             case "cost_nanousd":
-                self.cost_trip = min(self.cost_trip, self.before(counter) + used)
+                self.cost_trip = min(self.cost_trip, at)
             case "calls":
-                self.calls_trip = min(self.calls_trip, self.before(counter) + used)
+                self.calls_trip = min(self.calls_trip, at)
             case "tool_calls":
-                self.tool_calls_trip = min(self.tool_calls_trip, self.before(counter) + used)
+                self.tool_calls_trip = min(self.tool_calls_trip, at)
             case "retries":
-                self.retries_trip = min(self.retries_trip, self.before(counter) + used)
+                self.retries_trip = min(self.retries_trip, at)
             case "premium_calls":
-                self.premium_calls_trip = min(self.premium_calls_trip, self.before(counter) + used)
+                self.premium_calls_trip = min(self.premium_calls_trip, at)
             case "duration_ms":
-                self.wake_by(self.started_ms + self.before(counter) + used)
+                self.wake_by(self.started_ms + at)
 
     def wake_by(self, at_ms: int) -> None:
         """Wake at that time, unless something wakes earlier."""
