@@ -17,6 +17,8 @@ OVERFLOW: Final = "overflow"
 """The scope value that stands for all values beyond a tenant's limit of scopes."""
 MAX_ROUTES: Final = 50_000
 
+_PLACES: Final = {name: place for place, name in enumerate(ATTRIBUTION)}
+_PLACES_OF_CALL: Final = {"model": 0, "provider": 1, "route": 2}
 _own_attribution: Callable[[Any], Attributes] = attrgetter(*ATTRIBUTION, "tags")
 
 
@@ -36,13 +38,18 @@ class Router:
         return own, NO_CALL
 
     def route(self, tenant: Tenant, attributes: Attributes, key: RouteKey) -> Route:
-        """The route of a message. `key` is its own attribution, which goes before its run's `attributes`."""
-        full_key = (attributes, key)
-        route = tenant.routes.get(full_key)
+        """The route of a message. `key` is its own attribution, which goes before its run's `attributes`.
+
+        All attributions that no rule tells apart share one, most of the time those of all users and features: what
+        rules do not look at is not remembered.
+        """
+        told_apart = tuple([dimension_of(name, attributes, key) for name in self._state.policy.route_dimensions])
+        route = tenant.routes.get(told_apart)
         if route is None:
             if len(tenant.routes) >= MAX_ROUTES:
                 tenant.routes.clear()
-            route = tenant.routes[full_key] = self._shared(tenant, attributes, key)
+            dimensions = dimensions_of(tenant.tenant_id, attributes, key)
+            route = tenant.routes[told_apart] = self._new(tenant, dimensions)
         return route
 
     def without_call(self, tenant: Tenant, run: Run, route: Route, key: RouteKey) -> Route:
@@ -62,15 +69,6 @@ class Router:
         """Forget what followed from the old policy, scopes in which nobody has spent yet among it."""
         tenant.routes.clear()
         tenant.scopes = {key: scope for key, scope in tenant.scopes.items() if not scope.is_new}
-
-    def _shared(self, tenant: Tenant, attributes: Attributes, key: RouteKey) -> Route:
-        """One route for all attributions that no rule tells apart: a user's or a feature's name, most of the time."""
-        dimensions = dimensions_of(tenant.tenant_id, attributes, key)
-        told_apart = tuple([dimensions.get(name) for name in self._state.policy.route_dimensions])
-        route = tenant.routes.get(told_apart)
-        if route is None:
-            route = tenant.routes[told_apart] = self._new(tenant, dimensions)
-        return route
 
     def _new(self, tenant: Tenant, dimensions: dict[str, str]) -> Route:
         policy = self._state.policy
@@ -109,6 +107,21 @@ class Router:
         if meter.parent is not None and scope.parent is None:
             scope.parent = self._scope(tenant, meter.parent, dimensions)
         return scope
+
+
+def dimension_of(name: str, attributes: Attributes, key: RouteKey) -> str | None:
+    """One dimension of a message as `dimensions_of` has it; None where that has `unattributed` or nothing at all."""
+    own, call = key
+    place = _PLACES.get(name)
+    if place is not None:
+        return own[place] or (attributes[place] if attributes else None)
+    if name in _PLACES_OF_CALL:
+        return call[_PLACES_OF_CALL[name]]
+    for pairs in (own[-1], attributes[-1] if attributes else None):
+        for tag, value in pairs or ():
+            if f"tags.{tag}" == name:
+                return str(value)
+    return None
 
 
 def dimensions_of(tenant_id: str, attributes: Attributes, key: RouteKey) -> dict[str, str]:

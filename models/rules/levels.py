@@ -36,7 +36,11 @@ def levels_of(limit: int, thresholds: tuple[float, ...]) -> tuple[Level, ...]:
 
 def reached(levels: tuple[Level, ...], value: int) -> float:
     """The highest share that `value` reaches, 0 for none."""
-    return max((level.share for level in levels if value >= level.amount), default=0.0)
+    share = 0.0
+    for level in levels:
+        if value >= level.amount and level.share > share:
+            share = level.share
+    return share
 
 
 def next_amount(levels: tuple[Level, ...], value: int) -> int | None:

@@ -61,8 +61,9 @@ class Policy:
         self.by_call = any(_uses_call(meter) for meter in self.meters.values())
         """Whether a scope depends on a call's model, provider or route."""
         self.tracks = frozenset(rule.per for rule, _ in self.unit_rules)
-        self.tracks_groups = bool(self.tracks - {"run"})
         """Kinds of unit that some rule watches."""
+        self.tracks_groups = bool(self.tracks - {"run"})
+        """Whether some rule watches sessions or run trees."""
         self.boundaries_ms = sorted({moment for rule in self.rules.values() for moment in rule.boundaries_ms()})
         """Moments at which a limit changes by itself."""
         settings = (f"{rule.name} {rule.settings.model_dump_json()}" for rule in self.rules.values())
