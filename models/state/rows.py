@@ -16,6 +16,9 @@ HEADER: Final = struct.Struct("<qqB")
 PLAIN, LIVE, ASLEEP = 0, 1, 2
 """Activities: nothing to say, a live run, a unit that sleeps until a message names it."""
 
+ASLEEP_HEADER: Final = HEADER.pack(0, 0, ASLEEP)
+"""What the row of every sleeping unit begins with."""
+
 SCHEMA: Final = 2
 """Version of every row's layout. State written with another one is refused."""
 

@@ -8,7 +8,7 @@ from models.commands.held import HeldCommand
 from models.commands.standing import STRENGTH, StandingCommand, target_of
 from models.incidents.incident import Incident
 from models.state.data_quality import DataQuality
-from models.state.rows import HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
+from models.state.rows import ASLEEP_HEADER, HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Scope
 from models.state.spend.totals import KEEP_MS, HourTotals
@@ -65,7 +65,7 @@ class Tenant(Row):
         """How many of them have not ended."""
         self.sessions: dict[str, Session] = {}
         self.trees: dict[str, RunTree] = {}
-        self.asleep = AsleepRows()
+        self.asleep = AsleepRows(beginning=ASLEEP_HEADER)
         """Runs, sessions and run trees that have been silent for long."""
         self.sleep_due_ms = 0
         """When the oldest of them may be forgotten, 0 while nothing waits for that."""

@@ -341,3 +341,17 @@ def test_a_tenant_with_few_asleep_is_small() -> None:
     """A store with ten units takes less than 4 KB: there may be a hundred thousand such tenants."""
     grown, _ = _grown(lambda: _sleeping(10))
     assert grown < 4_000
+
+
+def test_what_all_rows_begin_with_is_kept_once() -> None:
+    """Rows come back whole, recent or sealed, whoever asks; a row that begins otherwise is refused."""
+    rows = AsleepRows(beginning=b"asleep:")
+    put = {f"run-{number}": b"asleep:" + bytes([number]) * 9 for number in range(100)}
+    for number, (run_id, row) in enumerate(put.items()):
+        rows.put("run", run_id, number, row)
+    assert dict(rows.rows("run")) == put
+    assert [rows.peek("run", run_id) for run_id in put] == list(put.values())
+    assert rows.oldest(1) == [("run", "run-0", put["run-0"])]
+    assert rows.pop("run", "run-99") == put["run-99"]
+    with pytest.raises(ValueError, match="does not begin"):
+        rows.put("run", "awake", 5, b"awake:1")

@@ -30,12 +30,23 @@ class AsleepRows:
 
     What it answers depends on what it holds alone, never on the order in which that came in. Age is (last_ms, kind,
     id). `hash_of` may be keyed, so that nobody outside can craft ids that all share a hash; it changes no answer.
+    What every row begins with, `beginning`, is kept once.
     """
 
-    __slots__ = ("_changes", "_hash_of", "_recent", "_recent_bytes", "_recent_min_ms", "_sealed", "_stretches")
+    __slots__ = (
+        "_beginning",
+        "_changes",
+        "_hash_of",
+        "_recent",
+        "_recent_bytes",
+        "_recent_min_ms",
+        "_sealed",
+        "_stretches",
+    )
 
-    def __init__(self, hash_of: Callable[[bytes], int] = xxh3_64_intdigest) -> None:
+    def __init__(self, hash_of: Callable[[bytes], int] = xxh3_64_intdigest, beginning: bytes = b"") -> None:
         self._hash_of = hash_of
+        self._beginning = beginning
         self._recent: dict[bytes, tuple[int, bytes]] = {}
         self._recent_bytes = 0
         self._recent_min_ms = NEVER
@@ -53,8 +64,12 @@ class AsleepRows:
         """Put a unit to sleep; an older row of the same kind and id is replaced.
 
         Raises:
-            ValueError: the kind is not one of `KINDS`, or the id (1,023 bytes) or the row (32 MiB) is too long.
+            ValueError: the kind is not one of `KINDS`, the id (1,023 bytes) or the row (32 MiB) is too long, or the row
+                has another beginning.
         """
+        if not row.startswith(self._beginning):
+            raise ValueError(f"the row of {kind} {unit_id!r} does not begin as those of sleeping units do")
+        row = row[len(self._beginning) :]
         name = _name(kind, unit_id)
         if len(name) > MOST_NAME_BYTES:
             raise ValueError(f"the id of a {kind} has {len(name) - 1} bytes; at most {MOST_NAME_BYTES - 1} can sleep")
@@ -73,7 +88,8 @@ class AsleepRows:
         """Wake a unit: its row, which is gone from here, or None if it is not asleep."""
         if not self._recent and not self._stretches:
             return None
-        return self._remove(_name(kind, unit_id))
+        row = self._remove(_name(kind, unit_id))
+        return None if row is None else self._beginning + row
 
     def peek(self, kind: str, unit_id: str) -> bytes | None:
         """The row of a sleeping unit, or None if it is not asleep."""
@@ -82,9 +98,9 @@ class AsleepRows:
         name = _name(kind, unit_id)
         recent = self._recent.get(name)
         if recent is not None:
-            return recent[1]
+            return self._beginning + recent[1]
         stretch, place = self._find(name)
-        return None if stretch is None else stretch.row(place)
+        return None if stretch is None else self._beginning + stretch.row(place)
 
     def expired(self, before_ms: int, most: int) -> list[tuple[str, str, bytes]]:
         """Remove and return the units without a message since `before_ms`: (kind, id, row), the `most` oldest first."""
@@ -102,7 +118,7 @@ class AsleepRows:
         """
         changes = self._changes
         for unit in self._by_age(_name(kind, "")[0]):
-            yield _id_of(unit.name), unit.row
+            yield _id_of(unit.name), self._beginning + unit.row
             if self._changes != changes:
                 raise RuntimeError("units came or went during the iteration over rows; make a list of it first")
 
@@ -168,7 +184,7 @@ class AsleepRows:
                 row = self._remove_from(stretch, stretch.oldest_place())
             else:
                 break
-            taken.append((KINDS[name[0] - 1], _id_of(name), row))
+            taken.append((KINDS[name[0] - 1], _id_of(name), self._beginning + row))
         if recent is not None:
             self._recent_min_ms = min((last_ms for last_ms, _ in self._recent.values()), default=NEVER)
         return taken
