@@ -25,6 +25,10 @@ class BrokerUnreachableError(BrokerError):
     """The broker did not answer, or not in time, or not to this kind of question."""
 
 
+class UnsupportedByBrokerError(BrokerUnreachableError):
+    """The broker does not know this kind of question."""
+
+
 class BrokerRefusedError(BrokerError):
     """The broker answered no; the message says to what and why."""
 
@@ -72,6 +76,7 @@ def group_members(admin: Admin, group: str) -> list[str]:
     static member does, is counted until its session is over.
 
     Raises:
+        UnsupportedByBrokerError: the broker cannot say, as the embedded one cannot.
         BrokerError: the broker did not say.
     """
     [described] = admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values()
@@ -106,6 +111,7 @@ def answer(future: "Future[Result]", what: str) -> Result:
 
     Raises:
         BrokerRefusedError: it said no.
+        UnsupportedByBrokerError: it does not know the question.
         BrokerUnreachableError: it said nothing.
     """
     try:
@@ -116,6 +122,8 @@ def answer(future: "Future[Result]", what: str) -> Result:
         sentence = f"The broker did not {what}: {_reason(error)}."
         if code > 0 and code != KafkaError.REQUEST_TIMED_OUT:  # the client's own codes are below zero
             raise BrokerRefusedError(sentence, code) from error
+        if code == KafkaError._UNSUPPORTED_FEATURE:
+            raise UnsupportedByBrokerError(sentence) from error
         raise BrokerUnreachableError(sentence) from error
     except FutureTimeoutError as error:
         raise BrokerUnreachableError(f"The broker did not {what} in time.") from error

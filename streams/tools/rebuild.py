@@ -15,7 +15,7 @@ from tqdm import tqdm
 from models.rules.policy import Policy
 from schemas.errors import BrokerError, SettingsError, SpendfuseError
 from streams.clock import pause, seconds
-from streams.kafka.admin import group_members
+from streams.kafka.admin import UnsupportedByBrokerError, group_members
 from streams.kafka.client import Admin, make_consumer, make_producer
 from streams.kafka.leaders import watermarks
 from streams.kafka.order_reader import OrderReader
@@ -89,13 +89,21 @@ def await_no_workers(settings: Settings) -> None:
     """
     deadline = seconds() + settings.session_timeout_ms / 1000 + MARGIN_S
     admin, group = Admin(settings), settings.group(GROUP)
-    while members := group_members(admin, group):
+    while members := _members(admin, group):
         if seconds() > deadline:
             raise WorkersRunning(
                 f"{len(members)} members of the group {group} are running: {', '.join(members)}. Stop all workers, and "
                 "rebuild again: what is rebuilt beside them would be overwritten, or overwrite what they count"
             )
         pause(LOOK_EVERY_S)
+
+
+def _members(admin: Admin, group: str) -> list[str]:
+    try:
+        return group_members(admin, group)
+    except UnsupportedByBrokerError:
+        print("This broker cannot say whether workers are running. Make sure that none is.", file=sys.stderr)
+        return []
 
 
 def _nobody_knows_what_was_published(settings: Settings, consumer: Consumer, partitions: int) -> bool:
