@@ -113,8 +113,6 @@ class PriceBook:
         if (
             reported_nanousd is None
             or call.cache_hit
-            or call.cache_read_tokens + call.cache_write_tokens > call.input_tokens
-            or call.reasoning_tokens > call.output_tokens
             or call.input_audio_tokens
             or call.output_audio_tokens
             or call.output_image_tokens
@@ -130,8 +128,12 @@ class PriceBook:
         if call.input_tokens > most_input:
             return None
         scaled += per_input * call.input_tokens + per_output * call.output_tokens
-        scaled += per_read * call.cache_read_tokens + per_write * call.cache_write_tokens
-        scaled += per_reasoning * call.reasoning_tokens
+        if call.cache_read_tokens or call.cache_write_tokens or call.reasoning_tokens:
+            cached = call.cache_read_tokens + call.cache_write_tokens
+            if cached > call.input_tokens or call.reasoning_tokens > call.output_tokens:
+                return None
+            scaled += per_read * call.cache_read_tokens + per_write * call.cache_write_tokens
+            scaled += per_reasoning * call.reasoning_tokens
         computed_nanousd = (2 * scaled + denominator) // (2 * denominator)
         agrees = 2 * abs(reported_nanousd - computed_nanousd) <= computed_nanousd <= MAX_EVENT_NANOUSD
         return reported_nanousd if agrees else None

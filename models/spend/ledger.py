@@ -68,6 +68,7 @@ class SpendLedger:
             hours.move_to(at_ms)
         segment_ms = hours.start_ms
         dirty = self._state.dirty
+        owner = route.owner
         for scope in route.scopes:
             if scope.segment_ms != segment_ms:
                 if scope.closed_at(at_ms):
@@ -78,12 +79,15 @@ class SpendLedger:
             if scope.meter.splits_owners:
                 shares = scope.shares
                 if shares is not None:
-                    shares.add(route.owner, cost_nanousd)
+                    if owner in shares.totals:
+                        shares.totals[owner] += cost_nanousd
+                    else:
+                        shares.add(owner, cost_nanousd)
                     if not shares.dirty:
                         shares.dirty = True
                         dirty.append(shares)
-                elif scope.owner != route.owner:
-                    self._begin_shares(scope, route.owner, cost_nanousd)
+                elif scope.owner != owner:
+                    self._begin_shares(scope, owner, cost_nanousd)
             scope.total_nanousd += cost_nanousd
             if not scope.dirty:
                 scope.dirty = True

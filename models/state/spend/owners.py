@@ -13,7 +13,7 @@ OTHER_OWNERS: Final = "others"
 class OwnerShares(Row):
     """Running totals by owner; what was spent in a period is the difference to the totals at its beginning."""
 
-    __slots__ = ("_before", "_totals", "scope_key", "tenant_id")
+    __slots__ = ("_before", "scope_key", "tenant_id", "totals")
     kind = "owners"
 
     def __init__(
@@ -24,44 +24,40 @@ class OwnerShares(Row):
         self.tenant_id = tenant_id
         self.scope_key = scope_key
         most = max((spent or {}).values(), default=0)
-        self._totals: dict[str, int] = {first: most} if spent else {}
+        self.totals: dict[str, int] = {first: most} if spent else {}
         self._before: dict[Period, dict[str, int]] = {
             period: {first: most - nanousd} for period, nanousd in (spent or {}).items()
         }
 
     def add(self, owner: str, nanousd: int) -> None:
         """Book spend. Beyond 50 owners the rest are one."""
-        totals = self._totals
-        if owner in totals:
-            totals[owner] += nanousd
-            return
-        if len(totals) >= MOST_OWNERS:
+        if owner not in self.totals and len(self.totals) >= MOST_OWNERS:
             owner = OTHER_OWNERS
-        totals[owner] = totals.get(owner, 0) + nanousd
+        self.totals[owner] = self.totals.get(owner, 0) + nanousd
 
     def exclude(self, period: Period, owner: str, nanousd: int) -> None:
         """Spend that `add` has booked belongs to an earlier period than the running one."""
-        if owner not in self._totals:
+        if owner not in self.totals:
             owner = OTHER_OWNERS
         before = self._before.setdefault(period, {})
         before[owner] = before.get(owner, 0) + nanousd
 
     def begin(self, period: Period) -> None:
         """A period begins: nobody has spent anything in it yet."""
-        self._before[period] = dict(self._totals)
+        self._before[period] = dict(self.totals)
 
     def of(self, period: Period) -> dict[str, int]:
         """Owner -> nano-dollars spent in the running period, the largest first; who spent nothing is left out."""
         before = self._before.get(period, {})
-        spent = {owner: total - before.get(owner, 0) for owner, total in self._totals.items()}
+        spent = {owner: total - before.get(owner, 0) for owner, total in self.totals.items()}
         return dict(sorted(((o, n) for o, n in spent.items() if n > 0), key=lambda pair: (-pair[1], pair[0])))
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, *self.scope_key)
 
     def fields(self) -> tuple[Any, ...]:
-        return (self._totals, self._before)
+        return (self.totals, self._before)
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the row holds."""
-        self._totals, self._before = fields
+        self.totals, self._before = fields
