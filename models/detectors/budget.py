@@ -41,6 +41,8 @@ class Budget(ScopeDetector[BudgetSettings]):
         self.periods = (settings.period,)
         self.keeps_history = settings.period == "hour"  # spend may come a day late, 24 hours after its own
         self.thresholds = tuple(settings.thresholds)
+        self._limit_nanousd = usd_to_nanousd(settings.limit_usd)
+        self._overrides_nanousd = {scope: usd_to_nanousd(usd) for scope, usd in settings.overrides.items()}
 
     @property
     def limit_action(self) -> Action | None:
@@ -61,7 +63,7 @@ class Budget(ScopeDetector[BudgetSettings]):
         for exception in self.settings.exceptions:
             if exception.scope == key and at_ms < exception.until_ms:
                 return usd_to_nanousd(exception.limit_usd)
-        return usd_to_nanousd(self.settings.overrides.get(key, self.settings.limit_usd))
+        return self._overrides_nanousd.get(key, self._limit_nanousd)
 
     def next_trip(self, scope: Scope) -> int:
         if self.is_exhausted(scope):
