@@ -52,11 +52,11 @@ def topics_on_broker(admin: Admin) -> dict[str, TopicMetadata]:
         raise BrokerUnreachableError(_unanswered(admin, error)) from error
 
 
-def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequence[str]) -> int:
-    """How many partitions each of the topics `alike` has.
+def existing_topics(settings: Settings, needed: Iterable[str]) -> dict[str, TopicMetadata]:
+    """All topics by name. Ask before writing: a broker that creates topics by itself makes wrong ones.
 
     Raises:
-        BrokerError: no broker answers, a needed topic is missing, or the topics `alike` differ in their partitions.
+        BrokerError: no broker answers, or a needed topic is missing.
     """
     found = topics_on_broker(Admin(settings))
     missing = [topic for topic in map(settings.topic, needed) if topic not in found]
@@ -65,6 +65,16 @@ def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequenc
             f"topics are missing, or this client may not see them: {', '.join(missing)}. "
             "Create them: python -m streams topics apply"
         )
+    return found
+
+
+def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequence[str]) -> int:
+    """How many partitions each of the topics `alike` has.
+
+    Raises:
+        BrokerError: no broker answers, a needed topic is missing, or the topics `alike` differ in their partitions.
+    """
+    found = existing_topics(settings, needed)
     counts = {name: len(found[settings.topic(name)].partitions) for name in alike}
     if len(set(counts.values())) != 1:
         raise BrokerError(f"{' and '.join(alike)} must have the same number of partitions: {counts}")

@@ -5,6 +5,7 @@ import json
 
 from models.rules.policy import Policy
 from schemas.errors import BrokerError
+from streams.kafka.admin import existing_topics
 from streams.kafka.client import make_producer
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
@@ -14,6 +15,7 @@ SEND_TIMEOUT_S = 15.0
 
 def run_publish(settings: Settings, policy: Policy) -> int:
     """Put a policy in force: every worker takes it over between two batches. Raises `BrokerError`."""
+    existing_topics(settings, ["policy.v1"])
     # What fails is raised as an error, so that the client's log need not name it too.
     producer = make_producer(settings, {"delivery.timeout.ms": 10_000, "log_level": 0})
     failures: list[str] = []

@@ -6,16 +6,21 @@ Numbers of rows are those of the fault matrix.
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from schemas.codec import encode
 from schemas.control import Target
 from schemas.operator import Resume
 from schemas.signing import KID_HEADER, OperatorKey
 from streams.clock import wall_ms
+from streams.kafka.admin import topics_on_broker
+from streams.kafka.client import Admin
+from streams.settings import Settings
 from tests.support.kafka import Record, TopicSpace, commands_on, produce, read_all
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT
 from tests.support.worker_process import WorkerProcess
@@ -52,6 +57,17 @@ def spend(space: TopicSpace, run: str, usd: int, event: str, ts_ms: int = TS_MS,
 def values(space: TopicSpace, topic: str) -> list[dict[str, Any]]:
     read = commands_on if topic == "control.v1" else read_all
     return [json.loads(record.value or b"") for record in read(space.bootstrap, space.name(topic))]
+
+
+def test_a_policy_is_published_to_a_topic_that_is_there(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """Before `topics apply` it is refused, with what to do, and the broker is not made to create a topic by itself."""
+    nowhere = replace(kafka_topics, prefix=f"{kafka_topics.prefix}nowhere.")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        _publish(nowhere, policy_file(tmp_path, "wide", 100))
+    assert refused.value.returncode == 4
+    assert f"{nowhere.name('policy.v1')}. Create them: python -m streams topics apply" in refused.value.stderr
+    topics = topics_on_broker(Admin(Settings(kafka_bootstrap=kafka_topics.bootstrap)))
+    assert not [name for name in topics if name.startswith(nowhere.prefix)]
 
 
 def test_another_policy_takes_over_and_a_faulty_one_does_not(kafka_topics: TopicSpace, tmp_path: Path) -> None:
@@ -216,4 +232,4 @@ def _type(space: TopicSpace, verb: str, *words: str, key: str = OPERATOR_KEY) ->
 def _publish(space: TopicSpace, policy: Path) -> None:
     given = {"SPENDFUSE_KAFKA_BOOTSTRAP": space.bootstrap, "SPENDFUSE_PREFIX": space.prefix}
     command = [sys.executable, "-m", "streams", "policy", "publish", str(policy)]
-    subprocess.run(command, cwd=ROOT, env=given, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, env=given, check=True, capture_output=True, text=True, timeout=60)
