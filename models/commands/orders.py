@@ -80,7 +80,8 @@ class Orders:
             self._resume_members(tenant, target, origin, why, at_ms)
         if target.type == "scope":
             self._ledger.resume_scope(tenant, target.id, order.until_ms)
-        if target.type in (*WIDE, "scope"):
+            return
+        if target.type in WIDE:
             return
         unit = self._unit(tenant, target)
         if unit is None:
