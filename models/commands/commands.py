@@ -21,7 +21,8 @@ from schemas.policy import Action
 from schemas.signing import KeyId, control_key
 
 CLOCKS_DIFFER_MS: Final = 5 * MINUTE_MS
-"""How far an operator's clock may be behind: a resume within it counts as ordered after the command."""
+"""How far an operator's clock may be off: an order further from its append is refused where it is read, and a resume
+that is as far behind counts as ordered after the command."""
 ANSWERED: Final = ("run", "session", "run_tree")
 """Types of target of which somebody must answer: in a workflow, tenant or scope nobody may be running."""
 LIFTED_BY_A_LIMIT: tuple[Action, ...] = ("pause", "downgrade")

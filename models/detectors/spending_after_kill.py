@@ -7,13 +7,11 @@ from pydantic import Field
 from models.commands.standing import StandingCommand
 from models.detectors.base import CommandDetector, register
 from models.rules.finding import Finding
-from schemas.duration import MINUTE_MS, format_duration
+from models.sequences.pauses import LONGEST_CALL_MS
+from schemas.duration import format_duration
 from schemas.money import format_usd
 from schemas.policy import RuleSettings
 from schemas.usage import LlmCall, ToolCall
-
-LONGEST_CALL_MS = 10 * MINUTE_MS
-"""No call counts as under way for longer, whatever it says of its start."""
 
 
 class SpendingAfterKillSettings(RuleSettings):

@@ -13,6 +13,7 @@ LONGEST_PAUSE_MINUTES: Final = 60
 """After a longer pause than this a sequence starts anew: no rule may count across it."""
 LONGEST_PAUSE_MS: Final = LONGEST_PAUSE_MINUTES * MINUTE_MS
 LONGEST_CALL_MS: Final = 10 * MINUTE_MS
+"""No call counts as under way for longer, whatever it says of its start."""
 _MOST_PAUSES: Final = 4
 
 Pause = tuple[int, ...]

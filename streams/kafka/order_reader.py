@@ -3,15 +3,13 @@
 from dataclasses import dataclass
 from typing import Self
 
+from models.commands.commands import CLOCKS_DIFFER_MS
 from schemas.codec import decode_operator
-from schemas.duration import MINUTE_MS, format_duration
+from schemas.duration import format_duration
 from schemas.errors import Undecodable
 from schemas.operator import OperatorMessage
 from schemas.signing import Headers, operator_signed, operator_signed_before
 from streams.settings import Settings
-
-CLOCKS_DIFFER_MS = 5 * MINUTE_MS
-"""How far an order's own time may be from when it was appended. What is copied within that has an id that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class OrderReader:
         assert value is not None, "no order is read from nothing"
         if not self._is_genuine(order.tenant_id, value, headers, append_ms):
             raise Undecodable("bad_signature", "not signed by an operator's key")
-        differs_ms = append_ms - order.ts_ms
+        differs_ms = append_ms - order.ts_ms  # what is copied within that has an id that is known
         if abs(differs_ms) > CLOCKS_DIFFER_MS:
             raise Undecodable(
                 "bad_time",

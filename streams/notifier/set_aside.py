@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 from models.identity import derived_id
 from schemas.alert import Alert
+from streams.service_alert import TENANT, service_alert
 
 RULE = "unreadable-deliveries"
-TENANT = "spendfuse"
-"""Whose alert it is: nobody's spend."""
 MOST_NAMED = 5
 
 
@@ -22,32 +21,20 @@ def set_aside_alert(partition: int, unreadable: Mapping[str, str], at_ms: int, p
     """
     incident_id = derived_id(TENANT, RULE, partition, *sorted(unreadable))
     count = len(unreadable)
-    return Alert(
+    return service_alert(
+        RULE,
+        partition,
+        at_ms,
+        policy_version,
         alert_id=derived_id(incident_id, "open"),
         incident_id=incident_id,
-        state="open",
         severity="critical",
-        mode="alert",
-        rule=RULE,
-        detector=RULE,
-        tenant_id=TENANT,
-        scope={"tenant_id": TENANT, "partition": str(partition)},
-        run_id=None,
-        owner=None,
         level=1.0,
-        window_start_ms=None,
-        window_end_ms=None,
         value=count,
-        limit=None,
-        baseline=None,
-        ratio=None,
         unit="records",
         evidence={"records": count, "keys": sorted(unreadable)[:MOST_NAMED]},
         summary=f"{count} records of deliveries.v1, partition {partition}, cannot be read and were set aside: "
         "what they said of alerts to be sent is unknown.",
         next_action="Look whether somebody was to be told: python -m streams deliveries check. "
         "Then take them out: python -m streams deliveries repair --save FILE",
-        ts_ms=at_ms,
-        cause_event_id=None,
-        policy_version=policy_version,
     )

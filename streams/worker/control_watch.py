@@ -22,6 +22,7 @@ from schemas.errors import Undecodable
 from schemas.signing import KEY_CHECK, EngineKeys, Headers, control_key
 from streams.clock import wall_ms
 from streams.kafka.client import make_consumer, refuse_without_rights
+from streams.kafka.leaders import watermarks
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.settings import Settings
@@ -101,10 +102,7 @@ class ControlWatch:
         try:
             partitions = self._consumer.list_topics(self._topic, timeout=QUERY_TIMEOUT_S).topics[self._topic].partitions
             places = {number: TopicPartition(self._topic, number) for number in partitions}
-            ends = {
-                number: self._consumer.get_watermark_offsets(place, timeout=QUERY_TIMEOUT_S)[1]
-                for number, place in places.items()
-            }
+            ends = {number: watermarks(self._consumer, place, QUERY_TIMEOUT_S)[1] for number, place in places.items()}
         except KafkaException as error:
             refuse_without_rights(error.args[0])
             log.warning("control.v1 cannot be read yet", extra=fields(error=error.args[0].str()))

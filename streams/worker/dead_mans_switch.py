@@ -19,6 +19,7 @@ from streams.clock import monotonic_ms, wall_ms
 from streams.kafka.client import Admin
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
+from streams.service_alert import TENANT, service_alert
 from streams.settings import Settings
 from streams.worker.partition import Partition
 
@@ -27,8 +28,6 @@ log = logging.getLogger("spendfuse.dead_mans_switch")
 QUERY_TIMEOUT_S = 10.0
 ASK_AGAIN_MS = 5000
 """How soon to ask again where the broker gave no answer."""
-TENANT = "spendfuse"
-"""Whose alerts beats are: nobody's spend."""
 
 
 class DeadMansSwitch:
@@ -88,30 +87,20 @@ class DeadMansSwitch:
         """A beat tells of now. After two intervals without a newer one it would hide what it is there to show."""
         at_ms = wall_ms()
         incident_id = derived_id(TENANT, WATCHDOG, number)
-        return Alert(
+        return service_alert(
+            WATCHDOG,
+            number,
+            at_ms,
+            policy_version,
             alert_id=derived_id(incident_id, at_ms),
             incident_id=incident_id,
-            state="open",
             severity="info",
-            mode="alert",
-            rule=WATCHDOG,
-            detector=WATCHDOG,
-            tenant_id=TENANT,
-            scope={"tenant_id": TENANT, "partition": str(number)},
-            run_id=None,
-            owner=None,
             level=0.0,
             window_start_ms=at_ms,
             window_end_ms=at_ms + 2 * self._interval_ms,
             value=0,
-            limit=None,
-            baseline=None,
-            ratio=None,
             unit="",
             evidence={},
             summary=f"Partition {number} has counted all of its input.",
             next_action="Nothing. If this stops coming, see docs/runbooks/dead-mans-switch.md.",
-            ts_ms=at_ms,
-            cause_event_id=None,
-            policy_version=policy_version,
         )
