@@ -1,7 +1,7 @@
 """Asking a broker about itself: every wait is bounded, every failure is one sentence."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final, TypeVar
@@ -59,13 +59,18 @@ def existing_topics(settings: Settings, needed: Iterable[str]) -> dict[str, Topi
         BrokerError: no broker answers, or a needed topic is missing.
     """
     found = topics_on_broker(Admin(settings))
-    missing = [topic for topic in map(settings.topic, needed) if topic not in found]
+    require_topics(found, map(settings.topic, needed))
+    return found
+
+
+def require_topics(found: Mapping[str, TopicMetadata], topics: Iterable[str]) -> None:
+    """Raises `BrokerError` when one of the topics, named in full, is not among those that the broker showed."""
+    missing = [topic for topic in topics if topic not in found]
     if missing:
         raise BrokerError(
             f"topics are missing, or this client may not see them: {', '.join(missing)}. "
             "Create them: python -m streams topics apply"
         )
-    return found
 
 
 def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from schemas.errors import BrokerError
 from streams.clock import seconds
-from streams.kafka.admin import topics_on_broker
+from streams.kafka.admin import require_topics, topics_on_broker
 from streams.kafka.client import Admin, make_consumer, refuse_without_rights
 from streams.kafka.leaders import watermarks
 from streams.settings import Settings
@@ -40,10 +40,7 @@ def committed_records(settings: Settings, name: str, *, progress: bool = False) 
 def ends_of(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int]:
     """Where each partition that holds anything ends. Raises `BrokerError`."""
     found = topics_on_broker(Admin(settings))
-    if topic not in found:
-        raise BrokerError(
-            f"there is no topic {topic}, or this client may not see it. Create it: python -m streams topics apply"
-        )
+    require_topics(found, [topic])
     try:
         marks = {
             number: watermarks(consumer, TopicPartition(topic, number), ANSWER_S) for number in found[topic].partitions

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from models.rules.policy import Policy
 from schemas.errors import BrokerError, SettingsError, SpendfuseError
 from streams.clock import pause, seconds
-from streams.kafka.admin import UnsupportedByBrokerError, group_members
+from streams.kafka.admin import UnsupportedByBrokerError, existing_topics, group_members
 from streams.kafka.client import Admin, make_consumer, make_producer
 from streams.kafka.leaders import watermarks
 from streams.kafka.order_reader import OrderReader
@@ -26,6 +26,7 @@ from streams.worker.fence import FENCE_KEY, write_fence
 from streams.worker.partition import Partition
 from streams.worker.worker import GROUP
 
+NEEDED = ("usage.v1", "operator.v1", "state.v1")
 TIMEOUT_S = 30.0
 MARGIN_S = 5.0
 """How much longer than its session a worker that has ended may be taken for running."""
@@ -65,8 +66,7 @@ def run_rebuild(settings: Settings, *, publish_again: bool = False) -> int:
     policy = policy_in_force(settings)
     consumer = make_consumer(settings, GROUP)
     try:
-        topics = consumer.list_topics(timeout=TIMEOUT_S).topics
-        count = len(topics[settings.topic("usage.v1")].partitions)
+        count = len(existing_topics(settings, NEEDED)[settings.topic("usage.v1")].partitions)
         if not publish_again and _nobody_knows_what_was_published(settings, consumer, count):
             _ask()
         producer = _producer(settings)
@@ -74,8 +74,6 @@ def run_rebuild(settings: Settings, *, publish_again: bool = False) -> int:
             _rebuild(settings, consumer, producer, policy, number, count)
     except KafkaException as error:
         raise BrokerError(error.args[0].str()) from error
-    except KeyError as missing:
-        raise BrokerError(f"there is no topic {missing}. Create it: python -m streams topics apply") from None
     finally:
         consumer.close()
     return 0

@@ -23,12 +23,13 @@ from schemas.operator import Resume
 from schemas.topics import load_topics
 from streams.__main__ import main
 from streams.clock import wall_ms
+from streams.kafka.admin import topics_on_broker
 from streams.kafka.client import Admin
 from streams.kafka.order_writer import OrderWriter
 from streams.kafka.topics import apply
 from streams.settings import Settings
 from tests.conftest import do_without
-from tests.support.kafka import Record, commands_on, fresh_prefix, produce
+from tests.support.kafka import Record, commands_on, fresh_prefix, produce, wait_until
 from tests.support.service_process import OPERATOR_KEY, ServiceProcess
 
 TENANT = "acme"
@@ -75,7 +76,7 @@ class Guarded:
             future.result(20)
 
     def withdraw(self, role: str) -> None:
-        """Allow a role nothing."""
+        """Allow a role nothing; it sees no topic any more when this returns."""
         admin = Admin(self.settings(ADMINISTRATOR))  # held in a name: the request dies with its client
         every: tuple[Any, ...] = (
             ResourceType.ANY, None, ResourcePatternType.ANY, f"User:{role}", None, AclOperation.ANY,
@@ -84,6 +85,8 @@ class Guarded:
         found = AclBindingFilter(*every)
         for future in admin.delete_acls([found], request_timeout=10).values():
             future.result(20)
+        reader = Admin(self.settings(role))  # a broker acts on a withdrawn right some time after it has agreed to it
+        wait_until(lambda: not topics_on_broker(reader), 20, f"{role} sees nothing")
 
     def worker(self, policy: Path) -> ServiceProcess:
         """A worker under its own rights."""

@@ -16,6 +16,7 @@ from tests.support.receivers import webhook
 from tests.support.telling import alert
 
 BAD = {b"gone/hook": b"garbage", b"newer/hook": b'{"type":"of a newer version"}', b"\xff\xfe": b"[]"}
+SET_ASIDE = {f'partition="{number}"': float(number == 1) * len(BAD) for number in range(4)}
 
 
 def told(hook: Listening) -> list[str]:
@@ -41,9 +42,11 @@ def test_a_bad_record_of_the_log_is_set_aside_and_paged(
                 log.write(alert(incident, at_ms=wall_ms()))
                 process.wait_for(lambda about=incident: about in told(hook), 60, f"{incident} told")  # type: ignore[misc]
                 process.wait_for(lambda: "unreadable-deliveries" in told(hook), 60, "the page")
-                assert process.metric("spendfuse_alerting_set_aside") == {
-                    f'partition="{number}"': float(number == 1) * len(BAD) for number in range(4)
-                }
+                process.wait_for(
+                    lambda: process.metric("spendfuse_alerting_set_aside") == SET_ASIDE,
+                    60,
+                    "every partition's count",
+                )
                 assert process.stop() == 0, process.tail()
     assert sorted(told(hook)) == ["first", "second", "unreadable-deliveries"]
 

@@ -139,8 +139,8 @@ def test_a_missing_topic_is_exit_4(
     monkeypatch.setattr(weekly, "wall_ms", lambda: WEEK.end_ms)
     assert main(["report", "weekly", "--policy", str(policy), "--week", WEEK.label]) == 4
     said = capsys.readouterr().err
-    assert "there is no topic rollups.v1" in said
-    assert "Create it: python -m streams topics apply" in said
+    assert "topics are missing" in said
+    assert "rollups.v1. Create them: python -m streams topics apply" in said
 
 
 def test_no_broker_is_exit_4(
