@@ -48,7 +48,7 @@ class Settings(BaseModel):
     """Policy file in force while policy.v1 is empty."""
     policy_name: str = "default"
     """The key of policy.v1 whose value is in force."""
-    batch_records: Positive = 20_000
+    batch_records: Positive = 40_000
     """At most so many records in a transaction. Only a worker that is behind takes so many: a row is then written once
     for many events."""
     batch_wait_ms: Positive = 10

@@ -30,13 +30,12 @@ def span_ms(call: LlmCall | ToolCall) -> tuple[int, int]:
 
     It began before it was told of, and ends soon after: else a source could end every row by what it says of its start.
     """
-    if call.started_ms is not None:
-        started_ms = min(call.started_ms, call.ts_ms)
-        ended_ms = max(started_ms + (call.latency_ms or 0), call.ts_ms)
-        return started_ms, min(ended_ms, call.ts_ms + LONGEST_CALL_MS)
-    if not call.latency_ms:
-        return call.ts_ms, call.ts_ms
-    return max(0, call.ts_ms - call.latency_ms), call.ts_ms
+    ts_ms, latency_ms = call.ts_ms, call.latency_ms or 0
+    if call.started_ms is None:
+        return (ts_ms - latency_ms if latency_ms < ts_ms else 0), ts_ms
+    started_ms = min(call.started_ms, ts_ms)
+    ended_ms = max(started_ms + latency_ms, ts_ms)
+    return started_ms, min(ended_ms, ts_ms + LONGEST_CALL_MS)
 
 
 def with_pause(pauses: tuple[Pause, ...], pause: Pause) -> tuple[Pause, ...]:

@@ -42,7 +42,8 @@ the distance in tenths of a second from the start of the step before. Steps are 
 with the last few: two different calls look the same once in 10^12 comparisons, two different results of the same call
 once in 10^7."""
 _REACH: Final = LONGEST_PERIOD * _STEP
-_RING: Final = STEPS * _STEP
+_KEPT: Final = (STEPS - 1) * _STEP
+"""What stays of the steps when another comes."""
 _FARTHEST_MS: Final = 100 * 0xFFFF
 _NO_SIGNATURE: Final = bytes(_SIGNATURE)
 _NO_HASH: Final = bytes(_HASH)
@@ -124,14 +125,12 @@ class ToolCalls:
         After so long a pause that nothing of before can matter, everything starts anew.
         """
         started_ms, ended_ms = span_ms(call)
-        if started_ms - self._ended_ms > LONGEST_PAUSE_MS and call.ts_ms - self._ended_ms > LONGEST_PAUSE_MS:
-            self.restart()
+        if started_ms - self._ended_ms > MINUTE_MS:
+            self._pause(started_ms, call.ts_ms)
         since_ms = started_ms - self._started_ms
         if (
             since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms)
         ) or ended_ms - self._answered_ms > LONGEST_ROUND_MS:
-            if started_ms - self._ended_ms > MINUTE_MS and self._calls:
-                self._note_pause(started_ms)
             self._started_ms, self._answered_ms, self._ended_ms = started_ms, ended_ms, ended_ms
             self._round_steps = 0
             self._round_status = "cancelled"
@@ -150,13 +149,15 @@ class ToolCalls:
             if self._round_steps and _is_step(before[: self._round_steps * _STEP], signature):
                 return
         distance = since_ms // 100 if 0 <= since_ms < _FARTHEST_MS else 0 if since_ms < 0 else 0xFFFF
-        step = signature + _result(call) + distance.to_bytes(_DISTANCE, "big")
-        self._steps = (step + before)[:_RING]
+        result = _NO_RESULT
+        if call.result_hash is not None or call.result_shape_hash is not None:
+            result = _hashes(call.result_hash, call.result_shape_hash)
+        self._steps = signature + result + distance.to_bytes(_DISTANCE, "big") + before[:_KEPT]
         if self._round_steps < STEPS:
             self._round_steps += 1
         self._calls += 1
         if known:
-            self._recurred(step, before, call.tool, failed=call.status == "error")
+            self._recurred(signature, result, before, call.tool, failed=call.status == "error")
         else:
             self.same_call = self.alike = self.verified = 1
             self.failing = int(call.status == "error")
@@ -237,10 +238,13 @@ class ToolCalls:
         self._answered_ms = min(self._answered_ms, ended_ms)
         self._ended_ms = max(self._ended_ms, ended_ms)
 
-    def _note_pause(self, started_ms: int) -> None:
-        """Note the pause before a round. A call that arrives late ends no pause."""
-        minutes = minutes_since(self._ended_ms, started_ms)
-        self._pauses = with_pause(self._pauses, (minutes, self._calls, self._failures))
+    def _pause(self, started_ms: int, ts_ms: int) -> None:
+        """Note the pause before a round, or start anew after it. A call that arrives late ends no pause."""
+        if started_ms - self._ended_ms > LONGEST_PAUSE_MS and ts_ms - self._ended_ms > LONGEST_PAUSE_MS:
+            self.restart()
+        elif self._calls:
+            minutes = minutes_since(self._ended_ms, started_ms)
+            self._pauses = with_pause(self._pauses, (minutes, self._calls, self._failures))
 
     def _count_failed_round(self) -> None:
         """The first failed call of a round in which none has worked: until one does, it is a round that failed."""
@@ -248,9 +252,8 @@ class ToolCalls:
         self._failures += 1
         self._round_status = "error"
 
-    def _recurred(self, step: bytes, before: bytes, tool: str, *, failed: bool) -> None:
+    def _recurred(self, signature: bytes, result: bytes, before: bytes, tool: str, *, failed: bool) -> None:
         """Count on: the call's signature is known from one of the last `LONGEST_PERIOD` steps."""
-        signature, result = step[:_SIGNATURE], step[_SIGNATURE : _SIGNATURE + _RESULT]
         old = self._periods or _NO_MATCHES
         new = bytearray(2 * LONGEST_PERIOD)
         same_call = alike = verified = 1
@@ -281,9 +284,8 @@ class ToolCalls:
         return [int.from_bytes(self._steps[end - _DISTANCE : end], "big") for end in ends]
 
 
-def _result(call: ToolCall) -> bytes:
+def _hashes(exact: str | None, shape: str | None) -> bytes:
     """What is remembered of a result: the hash of it all and that of its shape, zeros for unknown."""
-    exact, shape = call.result_hash, call.result_shape_hash
     return (_NO_HASH if exact is None else xxhash.xxh3_64_digest(exact.encode())[:_HASH]) + (
         _NO_HASH if shape is None else xxhash.xxh3_64_digest(shape.encode())[:_HASH]
     )

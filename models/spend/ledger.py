@@ -77,17 +77,10 @@ class SpendLedger:
                 if segment_ms > scope.segment_ms:
                     self._enter(tenant, scope, at_ms)
             if scope.meter.splits_owners:
-                shares = scope.shares
-                if shares is not None:
-                    if owner in shares.totals:
-                        shares.totals[owner] += cost_nanousd
-                    else:
-                        shares.add(owner, cost_nanousd)
-                    if not shares.dirty:
-                        shares.dirty = True
-                        dirty.append(shares)
+                if scope.shares is not None:
+                    scope.shares.add(owner, cost_nanousd)
                 elif scope.owner != owner:
-                    self._begin_shares(scope, owner, cost_nanousd)
+                    scope.charge_share(owner, cost_nanousd)
             scope.total_nanousd += cost_nanousd
             if not scope.dirty:
                 scope.dirty = True
@@ -158,12 +151,6 @@ class SpendLedger:
     def _rules(self, scope: Scope) -> tuple[ScopeDetector[Any], ...]:
         return self._state.policy.scope_rules.get(scope.meter.meter_id, ())
 
-    def _begin_shares(self, scope: Scope, owner: str, cost_nanousd: int) -> None:
-        """The first owner spends in a scope, or a second one."""
-        scope.charge_share(owner, cost_nanousd)
-        if scope.shares is not None:
-            self._state.touch(scope.shares)
-
     def _episode(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], incident_id: str) -> Episode | None:
         """The breaching hours that an incident is about: the scope's latest, or some of those that it remembers."""
         latest = scope.episodes.get(rule.rule)
@@ -197,8 +184,6 @@ class SpendLedger:
         scope.segment_ms = self._hours.start_ms
         scope.trip = AT_ONCE
         self._state.touch(scope)
-        if scope.shares is not None:
-            self._state.touch(scope.shares)
         if closed and scope.history is not None:
             self._state.touch(scope.history)
             for rule in self._rules(scope):
@@ -221,9 +206,8 @@ class SpendLedger:
         closed = scope.add_late(self._state.policy.calendar, at_ms, cost_nanousd, route.owner)
         scope.at_ms = scope.present_ms(self._state.now_ms)
         self._state.touch(scope)
-        for row in (scope.history, scope.shares):
-            if row is not None:
-                self._state.touch(row)
+        if scope.history is not None:
+            self._state.touch(scope.history)
         for rule in self._rules(scope):
             for finding in rule.judge_closed(scope, closed, at_ms, self._state.now_ms):
                 self._apply(tenant, scope, rule, finding, run, at_ms)  # a clock ahead may have closed the present

@@ -12,7 +12,6 @@ from models.state.policy_row import POLICY_KEY, policy_of
 from models.state.rows import ASLEEP, LIVE, read_fields, read_header, read_key, row_digest
 from models.state.seen_rows import SEEN, SeenRows
 from models.state.spend.cohort import Cohort
-from models.state.spend.owners import OwnerShares
 from models.state.spend.scopes import Meter, Scope, ScopeHistory
 from models.state.spend.totals import HourTotals
 from models.state.tenant import Tenant
@@ -116,13 +115,6 @@ def _history(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, 
     scope.history.row_hash = digest
 
 
-def _owners(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
-    scope = _find_scope(state, tenant, parts)
-    scope.shares = OwnerShares(tenant.tenant_id, scope.key)
-    scope.shares.read(read_fields(value))
-    scope.shares.row_hash = digest
-
-
 def _find_scope(state: PartitionState, tenant: Tenant, parts: Parts) -> Scope:
     key = parts[1:]
     scope = tenant.scopes.get(key)
@@ -195,5 +187,4 @@ READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] 
     "incident": _incident,
     "command": _command,
     "held": _held,
-    "owners": _owners,
 }

@@ -66,7 +66,8 @@ class Partition:
         offset = message.offset()
         if offset <= self.usage_offset:
             return
-        self._move()
+        if not self.moved:
+            self._move()
         self.usage_offset = offset
         append_ms = message.timestamp()[1]
         self._last_append_ms = append_ms
@@ -93,7 +94,8 @@ class Partition:
         offset = message.offset()
         if offset <= self.operator_offset:
             return
-        self._move()
+        if not self.moved:
+            self._move()
         self.operator_offset = offset
         append_ms = message.timestamp()[1]
         value = message.value()
@@ -171,9 +173,8 @@ class Partition:
 
     def _move(self) -> None:
         """From here on there is something to commit."""
-        if not self.moved:
-            self._counted_to = self.read_to
-            self.moved = True
+        self._counted_to = self.read_to
+        self.moved = True
 
     def _refuse(self, message: Any, value: bytes | None, fault: Undecodable, append_ms: int) -> None:
         letter = dead_letter(

@@ -1,33 +1,30 @@
-"""Who spent what in a scope that several owners share. A row of its own, made when a second owner comes."""
+"""Who spent what in a scope that several owners share: a part of its row from the second owner on."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from models.state.rows import Row
 from schemas.policy import Period
 
 MOST_OWNERS: Final = 50
 OTHER_OWNERS: Final = "others"
 
 
-class OwnerShares(Row):
+class OwnerShares:
     """Running totals by owner; what was spent in a period is the difference to the totals at its beginning."""
 
-    __slots__ = ("_before", "scope_key", "tenant_id", "totals")
-    kind = "owners"
+    __slots__ = ("_before", "totals")
 
-    def __init__(
-        self, tenant_id: str, scope_key: tuple[str, ...], first: str = "", spent: Mapping[Period, int] | None = None
-    ) -> None:
-        """`spent` is what the first owner alone has spent in the running periods."""
-        super().__init__()
-        self.tenant_id = tenant_id
-        self.scope_key = scope_key
-        most = max((spent or {}).values(), default=0)
-        self.totals: dict[str, int] = {first: most} if spent else {}
-        self._before: dict[Period, dict[str, int]] = {
-            period: {first: most - nanousd} for period, nanousd in (spent or {}).items()
-        }
+    def __init__(self, totals: dict[str, int], before: dict[Period, dict[str, int]]) -> None:
+        """As `fields` has it."""
+        self.totals = totals
+        self._before = before
+
+    @classmethod
+    def of_one(cls, owner: str, spent: Mapping[Period, int]) -> "OwnerShares":
+        """Of a scope in which one owner alone has spent so much in the running periods."""
+        most = max(spent.values(), default=0)
+        before = {period: {owner: most - nanousd} for period, nanousd in spent.items()}
+        return cls({owner: most} if spent else {}, before)
 
     def add(self, owner: str, nanousd: int) -> None:
         """Book spend. Beyond 50 owners the rest are one."""
@@ -52,12 +49,6 @@ class OwnerShares(Row):
         spent = {owner: total - before.get(owner, 0) for owner, total in self.totals.items()}
         return dict(sorted(((o, n) for o, n in spent.items() if n > 0), key=lambda pair: (-pair[1], pair[0])))
 
-    def key_parts(self) -> tuple[str, ...]:
-        return (self.tenant_id, *self.scope_key)
-
     def fields(self) -> tuple[Any, ...]:
+        """In the constructor's order."""
         return (self.totals, self._before)
-
-    def read(self, fields: tuple[Any, ...]) -> None:
-        """Take over what the row holds."""
-        self.totals, self._before = fields

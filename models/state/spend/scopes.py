@@ -228,7 +228,7 @@ class Scope(Row):
             if owner == self.owner:
                 return
             spent = {period: self.spend(period) for period in self.periods}
-            self.shares = OwnerShares(self.tenant_id, self.key, self.owner, spent)
+            self.shares = OwnerShares.of_one(self.owner, spent)
         self.shares.add(owner, nanousd)
 
     def spent_by_owner(self, period: Period) -> dict[str, int]:
@@ -293,15 +293,16 @@ class Scope(Row):
         periods = {period: spend.fields() for period, spend in self.periods.items()}
         return (
             self.total_nanousd, self.mark, self.at_ms, periods, self.episodes, self.owner, self.raised, self.segment_ms,
-            self.trip,
+            self.trip, None if self.shares is None else self.shares.fields(),
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the scope's row holds, the trip included: what it followed from may have changed since."""
         (
             self.total_nanousd, self.mark, self.at_ms, periods, episodes, self.owner, raised, self.segment_ms,
-            self.trip,
+            self.trip, shares,
         ) = fields  # fmt: skip
+        self.shares = None if shares is None else OwnerShares(*shares)
         self.episodes = {rule: (first_ms, last_ms) for rule, (first_ms, last_ms) in episodes.items()}
         self.raised = {rule: (limit, until_ms) for rule, (limit, until_ms) in raised.items()}
         self.periods = {period: PeriodSpend(*spend) for period, spend in periods.items()}
