@@ -35,7 +35,16 @@ from models.state.seen_rows import SeenRows
 from models.state.tenant import Raised, Tenant
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD
-from models.stimuli import CommandForged, OperatorSeen, PolicyChanged, RecordRefused, Stimulus, Ticked, UsageSeen
+from models.stimuli import (
+    CommandForged,
+    OperatorSeen,
+    PolicyChanged,
+    RecordMoved,
+    RecordRefused,
+    Stimulus,
+    Ticked,
+    UsageSeen,
+)
 from schemas.control import Command, Target
 from schemas.duration import DAY_MS, HOUR_MS
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
@@ -114,6 +123,9 @@ class Engine:
                 self._state.publish(Effect("usage.dlq.v1", letter.key or "", letter))
             case OperatorSeen(message, append_ms):
                 self._operator(message, append_ms)
+            case RecordMoved(tenant_id, run_id, had_key):
+                if tenant_id in self._state.tenants:
+                    self._quality.misplaced(self._state.tenants[tenant_id], run_id, had_key=had_key)
             case CommandForged(tenant_id=tenant_id):
                 if tenant_id in self._state.tenants:
                     self._forged(self._state.tenants[tenant_id], stimulus)

@@ -29,6 +29,15 @@ class RecordRefused(NamedTuple):
     letter: DeadLetter
 
 
+class RecordMoved(NamedTuple):
+    """A record of this tenant, taken in already, had been written to another partition than the tenant's."""
+
+    tenant_id: str
+    run_id: str | None
+    """None for an order."""
+    had_key: bool
+
+
 class CommandForged(NamedTuple):
     """Somebody else has written to control.v1 what stands there about a target now, or has deleted it."""
 
@@ -56,4 +65,4 @@ class Ticked(NamedTuple):
     tenant_id: str | None = None
 
 
-Stimulus = UsageSeen | OperatorSeen | CommandForged | RecordRefused | PolicyChanged | Ticked
+Stimulus = UsageSeen | OperatorSeen | RecordMoved | CommandForged | RecordRefused | PolicyChanged | Ticked

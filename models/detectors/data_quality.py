@@ -29,20 +29,22 @@ class DataQualitySettings(RuleSettings):
     not_fully_priced_calls: AtLeastOne = 10
     late_records: AtLeastOne = 10
     late_usd: Usd = Usd(1)
+    misplaced_records: AtLeastOne = 1
     unattributed_usd: Usd = Usd(25)
 
 
 @register
 class DataQuality(DataQualityDetector[DataQualitySettings]):
     """Fires when enough of a tenant's records of a day cannot be right: costs far from the computed ones, counts that
-    contradict each other, parts without a price, records more than a day late, spend without owner or workflow.
+    contradict each other, parts without a price, records more than a day late or in a wrong partition, spend without
+    owner or workflow.
     """
 
     name = "data_quality"
     settings_class = DataQualitySettings
     defaults = ({"name": "data-quality"},)
     always_on = True
-    kinds = ("price_mismatch", "contradicting_tokens", "not_fully_priced", "too_late", "unattributed")
+    kinds = ("price_mismatch", "contradicting_tokens", "not_fully_priced", "too_late", "misplaced", "unattributed")
 
     def judge(self, kind: Kind, tally: Tally, *, out_of_reach: bool) -> Finding | None:
         if kind in self.settings.ignore or not self._enough(kind, tally):
@@ -72,6 +74,15 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
                     "Find out what holds the producer's events back; a clock that is wrong looks the same.",
                     unit="records",
                 )
+            case "misplaced":
+                return self._counted(
+                    tally,
+                    f"{counted(tally.records, 'record')} today {'was' if tally.records == 1 else 'were'} written to "
+                    f"another partition than the tenant's ({', '.join(tally.notes)}): moved there, and counted",
+                    "Have the producer use tenant_id as key, and Java's partitioner: in librdkafka partitioner = "
+                    "murmur2_random.",
+                    unit="records",
+                )
             case _:
                 return self._unattributed(tally)
 
@@ -86,6 +97,8 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
                 return tally.records >= mine.not_fully_priced_calls
             case "too_late":
                 return tally.records >= mine.late_records or tally.cost_nanousd >= max(usd_to_nanousd(mine.late_usd), 1)
+            case "misplaced":
+                return tally.records >= mine.misplaced_records
             case _:
                 return tally.cost_nanousd >= max(usd_to_nanousd(mine.unattributed_usd), 1)
 

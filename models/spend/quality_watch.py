@@ -56,6 +56,13 @@ class QualityWatch:
         tally.add(cost_nanousd=cost_nanousd, run_id=message.run_id)
         self._judge(tenant, "too_late", tally, tenant.clock_ms)
 
+    def misplaced(self, tenant: Tenant, run_id: str | None, *, had_key: bool) -> None:
+        """Count a record that had been written to a partition that is not the tenant's, on the day it came."""
+        self._state.now_ms = tenant.clock_ms
+        tally = tenant.quality.tally("misplaced", tenant.clock_ms)
+        tally.add(run_id=run_id, notes=("with another partitioner" if had_key else "without a key",))
+        self._judge(tenant, "misplaced", tally, tenant.clock_ms)
+
     def _judge(self, tenant: Tenant, kind: Kind, tally: Tally, at_ms: int, *, out_of_reach: bool = False) -> None:
         self._state.touch(tenant)
         policy = self._state.policy

@@ -6,11 +6,14 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import TopicMetadata  # type: ignore[attr-defined]  # offered, but not exported
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # offered, but not exported
+    AclOperation,
+    TopicMetadata,
+)
 
 from schemas.errors import BrokerError
-from streams.kafka.client import Admin
+from streams.kafka.client import HOW_TO_GRANT, Admin
 from streams.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 15.0
@@ -71,6 +74,27 @@ def require_topics(found: Mapping[str, TopicMetadata], topics: Iterable[str]) ->
             f"topics are missing, or this client may not see them: {', '.join(missing)}. "
             "Create them: python -m streams topics apply"
         )
+
+
+def require_write(settings: Settings, needed: Iterable[str]) -> None:
+    """Raises `BrokerError` when the broker says that this client may not write one of the topics.
+
+    For topics that are written seldom: that a right is missing shows at once, and not when somebody waits for it. Who
+    does not log in has no rights of its own.
+    """
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return
+    topics = list(map(settings.topic, needed))
+    admin = Admin(settings)  # held in a name: the request dies with its client
+    asked = admin.describe_topics(
+        TopicCollection(topics), include_authorized_operations=True, request_timeout=REQUEST_TIMEOUT_S
+    )
+    for topic, future in asked.items():
+        allowed = answer(future, f"describe {topic}").authorized_operations
+        if allowed is not None and AclOperation.WRITE not in allowed:
+            raise BrokerError(
+                f"the broker does not allow it: what is missing is the right to write the topic {topic}. {HOW_TO_GRANT}"
+            )
 
 
 def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequence[str]) -> int:

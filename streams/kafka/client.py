@@ -20,6 +20,10 @@ NOT_ALLOWED: Final = {
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "to write its transactional id",
 }
 """What the broker refuses -> which right is missing, in words that follow `the right`."""
+HOW_TO_GRANT: Final = (
+    "All that each part needs is in infra/kafka/access.toml; `python -m infra.kafka.access --help` prints commands "
+    "that grant it"
+)
 _READING: Final[dict[str, Any]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -82,6 +86,5 @@ def refuse_without_rights(error: KafkaError) -> None:
     right = NOT_ALLOWED.get(error.code())
     if right is not None:
         raise BrokerError(
-            f"the broker does not allow it: {error.str()}. What is missing is the right {right}. All that each part "
-            "needs is in infra/kafka/access.toml; `python -m infra.kafka.access --help` prints commands that grant it"
+            f"the broker does not allow it: {error.str()}. What is missing is the right {right}. {HOW_TO_GRANT}"
         )

@@ -15,17 +15,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.events = Counter("spendfuse_events", "Usage messages counted", registry=registry)
-        self.duplicates = Counter("spendfuse_duplicates", "Usage messages seen before", registry=registry)
-        self.too_late = Counter("spendfuse_too_late", "Messages more than a day late", registry=registry)
-        self.unkeyed = Counter("spendfuse_unkeyed", "Usage records without a key", registry=registry)
-        self.dead_letters = Counter("spendfuse_dead_letters", "Records nobody can read", ["reason"], registry=registry)
-        self.refused_orders = Counter(
-            "spendfuse_refused_orders", "Records of operator.v1 that order nothing", ["reason"], registry=registry
-        )
-        for reason in get_args(Reason):
-            self.dead_letters.labels(reason)  # a series that begins with its first letter hides that one from a rate
-            self.refused_orders.labels(reason)
+        self._count_input(registry)
         self.alerts = Counter("spendfuse_alerts", "Alerts published", ["rule", "state", "severity"], registry=registry)
         self.commands = Counter("spendfuse_commands", "Commands published", ["action"], registry=registry)
         self.forged_commands = Counter(
@@ -82,6 +72,25 @@ class Metrics:
         self.restore_rows = Gauge("spendfuse_restore_rows", "Rows of the last restore", registry=registry)
         self.restore_seconds = Gauge("spendfuse_restore_seconds", "Length of the last restore", registry=registry)
         self.policy_faults = Counter("spendfuse_policy_faults", "Policies refused", registry=registry)
+
+    def _count_input(self, registry: CollectorRegistry) -> None:
+        """What was read, and what came of it."""
+        self.events = Counter("spendfuse_events", "Usage messages counted", registry=registry)
+        self.duplicates = Counter("spendfuse_duplicates", "Usage messages seen before", registry=registry)
+        self.too_late = Counter("spendfuse_too_late", "Messages more than a day late", registry=registry)
+        self.unkeyed = Counter("spendfuse_unkeyed", "Usage records without a key", registry=registry)
+        self.misplaced = Counter(
+            "spendfuse_misplaced",
+            "Records of usage.v1 and operator.v1 found in another partition than their tenant's, and moved there",
+            registry=registry,
+        )
+        self.dead_letters = Counter("spendfuse_dead_letters", "Records nobody can read", ["reason"], registry=registry)
+        self.refused_orders = Counter(
+            "spendfuse_refused_orders", "Records of operator.v1 that order nothing", ["reason"], registry=registry
+        )
+        for reason in get_args(Reason):
+            self.dead_letters.labels(reason)  # a series that begins with its first letter hides that one from a rate
+            self.refused_orders.labels(reason)
 
     def step(self, step: str, since: float) -> float:
         """Count the time since `since` for a step of the loop; returns now."""

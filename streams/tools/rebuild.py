@@ -135,7 +135,7 @@ def _rebuild(
             "periods and medians that reach further back will be lower than they were",
             file=sys.stderr,
         )
-    partition = Partition(number, policy, {}, None)
+    partition = Partition(number, partitions, policy, {}, None)
     rows: dict[bytes, bytes] = {}
     orders = OrderReader.of(settings)
     streams = [
@@ -160,6 +160,7 @@ def _rebuild(
 def _take(partition: Partition, rows: dict[bytes, bytes]) -> None:
     partition.engine.drain_effects()
     partition.engine.drain_repeats()
+    partition.misplaced.clear()
     for key, value in partition.engine.drain_rows():
         if value is None:
             rows.pop(key, None)

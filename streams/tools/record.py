@@ -17,6 +17,7 @@ from models.rules.policy import read_policy_json
 from schemas.codec import decode_operator, decode_usage, encode
 from schemas.errors import PolicyError, SettingsError, Undecodable
 from streams.kafka.order_reader import OrderReader
+from streams.kafka.partitioner import origin_of
 from streams.kafka.time_range import records_between
 from streams.kafka.whole_topic import committed_records
 from streams.settings import Settings
@@ -74,6 +75,8 @@ def _records(settings: Settings, span: Range, counts: Counter[str]) -> Iterator[
     names = {settings.topic(name): name for name in TOPICS}
     orders = OrderReader.of(settings)
     for message in records_between(settings, TOPICS, span.since_ms, span.until_ms, progress=True):
+        if origin_of(message.headers()) is not None:
+            continue  # a copy, written where it belongs, of a record that is in the log where it was written first
         name = names[message.topic()]
         chosen: Record | Literal["refused"] | None
         match name:

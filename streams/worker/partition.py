@@ -2,35 +2,65 @@
 
 import logging
 import secrets
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.state.rows import SCHEMA
-from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Ticked
+from models.stimuli import OperatorSeen, PolicyChanged, RecordMoved, RecordRefused, Ticked
 from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_usage
 from schemas.errors import StateError, Undecodable
 from streams.clock import PartitionClock, wall_ms
 from streams.kafka.order_reader import OrderReader
+from streams.kafka.partitioner import KEYLESS, moved_from, origin_of, partition_of
 from streams.process.logs import fields
 from streams.worker.fence import Fence, check_digest
 
 log = logging.getLogger("spendfuse.partition")
+
+MOST_KNOWN_KEYS: Final = 100_000
 
 
 class PoisonedInput(StateError):  # it names what is wrong with the input
     """So many unreadable records in a row that something is broken upstream. Nothing was committed past them."""
 
 
+class Misplaced(NamedTuple):
+    """A record that was found in another partition than its tenant's, as it is to be written there."""
+
+    topic: str
+    home: int
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+    append_ms: int
+
+
 class Partition:
     """Turns records into stimuli for its engine, and its engine's state into a fence."""
 
     def __init__(
-        self, number: int, policy: Policy, rows: dict[bytes, bytes], fence: Fence | None, policy_ms: int = 0
+        self,
+        number: int,
+        partitions: int,
+        policy: Policy,
+        rows: dict[bytes, bytes],
+        fence: Fence | None,
+        policy_ms: int = 0,
     ) -> None:
-        """`policy_ms` is since when the policy is in force, if the rows follow another; 0 for their last record."""
+        """Of so many partitions the one of that number.
+
+        `policy_ms` is since when the policy is in force, if the rows follow another; 0 for their last record.
+        """
         self.number = number
+        self._partitions = partitions
+        self._keys_of: dict[bytes | None, str] = {}
+        """Keys that belong here -> their tenants."""
+        self.misplaced: list[Misplaced] = []
+        """What leaves with the next commit for the partitions where it belongs."""
+        self.misplaced_records = 0
+        """How many such records there have been."""
         self.engine = Engine(policy, 0 if rows else secrets.randbits(64))
         self.usage_offset = -1
         self.operator_offset = -1
@@ -75,17 +105,18 @@ class Partition:
         value = message.value()
         try:
             usage = decode_usage(value)
-            key = message.key()
-            if key is None:
-                self.unkeyed += 1
-            elif key != usage.tenant_id.encode():
-                raise Undecodable("wrong_tenant", "the record's key is not its tenant_id")
+            is_here = self._keys_of.get(message.key()) == usage.tenant_id or self._is_here(message, usage.tenant_id)
         except Undecodable as fault:
             self._refuse(message, value, fault, append_ms)
             self.unreadable_in_a_row += fault.reason != "wrong_tenant"  # that one we could read
             return
         self.unreadable_in_a_row = 0
+        if not is_here:
+            self._move_on(message, usage.tenant_id)
+            return
         self.engine.usage(usage, append_ms)
+        if message.headers() is not None:
+            self._tell_of_move(message, usage.tenant_id, usage.run_id)
 
     def operator(self, message: Any, orders: OrderReader) -> None:
         """Take in one record of operator.v1. What is unreadable or unsigned orders nothing, and stops nothing: whoever
@@ -104,8 +135,12 @@ class Partition:
         except Undecodable as fault:
             self._refuse(message, value, fault, append_ms)
             return
+        if partition_of(order.tenant_id.encode(), self._partitions) != self.number:
+            self._move_on(message, order.tenant_id)
+            return
         log.info("operator message", extra=fields(type=type(order).__name__, who=order.who, why=order.why))
         self.engine.handle(OperatorSeen(order, append_ms))
+        self._tell_of_move(message, order.tenant_id, None)
 
     def change_policy(self, changed: PolicyChanged) -> None:
         """Follow another policy, since its append or since as late as the input has been read."""
@@ -141,6 +176,7 @@ class Partition:
         self.moved = False
         self.beat = None
         self.key_checks = []
+        self.misplaced = []
 
     def tick(self) -> None:
         """Let time pass where no message makes it pass."""
@@ -175,6 +211,42 @@ class Partition:
         """From here on there is something to commit."""
         self._counted_to = self.read_to
         self.moved = True
+
+    def _is_here(self, message: Any, tenant_id: str) -> bool:
+        """Whether the record lies where its tenant's state is. Raises `Undecodable` if it has another tenant's key."""
+        key, own = message.key(), tenant_id.encode()
+        if key is None:
+            self.unkeyed += 1
+        elif key != own:
+            raise Undecodable("wrong_tenant", "the record's key is not its tenant_id")
+        if partition_of(own, self._partitions) != self.number:
+            return False
+        if key is not None:
+            if len(self._keys_of) >= MOST_KNOWN_KEYS:
+                self._keys_of.clear()
+            self._keys_of[key] = tenant_id
+        return True
+
+    def _move_on(self, message: Any, tenant_id: str) -> None:
+        """Another client's partitioner, or none, put the record here; its tenant's spend is counted elsewhere."""
+        own = tenant_id.encode()
+        self.misplaced_records += 1
+        self.misplaced.append(
+            Misplaced(
+                message.topic(),
+                partition_of(own, self._partitions),
+                own,
+                message.value(),
+                [*(message.headers() or ()), moved_from(self.number, message)],
+                message.timestamp()[1],
+            )
+        )
+
+    def _tell_of_move(self, message: Any, tenant_id: str, run_id: str | None) -> None:
+        """A producer puts this tenant's records where they do not belong."""
+        origin = origin_of(message.headers())
+        if origin is not None:
+            self.engine.handle(RecordMoved(tenant_id, run_id, had_key=not origin.endswith(KEYLESS)))
 
     def _refuse(self, message: Any, value: bytes | None, fault: Undecodable, append_ms: int) -> None:
         letter = dead_letter(

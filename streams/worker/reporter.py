@@ -36,7 +36,7 @@ class Reporter:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._orders = settings.topic("operator.v1")
-        self._counted: dict[int, tuple[int, int, int, int]] = {}
+        self._counted: dict[int, tuple[int, ...]] = {}
         self._goals: dict[int, _Goal] = {}
         self._measured: dict[str, None] = {}
         """Commands whose time to the stop was measured, the oldest first."""
@@ -90,7 +90,7 @@ class Reporter:
         rows = 0
         for partition in partitions:
             rows += partition.restored_rows
-            self._counted[partition.number] = (0, 0, 0, 0)
+            self._counted[partition.number] = (0, 0, 0, 0, 0)
             self._metrics.applied.labels(partition.number).set(partition.usage_offset)
         self._metrics.restore_rows.set(rows)
         self._metrics.restore_seconds.set(took_s)
@@ -98,9 +98,10 @@ class Reporter:
 
     def _count(self, partition: Partition) -> None:
         counts = partition.engine.counts
-        now = (counts.events, counts.duplicates, counts.too_late, partition.unkeyed)
-        before = self._counted.get(partition.number, (0, 0, 0, 0))
-        counters = (self._metrics.events, self._metrics.duplicates, self._metrics.too_late, self._metrics.unkeyed)
+        now = (counts.events, counts.duplicates, counts.too_late, partition.unkeyed, partition.misplaced_records)
+        before = self._counted.get(partition.number, (0, 0, 0, 0, 0))
+        metrics = self._metrics
+        counters = (metrics.events, metrics.duplicates, metrics.too_late, metrics.unkeyed, metrics.misplaced)
         for counter, new, old in zip(counters, now, before, strict=True):
             counter.inc(new - old)
         self._counted[partition.number] = now

@@ -7,17 +7,21 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from models.effects import Effect
+from schemas.duration import MINUTE_MS
 from schemas.errors import BrokerError, SpendfuseError
+from streams.clock import wall_ms
 from streams.kafka.client import NOT_ALLOWED, make_producer, refuse_without_rights
 from streams.kafka.records import OutRecord, Records
 from streams.process.crash_points import CrashPoints
 from streams.settings import Settings
 from streams.worker.fence import FENCE_KEY, write_fence
-from streams.worker.partition import Partition
+from streams.worker.partition import Misplaced, Partition
 
 START_TIMEOUT_S = 30.0
 OFFSETS_TIMEOUT_S = 5.0
 """For a call that a healthy broker answers at once, and that hangs for good when the coordinator goes away."""
+OLDEST_ORDER_MS = 25 * MINUTE_MS
+"""The broker takes no record of operator.v1 that is half an hour old."""
 PATIENCE_S = 3.0
 """How much longer than its own time-out a call may take before it counts as hanging."""
 
@@ -62,6 +66,7 @@ class Transactions:
         self._crash = crash
         self._timeout_s = float(settings.call_timeout_s)
         self._state_topic = settings.topic("state.v1")
+        self._operator_topic = settings.topic("operator.v1")
         self._producer = self._start(START_TIMEOUT_S)
 
     def renew(self) -> None:
@@ -138,6 +143,8 @@ class Transactions:
                 self._send(beat.topic, beat.value, beat.key, partition.number)
                 outcome.beats.append(partition.number)
             self._crash("effects_sent")
+            for one in partition.misplaced:
+                self._send(one.topic, one.value, one.key, one.home, headers=one.headers, ms=self._time_of(one))
             rows = partition.engine.drain_rows()
             self._send_rows(rows, partition.number)
             outcome.rows += len(rows)
@@ -181,13 +188,26 @@ class Transactions:
     def _send_record(self, record: OutRecord) -> None:
         self._send(record.topic, record.value, record.key, headers=record.headers)
 
-    def _send(self, topic: str, value: bytes | None, key: bytes, partition: int = -1, headers: Any = None) -> None:
+    def _time_of(self, misplaced: Misplaced) -> int:
+        """A moved record keeps its time. An order that is too old to be written is refused there, by its time."""
+        is_order = misplaced.topic == self._operator_topic
+        return 0 if is_order and wall_ms() - misplaced.append_ms > OLDEST_ORDER_MS else misplaced.append_ms
+
+    def _send(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes,
+        partition: int = -1,
+        headers: Any = None,
+        ms: int = 0,
+    ) -> None:
         while True:
             try:
                 if headers is None:
                     self._producer.produce(topic, value, key, partition)
                 else:
-                    self._producer.produce(topic, value, key, partition, headers=headers)
+                    self._producer.produce(topic, value, key, partition, timestamp=ms, headers=headers)
             except BufferError:
                 self._producer.poll(0.05)
             else:

@@ -26,7 +26,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, SpendfuseError, StateError
 from streams.clock import PartitionClock, monotonic_ms, pause, seconds
-from streams.kafka.admin import partition_count
+from streams.kafka.admin import partition_count, require_write
 from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.kafka.leaders import watermarks
 from streams.kafka.order_reader import OrderReader
@@ -53,6 +53,8 @@ QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
 CO_PARTITIONED = ("usage.v1", "operator.v1", "state.v1", "alerts.v1")
 TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
+CO_READ = ("usage.v1", "operator.v1")
+"""Written as well, but seldom: what lies in a wrong partition of them is moved."""
 BACKOFF_S = 0.5
 PLACE_LOST = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
 """A consumer's fatal error is that it was fenced: nothing else ends one that has no producer's sequence to lose."""
@@ -102,6 +104,7 @@ class Worker:
         """Work. Raises `SpendfuseError` with what to do when it cannot go on."""
         gc.disable()  # state is free of cycles, and looking for some would stall the loop for half a second
         self._partition_count = partition_count(self._settings, needed=TOPICS, alike=CO_PARTITIONED)
+        require_write(self._settings, CO_READ)
         self._metrics.topic_partitions.set(self._partition_count)
         policies = Policies(self._settings, self._metrics.policy_faults)
         self._watch = ControlWatch(self._settings, self._metrics)
@@ -381,7 +384,7 @@ class Worker:
         group_offset = committed.get((self._usage_topic, number), -1)
         if fence is None:
             _refuse_lost_state(number, group_offset)
-            partition = Partition(number, self._policy.policy, rows, None)
+            partition = Partition(number, self._partition_count, self._policy.policy, rows, None)
             partition.usage_offset = low - 1
             return partition
         check_fence(number, fence, self._partition_count)
@@ -395,7 +398,7 @@ class Worker:
             )
         # With more to read, the partition's time has not come to the policy's: nobody knows yet what comes before it.
         policy_ms = self._policy.at_ms if fence.usage_offset + 1 >= high else 0
-        partition = Partition(number, self._policy.policy, rows, fence, policy_ms)
+        partition = Partition(number, self._partition_count, self._policy.policy, rows, fence, policy_ms)
         partition.usage_offset = max(fence.usage_offset, low - 1)
         return partition
 

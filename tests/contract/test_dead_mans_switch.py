@@ -42,7 +42,7 @@ def beating(bootstrap: str, partition: Partition, watchdog_s: int) -> Callable[[
 
 def test_a_partition_beats_once_it_has_come_to_the_end(input_end: str) -> None:
     """Not while something is unread that stood there when it was asked; then once an interval, and for that long."""
-    partition = Partition(0, default_policy(), {}, None)
+    partition = Partition(0, 1, default_policy(), {}, None)
     tick = beating(input_end, partition, watchdog_s=1)
     partition.usage_offset = RECORDS - 2
     until_ms = wall_ms() + 1500
@@ -63,7 +63,7 @@ def test_a_partition_beats_once_it_has_come_to_the_end(input_end: str) -> None:
 
 def test_markers_behind_the_last_record_count_as_read(input_end: str) -> None:
     """A transaction's marker is no record: what tells of it is only where reading came to the end."""
-    partition = Partition(0, default_policy(), {}, None)
+    partition = Partition(0, 1, default_policy(), {}, None)
     tick = beating(input_end, partition, watchdog_s=1)
     partition.usage_offset = RECORDS - 2
     partition.end_reached(RECORDS)
@@ -72,7 +72,7 @@ def test_markers_behind_the_last_record_count_as_read(input_end: str) -> None:
 
 def test_it_can_be_switched_off(input_end: str) -> None:
     """0 seconds is never."""
-    partition = Partition(0, default_policy(), {}, None)
+    partition = Partition(0, 1, default_policy(), {}, None)
     partition.end_reached(RECORDS)
     tick = beating(input_end, partition, watchdog_s=0)
     until_ms = wall_ms() + 500

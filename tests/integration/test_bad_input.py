@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from models.state.rows import read_fields
 from tests.support.corpus import ACCEPTED, REFUSED, TENANT
 from tests.support.kafka import Record, TopicSpace, produce, read_all
+from tests.support.state_rows import counted
 from tests.support.worker_process import WorkerProcess
 
 GOOD_NANOUSD = 1_000_003
@@ -34,17 +33,6 @@ def dead_letters(space: TopicSpace) -> list[dict[str, Any]]:
 
 def last_offset(records: Sequence[Record]) -> int:
     return max(record.offset or 0 for record in records)
-
-
-def counted(space: TopicSpace) -> Counter[str]:
-    """Tenant -> nano-dollars, as the changelog's newest scope rows have them."""
-    rows = {record.key or b"": record.value for record in read_all(space.bootstrap, space.name("state.v1"))}
-    totals: Counter[str] = Counter()
-    for key, value in rows.items():
-        kind, *parts = json.loads(key)
-        if kind == "totals" and value is not None:
-            totals[parts[0]] += read_fields(value)[2]
-    return totals
 
 
 def test_each_kind_of_bad_record_is_set_aside_and_its_neighbours_count(kafka_topics: TopicSpace) -> None:

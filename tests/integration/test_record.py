@@ -118,7 +118,7 @@ def live_through(space: TopicSpace, folder: Path) -> None:
         worker.wait_said("command", 2)
         append(space, "usage.v1", call("cheap", 7, "e2"))
         append(space, "usage.v1", call("stray", 99, "e3"), "another")
-        append(space, "usage.v1", call("neighbour", 99, "e4", "other"), "other")
+        append(space, "usage.v1", call("neighbour", 99, "e4", "beta"), "beta")
         append(space, "usage.v1", call("lines", 6, "e5").replace(b", ", b",\n"))
         worker.wait_applied({0: 5})
         publish(space, folder, "narrow", 5)

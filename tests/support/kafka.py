@@ -200,6 +200,7 @@ def produce(
         {
             "bootstrap.servers": bootstrap,
             "enable.idempotence": idempotent,
+            "partitioner": "murmur2_random",
             "max.in.flight.requests.per.connection": 1,  # keeps the order without idempotence too
             "linger.ms": 1,
             "log_level": 2,

@@ -95,7 +95,7 @@ def read_usage(partition: Partition, records: list[Record]) -> None:
 @pytest.fixture
 def partition() -> Partition:
     """One that has read nothing yet."""
-    return Partition(0, default_policy(), {}, None)
+    return Partition(0, 1, default_policy(), {}, None)
 
 
 def test_orders_that_are_none_never_stop_a_worker(partition: Partition) -> None:
@@ -178,7 +178,7 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
     """
     loose, strict = capped(100), capped(1)
     assert loose.version == strict.version
-    before = Partition(0, loose, {}, None)
+    before = Partition(0, 1, loose, {}, None)
     read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, tenant_id="acme", run_id="r1", usd=5)))])
     before.engine.drain_effects()
     rows = {key: value for key, value in before.engine.drain_rows() if value is not None}
@@ -187,7 +187,7 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
     assert (fence.policy_version, fence.policy_stamp) == (loose.version, loose.stamp)
     kills = []
     for policy in (loose, strict):
-        after = Partition(0, policy, dict(rows), fence)
+        after = Partition(0, 1, policy, dict(rows), fence)
         kills.append([each.value.action for each in after.engine.drain_effects() if isinstance(each.value, Command)])
         assert after.fence(1).policy_stamp == policy.stamp
     assert kills == [[], ["kill"]]
@@ -206,11 +206,11 @@ def kills_issued_ms(partition: Partition) -> list[int]:
 @pytest.mark.parametrize(("policy_ms", "issued_ms"), [(MONDAY_MS + 60_000, MONDAY_MS + 60_000), (0, MONDAY_MS)])
 def test_a_policy_taken_up_at_a_restart_kills_at_its_own_time(policy_ms: int, issued_ms: int) -> None:
     """Not at the tenant's last message: the kill would be late at once. Without a time that is all that is known."""
-    before = Partition(0, capped(100), {}, None)
+    before = Partition(0, 1, capped(100), {}, None)
     read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, run_id="r1", usd=5)))])
     rows = {key: value for key, value in before.engine.drain_rows() if value is not None}
     fence = read_fence(0, write_fence(before.fence(1)), len(rows))
-    after = Partition(0, capped(1), rows, fence, policy_ms)
+    after = Partition(0, 1, capped(1), rows, fence, policy_ms)
     assert kills_issued_ms(after) == [issued_ms]
 
 

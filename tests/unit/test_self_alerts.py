@@ -139,7 +139,7 @@ def test_what_is_read_is_lag_and_what_may_not_be_read_is_held() -> None:
     that has gone elsewhere says nothing.
     """
     metrics = Metrics()
-    reporter, partition = Reporter(Settings(), metrics), Partition(0, default_policy(), {}, None)
+    reporter, partition = Reporter(Settings(), metrics), Partition(0, 1, default_policy(), {}, None)
 
     def look(read_to: int, end: int, *, at_end: bool) -> tuple[float | None, float | None]:
         partition.usage_offset = read_to - 1
@@ -166,7 +166,7 @@ def test_what_is_read_and_not_committed_is_lag() -> None:
     commit has not included. Nobody else holds it back.
     """
     metrics = Metrics()
-    reporter, partition = Reporter(Settings(), metrics), Partition(0, default_policy(), {}, None)
+    reporter, partition = Reporter(Settings(), metrics), Partition(0, 1, default_policy(), {}, None)
     partition.usage_offset = 9
     partition.end_reached(12)  # behind the last record are markers
     partition.usage(SimpleNamespace(
