@@ -6,7 +6,7 @@ import msgspec
 
 Reason = Literal[
     "empty", "too_large", "not_json", "not_utf8", "too_deep", "unknown_type", "missing_field", "wrong_value",
-    "bad_time", "wrong_tenant", "bad_signature",
+    "bad_time", "wrong_tenant", "bad_signature", "foreign_name",
 ]  # fmt: skip
 """Why a record was refused; doubles as the metric's label."""
 

@@ -1,6 +1,6 @@
 """usage.v1: what a run did, one message a fact. Bytes become these values at one edge, `schemas.codec`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -149,3 +149,28 @@ ATTRIBUTION = (
 
 UNATTRIBUTED = "unattributed"
 """The explicit scope value of missing attribution."""
+
+FOREIGN_NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "cost_nanousd": ("cost_usd", "cost", "total_cost", "response_cost", "costUsd", "totalCost", "usd"),
+    "input_tokens": ("prompt_tokens", "tokens_in", "inputTokens", "promptTokens", "promptTokenCount"),
+    "output_tokens": (
+        "completion_tokens", "tokens_out", "outputTokens", "completionTokens", "candidatesTokenCount",
+    ),
+    "cache_read_tokens": ("cache_read_input_tokens", "cached_tokens", "cacheReadInputTokens"),
+    "cache_write_tokens": ("cache_creation_input_tokens", "cacheCreationInputTokens"),
+    "tenant_id": ("tenant", "tenantId", "customer_id", "org_id"),
+    "run_id": ("run", "runId", "trace_id", "traceId"),
+    "event_id": ("id", "eventId", "uuid"),
+    "ts_ms": ("timestamp", "ts", "time", "timestamp_ms", "startTime"),
+    "model": ("model_name", "modelName", "model_id"),
+    "tool": ("tool_name", "toolName", "name"),
+}  # fmt: skip
+"""Our name -> what other systems call it: with one of those in place of ours, a message would count as nothing."""
+NAME_HINTS: Final = {
+    "cost_nanousd": "in nano-dollars, an integer: dollars times 1,000,000,000",
+    "input_tokens": "the total, cached ones included",
+    "cache_read_tokens": "a part of input_tokens",
+    "cache_write_tokens": "a part of input_tokens",
+    "ts_ms": "milliseconds since 1970, an integer",
+}
+"""Our name -> what to mind when writing it."""

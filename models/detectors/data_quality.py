@@ -1,6 +1,6 @@
 """`data_quality`: records whose numbers cannot be right, or whose spend is nobody's."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import Field
 
@@ -12,6 +12,50 @@ from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import RuleSettings, Severity, Usd
 
 AtLeastOne = Annotated[int, Field(ge=1)]
+
+
+class _Counted(NamedTuple):
+    """A kind of which it is told how many records there were."""
+
+    floor: str
+    """The setting that says from how many on."""
+    noun: str
+    summary: str
+    next_action: str
+
+
+_COUNTED: Final[dict[Kind, _Counted]] = {
+    "contradicting_tokens": _Counted(
+        "contradicting_calls",
+        "call",
+        "{counted} today counted fewer tokens in total than in their parts: they are priced on the sum",
+        "Have the producer send input_tokens with the cached ones, and output_tokens with the reasoning.",
+    ),
+    "not_fully_priced": _Counted(
+        "not_fully_priced_calls",
+        "call",
+        "{counted} today had parts without a price of their own: {notes}",
+        "Add [[price]] for these models to the policy, or have the producer send cost_nanousd.",
+    ),
+    "uncounted": _Counted(
+        "uncounted_calls",
+        "call",
+        "{counted} to {models} today came without tokens and without a cost: they count as nothing",
+        "Have the producer send input_tokens and output_tokens, or cost_nanousd.",
+    ),
+    "too_late": _Counted(
+        "late_records",
+        "record",
+        "{counted} arrived more than a day late today ({usd}): in no budget",
+        "Find out what holds the producer's events back; a clock that is wrong looks the same.",
+    ),
+    "misplaced": _Counted(
+        "misplaced_records",
+        "record",
+        "{counted} of today came to another partition than the tenant's ({notes}): moved there, and counted",
+        "Have the producer use tenant_id as key, and Java's partitioner: in librdkafka partitioner = murmur2_random.",
+    ),
+}
 
 
 class DataQualitySettings(RuleSettings):
@@ -27,6 +71,7 @@ class DataQualitySettings(RuleSettings):
     """Tokens of such calls, where the money is little."""
     contradicting_calls: AtLeastOne = 10
     not_fully_priced_calls: AtLeastOne = 10
+    uncounted_calls: AtLeastOne = 10
     late_records: AtLeastOne = 10
     late_usd: Usd = Usd(1)
     misplaced_records: AtLeastOne = 1
@@ -36,15 +81,15 @@ class DataQualitySettings(RuleSettings):
 @register
 class DataQuality(DataQualityDetector[DataQualitySettings]):
     """Fires when enough of a tenant's records of a day cannot be right: costs far from the computed ones, counts that
-    contradict each other, parts without a price, records more than a day late or in a wrong partition, spend without
-    owner or workflow.
+    contradict each other, parts without a price, calls without tokens and cost, records more than a day late or in a
+    wrong partition, spend without owner or workflow.
     """
 
     name = "data_quality"
     settings_class = DataQualitySettings
     defaults = ({"name": "data-quality"},)
     always_on = True
-    kinds = ("price_mismatch", "contradicting_tokens", "not_fully_priced", "too_late", "misplaced", "unattributed")
+    kinds = ("price_mismatch", *_COUNTED, "unattributed")
 
     def judge(self, kind: Kind, tally: Tally, *, out_of_reach: bool) -> Finding | None:
         if kind in self.settings.ignore or not self._enough(kind, tally):
@@ -52,55 +97,22 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
         match kind:
             case "price_mismatch":
                 return self._price_mismatch(tally)
-            case "contradicting_tokens":
-                return self._counted(
-                    tally,
-                    f"{counted(tally.records, 'call')} today counted fewer tokens in total than in their parts: "
-                    "they are priced on the sum",
-                    "Have the producer send input_tokens with the cached ones, and output_tokens with the reasoning.",
-                )
-            case "not_fully_priced":
-                return self._counted(
-                    tally,
-                    f"{counted(tally.records, 'call')} today had parts without a price of their own: "
-                    f"{', '.join(tally.notes)}",
-                    "Add [[price]] for these models to the policy, or have the producer send cost_nanousd.",
-                )
-            case "too_late":
-                return self._counted(
-                    tally,
-                    f"{counted(tally.records, 'record')} arrived more than a day late today "
-                    f"({format_usd(tally.cost_nanousd)}): in no budget",
-                    "Find out what holds the producer's events back; a clock that is wrong looks the same.",
-                    unit="records",
-                )
-            case "misplaced":
-                return self._counted(
-                    tally,
-                    f"{counted(tally.records, 'record')} today {'was' if tally.records == 1 else 'were'} written to "
-                    f"another partition than the tenant's ({', '.join(tally.notes)}): moved there, and counted",
-                    "Have the producer use tenant_id as key, and Java's partitioner: in librdkafka partitioner = "
-                    "murmur2_random.",
-                    unit="records",
-                )
-            case _:
+            case "unattributed":
                 return self._unattributed(tally)
+            case _:
+                return self._counted(_COUNTED[kind], tally)
 
     def _enough(self, kind: Kind, tally: Tally) -> bool:
         mine = self.settings
         match kind:
             case "price_mismatch":
                 return tally.off_nanousd >= usd_to_nanousd(mine.mismatch_usd) or tally.tokens >= mine.mismatch_tokens
-            case "contradicting_tokens":
-                return tally.records >= mine.contradicting_calls
-            case "not_fully_priced":
-                return tally.records >= mine.not_fully_priced_calls
-            case "too_late":
-                return tally.records >= mine.late_records or tally.cost_nanousd >= max(usd_to_nanousd(mine.late_usd), 1)
-            case "misplaced":
-                return tally.records >= mine.misplaced_records
-            case _:
+            case "unattributed":
                 return tally.cost_nanousd >= max(usd_to_nanousd(mine.unattributed_usd), 1)
+            case "too_late" if tally.cost_nanousd >= max(usd_to_nanousd(mine.late_usd), 1):
+                return True
+            case _:
+                return tally.records >= int(getattr(mine, _COUNTED[kind].floor))
 
     def _price_mismatch(self, tally: Tally) -> Finding:
         reported, computed = format_usd(tally.cost_nanousd), format_usd(tally.computed_nanousd)
@@ -134,15 +146,20 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
             next_action="Have these producers send workflow and owner with run_started.",
         )
 
-    def _counted(self, tally: Tally, summary: str, next_action: str, unit: str = "calls") -> Finding:
+    def _counted(self, fault: _Counted, tally: Tally) -> Finding:
         return Finding(
             level=level_of(self.settings.severity),
             severity=self.settings.severity,
             value=tally.records,
-            unit=unit,
+            unit=f"{fault.noun}s",
             evidence=evidence_of(tally),
-            summary=summary,
-            next_action=next_action,
+            summary=fault.summary.format(
+                counted=counted(tally.records, fault.noun),
+                usd=format_usd(tally.cost_nanousd),
+                models=", ".join(tally.models),
+                notes=", ".join(tally.notes),
+            ),
+            next_action=fault.next_action,
         )
 
 

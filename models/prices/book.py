@@ -21,7 +21,7 @@ __all__ = ["MAX_EVENT_NANOUSD", "PRICE_SOURCE", "Charge", "PriceBook", "Problem"
 CACHED_MODELS: Final = 10_000
 """Bound of each of the two caches, priced and unpriced: names come from outside."""
 
-Problem = Literal["unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced"]
+Problem = Literal["unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced", "uncounted"]
 """What may be wrong with a call's cost."""
 
 _KINDS: Final = {
@@ -149,17 +149,19 @@ class PriceBook:
         counts = counts_of(call)
         computed = self._computed(call, counts)
         if call.cost_nanousd is None:
-            return self._unreported(counts, computed)
+            return self._unreported(call, counts, computed)
         return self._reported(call, call.cost_nanousd, counts, computed)
 
     def __len__(self) -> int:
         """How many (provider, model) pairs are remembered, unpriced ones included."""
         return len(self._layers) + len(self._unpriced)
 
-    def _unreported(self, counts: Counts, computed: Computed | None) -> Charge:
+    def _unreported(self, call: LlmCall, counts: Counts, computed: Computed | None) -> Charge:
         contradicting: tuple[Problem, ...] = ("contradicting_tokens",) if counts.contradicting else ()
         if computed is not None:
             problems: tuple[Problem, ...] = ("not_fully_priced", *contradicting) if computed.missing else contradicting
+            if not computed.cost_nanousd and not computed.missing and _says_nothing(call, counts):
+                problems = ("uncounted",)
             return Charge(
                 computed.cost_nanousd, computed.source, problems, computed.cost_nanousd, computed.missing,
                 counts.input_tokens, counts.output_tokens,
@@ -278,6 +280,11 @@ class _Own:
         return fnmatchcase(model, self._pattern) or any(
             fnmatchcase(name, self._plain_pattern) for name in plain_names(model)
         )
+
+
+def _says_nothing(call: LlmCall, counts: Counts) -> bool:
+    """Whether a call that worked has neither tokens nor anything else that it could be priced by."""
+    return call.status == "ok" and not (counts.input_tokens or counts.output_tokens or call.images or call.web_searches)
 
 
 def _flat(rates: Rates, most_input: int) -> _Flat:

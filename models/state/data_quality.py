@@ -5,7 +5,8 @@ from typing import Any, Final, Literal, get_args
 from schemas.duration import DAY_MS
 
 Kind = Literal[
-    "unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced", "too_late", "misplaced", "unattributed"
+    "unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced", "uncounted", "too_late", "misplaced",
+    "unattributed",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MOST_EXAMPLES: Final = 5

@@ -213,3 +213,10 @@ def test_a_time_in_another_unit_is_refused_with_that_hint(ts_ms: int, unit: str)
     with pytest.raises(Undecodable, match=f"it counts {unit}.*send milliseconds since 1970") as caught:
         decode_usage(written(ts_ms=ts_ms))
     assert caught.value.reason == "bad_time"
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("prompt_tokens", "input_tokens"), ("cost_usd", "cost_nanousd")])
+def test_a_foreign_name_is_answered_with_the_right_one(theirs: str, ours: str) -> None:
+    """A producer that copies another system's usage is told what to write, and counts as nothing in silence no more."""
+    with pytest.raises(Undecodable, match=f"`{theirs}` is called `{ours}` here"):
+        decode_usage(written(**{theirs: 7}))

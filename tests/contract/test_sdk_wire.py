@@ -175,7 +175,7 @@ def _lets_through(emitter: Emitter, event: dict[str, Any]) -> bool:
 def test_what_the_service_accepts_the_client_can_send(emitter: Emitter, transport: MemoryTransport) -> None:
     """The client is not stricter than the wire, but for unknown fields and its limit on size."""
     for odd in ACCEPTED:
-        if b'"note"' in odd.value:
+        if b'"note"' in odd.value or odd.name.startswith("unknown field"):
             continue
         emitter.emit(json.loads(odd.value))
         assert _sent(emitter, transport)[-1] == decode_usage(odd.value), odd.name

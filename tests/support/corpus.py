@@ -123,6 +123,21 @@ def _wrong_numbers() -> Iterator[Refused]:
     yield Refused("flag as number", written(cache_hit=1), "wrong_value")
 
 
+def _foreign_names() -> Iterator[Refused]:
+    """What other systems call our fields: valid JSON, and worth nothing."""
+    for name in ("prompt_tokens", "completion_tokens", "cost_usd", "cost", "response_cost", "cache_read_input_tokens"):
+        yield Refused(f"{name} in place of ours", written(**{name: 7}), "foreign_name")
+    yield Refused("a tool's cost in dollars", written(type="tool_call", tool="t", cost_usd=0.5), "foreign_name")
+    for ours, theirs in (
+        ("tenant_id", "tenant"),
+        ("ts_ms", "timestamp"),
+        ("run_id", "trace_id"),
+        ("model", "model_name"),
+    ):
+        members = {theirs if name == ours else name: value for name, value in VALID.items()}
+        yield Refused(f"{theirs} in place of {ours}", json.dumps(members).encode(), "missing_field")
+
+
 def _wrong_text() -> Iterator[Refused]:
     for field in ("event_id", "tenant_id", "run_id", "session_id", "root_run_id", "parent_run_id"):
         yield Refused(f"{field} of 129 characters", written(**{field: "i" * 129}), "wrong_value")
@@ -219,7 +234,8 @@ def _too_much() -> Iterator[Refused]:
 
 def _all_refused() -> Iterator[Refused]:
     for kind in (
-        _no_numbers, _wrong_numbers, _wrong_text, _wrong_types, _missing, _wrong_roots, _no_json, _no_utf8, _too_much,
+        _no_numbers, _wrong_numbers, _foreign_names, _wrong_text,
+        _wrong_types, _missing, _wrong_roots, _no_json, _no_utf8, _too_much,
     ):  # fmt: skip
         yield from kind()
 
@@ -246,6 +262,10 @@ ACCEPTED: tuple[Accepted, ...] = (
     Accepted("time in the year 2099", written(ts_ms=4_070_908_800_000), "ts_ms", 4_070_908_800_000),
     Accepted("time the latest", written(ts_ms=7_258_118_399_999), "ts_ms", 7_258_118_399_999),
     Accepted("unknown field", written(note={"text": ["x", None, 1.5, True]}), "run_id", "run-1"),
+    Accepted("unknown field beside ours", written(input_tokens=5, prompt_tokens=5), "input_tokens", 5),
+    Accepted("unknown field where a cost is given", written(cost_nanousd=5, prompt_tokens=5), "cost_nanousd", 5),
+    Accepted("unknown field that says nothing", written(cost_usd=None, prompt_tokens=0), "input_tokens", 0),
+    Accepted("foreign name in a tag", written(tags={"cost_usd": "5"}), "tags", {"cost_usd": "5"}),
     Accepted("unknown field beyond floats", spelled(b'"note":1e999'), "run_id", "run-1"),
     Accepted("unknown field of 5000 digits", spelled(b'"note":' + b"9" * 5000), "run_id", "run-1"),
     Accepted("unknown field as deep as allowed", _nested(MAX_DEPTH), "run_id", "run-1"),

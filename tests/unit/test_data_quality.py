@@ -140,3 +140,19 @@ def test_the_computed_price_counts_where_the_policy_prefers_it() -> None:
     assert found["c"].value == 5 * (90_000 * 2500 + 100 * 10_000)
     assert found["data-quality"].evidence["computed_nanousd"] == found["c"].value
     assert "reported_nanousd" in found["data-quality"].evidence
+
+
+def test_calls_that_count_as_nothing_are_told() -> None:
+    """Ten calls of a known model without tokens and cost; those that failed or came from a cache rightly have none."""
+    engine = Engine(read_policy_toml('version = "1"'))
+    no_faults: list[dict[str, Any]] = [{"status": "error"}, {"cache_hit": True}]
+    calls = [
+        messages.llm_call(
+            NINE_MS + number * SECOND_MS, model="gpt-4o", cost_nanousd=None, input_tokens=0, output_tokens=0, **fields
+        )
+        for number, fields in enumerate([*no_faults * 4, *[{}] * 10])
+    ]
+    assert alerts(engine, calls[:-1]) == []
+    [alert] = alerts(engine, calls[-1:])
+    assert (alert.rule, alert.value, alert.unit) == ("data-quality", 10, "calls")
+    assert "10 calls to gpt-4o today came without tokens and without a cost" in alert.summary
