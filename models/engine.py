@@ -20,7 +20,7 @@ from models.incidents.incidents import Incidents
 from models.prices.book import PriceBook
 from models.rules.finding import Finding
 from models.rules.policy import Policy
-from models.rules.service_rules import BLAST_RADIUS, FORGED_COMMAND, FORGOTTEN_RUNS, LIVE_RUNS
+from models.rules.service_rules import FORGED_COMMAND, SERVICE_RULES
 from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
@@ -53,7 +53,6 @@ from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted,
 
 AHEAD_MS: Final = 5 * 60_000
 """How far a message's own time may lie after its append."""
-SERVICE_RULES: Final = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule, FORGED_COMMAND.rule})
 TOO_LATE_MS: Final = DAY_MS
 """How late a message may be and still count in its own bucket."""
 

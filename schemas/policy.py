@@ -176,6 +176,8 @@ class PolicyHeader(Settings):
     """What stands above the rule tables."""
 
     version: str = "defaults"
+    """What alerts call the policy. A file without one is called `unversioned-` and a hash of what it says, so that two
+    different ones never pass for the same."""
     timezone: str = "UTC"
     include_defaults: bool = False
     """Keep the default rules beside the file's own."""

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from schemas.alert import AlertState
 from schemas.errors import PolicyError
-from schemas.policy import CALL_DIMENSIONS, RuleName, Settings, epoch_ms
+from schemas.policy import CALL_DIMENSIONS, Mode, RuleName, Settings, Severity, epoch_ms
 from schemas.usage import ATTRIBUTION
 
 ReceiverType = Literal["slack", "pagerduty", "webhook", "console"]
@@ -28,6 +29,12 @@ CONSOLE = "console"
 """The receiver of what no route takes. It is there without being written down."""
 
 _OF_ALERTS = ("severity", "rule", "detector", "tenant_id", "run_id", "incident_id", "state", "mode")
+_VALUES: Final[dict[str, tuple[str, ...]]] = {
+    "severity": get_args(Severity),
+    "state": get_args(AlertState),
+    "mode": get_args(Mode),
+}
+"""Labels whose values are a closed list: a misspelt one would match nothing, and nobody would be told."""
 
 
 def _label(name: str) -> str:
@@ -46,7 +53,17 @@ def _listed(names: Any) -> Any:
 
 
 Label = Annotated[str, AfterValidator(_label)]
-LabelMatcher = dict[Label, str | list[str]]
+
+
+def _known_values(matcher: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+    for name, known in _VALUES.items():
+        for value in _listed(matcher.get(name, [])):
+            if value not in known:
+                raise ValueError(f"{name} is never {value!r}; it is one of {', '.join(known)}")
+    return matcher
+
+
+LabelMatcher = Annotated[dict[Label, str | list[str]], AfterValidator(_known_values)]
 
 
 def _zone(name: str) -> str:

@@ -1,11 +1,15 @@
 """Alerts about Spendfuse itself, from where no engine decides: they go the way of every alert, as nobody's spend."""
 
-from typing import Any
+from typing import Any, Final
 
-from schemas.alert import Alert
+from schemas.alert import WATCHDOG, Alert
 
 TENANT = "spendfuse"
 """Whose alerts they are."""
+UNREADABLE_DELIVERIES: Final = "unreadable-deliveries"
+POLICIES_DIFFER: Final = "policies-differ"
+RULES: Final = frozenset({WATCHDOG, UNREADABLE_DELIVERIES, POLICIES_DIFFER})
+"""Names of the rules that such alerts are of."""
 
 
 def service_alert(rule: str, partition: int, ts_ms: int, policy_version: str, **told: Any) -> Alert:

@@ -134,7 +134,11 @@ def read_policy(raw: Mapping[str, Any]) -> Policy:
     if faults:
         raise PolicyError(faults)
     defaults = _default_rules(rules, with_all=header.include_defaults)
-    return Policy(header, [*rules, *defaults], _as_json(raw), routing)
+    source = _as_json(raw)
+    if raw and "version" not in raw:
+        version = f"unversioned-{derived_id(json.dumps(source, sort_keys=True))[:8]}"
+        header = header.model_copy(update={"version": version})
+    return Policy(header, [*rules, *defaults], source, routing)
 
 
 def _default_rules(given: list[Detector[Any]], *, with_all: bool) -> list[Detector[Any]]:

@@ -40,3 +40,5 @@ BLAST_RADIUS = BlastRadiusRule(RuleSettings(name="blast-radius", severity="criti
 LIVE_RUNS = LiveRunsRule(RuleSettings(name="live-runs", severity="error"))
 FORGOTTEN_RUNS = ForgottenRunsRule(RuleSettings(name="forgotten-runs", severity="error"))
 FORGED_COMMAND = ForgedCommandRule(RuleSettings(name="forged-command", severity="critical"))
+SERVICE_RULES = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule, FORGED_COMMAND.rule})
+"""Their names."""

@@ -15,11 +15,10 @@ def declare(commands: Commands) -> None:
 def _run(options: Options) -> int:
     from streams.settings import read_settings
     from streams.tools.backtest import read_policy_file
-    from streams.tools.policy import run_diff, run_publish
+    from streams.tools.policy import run_check, run_diff, run_publish
 
     policy = read_policy_file(options.file)
     if options.action == "check":
-        print(f"{options.file}: version {policy.version}, {len(policy.rules)} rules: {', '.join(policy.rules)}")
-        return 0
+        return run_check(options.file, policy)
     run = {"publish": run_publish, "diff": run_diff}[options.action]
     return run(read_settings(), policy)

@@ -21,6 +21,7 @@ from alerting.delivery.throttle import Throttle
 from alerting.effects import Failed, Record, Send, Sent
 from alerting.pipeline import Pipeline
 from models.rules.policy import Policy
+from schemas.alert import WATCHDOG
 from schemas.codec import decode_alert
 from schemas.errors import SpendfuseError, Undecodable
 from streams import clock
@@ -31,10 +32,10 @@ from streams.notifier.heartbeat import Heartbeat
 from streams.notifier.lag import Lag, Progress
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.notifier import Notifier, RoutingChanged, Stimulus
+from streams.notifier.own_alerts import MOST_NAMED, PolicyWatch, set_aside_alert
 from streams.notifier.reviews import FIRST_PARTITION, WeeklyReviews
 from streams.notifier.senders import open_senders
 from streams.notifier.sending import SenderPool
-from streams.notifier.set_aside import MOST_NAMED, set_aside_alert
 from streams.process.crash_points import CrashPoints
 from streams.process.logs import fields
 from streams.settings import Settings
@@ -76,6 +77,7 @@ class NotifierApp:
         self._lag = Lag(settings, self._alerts)
         for topic in (self._alerts, self._orders):
             metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
+        self._policy_watch = PolicyWatch()
         self._progress = Progress()
         self.heartbeat = Heartbeat(settings.session_timeout_ms, self._stood_still)
         self._dropped: dict[tuple[int, str], int] = {}
@@ -125,6 +127,7 @@ class NotifierApp:
         self._metrics.partitions.set(len(parts))
         for number, pipeline in parts.items():
             self._count_dropped(number, pipeline)
+        await self._compare_policies(now_ms)
         lag = await self._lag.measure(self.app.consumer, self._notifiers)
         for number, behind in lag.items():
             self._metrics.lag.labels(number).set(behind)
@@ -133,6 +136,15 @@ class NotifierApp:
             lag, sum(each.waiting for each in notifiers), sum(each.handled for each in notifiers)
         ):
             self._alive()
+
+    async def _compare_policies(self, now_ms: int) -> None:
+        ours = self._policy.version
+        differing = self._policy_watch.differing(ours, now_ms)
+        self._metrics.policies_differ.set(len(differing))
+        for number in differing.keys() & self._notifiers.keys():
+            if (alert := self._policy_watch.news(number, differing[number], ours, now_ms)) is not None:
+                log.warning("worker and alerting differ", extra=fields(partition=number, **alert.evidence))
+                await self._notifiers[number].submit(alert)
 
     async def hand_over(self) -> None:
         """Let go of all partitions: begin nothing new, wait for what is in flight, record how far it came."""
@@ -148,6 +160,7 @@ class NotifierApp:
             task.cancel()
         self._notifiers.clear()
         self._working.clear()
+        self._policy_watch.forget()
         self._metrics.lag.clear()
         self._metrics.set_aside.clear()
 
@@ -195,6 +208,8 @@ class NotifierApp:
     def _alert(self, event: EventT[bytes]) -> Stimulus | None:
         alert = decode_alert(event.value)
         self._metrics.alert_read(alert)
+        if alert.detector == WATCHDOG:
+            self._policy_watch.beat(alert, self._policy.version, clock.wall_ms())
         return alert
 
     def _order(self, event: EventT[bytes]) -> Stimulus | None:

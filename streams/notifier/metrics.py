@@ -20,6 +20,11 @@ class NotifierMetrics:
         self.unreadable = Counter(
             "spendfuse_alerting_unreadable", "Records that could not be read", ["topic"], registry=registry
         )
+        self.policies_differ = Gauge(
+            "spendfuse_alerting_policies_differ",
+            "Partitions whose worker has decided by another policy than alerting's for two minutes",
+            registry=registry,
+        )
         self.set_aside = Gauge(
             "spendfuse_alerting_set_aside",
             "Entries of deliveries.v1 that cannot be read",

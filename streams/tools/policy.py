@@ -2,20 +2,32 @@
 
 import difflib
 import json
+import sys
+from pathlib import Path
 
 from models.rules.policy import Policy
+from models.rules.policy_findings import findings
 from schemas.errors import BrokerError
+from streams.clock import wall_ms
 from streams.kafka.admin import existing_topics
 from streams.kafka.client import make_producer
 from streams.process.policies import policy_in_force
+from streams.service_alert import RULES
 from streams.settings import Settings
 
 SEND_TIMEOUT_S = 15.0
 
 
+def run_check(file: Path, policy: Policy) -> int:
+    """Say what a valid file says, and what in it is hardly meant; 1 if anything is, else 0."""
+    print(f"{file}: version {policy.version}, {len(policy.rules)} rules: {', '.join(policy.rules)}")
+    return 1 if _print_findings(policy) else 0
+
+
 def run_publish(settings: Settings, policy: Policy) -> int:
     """Put a policy in force: every worker takes it over between two batches. Raises `BrokerError`."""
     existing_topics(settings, ["policy.v1"])
+    _print_findings(policy)
     # What fails is raised as an error, so that the client's log need not name it too.
     producer = make_producer(settings, {"delivery.timeout.ms": 10_000, "log_level": 0})
     failures: list[str] = []
@@ -37,6 +49,13 @@ def run_diff(settings: Settings, policy: Policy) -> int:
     lines = list(difflib.unified_diff(_lines(in_force), _lines(policy), "in force", "the file", lineterm=""))
     print("\n".join(lines) if lines else "no difference")
     return 1 if lines else 0
+
+
+def _print_findings(policy: Policy) -> list[str]:
+    found = findings(policy, wall_ms(), RULES)
+    for finding in found:
+        print(f"note: {finding}", file=sys.stderr)
+    return found
 
 
 def _lines(policy: Policy) -> list[str]:

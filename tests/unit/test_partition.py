@@ -195,7 +195,8 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
 
 def capped(limit_usd: int) -> Policy:
     """A policy under which a run that reaches the limit is killed."""
-    return read_policy({"cap": [{"name": "c", "limit_usd": limit_usd, "at_limit": "kill", "mode": "enforce"}]})
+    cap = {"name": "c", "limit_usd": limit_usd, "at_limit": "kill", "mode": "enforce"}
+    return read_policy({"version": "as it was", "cap": [cap]})
 
 
 def kills_issued_ms(partition: Partition) -> list[int]:

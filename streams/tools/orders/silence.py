@@ -8,7 +8,7 @@ from typing import get_args
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from models.engine import SERVICE_RULES
+from models.rules.service_rules import SERVICE_RULES
 from schemas.alert import AlertState
 from schemas.errors import SettingsError
 from schemas.operator import Silence

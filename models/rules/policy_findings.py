@@ -1,0 +1,62 @@
+"""What is valid in a policy file, and is hardly meant."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from models.detectors.budget import Budget
+from models.rules.policy import Policy
+from models.rules.service_rules import SERVICE_RULES
+
+
+def findings(policy: Policy, now_ms: int, others: frozenset[str] = frozenset()) -> list[str]:
+    """One sentence each, with the name of its place; none for a policy without oddities.
+
+    Args:
+        policy: as the file has it.
+        now_ms: what ended before is over.
+        others: names of rules that are in no policy, beside the engine's own.
+    """
+    return [*_version(policy), *_ended(policy, now_ms), *_unknown_rules(policy, others)]
+
+
+def _version(policy: Policy) -> Iterator[str]:
+    if policy.source and "version" not in policy.source:
+        yield f"version: there is none, so that alerts call this policy {policy.version!r}; give it one"
+
+
+def _ended(policy: Policy, now_ms: int) -> Iterator[str]:
+    for rule in policy.rules.values():
+        for exception in rule.settings.exceptions if isinstance(rule, Budget) else ():
+            if exception.until_ms <= now_ms:
+                yield f"budget {rule.rule}: the exception of {exception.scope!r} ended {exception.until}: take it out"
+    for number, window in enumerate(policy.routing.quiet.planned):
+        if window.until_ms <= now_ms:
+            yield f"quiet.planned[{number}]: it ended {window.until}: take it out"
+
+
+def _unknown_rules(policy: Policy, others: frozenset[str]) -> Iterator[str]:
+    known = {*policy.rules, *SERVICE_RULES, *others}
+    for place, matcher in _matchers(policy.source):
+        named = matcher.get("rule", [])
+        for name in [named] if isinstance(named, str) else named:
+            if name not in known:
+                yield f"{place}.rule: no rule is called {name!r}, so that nothing matches; there are {_all(known)}"
+
+
+def _all(names: set[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _matchers(tables: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every label matcher of the routing tables, with its place."""
+    pending: list[tuple[str, Any]] = [(name, tables.get(name)) for name in ("route", "inhibit", "quiet")]
+    while pending:
+        place, value = pending.pop(0)
+        if isinstance(value, list):
+            pending += [(f"{place}[{number}]", each) for number, each in enumerate(value)]
+        elif isinstance(value, Mapping):
+            for name, each in value.items():
+                if name in ("match", "source", "target") and isinstance(each, Mapping):
+                    yield f"{place}.{name}", each
+                else:
+                    pending.append((f"{place}.{name}", each))

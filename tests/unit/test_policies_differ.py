@@ -1,0 +1,90 @@
+"""Worker and alerting under different policies: said after a while, once a day, and never of one that is on its way."""
+
+import pytest
+
+from models.rules.policy import read_policy_toml
+from models.rules.policy_findings import findings
+from schemas.alert import WATCHDOG
+from schemas.duration import DAY_MS, MINUTE_MS
+from schemas.errors import PolicyError
+from streams.notifier.own_alerts import FRESH_MS, PATIENCE_MS, PolicyWatch
+from streams.service_alert import service_alert
+from tests.support.messages import MONDAY_MS
+
+
+def beat(watch: PolicyWatch, version: str, at_ms: int, now_ms: int | None = None) -> None:
+    """A partition's sign of life under that policy arrives where `ours` is in force."""
+    sign = service_alert(
+        WATCHDOG, 3, at_ms, version, alert_id="a", incident_id="i", severity="info", level=0.0, value=0, unit="",
+        evidence={}, summary="", next_action="",
+    )  # fmt: skip
+    watch.beat(sign, "ours", at_ms if now_ms is None else now_ms)
+
+
+def test_a_lasting_difference_is_said_once_a_day() -> None:
+    """Not while a published policy is on its way; then once, naming both; again the next day; and no more once over."""
+    watch = PolicyWatch()
+    beat(watch, "theirs", MONDAY_MS)
+    assert watch.differing("ours", MONDAY_MS + PATIENCE_MS - 1) == {}
+    later_ms = MONDAY_MS + PATIENCE_MS
+    beat(watch, "theirs", later_ms)
+    assert watch.differing("ours", later_ms) == {3: "theirs"}
+    first = watch.news(3, "theirs", "ours", later_ms)
+    assert first is not None
+    assert (first.rule, first.evidence) == ("policies-differ", {"worker": "theirs", "alerting": "ours"})
+    assert watch.news(3, "theirs", "ours", later_ms + MINUTE_MS) is None
+    again = PolicyWatch().news(3, "theirs", "ours", later_ms + MINUTE_MS)
+    assert again is not None, "after a restart"
+    assert again.alert_id == first.alert_id, "the log of deliveries knows that it was sent"
+    assert watch.news(3, "theirs", "ours", later_ms + DAY_MS) is not None
+    beat(watch, "ours", later_ms + DAY_MS)
+    assert watch.differing("ours", later_ms + DAY_MS) == {}
+
+
+def test_signs_of_life_of_before_say_nothing_of_now() -> None:
+    """Alerting that reads on after a night does not compare its policy with last night's."""
+    watch = PolicyWatch()
+    beat(watch, "theirs", MONDAY_MS, MONDAY_MS + FRESH_MS + 1)
+    assert watch.differing("ours", MONDAY_MS + DAY_MS) == {}
+
+
+HEAD = 'version = "1"\n'
+BUDGET = '[[budget]]\nname = "m"\nperiod = "month"\nlimit_usd = 10\n'
+EXCEPTION = 'exceptions = [{scope = "acme", limit_usd = 30, until = 2020-01-01T00:00:00Z, why = "w", who = "ana"}]\n'
+PLANNED = '[[quiet.planned]]\nfrom = 2020-01-01T00:00:00Z\nuntil = 2020-01-02T00:00:00Z\nwhy = "move"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (HEAD + BUDGET, []),
+        (BUDGET, ["version: there is none"]),
+        ("", []),
+        (HEAD + BUDGET + EXCEPTION, ["budget m: the exception of 'acme' ended 2020-01-01"]),
+        (HEAD + PLANNED, ["quiet.planned[0]: it ended 2020-01-02"]),
+        (HEAD + BUDGET + '[[route]]\nmatch = {rule = "n"}\n', ["route[0].match.rule: no rule is called 'n'"]),
+        (
+            HEAD + BUDGET + '[[inhibit]]\nsource = {rule = ["m", "x"]}\n',
+            ["inhibit[0].source.rule: no rule is called 'x'"],
+        ),
+        (HEAD + BUDGET + '[[route]]\nmatch = {rule = ["m", "blast-radius", "watchdog"]}\n', []),
+    ],
+)
+def test_a_policy_check_finds_what_is_hardly_meant(text: str, found: list[str]) -> None:
+    """Valid, and all the same a mistake: each is named with its place."""
+    said = findings(read_policy_toml(text), MONDAY_MS, frozenset({"watchdog"}))
+    assert [each[: len(start)] for each, start in zip(said, found, strict=True)] == found
+
+
+@pytest.mark.parametrize("label", ['severity = "critcal"', 'state = ["open", "closed"]', 'mode = "kill"'])
+def test_a_label_that_never_has_a_value_is_refused(label: str) -> None:
+    """It would match nothing, and nobody would be told."""
+    with pytest.raises(PolicyError, match=r"is never '.*'; it is one of"):
+        read_policy_toml(f"[[route]]\nmatch = {{{label}}}\n")
+
+
+def test_two_files_without_a_version_are_two_policies() -> None:
+    """Alerts and signs of life name the policy by its version: what says something else is called something else."""
+    names = {read_policy_toml(BUDGET.replace("10", str(limit))).version for limit in (10, 20, 10)}
+    assert len(names) == 2
+    assert read_policy_toml("").version == "defaults"
