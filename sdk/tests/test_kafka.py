@@ -240,7 +240,8 @@ def test_a_producer_that_cannot_go_on_is_replaced() -> None:
         (KafkaError.NOT_ENOUGH_REPLICAS, True),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, True),
         (KafkaError.MSG_SIZE_TOO_LARGE, False),
-        (KafkaError.INVALID_TIMESTAMP, False),
+        (KafkaError.INVALID_TIMESTAMP, True),
+        (KafkaError.INVALID_RECORD, False),
     ],
 )
 def test_which_failures_are_worth_repeating(code: int, retriable: bool) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from spendfuse._broker_time import BrokerTime, Stamp
 from spendfuse._environment import kafka_config, topic_prefix
 from spendfuse._logging import LOG
 from spendfuse._transport import Done, Record, Undelivered
@@ -19,19 +20,17 @@ DEFAULTS: dict[str, Any] = {
     "reconnect.backoff.max.ms": 2_000,
 }
 
-_NEVER_ACCEPTED = frozenset(
-    (
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.INVALID_MSG_SIZE,
-        KafkaError.INVALID_TIMESTAMP,
-        KafkaError.INVALID_RECORD,
-    )
-)
+_NEVER_ACCEPTED = frozenset((KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE, KafkaError.INVALID_RECORD))
 """Sending the same record again would end the same way."""
+_AT_ONCE = frozenset((KafkaError.INVALID_TIMESTAMP, KafkaError._INVALID_DIFFERENT_RECORD))
+"""Nothing is to be waited for: it goes with another timestamp, or without its neighbour."""
 
 
 class KafkaTransport:
-    """Produces to `<prefix>usage.v1`, idempotently, keyed by tenant, with the event's own time as record timestamp."""
+    """Produces to `<prefix>usage.v1`, idempotently, keyed by tenant.
+
+    The record's timestamp is the event's own time, or the broker's where this machine's clock is ahead of it.
+    """
 
     def __init__(
         self,
@@ -51,22 +50,33 @@ class KafkaTransport:
         self._config = {"error_cb": _log_error, **DEFAULTS, **kafka_config(bootstrap, config)}
         self._make_producer = make_producer
         self._producer = make_producer(self._config)
+        self._broker_time = BrokerTime()
+        self._in_flight = 0
+        self._in_doubt: set[Record] = set()
+        """What was refused among others, so that the broker's reason for it alone is not known."""
 
     def send(self, record: Record, done: Done) -> None:
-        """Hand the record to the producer. Raises BufferError when its queue is full."""
+        """Hand the record to the producer. Raises BufferError when its queue is full, or while it goes one by one."""
+        one_by_one = self._broker_time.is_searching or bool(self._in_doubt)
+        if one_by_one and self._in_flight:
+            raise BufferError("one by one, until it is clear what the broker refuses")
+        stamp = self._broker_time.stamp(record.ts_ms)
 
         def delivered(error: KafkaError | None, _: Message) -> None:
-            done(record, None if error is None else undelivered(error))
+            self._in_flight -= 1
+            done(record, self._outcome(record, stamp, error, alone=one_by_one))
 
         try:
             self._producer.produce(
-                self._topic, value=record.value, key=record.key, timestamp=record.ts_ms, on_delivery=delivered
+                self._topic, value=record.value, key=record.key, timestamp=stamp.ms, on_delivery=delivered
             )
         except KafkaException as exception:
             error = exception.args[0]
             done(record, undelivered(error))
             if error.fatal():
                 self._replace(error)
+        else:
+            self._in_flight += 1
 
     def poll(self, timeout_s: float) -> None:
         """Serve delivery reports."""
@@ -77,16 +87,35 @@ class KafkaTransport:
         self._producer.purge()
         self._producer.flush(0.1)
 
+    def _outcome(self, record: Record, stamp: Stamp, error: KafkaError | None, *, alone: bool) -> Undelivered | None:
+        """Learn from the broker's answer; return what it means for the record."""
+        if error is None:
+            self._in_doubt.discard(record)
+            self._broker_time.accepted(stamp.behind_ms)
+            return None
+        if error.code() == KafkaError.INVALID_TIMESTAMP:
+            self._in_doubt.clear()  # the others were refused for the same
+            if not self._broker_time.refused(stamp.behind_ms):
+                return Undelivered(error.str(), retriable=False)
+        elif error.code() == KafkaError.INVALID_RECORD and not alone:
+            self._in_doubt.add(record)
+            return Undelivered(error.str(), retriable=True, at_once=True)
+        else:
+            self._in_doubt.discard(record)
+        return undelivered(error)
+
     def _replace(self, error: KafkaError) -> None:
         """A producer after a fatal error sends nothing more: give back what it holds and make another."""
         LOG.warning("Kafka producer replaced after a fatal error: %s", error.str())
         self.close()
+        self._in_flight = 0
         self._producer = self._make_producer(self._config)
 
 
 def undelivered(error: KafkaError) -> Undelivered:
     """Return the failure, with whether the record deserves another attempt."""
-    return Undelivered(error.str(), retriable=error.code() not in _NEVER_ACCEPTED)
+    code = error.code()
+    return Undelivered(error.str(), retriable=code not in _NEVER_ACCEPTED, at_once=code in _AT_ONCE)
 
 
 def _log_error(error: KafkaError) -> None:
