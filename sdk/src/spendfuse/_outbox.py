@@ -18,7 +18,7 @@ from spendfuse._transport import Record, Transport, Undelivered
 POLL_IN_FLIGHT_S = 0.02
 POLL_IDLE_S = 1.0
 REST_S = 1.0
-"""Before a failed record is sent again."""
+"""Before a failed record is sent again; then all that have rested go as fast as the broker takes them."""
 JOIN_S = 2.0
 
 
@@ -103,20 +103,30 @@ class Outbox:
             return self._unsent + refused
 
     def close(self, timeout_s: float) -> int:
-        """Take no more, flush, end the thread and the transport. Return what `flush` does."""
+        """Take no more, flush, end the thread and the transport. Return what `flush` does, and log what is missing."""
         with self._changed:
             if self._closing:
                 return self._unsent
             self._closing = True
-        unsent = self.flush(timeout_s)
+        missing = self.flush(timeout_s)
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join(JOIN_S)
         self._transport.close()
-        if unsent:
-            LOG.warning("emitter closed with %d usage events that the broker does not have", unsent)
-        return unsent
+        self._log_account()
+        return missing
+
+    def _log_account(self) -> None:
+        """Say how many events were lost in all, and to what; nothing if none were."""
+        stats, unsent = self.stats, self._unsent
+        lost = unsent + stats.refused + stats.dropped
+        if lost:
+            LOG.error(
+                "%d of %d usage events are not in the log, and their spend is not counted; waiting for the broker when "
+                "the emitter closed: %d, refused by it: %d, dropped for want of room: %d",
+                *(lost, stats.accepted + stats.dropped, unsent, stats.refused, stats.dropped),
+            )
 
     def _work(self) -> None:
         while not self._stopping:
@@ -173,5 +183,5 @@ class Outbox:
                     self.stats.refused += 1
                     self._refused += 1
             self._changed.notify_all()
-        if failure is not None and not failure.at_once:
+        if failure is not None and not failure.at_once and not self._stopping:
             (self._trouble if failure.retriable else self._refusal).happened(failure.reason)
