@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from spendfuse._command import ControlRecord
 from spendfuse._environment import kafka_config, topic_prefix
+from spendfuse._kafka_logging import KafkaLog
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._wire import CONTROL_TOPIC
 
@@ -53,6 +54,7 @@ class KafkaControl:
         settings: dict[str, Any] = {
             "group.id": f"spendfuse-guard-{uuid.uuid4().hex}",
             "error_cb": _log_error,
+            "logger": KafkaLog(),
             **DEFAULTS,
             **kafka_config(bootstrap, config),
         }
@@ -67,6 +69,7 @@ class KafkaControl:
     def poll(self, timeout_s: float) -> list[ControlRecord]:
         """Return the next records, waiting at most `timeout_s` for the first."""
         if self._positions is None and not self._assign():
+            self._consumer.poll(0)  # for its log
             self._probe.answered.wait(timeout_s)
             return []
         records: list[ControlRecord] = []
@@ -170,6 +173,7 @@ class _EndsProbe:
             except KafkaException as exception:
                 self.failure = exception.args[0].str()
                 self._trouble.happened(self.failure)
+            self._consumer.poll(0)  # for its log: it is assigned nothing
             self._closing.wait(self.every_s)
         self._consumer.close()
 

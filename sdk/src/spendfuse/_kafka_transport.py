@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from spendfuse._broker_time import BrokerTime, Stamp
 from spendfuse._environment import kafka_config, topic_prefix
+from spendfuse._kafka_logging import KafkaLog
 from spendfuse._logging import LOG
 from spendfuse._transport import Done, Record, Undelivered
 from spendfuse._wire import USAGE_TOPIC
@@ -47,7 +48,7 @@ class KafkaTransport:
         is.
         """
         self._topic = topic_prefix(prefix) + USAGE_TOPIC
-        self._config = {"error_cb": _log_error, **DEFAULTS, **kafka_config(bootstrap, config)}
+        self._config = {"error_cb": _log_error, "logger": KafkaLog(), **DEFAULTS, **kafka_config(bootstrap, config)}
         self._make_producer = make_producer
         self._producer = make_producer(self._config)
         self._broker_time = BrokerTime()
