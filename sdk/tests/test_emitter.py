@@ -1,6 +1,5 @@
 """An emitter never makes an agent wait or fail because of the broker, and never gives an event a second id."""
 
-import os
 import threading
 from collections.abc import Callable
 
@@ -175,15 +174,6 @@ def test_a_closed_emitter_drops_and_counts(transport: MemoryTransport) -> None:
     assert emitter.emit(CALL) is None
     assert emitter.stats.dropped == 1
     assert emitter.close() == 0
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_drops_and_goes_on(emitter: Emitter) -> None:
-    """The child has no sending thread: it must neither hang on the parent's lock nor pretend to have sent."""
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if emitter.emit(CALL) is None and emitter.stats.dropped == 1 else 1)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_many_threads_lose_nothing(transport: MemoryTransport) -> None:

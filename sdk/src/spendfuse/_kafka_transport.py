@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from spendfuse._broker_time import BrokerTime, Stamp
 from spendfuse._environment import kafka_config, topic_prefix
+from spendfuse._fork import never_free, tell_of_forks
 from spendfuse._kafka_logging import KafkaLog
 from spendfuse._logging import LOG
 from spendfuse._transport import Done, Record, Undelivered
@@ -50,11 +51,20 @@ class KafkaTransport:
         self._topic = topic_prefix(prefix) + USAGE_TOPIC
         self._config = {"error_cb": _log_error, "logger": KafkaLog(), **DEFAULTS, **kafka_config(bootstrap, config)}
         self._make_producer = make_producer
-        self._producer = make_producer(self._config)
+        self._producer: Producer | None = make_producer(self._config)
+        """None in a forked child that has sent nothing yet."""
         self._broker_time = BrokerTime()
         self._in_flight = 0
         self._in_doubt: set[Record] = set()
         """What was refused among others, so that the broker's reason for it alone is not known."""
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Leave the producer to the parent, with what is under way in it."""
+        never_free(self._producer)
+        self._producer = None
+        self._in_flight = 0
+        self._in_doubt.clear()
 
     def send(self, record: Record, done: Done) -> None:
         """Hand the record to the producer. Raises BufferError when its queue is full, or while it goes one by one."""
@@ -67,6 +77,8 @@ class KafkaTransport:
             self._in_flight -= 1
             done(record, self._outcome(record, stamp, error, alone=one_by_one))
 
+        if self._producer is None:
+            self._producer = self._make_producer(self._config)
         try:
             self._producer.produce(
                 self._topic, value=record.value, key=record.key, timestamp=stamp.ms, on_delivery=delivered
@@ -81,12 +93,14 @@ class KafkaTransport:
 
     def poll(self, timeout_s: float) -> None:
         """Serve delivery reports."""
-        self._producer.poll(timeout_s)
+        if self._producer is not None:
+            self._producer.poll(timeout_s)
 
     def close(self) -> None:
         """Drop what is still queued."""
-        self._producer.purge()
-        self._producer.flush(0.1)
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer.flush(0.1)
 
     def _outcome(self, record: Record, stamp: Stamp, error: KafkaError | None, *, alone: bool) -> Undelivered | None:
         """Learn from the broker's answer; return what it means for the record."""

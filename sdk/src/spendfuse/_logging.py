@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 
+from spendfuse._fork import tell_of_forks
+
 LOG = logging.getLogger("spendfuse")
 WARN_EVERY_S = 60.0
 
@@ -18,6 +20,11 @@ class RareWarning:
         self._logger = logger
         self._count = 0
         self._next_s = 0.0
+        self._lock = threading.Lock()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Begin anew in a child; see `_fork`."""
         self._lock = threading.Lock()
 
     def happened(self, detail: str = "") -> None:

@@ -6,7 +6,6 @@ amount of memory and never a wait.
 """
 
 import heapq
-import os
 import threading
 import time
 from collections import deque
@@ -62,19 +61,26 @@ class Outbox:
         self._closing = False
         self._stopping = False
         self._changed = threading.Condition()
-        self._pid = os.getpid()
         self._full = RareWarning("%d usage events dropped, spend goes unrecorded: %s")
         self._trouble = RareWarning("%d usage events not delivered, will send again: %s")
         self._refusal = RareWarning("%d usage events refused by the broker, spend goes unrecorded: %s")
-        self._thread = threading.Thread(target=self._work, name="spendfuse-emitter", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        """None in a forked child that has nothing to send yet."""
+
+    def begin(self) -> None:
+        """Start to send, unless that is done already."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="spendfuse-emitter", daemon=True)
+            self._thread.start()
+
+    def renewed(self) -> "Outbox":
+        """Return an empty one in this one's place, for a forked child: what waits here is its parent's to send."""
+        outbox = Outbox(self._transport, max_records=self._max_records, max_bytes=self._max_bytes)
+        outbox._closing = self._closing
+        return outbox
 
     def offer(self, record: Record) -> bool:
         """Queue the record, or count it as dropped and return False. Never waits for the network."""
-        if os.getpid() != self._pid:  # there is no thread here, and the lock may be held by one that is not here either
-            self.stats.dropped += 1
-            self._full.happened("this emitter was made before a fork; make one in each process")
-            return False
         with self._changed:
             size = len(record.value)
             fits = self._unsent < self._max_records and self._unsent_bytes + size <= self._max_bytes
@@ -84,6 +90,7 @@ class Outbox:
                 self._unsent_bytes += size
                 self._queued.append(_Item(self.stats.accepted, record))
                 self._changed.notify_all()
+                self.begin()
                 return True
             self.stats.dropped += 1
             why = "the emitter is closed" if self._closing else f"{self._unsent} wait for the broker already"
@@ -112,7 +119,8 @@ class Outbox:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        self._thread.join(JOIN_S)
+        if self._thread is not None:
+            self._thread.join(JOIN_S)
         self._transport.close()
         self._log_account()
         return missing
