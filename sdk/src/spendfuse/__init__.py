@@ -27,6 +27,7 @@ among it; so do the tenant's keys, as `python -m streams keys derive --tenant ac
 to Kafka; `spendfuse.testing` has stand-ins for your own tests.
 """
 
+from spendfuse._async_guard import AsyncGuard
 from spendfuse._emitter import Emitter
 from spendfuse._environment import keys_from_environment
 from spendfuse._errors import InvalidEvent, Paused, SpendfuseError, Stopped
@@ -38,6 +39,7 @@ from spendfuse._version import __version__
 
 __all__ = [
     "Advice",
+    "AsyncGuard",
     "Emitter",
     "Guard",
     "InvalidEvent",

@@ -94,7 +94,7 @@ class Guard:
         if keys is None:
             LOG.warning("guard without keys: any writer of the control topic can stop or resume this agent's runs")
         self._know_nothing()
-        self._has_looked = True
+        self.has_looked = True
         emitter.observe(self)
         self._begin()
         tell_of_forks(self)
@@ -123,7 +123,7 @@ class Guard:
         self._verify_again_s = 0.0
         self._thread: threading.Thread | None = None
         self._beginning = threading.Lock()
-        self._has_looked = False
+        self.has_looked = False
         """Whether the topic's content was waited for, in a forked child whose parent had read it."""
 
     @property
@@ -164,7 +164,7 @@ class Guard:
         """
         if self._tenant_id is not None and run.tenant_id != self._tenant_id:
             raise ValueError("this guard serves another tenant; it would never learn of this run's commands")
-        self._look_first()
+        self.look_first()
         if not self._standing.is_quiet(run.tenant_id):
             now_ms = self._clock_ms()
             kill = self._standing.kill(run, now_ms, call)
@@ -197,7 +197,7 @@ class Guard:
 
     def advice(self, run: RunLike, **call: Unpack[CallDimensions]) -> Advice:
         """Return what the run should do. Asking while a downgrade stands acknowledges it: follow the answer."""
-        self._look_first()
+        self.look_first()
         command = self._standing.downgrade(run, self._clock_ms(), call)
         if command is None:
             return Advice(downgrade=False)
@@ -265,14 +265,14 @@ class Guard:
                 self._thread = threading.Thread(target=self._follow, name="spendfuse-guard", daemon=True)
                 self._thread.start()
 
-    def _look_first(self) -> None:
+    def look_first(self) -> None:
         """In a forked child, what the parent knew is gone: wait until it is read again, as long as one may be blind."""
-        if self._has_looked:
+        if self.has_looked:
             return
         self._begin()
         if threading.current_thread() is not self._thread:
             self._ready.wait(self._blind_after_s)
-            self._has_looked = True
+            self.has_looked = True
 
     def _cannot_see(self) -> str | None:
         fresh_at_s = self._fresh_at_s
