@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from spendfuse import _broker_time, _clock
-from spendfuse._broker_time import BrokerTime
+from spendfuse import _clock
+from spendfuse._kafka import broker_time
+from spendfuse._kafka.broker_time import BrokerTime
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -51,7 +52,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> Ahead:
     def made(ahead_ms: int) -> Clocks:
         clocks = Clocks(ahead_ms)
         monkeypatch.setattr(_clock, "wall_clock_ms", clocks.wall_ms)
-        monkeypatch.setattr(_broker_time.time, "monotonic_ns", lambda: clocks.monotonic_ns)
+        monkeypatch.setattr(broker_time.time, "monotonic_ns", lambda: clocks.monotonic_ns)
         return clocks
 
     return made

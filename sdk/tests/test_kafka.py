@@ -14,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from spendfuse import Emitter, Guard, Stopped, derive_keys
 from spendfuse._command import parse, record_key
-from spendfuse._kafka_transport import undelivered
+from spendfuse._kafka.transport import undelivered
 from spendfuse._signing import KeyId, signed_headers
 from spendfuse._transport import Record, Undelivered
 from spendfuse.kafka import KafkaControl, KafkaTransport

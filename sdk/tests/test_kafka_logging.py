@@ -10,7 +10,7 @@ import pytest
 
 from spendfuse import Emitter, Guard
 from spendfuse import _logging as sdk_logging
-from spendfuse._kafka_logging import KafkaLog
+from spendfuse._kafka.log import KafkaLog
 from spendfuse.kafka import KafkaControl, KafkaTransport
 from spendfuse.testing import MemoryTransport
 

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Message, Producer
 from spendfuse._command import ControlRecord
 from spendfuse._intake import Believed, Intake, KeysChecked
-from spendfuse._kafka_transport import DEFAULTS
+from spendfuse._kafka.transport import DEFAULTS
 from spendfuse._signing import derive_keys
 from spendfuse._standing import StandingCommands
 

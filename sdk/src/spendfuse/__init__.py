@@ -35,7 +35,8 @@ from spendfuse._guard import Advice, Guard
 from spendfuse._hashing import hash_of
 from spendfuse._run import Run
 from spendfuse._signing import derive_keys, derive_tenant_key
-from spendfuse._version import __version__
+
+__version__ = "0.1.0"
 
 __all__ = [
     "Advice",

@@ -5,10 +5,10 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from spendfuse._broker_time import BrokerTime, Stamp
 from spendfuse._environment import kafka_config, topic_prefix
 from spendfuse._fork import never_free, tell_of_forks
-from spendfuse._kafka_logging import KafkaLog
+from spendfuse._kafka.broker_time import BrokerTime, Stamp
+from spendfuse._kafka.log import KafkaLog
 from spendfuse._logging import LOG
 from spendfuse._transport import Done, Record, Undelivered
 from spendfuse._wire import USAGE_TOPIC

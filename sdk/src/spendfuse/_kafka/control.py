@@ -16,7 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from spendfuse._command import ControlRecord
 from spendfuse._environment import kafka_config, topic_prefix
 from spendfuse._fork import never_free, tell_of_forks
-from spendfuse._kafka_logging import KafkaLog
+from spendfuse._kafka.log import KafkaLog
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._wire import CONTROL_TOPIC
 
