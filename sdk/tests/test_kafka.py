@@ -1,6 +1,7 @@
 """Against a Kafka protocol cluster: what is emitted can be read, and what is commanded stops the run."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from spendfuse import Emitter, Guard, Stopped, derive_keys
 from spendfuse._command import parse, record_key
-from spendfuse._kafka_transport import undelivered
+from spendfuse._kafka.transport import undelivered
 from spendfuse._signing import KeyId, signed_headers
 from spendfuse._transport import Record, Undelivered
 from spendfuse.kafka import KafkaControl, KafkaTransport
@@ -22,6 +23,37 @@ TIMEOUT_S = 30.0
 ROOT = b"the root key of the engine, in tests"
 KEYS = derive_keys(ROOT, "acme")
 CALL = {"type": "llm_call", "tenant_id": "acme", "run_id": "r1", "model": "m"}
+
+
+PREFORKED = """
+import os, sys
+from spendfuse import Emitter, Guard, Stopped, keys_from_environment
+from spendfuse.kafka import KafkaControl, KafkaTransport
+
+emitter = Emitter(KafkaTransport(config={"log_level": 0}))
+guard = Guard(KafkaControl(), emitter, when_blind="stop", tenant_id="acme", keys=keys_from_environment())
+assert guard.wait_ready(30), guard.waiting_for
+call = {"type": "llm_call", "tenant_id": "acme", "run_id": "parent", "model": "m"}
+emitter.emit(call)
+children = []
+for number in range(3):
+    child = os.fork()
+    if child == 0:
+        with emitter.run("acme", run_id=f"child-{number}") as run:
+            guard.check(run)
+            run.llm_call(model="m")
+        try:
+            guard.check(emitter.run("acme", run_id="r1"))
+        except Stopped as stopped:
+            assert stopped.command_id == "kill-1", stopped
+            sys.exit(0)
+        sys.exit("the kill was not heard")
+    children.append(child)
+emitter.emit(call)
+endings = [os.waitpid(child, 0)[1] for child in children]
+guard.close()
+assert (endings, emitter.close(30)) == ([0, 0, 0], 0), endings
+"""
 
 
 @pytest.fixture
@@ -240,12 +272,34 @@ def test_a_producer_that_cannot_go_on_is_replaced() -> None:
         (KafkaError.NOT_ENOUGH_REPLICAS, True),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, True),
         (KafkaError.MSG_SIZE_TOO_LARGE, False),
-        (KafkaError.INVALID_TIMESTAMP, False),
+        (KafkaError.INVALID_TIMESTAMP, True),
+        (KafkaError.INVALID_RECORD, False),
     ],
 )
 def test_which_failures_are_worth_repeating(code: int, retriable: bool) -> None:
     """Only what is wrong with the record itself is given up; what an operator can mend is kept."""
     assert undelivered(KafkaError(code)).retriable is retriable
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_preforked_children_on_kafka(bootstrap: str, prefix: str, service: Producer) -> None:
+    """Emitter and guard were made and used before the fork. Every child obeys the kill that stood, each event of each
+    process arrives once, and all of them end in order, not by a crash of the Kafka client at the end.
+    """
+    command(service, prefix, "kill", 1)
+    environment = {
+        "PYTHONPATH": ":".join(sys.path),
+        "SPENDFUSE_KAFKA_BOOTSTRAP": bootstrap,
+        "SPENDFUSE_PREFIX": prefix,
+        "SPENDFUSE_TENANT_KEY": KEYS["engine"].hex(),
+        "SPENDFUSE_LIFT_KEY": KEYS["lift"].hex(),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PREFORKED], env=environment, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    runs = [message.value() for message in usage(bootstrap, prefix, 2 + 3 * 4)]
+    assert len(runs) == 2 + 3 * 4
 
 
 def test_the_core_needs_no_kafka_client() -> None:

@@ -1,8 +1,33 @@
-"""What an AI agent imports to report its spend over Kafka and to obey a stop. See the README for two examples.
+"""What an AI agent imports to report its spend over Kafka and to obey a stop.
 
-`spendfuse.kafka` connects to Kafka; `spendfuse.testing` has stand-ins for your own tests.
+Where Kafka is, the prefix of its topics and the login come from the environment, `SPENDFUSE_KAFKA_BOOTSTRAP` first
+among it; so do the tenant's keys, as `python -m streams keys derive --tenant acme` prints them:
+
+    from spendfuse import Emitter, Guard, Stopped, keys_from_environment
+    from spendfuse.kafka import KafkaControl, KafkaTransport
+
+    emitter = Emitter(KafkaTransport())
+    guard = Guard(KafkaControl(), emitter, when_blind="stop", tenant_id="acme", keys=keys_from_environment())
+    assert guard.wait_ready(timeout_s=30), guard.waiting_for
+
+    try:
+        with emitter.run("acme", workflow="support", owner="ana", cap_usd="2.50") as run:
+            guard.check(run)  # before every model or tool call: raises Stopped while the run must not go on
+            run.llm_call(model="gpt-5-mini", input_tokens=1_200, output_tokens=150, latency_ms=830)
+            guard.check(run)
+            run.tool_call("grep", args={"pattern": "old_name"}, result=["a.md", "b.md"])
+            run.outcome("accepted")
+    except Stopped as stopped:
+        print(f"stopped: {stopped.reason}")
+
+    guard.close()
+    missing = emitter.close(timeout_s=10)  # events that the broker does not have
+
+`help(spendfuse.Emitter)`, `help(spendfuse.Run)` and `help(spendfuse.Guard)` have the rest; `spendfuse.kafka` connects
+to Kafka; `spendfuse.testing` has stand-ins for your own tests.
 """
 
+from spendfuse._async_guard import AsyncGuard
 from spendfuse._emitter import Emitter
 from spendfuse._environment import keys_from_environment
 from spendfuse._errors import InvalidEvent, Paused, SpendfuseError, Stopped
@@ -11,8 +36,11 @@ from spendfuse._hashing import hash_of
 from spendfuse._run import Run
 from spendfuse._signing import derive_keys, derive_tenant_key
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Advice",
+    "AsyncGuard",
     "Emitter",
     "Guard",
     "InvalidEvent",
@@ -20,6 +48,7 @@ __all__ = [
     "Run",
     "SpendfuseError",
     "Stopped",
+    "__version__",
     "derive_keys",
     "derive_tenant_key",
     "hash_of",

@@ -48,7 +48,7 @@ class Acks:
                 self._given.pop(key, None)
 
     def _send(self, run: RunLike, command: Command, acted: Acted) -> str | None:
-        event_id = hashlib.sha256("\0".join(("ack", *_key(run, command))).encode()).hexdigest()[:32]
+        event_id = ack_id(*_key(run, command))
         if isinstance(run, Run):
             return run.acknowledge(command.command_id, acted, event_id=event_id)
         return self._emitter.emit(
@@ -63,6 +63,11 @@ class Acks:
                 "acted": acted,
             }
         )
+
+
+def ack_id(tenant_id: str, run_id: str, command_id: str) -> str:
+    """Return the id of a run's answer to a command: the same from whoever gives it, so that it counts once."""
+    return hashlib.sha256("\0".join(("ack", tenant_id, run_id, command_id)).encode()).hexdigest()[:32]
 
 
 def _key(run: RunLike, command: Command) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from typing import Self, Unpack
 
 from spendfuse._clock import dependable
 from spendfuse._errors import InvalidEvent
+from spendfuse._fork import tell_of_forks
 from spendfuse._hashing import hash_of
 from spendfuse._logging import RareWarning
 from spendfuse._money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD, Usd, nanousd
@@ -31,8 +32,11 @@ class Emitter:
 
     No method waits for the broker, except `flush` and `close`, and none raises because of it. When `max_buffered`
     records or `max_buffered_bytes` bytes wait for the broker, newer events are dropped, counted in `stats.dropped`
-    and warned about once a minute. Every event keeps the id it got here through all re-sends. Make one emitter per
-    process, after forking.
+    and warned about once a minute. Every event keeps the id it got here through all re-sends.
+
+    A forked child may go on with its parent's emitter: it has a buffer and a connection of its own, from its first
+    event on, and what waited at the fork is the parent's to send. A child that ends by `os._exit`, as those of
+    multiprocessing and Celery do, must `flush` or `close` before.
     """
 
     def __init__(
@@ -50,7 +54,13 @@ class Emitter:
         self._clock_ms = dependable(clock_ms)
         self._observers: list[RunObserver] = []
         self._tags_warning = RareWarning("%d usage events sent without their tags, to fit the size limit%s")
+        self._outbox.begin()
         atexit.register(self.close, EXIT_FLUSH_S)
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Begin anew in a child."""
+        self._outbox = self._outbox.renewed()
 
     @property
     def stats(self) -> EmitterStats:

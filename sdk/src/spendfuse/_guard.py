@@ -14,6 +14,7 @@ from spendfuse._clock import dependable
 from spendfuse._command import Command, ControlFeed, ControlRecord, parse
 from spendfuse._emitter import Emitter
 from spendfuse._errors import Paused, Stopped
+from spendfuse._fork import tell_of_forks
 from spendfuse._intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysChecked, KeysUnavailable
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._runlike import RunLike
@@ -49,6 +50,9 @@ class Guard:
     `check` costs a few dictionary look-ups; call it before every model or tool call. All runs of `emitter` are
     watched from start to finish, so their `stop_event` and the `on_stop` callbacks fire without a check; other run
     objects can be given to `check` as they are, and to `watch` for the same. Answers go out through `emitter`.
+
+    A forked child may go on with its parent's guard: its first `check` waits until the topic has been read there, at
+    most `blind_after_s`. Runs that began before the fork are watched in the parent only; `watch` them in the child.
     """
 
     def __init__(
@@ -74,7 +78,6 @@ class Guard:
         """
         if when_blind not in ("continue", "stop"):
             raise ValueError('when_blind must be "continue" or "stop"')
-        self.stats = GuardStats()
         self._intake = Intake(tenant_id, keys)
         self._feed = feed
         self._stop_when_blind = when_blind == "stop"
@@ -82,15 +85,33 @@ class Guard:
         self._tenant_id = tenant_id
         self._on_ignored = on_ignored
         self._clock_ms = dependable(clock_ms)
-        self._standing = StandingCommands()
-        self._acks = Acks(emitter)
-        self._watchlist = Watchlist()
+        self._emitter = emitter
         self._callbacks: list[StopCallback] = []
+        self._closing = threading.Event()
+        self._ignored_warning = RareWarning("%d control records ignored, the latest as %s")
+        self._keys_warning = RareWarning("%d control records cannot be verified yet, the keys are not to be had: %s")
+        self._callback_warning = RareWarning("%d guard callbacks failed: %s")
+        if keys is None:
+            LOG.warning("guard without keys: any writer of the control topic can stop or resume this agent's runs")
+        self._know_nothing()
+        self.has_looked = True
+        emitter.observe(self)
+        self._begin()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Begin anew in a child, at the first question."""
+        if not self._closing.is_set():
+            self._know_nothing()
+
+    def _know_nothing(self) -> None:
+        self.stats = GuardStats()
+        self._standing = StandingCommands()
+        self._acks = Acks(self._emitter)
+        self._watchlist = Watchlist()
         self._fresh_at_s: float | None = None
         self._ready = threading.Event()
-        self._closing = threading.Event()
         self._changed = threading.Condition()
-        self._ignored_warning = RareWarning("%d control records ignored, the latest as %s")
         self._wrong_keys: set[str] = set()
         """Tenants whose keys are not the engine's."""
         self._unverifiable: dict[str, dict[str, Command]] = {}
@@ -100,13 +121,10 @@ class Guard:
         """Hashes of records that the engine has called forged; the answer may come before the record."""
         self._unverified: list[ControlRecord] = []
         self._verify_again_s = 0.0
-        self._keys_warning = RareWarning("%d control records cannot be verified yet, the keys are not to be had: %s")
-        self._callback_warning = RareWarning("%d guard callbacks failed: %s")
-        if keys is None:
-            LOG.warning("guard without keys: any writer of the control topic can stop or resume this agent's runs")
-        emitter.observe(self)
-        self._thread = threading.Thread(target=self._follow, name="spendfuse-guard", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._beginning = threading.Lock()
+        self.has_looked = False
+        """Whether the topic's content was waited for, in a forked child whose parent had read it."""
 
     @property
     def blind(self) -> bool:
@@ -120,6 +138,7 @@ class Guard:
         It is blind before the topic has been read through, after it has not been readable for `blind_after_s`, with
         keys that are not the engine's, and while a command stands there that it cannot verify.
         """
+        self._begin()
         if not self._ready.is_set():
             return self._feed.waiting_for() or "the control topic is not read through yet"
         return self._cannot_see() or next(
@@ -131,6 +150,7 @@ class Guard:
         """Wait until everything that was on the topic has been read and the keys hold; False when that took longer, or
         never will be: `waiting_for` and the log say why.
         """
+        self._begin()
         if self._ready.wait(timeout_s) and not self._wrong_keys:
             return True
         LOG.warning("the guard is not ready: %s", self.waiting_for)
@@ -144,6 +164,7 @@ class Guard:
         """
         if self._tenant_id is not None and run.tenant_id != self._tenant_id:
             raise ValueError("this guard serves another tenant; it would never learn of this run's commands")
+        self.look_first()
         if not self._standing.is_quiet(run.tenant_id):
             now_ms = self._clock_ms()
             kill = self._standing.kill(run, now_ms, call)
@@ -176,6 +197,7 @@ class Guard:
 
     def advice(self, run: RunLike, **call: Unpack[CallDimensions]) -> Advice:
         """Return what the run should do. Asking while a downgrade stands acknowledges it: follow the answer."""
+        self.look_first()
         command = self._standing.downgrade(run, self._clock_ms(), call)
         if command is None:
             return Advice(downgrade=False)
@@ -197,6 +219,7 @@ class Guard:
 
     def watch(self, run: RunLike) -> threading.Event:
         """Watch a run that is not this emitter's; return the event that a kill sets. End with `unwatch`."""
+        self._begin()
         event = self._watchlist.add(run)
         kill = self._standing.kill(run, self._clock_ms())
         if kill is not None:
@@ -221,7 +244,8 @@ class Guard:
     def close(self) -> None:
         """Stop following. `check` goes on with what is known, and by `when_blind` once that is old."""
         self._closing.set()
-        self._thread.join(JOIN_S)
+        if self._thread is not None:
+            self._thread.join(JOIN_S)
         self._feed.close()
 
     def __enter__(self) -> Self:
@@ -231,6 +255,24 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _begin(self) -> None:
+        """Follow the topic in this process, unless that is done already."""
+        if self._thread is not None or self._closing.is_set():
+            return
+        with self._beginning:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._follow, name="spendfuse-guard", daemon=True)
+                self._thread.start()
+
+    def look_first(self) -> None:
+        """In a forked child, what the parent knew is gone: wait until it is read again, as long as one may be blind."""
+        if self.has_looked:
+            return
+        self._begin()
+        if threading.current_thread() is not self._thread:
+            self._ready.wait(self._blind_after_s)
+            self.has_looked = True
 
     def _cannot_see(self) -> str | None:
         fresh_at_s = self._fresh_at_s

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Literal, Protocol, Self, TypedDict, Unpack
 
 from spendfuse._errors import InvalidEvent, Paused, Stopped
+from spendfuse._fork import tell_of_forks
 from spendfuse._logging import LOG
 from spendfuse._money import Usd
 from spendfuse._wire import ATTRIBUTION, Event
@@ -133,6 +134,11 @@ class Run:
         self.root_run_id: str | None = _text(introduction, "root_run_id")
         self.parent_run_id: str | None = _text(introduction, "parent_run_id")
         self.workflow: str | None = _text(introduction, "workflow")
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Go on in a child, which numbers what it reports of this run by itself."""
+        self._lock = threading.Lock()
 
     @property
     def finished(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
-    """One event as it goes to the log. `key` is the tenant; `ts_ms` becomes the record's timestamp."""
+    """One event as it goes to the log. `key` is the tenant; `ts_ms` when it happened, by this machine's clock."""
 
     event_id: str
     key: bytes
@@ -17,10 +17,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """Why a record did not arrive, and whether sending it again could help."""
+    """Why a record did not arrive, whether sending it again could help, and whether that needs no rest before."""
 
     reason: str
     retriable: bool
+    at_once: bool = False
 
 
 Done = Callable[[Record, Undelivered | None], None]

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from spendfuse._command import ControlRecord, Target, parse
+from spendfuse._fork import tell_of_forks
 from spendfuse._runlike import RunLike
 from spendfuse._signing import KID_HEADER, KeyId, signed_headers
 from spendfuse._transport import Done, Record
@@ -72,6 +73,14 @@ class FakeControl:
         self._readable = ready
         self._fresh_at_s: float | None = None
         self._seq = 0
+        self._changed = threading.Condition()
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """In a child, the topic is there to be read again."""
+        self._handed = self._taken = 0
+        self._followed = False
+        self._fresh_at_s = None
         self._changed = threading.Condition()
 
     def kill(

@@ -15,6 +15,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from spendfuse._command import ControlRecord
 from spendfuse._environment import kafka_config, topic_prefix
+from spendfuse._fork import never_free, tell_of_forks
+from spendfuse._kafka.log import KafkaLog
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._wire import CONTROL_TOPIC
 
@@ -50,50 +52,42 @@ class KafkaControl:
         What is left out comes from the environment, as for `KafkaTransport`.
         """
         self._topic = topic_prefix(prefix) + CONTROL_TOPIC
-        settings: dict[str, Any] = {
-            "group.id": f"spendfuse-guard-{uuid.uuid4().hex}",
+        self._settings: dict[str, Any] = {
             "error_cb": _log_error,
+            "logger": KafkaLog(),
             **DEFAULTS,
             **kafka_config(bootstrap, config),
         }
-        self._bootstrap = settings["bootstrap.servers"]
-        self._consumer = Consumer(settings)
-        # All that was written, committed or not: behind a transaction that hangs are commands that nobody gets to read.
-        self._probe = _EndsProbe(Consumer(settings | {"isolation.level": "read_uncommitted"}), self._topic)
-        self._positions: dict[int, int] | None = None
-        self._fresh_at_s: float | None = None
+        self._bootstrap = self._settings["bootstrap.servers"]
         self._trouble = RareWarning("%d failures to read the control topic: %s")
+        self._reading: _Reading | None = _Reading(self._settings, self._topic)
+        """None in a forked child that has not read yet."""
+        tell_of_forks(self)
+
+    def forked(self) -> None:
+        """Leave to the parent what it reads with; a child begins anew."""
+        if self._reading is not None:
+            self._reading.abandon()
+            self._reading = None
 
     def poll(self, timeout_s: float) -> list[ControlRecord]:
         """Return the next records, waiting at most `timeout_s` for the first."""
-        if self._positions is None and not self._assign():
-            self._probe.answered.wait(timeout_s)
-            return []
-        records: list[ControlRecord] = []
-        message = self._consumer.poll(timeout_s)
-        while message is not None:
-            self._take(message, records)
-            message = self._consumer.poll(0) if len(records) < MAX_BATCH else None
-        return records
+        if self._reading is None:
+            self._reading = _Reading(self._settings, self._topic)
+        return self._reading.poll(timeout_s, self._trouble)
 
     def fresh_at_s(self) -> float | None:
         """The monotonic time up to which the topic is known to have been read."""
-        ends, positions = self._probe.latest, self._positions or {}
-        if ends is not None and all(
-            positions.get(partition, -1) >= end for partition, end in ends.by_partition.items()
-        ):
-            self._fresh_at_s = ends.asked_at_s
-            self._probe.every_s = PROBE_EVERY_S
-        return self._fresh_at_s
+        return None if self._reading is None else self._reading.fresh_at_s()
 
     def waiting_for(self) -> str | None:
         """Which broker, topic or partition it waits for; None if it has read all that is there."""
-        ends = self._probe.latest
-        if ends is None:
-            return f"an answer of {self._bootstrap} about {self._topic}: {self._probe.failure or 'none so far'}"
-        positions = self._positions or {}
+        reading = self._reading
+        if reading is None or (ends := reading.probe.latest) is None:
+            failure = None if reading is None else reading.probe.failure
+            return f"an answer of {self._bootstrap} about {self._topic}: {failure or 'none so far'}"
         for partition, end in ends.by_partition.items():
-            if (position := positions.get(partition, 0)) < end:
+            if (position := (reading.positions or {}).get(partition, 0)) < end:
                 return (
                     f"partition {partition} of {self._topic}, read up to {position} of {end}; if that stays so, a "
                     "transaction that nobody ends hides the rest"
@@ -102,32 +96,75 @@ class KafkaControl:
 
     def close(self) -> None:
         """Stop reading."""
-        self._probe.close()
+        if self._reading is not None:
+            self._reading.close()
+
+
+class _Reading:
+    """The topic, read from its beginning by two consumers of this process."""
+
+    def __init__(self, settings: Mapping[str, Any], topic: str) -> None:
+        settings = {"group.id": f"spendfuse-guard-{uuid.uuid4().hex}", **settings}
+        self._topic = topic
+        self._consumer = Consumer(settings)
+        # All that was written, committed or not: behind a transaction that hangs are commands that nobody gets to read.
+        self.probe = _EndsProbe(Consumer(settings | {"isolation.level": "read_uncommitted"}), topic)
+        self.positions: dict[int, int] | None = None
+        self._fresh_at_s: float | None = None
+
+    def poll(self, timeout_s: float, trouble: RareWarning) -> list[ControlRecord]:
+        if self.positions is None and not self._assign():
+            self._consumer.poll(0)  # for its log
+            self.probe.answered.wait(timeout_s)
+            return []
+        records: list[ControlRecord] = []
+        message = self._consumer.poll(timeout_s)
+        while message is not None:
+            self._take(message, records, trouble)
+            message = self._consumer.poll(0) if len(records) < MAX_BATCH else None
+        return records
+
+    def fresh_at_s(self) -> float | None:
+        ends, positions = self.probe.latest, self.positions or {}
+        if ends is not None and all(
+            positions.get(partition, -1) >= end for partition, end in ends.by_partition.items()
+        ):
+            self._fresh_at_s = ends.asked_at_s
+            self.probe.every_s = PROBE_EVERY_S
+        return self._fresh_at_s
+
+    def close(self) -> None:
+        self.probe.close()
         self._consumer.close()
+
+    def abandon(self) -> None:
+        """In a forked child: never touch the consumers again."""
+        never_free(self._consumer)
+        never_free(self.probe.consumer)
 
     def _assign(self) -> bool:
         """Start at the beginning of every partition, once the probe has found them."""
-        ends = self._probe.latest
+        ends = self.probe.latest
         if ends is None:
             return False
         self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in ends.by_partition])
-        self._positions = dict.fromkeys(ends.by_partition, 0)
+        self.positions = dict.fromkeys(ends.by_partition, 0)
         return True
 
-    def _take(self, message: Message, records: list[ControlRecord]) -> None:
-        assert self._positions is not None
+    def _take(self, message: Message, records: list[ControlRecord], trouble: RareWarning) -> None:
+        assert self.positions is not None
         error, partition, offset = message.error(), message.partition(), message.offset()
         if error is None:
             assert partition is not None
             assert offset is not None
             records.append(ControlRecord(message.value(), _headers(message)))
-            self._positions[partition] = offset + 1
+            self.positions[partition] = offset + 1
         elif error.code() == KafkaError._PARTITION_EOF:
             # Offsets of transaction markers carry no message: only the end-of-partition event tells they are behind us.
             if partition is not None and offset is not None:
-                self._positions[partition] = offset
+                self.positions[partition] = offset
         else:
-            self._trouble.happened(error.str())
+            trouble.happened(error.str())
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +184,7 @@ class _EndsProbe:
         """Why the last question had no answer."""
         self.answered = threading.Event()
         self.every_s = PROBE_UNREAD_EVERY_S
-        self._consumer = consumer
+        self.consumer = consumer
         self._topic = topic
         self._closing = threading.Event()
         self._trouble = RareWarning("%d failures to ask for the control topic's end: %s")
@@ -170,11 +207,12 @@ class _EndsProbe:
             except KafkaException as exception:
                 self.failure = exception.args[0].str()
                 self._trouble.happened(self.failure)
+            self.consumer.poll(0)  # for its log: it is assigned nothing
             self._closing.wait(self.every_s)
-        self._consumer.close()
+        self.consumer.close()
 
     def _partitions(self) -> list[int]:
-        topic = self._consumer.list_topics(self._topic, timeout=PROBE_TIMEOUT_S).topics[self._topic]
+        topic = self.consumer.list_topics(self._topic, timeout=PROBE_TIMEOUT_S).topics[self._topic]
         if topic.error is not None or not topic.partitions:
             raise KafkaException(topic.error or KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
         return sorted(topic.partitions)
@@ -183,7 +221,7 @@ class _EndsProbe:
         asked_at_s = time.monotonic()
         ends: dict[int, int] = {}
         for partition in partitions:
-            answer = self._consumer.get_watermark_offsets(
+            answer = self.consumer.get_watermark_offsets(
                 TopicPartition(self._topic, partition), timeout=PROBE_TIMEOUT_S, cached=False
             )
             if answer is None:
