@@ -147,7 +147,9 @@ def run_check(settings: Settings) -> int:
     differences = check(Admin(settings), settings.prefix)
     for line in differences:
         print(line)
-    if not differences:
+    if differences:
+        print("create and mend them: python -m streams topics apply")
+    else:
         print("all topics are as declared")
     return 1 if differences else 0
 
