@@ -1,4 +1,4 @@
-"""`why`: what people at a terminal want to know. It changes nothing."""
+"""`why` and `incidents`: what people at a terminal want to know. They change nothing."""
 
 from streams.commands.registry import Commands, Options
 
@@ -8,6 +8,10 @@ def declare(commands: Commands) -> None:
     why = commands.add("why", _why, "why a run was stopped, on whose order, and how it may go on")
     why.add_argument("id", metavar="RUN", help="the run's id, or its beginning")
     why.add_argument("--tenant", metavar="acme", help="whose run it is, where several have one of that name")
+    incidents = commands.add("incidents", _incidents, "what is open: how bad, since when, what about, whose")
+    incidents.add_argument("--tenant", metavar="acme", help="of this tenant only")
+    incidents.add_argument("--all", action="store_true", help="those that have ended, too, and those of rules on trial")
+    incidents.add_argument("--json", action="store_true", help="a JSON object a line")
 
 
 def _why(options: Options) -> int:
@@ -15,3 +19,10 @@ def _why(options: Options) -> int:
     from streams.tools.inspection.why import run_why
 
     return run_why(read_settings(), options.id, options.tenant)
+
+
+def _incidents(options: Options) -> int:
+    from streams.settings import read_settings
+    from streams.tools.inspection.incidents import run_incidents
+
+    return run_incidents(read_settings(), options.tenant, every=options.all, as_json=options.json)

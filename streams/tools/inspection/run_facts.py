@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from alerting.rendering.foreign import name
 from models.commands.standing import STRENGTH
 from schemas.alert import Alert
-from schemas.codec import decode_alert, decode_usage
+from schemas.codec import decode_usage
 from schemas.control import Command
 from schemas.duration import DAY_MS
 from schemas.errors import BrokerError, SettingsError, Undecodable
@@ -17,8 +17,8 @@ from streams.clock import seconds
 from streams.kafka.admin import existing_topics
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.time_range import records_between
-from streams.kafka.whole_topic import committed_records
 from streams.settings import Settings
+from streams.tools.inspection.incident_facts import readable_alerts
 from streams.tools.order import MOST_LOOKING_S, TopicFacts, holds
 from streams.tools.orders.audit import Audited, audit, read_orders
 from streams.tools.orders.verb import UnknownFactError, the_one
@@ -59,7 +59,7 @@ def run_facts(settings: Settings, typed: str, tenant_id: str | None, now_ms: int
     """
     existing_topics(settings, TOPICS)
     commands = [one for one in _commands(settings, now_ms) if tenant_id in (None, one.tenant_id)]
-    alerts = [one for one in _alerts(settings) if tenant_id in (None, one.tenant_id)]
+    alerts = [one for one in readable_alerts(settings) if tenant_id in (None, one.tenant_id)]
     known = _named(commands, alerts, typed)
     used: dict[RunKey, dict[str, str]] = {}
     unknown: list[str] = []
@@ -139,15 +139,6 @@ def _commands(settings: Settings, now_ms: int) -> list[Command]:
         return TopicFacts(settings, now_ms).commands()
     except UnknownFactError as error:
         raise BrokerError(str(error)) from None
-
-
-def _alerts(settings: Settings) -> Iterator[Alert]:
-    """What cannot be read is left out: others tell of it."""
-    for record in committed_records(settings, "alerts.v1", progress=True):
-        try:
-            yield decode_alert(record.value())
-        except Undecodable:
-            continue
 
 
 def _of_alerts(alerts: list[Alert], key: RunKey) -> dict[str, str]:
