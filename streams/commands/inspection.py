@@ -1,6 +1,7 @@
-"""`why` and `incidents`: what people at a terminal want to know. They change nothing."""
+"""`why`, `incidents` and `dlq`: what people at a terminal want to know. They change nothing."""
 
 from streams.commands.registry import Commands, Options
+from streams.tools.orders.verb import span_ms
 
 
 def declare(commands: Commands) -> None:
@@ -12,6 +13,9 @@ def declare(commands: Commands) -> None:
     incidents.add_argument("--tenant", metavar="acme", help="of this tenant only")
     incidents.add_argument("--all", action="store_true", help="those that have ended, too, and those of rules on trial")
     incidents.add_argument("--json", action="store_true", help="a JSON object a line")
+    dlq = commands.add("dlq", _dlq, "records that nobody could read, by reason and source, and what to do")
+    dlq.add_argument("--since", metavar="7d", help="set aside within so much time")
+    dlq.add_argument("--json", action="store_true", help="a JSON object a line")
 
 
 def _why(options: Options) -> int:
@@ -26,3 +30,12 @@ def _incidents(options: Options) -> int:
     from streams.tools.inspection.incidents import run_incidents
 
     return run_incidents(read_settings(), options.tenant, every=options.all, as_json=options.json)
+
+
+def _dlq(options: Options) -> int:
+    from streams.clock import wall_ms
+    from streams.settings import read_settings
+    from streams.tools.inspection.dead_letters import run_dlq
+
+    since_ms = None if options.since is None else wall_ms() - span_ms(options.since, "--since")
+    return run_dlq(read_settings(), since_ms, as_json=options.json)
