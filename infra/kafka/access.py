@@ -21,14 +21,17 @@ OPERATIONS: Final = {
     "read": (AclOperation.READ,),
     "write": (AclOperation.WRITE,),
     "create": (AclOperation.CREATE, AclOperation.DESCRIBE),
+    "describe": (AclOperation.DESCRIBE_CONFIGS,),
     "configure": (AclOperation.DESCRIBE_CONFIGS, AclOperation.ALTER_CONFIGS),
     "groups": (AclOperation.READ,),
+    "groups_described": (AclOperation.DESCRIBE,),
     "groups_without_prefix": (AclOperation.READ,),
     "transactions": (AclOperation.WRITE,),
 }
 """What a key of the file allows."""
 RESOURCES: Final = {
     "groups": ResourceType.GROUP,
+    "groups_described": ResourceType.GROUP,
     "groups_without_prefix": ResourceType.GROUP,
     "transactions": ResourceType.TRANSACTIONAL_ID,
 }

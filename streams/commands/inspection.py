@@ -1,4 +1,4 @@
-"""`why`, `incidents` and `dlq`: what people at a terminal want to know. They change nothing."""
+"""`why`, `incidents`, `dlq` and `doctor`: what people at a terminal want to know. They change nothing."""
 
 from streams.commands.registry import Commands, Options
 from streams.tools.orders.verb import span_ms
@@ -16,6 +16,9 @@ def declare(commands: Commands) -> None:
     dlq = commands.add("dlq", _dlq, "records that nobody could read, by reason and source, and what to do")
     dlq.add_argument("--since", metavar="7d", help="set aside within so much time")
     dlq.add_argument("--json", action="store_true", help="a JSON object a line")
+    commands.add(
+        "doctor", _doctor, "topics, policy, keys, lag, clocks: what is wrong, and what to do; exit 1 if anything"
+    )
 
 
 def _why(options: Options) -> int:
@@ -39,3 +42,11 @@ def _dlq(options: Options) -> int:
 
     since_ms = None if options.since is None else wall_ms() - span_ms(options.since, "--since")
     return run_dlq(read_settings(), since_ms, as_json=options.json)
+
+
+def _doctor(options: Options) -> int:
+    del options
+    from streams.settings import read_settings
+    from streams.tools.inspection.doctor import run_doctor
+
+    return run_doctor(read_settings())

@@ -201,6 +201,34 @@ def test_the_documented_rights_are_enough(guarded: Guarded, policy: Path) -> Non
     assert guarded.commands()[2:] == [("kill", "greedier")]
 
 
+def test_a_reader_sees_everything_and_changes_nothing(
+    guarded: Guarded, policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Why, incidents, dead letters and doctor need the rights of `reader` alone, which orders nothing. Without them the
+    doctor says of each thing that it may not be looked at, and who grants it.
+    """
+    with guarded.worker(policy) as worker:
+        guarded.spend("greedy", 12, "e1")
+        worker.wait_said("command")
+        act_as(monkeypatch, guarded, "reader", OPERATOR_KEY=OPERATOR_KEY)
+        said = {}
+        for words in ("why greedy", "incidents", "dlq", "doctor"):
+            main(words.split())
+            said[words] = capsys.readouterr().out
+        assert worker.stop() == 0, worker.tail()
+    assert said["why greedy"].startswith("Run greedy of acme is killed.")
+    assert said["incidents"].startswith("1 open incident\n")
+    assert said["dlq"] == "no dead letters\n"
+    assert "not known: The broker did not" not in said["doctor"], said["doctor"]
+    for words in ("kill --run greedy --tenant acme --why w", f"policy publish {policy}"):
+        assert main(words.split()) == 4
+        assert "does not allow it" in capsys.readouterr().err
+    guarded.withdraw("reader")
+    assert main(["doctor"]) == 1
+    doctor = capsys.readouterr().out
+    assert "missing, or not to be seen" in doctor
+
+
 @pytest.fixture(scope="module")
 def in_use(asking: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Guarded:
     """An installation whose worker has something to read back and to read on."""
