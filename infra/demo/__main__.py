@@ -42,6 +42,7 @@ from schemas.control import Command
 from schemas.duration import DAY_MS, HOUR_MS
 from schemas.errors import SpendfuseError
 from schemas.signing import is_key_check
+from streams.process.ending import run_to_end
 
 HERE = Path(__file__).parent
 HISTORY_PER_S = 12_000
@@ -163,18 +164,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.demo", description="the demo")
     parser.add_argument("--once", action="store_true", help="end after the replay")
     options = parser.parse_args(arguments)
-    screen = Screen()
+    return _demo(Screen(), once=options.once)
+
+
+def _demo(screen: Screen, *, once: bool) -> int:
+    """Start, run and end everything, in order also where somebody interrupts it; returns the exit code."""
     with ExitStack() as stack:
         try:
-            result = _run(stack, screen, once=options.once)
-        except (SpendfuseError, EmbeddedBrokerError) as error:
-            print(f"demo: {error}", file=sys.stderr)
-            return error.exit_code if isinstance(error, SpendfuseError) else 1
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending, in order
-            screen.line("demo: ended")
-            return 130
-    if options.once:
+            result = _run(stack, screen, once=once)
+        except EmbeddedBrokerError as error:
+            raise SpendfuseError(str(error)) from None
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
+    if once:
         screen.line(result or NOTHING)
     return 0 if result else 1
 
@@ -288,7 +291,7 @@ def _drain(emitter: Emitter, worker: DemoService, agents: Agents) -> None:
     """Wait until the worker has counted everything that was sent."""
     unsent = emitter.flush(WAIT_S)
     if unsent:
-        raise SystemExit(f"demo: {unsent} events could not be sent")
+        raise SpendfuseError(f"{unsent} events could not be sent")
     _settle(lambda: worker.metric("spendfuse_events_total") >= agents.sent)
 
 
@@ -296,7 +299,7 @@ def _settle(done: Callable[[], bool]) -> None:
     deadline_s = time.perf_counter() + WAIT_S
     while not done():
         if time.perf_counter() > deadline_s:
-            raise SystemExit("demo: the worker does not keep up; see the logs in out/")
+            raise SpendfuseError("the worker does not keep up; see the logs in out/")
         time.sleep(0.05)
 
 
@@ -358,4 +361,4 @@ def _stay(screen: Screen, bootstrap: str, prefix: str, keys: Keys, watcher: Watc
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_to_end(main, "demo"))

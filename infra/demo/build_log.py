@@ -7,6 +7,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from models.stimuli import UsageSeen
 from schemas.control import Command
 from schemas.duration import HOUR_MS
 from schemas.usage import LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
+from streams.process.ending import run_to_end
 from streams.tools.replay.replay import Replay
 from streams.tools.scorecard import Scorecard
 
@@ -211,15 +213,16 @@ def write_log(messages: Iterable[UsageMessage], path: Path) -> None:
     path.write_bytes(gzip.compress(lines, compresslevel=9, mtime=0))
 
 
-def main() -> None:
-    """Write the log and its sidecar beside this file."""
+def main() -> int:
+    """Write the log and its sidecar beside this file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with the real runs")
     messages, facts = build(parser.parse_args().data)
     write_log(messages, LOG)
     INCIDENTS.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(f"{len(messages)} messages, {LOG.stat().st_size} bytes: {LOG}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_to_end(main))

@@ -14,7 +14,7 @@ from typing import IO
 from infra.demo.receivers import policy_with_receivers
 from infra.demo.screen import Screen
 from infra.service import Service
-from schemas.errors import SettingsError
+from schemas.errors import SettingsError, SpendfuseError
 from schemas.signing import OperatorKey
 
 HERE = Path(__file__).parent
@@ -43,12 +43,12 @@ class DemoService(Service):
         self._log = log.name
 
     def metric(self, name: str) -> float:
-        """A metric's sum over all labels, 0 while nobody answers. Raises `SystemExit` if the process has ended."""
+        """A metric's sum over all labels, 0 while nobody answers. Raises `SpendfuseError` if the process has ended."""
         self._check()
         return sum((self.numbers() or {}).get(name, {}).values())
 
     def is_healthy(self) -> bool:
-        """Whether it says of itself that it works. Raises `SystemExit` if it has ended."""
+        """Whether it says of itself that it works. Raises `SpendfuseError` if it has ended."""
         self._check()
         return self.page("healthz") is not None
 
@@ -60,7 +60,7 @@ class DemoService(Service):
 
     def _check(self) -> None:
         if not self.running:
-            raise SystemExit(f"demo: {self._name} ended with code {self.process.returncode}; see {self._log}")
+            raise SpendfuseError(f"{self._name} ended with code {self.process.returncode}; see {self._log}")
 
 
 def start_broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:

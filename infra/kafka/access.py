@@ -16,6 +16,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
     ResourceType,
 )
 
+from streams.process.ending import run_to_end
+
 FILE: Final = Path(__file__).with_name("access.toml")
 OPERATIONS: Final = {
     "read": (AclOperation.READ,),
@@ -112,4 +114,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_to_end(main))

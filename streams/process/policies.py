@@ -9,6 +9,7 @@ from models.rules.policy import Policy, read_policy_json
 from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, PolicyError
 from streams.clock import seconds, wall_ms
+from streams.kafka.admin import existing_topics
 from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
@@ -72,6 +73,7 @@ class Policies:
 
 def policy_in_force(settings: Settings) -> Policy:
     """The policy in force now, for a tool that does not follow it. Raises `BrokerError`."""
+    existing_topics(settings, ("policy.v1",))
     try:
         policies = Policies(settings, Metrics().policy_faults)
     except KafkaException as error:
