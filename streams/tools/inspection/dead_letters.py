@@ -31,7 +31,7 @@ ADVICE: Final[dict[Reason, str]] = {
     "unknown_type": "Look at the spelling of its type in schemas/json; if the producer is newer, update the workers.",
     "missing_field": _MEND,
     "wrong_value": _MEND,
-    "foreign_name": "Have its producer use the name that stands there; schemas/json has all. Sent again, it counts once.",
+    "foreign_name": "Have its producer use the name given above; see schemas/json. Sent again, events count once.",
     "bad_time": "Have its producer send milliseconds since 1970. An order: look at the clocks, and give it again.",
     "wrong_tenant": "Have its producer key each record with its tenant_id.",
     "bad_signature": "Ask who gave the order: python -m streams orders. If it was you: python -m streams keys check.",
