@@ -16,9 +16,11 @@ setup: $(READY) ## make .venv from the lock file
 $(READY): requirements/dev.lock sdk/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Spendfuse needs Python 3.11 or newer; $$($(PYTHON) --version) was found. Try: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 2; }
-	@echo "setting up $(VENV) …"
+	@echo "setting up, 1 of 3: $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
+	@echo "setting up, 2 of 3: packages, $$(grep -c '==' $<) of them, in a minute or two"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@echo "setting up, 3 of 3: the client"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e ./sdk
 	@touch $@
 

@@ -3,22 +3,20 @@
 import argparse
 import sys
 
-from schemas.errors import SpendfuseError
 from streams.notifier.process import run_alerting
+from streams.process.ending import run_to_end
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until a signal ends it; returns the exit code."""
+    return run_to_end(lambda: _run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
     argparse.ArgumentParser(
         prog="python -m alerting", description="Notify people: alerts to Slack, PagerDuty, webhooks and the console"
     ).parse_args(arguments)
-    try:
-        return run_alerting()
-    except SpendfuseError as error:
-        print(f"spendfuse: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    return run_alerting()
 
 
 if __name__ == "__main__":

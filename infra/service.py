@@ -49,16 +49,16 @@ class Service:
         self._home = home
         self._child: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, on_screen: bool = False) -> None:
-        """Start the process; waits for nothing. With `on_screen` only its log goes to the output, the rest is shown."""
+    def start(self, stdout: int | None = None) -> None:
+        """Start the process; waits for nothing. With `stdout` only its log goes to the output, the rest there."""
         self._child = subprocess.Popen(  # noqa: S603 - our own program, no shell
             self._command,
             cwd=self._home,
             env=self._environment,
             stdin=subprocess.DEVNULL,
-            stdout=None if on_screen else self._output,
+            stdout=self._output if stdout is None else stdout,
             stderr=self._output,
-            start_new_session=not on_screen,  # an interrupt in the terminal must reach this process first
+            start_new_session=True,  # an interrupt in the terminal must reach this process first
         )
 
     @property

@@ -34,6 +34,7 @@ _operator: Final = msgspec.json.Decoder(OperatorMessage)
 _alert: Final = msgspec.json.Decoder(Alert)
 _command: Final = msgspec.json.Decoder(Command)
 _key_check: Final = msgspec.json.Decoder(KeyCheck)
+_dead_letter: Final = msgspec.json.Decoder(DeadLetter)
 _rollup: Final = msgspec.json.Decoder(Rollup)
 _encoder: Final = msgspec.json.Encoder()
 _string: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
@@ -137,6 +138,12 @@ def decode_rollup(data: bytes | None) -> Rollup:
     """Read one rollups.v1 value. Raises `Undecodable`."""
     rollup: Rollup = _decode(_rollup, data)
     return rollup
+
+
+def decode_dead_letter(data: bytes | None) -> DeadLetter:
+    """Read one usage.dlq.v1 value. Raises `Undecodable`."""
+    letter: DeadLetter = _decode(_dead_letter, data)
+    return letter
 
 
 def encode(value: Any) -> bytes:

@@ -3,23 +3,21 @@
 import argparse
 import sys
 
-from schemas.errors import SpendfuseError
 from streams.commands.registry import add_all
+from streams.process.ending import run_to_end
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    return run_to_end(lambda: _run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m streams", description="Spendfuse: detection and operators' tools")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add_all(subparsers)
     options = parser.parse_args(arguments)
-    try:
-        code: int = options.run(options)
-    except SpendfuseError as error:
-        print(f"spendfuse: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    code: int = options.run(options)
     return code
 
 

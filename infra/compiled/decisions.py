@@ -11,6 +11,7 @@ from pathlib import Path
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.stimuli import UsageSeen
+from streams.process.ending import run_to_end
 from streams.tools.backtest import line_of, read_policy_file
 from streams.tools.event_log import read_log
 
@@ -47,12 +48,13 @@ def _taken(engine: Engine, rows: dict[bytes, bytes]) -> Iterator[bytes]:
     yield b"digest %016x\n" % engine.digest
 
 
-def main() -> None:
-    """Write the decisions under each policy to standard output."""
+def main() -> int:
+    """Write the decisions under each policy to standard output; returns the exit code."""
     for path in POLICIES:
         events = (line for line in read_log(LOG) if isinstance(line, UsageSeen))
         sys.stdout.buffer.writelines(decisions(read_policy_file(path), events))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_to_end(main))

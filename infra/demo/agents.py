@@ -24,13 +24,14 @@ class AgentRun:
     """Event id and cost in nano-dollars of every call."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stop:
     """A run that obeyed."""
 
     run: AgentRun
-    command_id: str
     at_s: float
+    told: bool = False
+    """Whether it was shown."""
 
 
 class Agents:
@@ -42,6 +43,9 @@ class Agents:
         self._runs: dict[str, AgentRun] = {}
         self._lock = threading.Lock()
         self.now_ms = 0
+        """The log's time: that of the event reported last."""
+        self._reported_at_s = 0.0
+        self._stopped_at_s: float | None = None
         self.sent = 0
         self.unspoken = 0
         """Events that never happened because their run had been stopped."""
@@ -49,22 +53,41 @@ class Agents:
         self.stops: dict[str, Stop] = {}
         guard.on_stop(self._stop)
 
+    def clock_ms(self) -> int:
+        """Now, in the log's time. While a run is being stopped it goes on at the pace of the real one, so that both
+        agree on how long that took.
+        """
+        stopped_at_s = self._stopped_at_s
+        passed_s = 0.0 if stopped_at_s is None else max(0.0, stopped_at_s - self._reported_at_s)
+        return self.now_ms + int(passed_s * 1000)
+
     def report(self, event: Event) -> None:
         """A run makes its next call, unless it has been told to stop."""
-        self.now_ms = event["ts_ms"]
         run = self._run(event)
         with self._lock:
+            self.now_ms = event["ts_ms"]
+            self._reported_at_s = time.perf_counter()
             if run.stopped:
                 self.unspoken += 1
                 return
             if event["type"] in ("llm_call", "tool_call"):
                 run.reported.append((event["event_id"], event.get("cost_nanousd") or 0))
-            self.sent_at_s[event["event_id"]] = time.perf_counter()
+            self.sent_at_s[event["event_id"]] = self._reported_at_s
             self._emitter.emit(event)
             self.sent += 1
         if event["type"] == "run_finished":
             self._guard.unwatch(run)
             del self._runs[run.run_id]
+
+    def run(self, run_id: str) -> AgentRun | None:
+        """A run that has begun and not finished."""
+        return self._runs.get(run_id)
+
+    def wait_stopped(self, run_id: str, patience_s: float) -> None:
+        """Return when a run has been stopped, or after so long."""
+        run, deadline_s = self.run(run_id), time.perf_counter() + patience_s
+        while run is not None and not run.stopped and time.perf_counter() < deadline_s:
+            time.sleep(0.001)
 
     def _run(self, event: Event) -> AgentRun:
         run = self._runs.get(event["run_id"])
@@ -78,6 +101,7 @@ class Agents:
         """In the guard's thread, the moment a kill arrives: what a real agent does to cancel a call under way."""
         at_s = time.perf_counter()
         with self._lock:
+            self._stopped_at_s = at_s
             try:
                 self._guard.check(run)  # raises, and acknowledges
             except Stopped:
@@ -85,7 +109,8 @@ class Agents:
             self._emitter.emit(
                 {"type": "run_finished", "tenant_id": run.tenant_id, "run_id": run.run_id, "status": "killed"}
             )
-            self.stops[stopped.command_id or ""] = Stop(run, stopped.command_id or "", at_s)
+            self._stopped_at_s = None
+            self.stops[stopped.command_id or ""] = Stop(run, at_s)
 
 
 def overshoot_nanousd(run: AgentRun, cause_event_id: str) -> int:

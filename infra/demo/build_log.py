@@ -7,6 +7,7 @@ import argparse
 import gzip
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,13 +21,20 @@ from infra.demo.loop import LOOP_STEPS, SAME_CALL, looping_docs_agent
 from infra.demo.prices import UNIT_PRICES
 from infra.demo.schedule import Placed
 from infra.demo.trajectories import OutcomeWord, Step, Trajectory, step_cost_nanousd
+from models.rules.policy import read_policy_toml
+from models.stimuli import UsageSeen
+from schemas.control import Command
 from schemas.duration import HOUR_MS
 from schemas.usage import LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
+from streams.process.ending import run_to_end
+from streams.tools.replay.replay import Replay
+from streams.tools.scorecard import Scorecard
 
 SEED = 20261118
 FOLDER = Path(__file__).parent
 LOG = FOLDER / "usage.jsonl.gz"
 INCIDENTS = FOLDER / "incidents.json"
+POLICY = FOLDER / "policy.toml"
 DRAWN_OUTCOMES: tuple[OutcomeWord, ...] = ("accepted", "edited", "rejected")
 DRAWN_WEIGHTS = (8, 1, 1)
 OUTCOME_SHARE = 0.25
@@ -130,7 +138,20 @@ def build(data: Path) -> tuple[list[UsageMessage], dict[str, Any]]:
     runs = named([*cast.everyone(data, rng), loop])
     messages = [message for run_id, placed in runs for message in Narrator(run_id, placed, rng).messages()]
     messages.sort(key=lambda message: (message.ts_ms, message.run_id, message.seq))
-    return messages, incidents(runs, loop) | {"messages": len(messages), "end_ms": messages[-1].ts_ms}
+    facts = incidents(runs, loop) | {"stops": stops(messages)}
+    return messages, facts | {"messages": len(messages), "end_ms": messages[-1].ts_ms}
+
+
+def stops(messages: Iterable[UsageMessage]) -> dict[str, str]:
+    """Each run that the demo's policy kills, with the call after which it does: there the replay waits for it."""
+    policy = read_policy_toml(POLICY.read_text(encoding="utf-8"))
+    seen = (UsageSeen(message, message.ts_ms) for message in messages)
+    commands = [effect.value for effect in Replay(policy, Scorecard()).effects(seen)]
+    return {
+        one.target.id: one.cause_event_id
+        for one in commands
+        if isinstance(one, Command) and one.action == "kill" and one.cause_event_id is not None
+    }
 
 
 def incidents(runs: list[tuple[str, Placed]], loop: Placed) -> dict[str, Any]:
@@ -192,15 +213,16 @@ def write_log(messages: Iterable[UsageMessage], path: Path) -> None:
     path.write_bytes(gzip.compress(lines, compresslevel=9, mtime=0))
 
 
-def main() -> None:
-    """Write the log and its sidecar beside this file."""
+def main() -> int:
+    """Write the log and its sidecar beside this file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with the real runs")
     messages, facts = build(parser.parse_args().data)
     write_log(messages, LOG)
     INCIDENTS.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     print(f"{len(messages)} messages, {LOG.stat().st_size} bytes: {LOG}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_to_end(main))

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import secrets
+import subprocess
+import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import IO
 from infra.demo.receivers import policy_with_receivers
 from infra.demo.screen import Screen
 from infra.service import Service
+from schemas.errors import SettingsError, SpendfuseError
 from schemas.signing import OperatorKey
 
 HERE = Path(__file__).parent
@@ -40,18 +43,24 @@ class DemoService(Service):
         self._log = log.name
 
     def metric(self, name: str) -> float:
-        """A metric's sum over all labels, 0 while nobody answers. Raises `SystemExit` if the process has ended."""
+        """A metric's sum over all labels, 0 while nobody answers. Raises `SpendfuseError` if the process has ended."""
         self._check()
         return sum((self.numbers() or {}).get(name, {}).values())
 
     def is_healthy(self) -> bool:
-        """Whether it says of itself that it works. Raises `SystemExit` if it has ended."""
+        """Whether it says of itself that it works. Raises `SpendfuseError` if it has ended."""
         self._check()
         return self.page("healthz") is not None
 
+    def sent(self, receiver: str) -> float:
+        """How many messages alerting has handed to a receiver."""
+        self._check()
+        found = (self.numbers() or {}).get("spendfuse_alerting_sent_total", {})
+        return found.get(f'receiver="{receiver}"', 0.0)
+
     def _check(self) -> None:
         if not self.running:
-            raise SystemExit(f"demo: {self._name} ended with code {self.process.returncode}; see {self._log}")
+            raise SpendfuseError(f"{self._name} ended with code {self.process.returncode}; see {self._log}")
 
 
 def start_broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
@@ -65,13 +74,13 @@ def start_broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
         settings = read_settings().model_copy(update={"prefix": prefix, "partitions": PARTITIONS, "replication": 1})
         with contextlib.redirect_stdout(None):
             run_apply(settings)
-        screen.line(f"broker    {given}, topics {prefix}*")
+        screen.step("broker", f"{given}, topics {prefix}*")
         return given, prefix
     from infra.kafka.embedded import EmbeddedBroker  # noqa: PLC0415  # loads a C library
 
     broker = stack.enter_context(EmbeddedBroker())
     broker.create_topics(prefix, PARTITIONS)
-    screen.line("broker    embedded (a mock cluster: no install, but no enforced transactions either)")
+    screen.step("broker", "embedded: nothing to install, and forgotten at the end")
     return broker.bootstrap, prefix
 
 
@@ -87,27 +96,33 @@ def start_worker(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys) -> D
 
 
 def start_alerting(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, screen: Screen) -> DemoService:
-    """Alerting, from now on: it prints to the demo's own output, and tells Slack and PagerDuty given their keys."""
+    """Alerting, from now on: what it prints is to be read, and it tells Slack and PagerDuty given their keys."""
     text, told = policy_with_receivers((HERE / "policy.toml").read_text(encoding="utf-8"), os.environ)
     policy = _folder() / "demo-policy.toml"
     policy.write_text(text, encoding="utf-8")
-    screen.line(f"telling   {told}")
+    screen.step("telling", told)
     given = {
         "OPERATOR_PUBLIC_KEY": keys.operator_public,
         "POLICY": policy,
         "ALERTS_FROM": "latest",
         "KAFKA_CHECK_CRCS": "SPENDFUSE_KAFKA_BOOTSTRAP" in os.environ,  # the embedded broker breaks them
     }
-    return _start(stack, "alerting", ["alerting"], bootstrap, prefix, given)
+    return _start(stack, "alerting", ["alerting"], bootstrap, prefix, given, stdout=subprocess.PIPE)
 
 
 def _start(
-    stack: ExitStack, name: str, arguments: list[str], bootstrap: str, prefix: str, given: Mapping[str, object]
+    stack: ExitStack,
+    name: str,
+    arguments: list[str],
+    bootstrap: str,
+    prefix: str,
+    given: Mapping[str, object],
+    stdout: int | None = None,
 ) -> DemoService:
     settings = {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "SLOT": "demo", **given}
     log = stack.enter_context((_folder() / f"demo-{name}.log").open("wb"))
     service = DemoService(name, arguments, settings, log)
-    service.start(on_screen=True)
+    service.start(stdout)
     stack.callback(service.end)
     return service
 
@@ -116,3 +131,15 @@ def _folder() -> Path:
     folder = Path(os.environ.get("SPENDFUSE_DEMO_FOLDER", "out"))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def check_folder() -> None:
+    """See that logs can be written. Raises `SettingsError`."""
+    folder = os.environ.get("SPENDFUSE_DEMO_FOLDER", "out")
+    try:
+        with tempfile.TemporaryFile(dir=_folder()):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"logs cannot be written to {folder}: {error.strerror}. Name another folder with SPENDFUSE_DEMO_FOLDER"
+        ) from None

@@ -16,19 +16,24 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
     ResourceType,
 )
 
+from streams.process.ending import run_to_end
+
 FILE: Final = Path(__file__).with_name("access.toml")
 OPERATIONS: Final = {
     "read": (AclOperation.READ,),
     "write": (AclOperation.WRITE,),
     "create": (AclOperation.CREATE, AclOperation.DESCRIBE),
+    "describe": (AclOperation.DESCRIBE_CONFIGS,),
     "configure": (AclOperation.DESCRIBE_CONFIGS, AclOperation.ALTER_CONFIGS),
     "groups": (AclOperation.READ,),
+    "groups_described": (AclOperation.DESCRIBE,),
     "groups_without_prefix": (AclOperation.READ,),
     "transactions": (AclOperation.WRITE,),
 }
 """What a key of the file allows."""
 RESOURCES: Final = {
     "groups": ResourceType.GROUP,
+    "groups_described": ResourceType.GROUP,
     "groups_without_prefix": ResourceType.GROUP,
     "transactions": ResourceType.TRANSACTIONAL_ID,
 }
@@ -109,4 +114,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_to_end(main))

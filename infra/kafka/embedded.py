@@ -27,6 +27,7 @@ from typing import Final, Self
 import confluent_kafka
 
 from schemas.topics import load_topics, topic_name
+from streams.process.ending import run_to_end
 
 ALL_BROKERS: Final = -1
 
@@ -237,12 +238,9 @@ def main(arguments: list[str] | None = None) -> int:
     with EmbeddedBroker() as broker:
         broker.create_topics(asked.topics_prefix, asked.partitions)
         print(broker.bootstrap, flush=True)
-        try:
-            sys.stdin.read()
-        except KeyboardInterrupt:
-            return 0
+        sys.stdin.read()
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_to_end(main))

@@ -1,5 +1,6 @@
 """Asking a broker about itself: every wait is bounded, every failure is one sentence."""
 
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -49,8 +50,18 @@ def topics_on_broker(admin: Admin) -> dict[str, TopicMetadata]:
     Raises:
         BrokerUnreachableError: the broker did not answer in time.
     """
+    asked: Future[dict[str, TopicMetadata]] = Future()
+
+    def ask() -> None:
+        try:
+            asked.set_result(dict(admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics))
+        except BaseException as error:  # it belongs to whoever waits
+            asked.set_exception(error)
+
+    # In a thread, because the client's own wait hears no Ctrl-C.
+    threading.Thread(target=ask, name="list-topics", daemon=True).start()
     try:
-        return dict(admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics)
+        return asked.result()
     except KafkaException as error:
         raise BrokerUnreachableError(_unanswered(admin, error)) from error
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from schemas.errors import BrokerError
@@ -79,6 +79,20 @@ def make_producer(settings: Settings, config: Mapping[str, object] | None = None
     """A producer whose acknowledged records are on all replicas, in order and once. `config` replaces or adds."""
     given: dict[str, Any] = settings.kafka() | _WRITING | {"error_cb": Complaints()}
     return Producer(given | dict(config or {}))
+
+
+def flush(producer: Producer, timeout_s: float) -> int:
+    """Wait until the broker has everything; returns how many records it has not.
+
+    Raises:
+        KafkaException: the client can do nothing any more, for instance because it may not write.
+    """
+    try:
+        return producer.flush(timeout_s)
+    except SystemError as error:  # a callback of ours ran after the client had raised that
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
 
 
 def refuse_without_rights(error: KafkaError) -> None:

@@ -9,7 +9,7 @@ from schemas.codec import encode
 from schemas.errors import BrokerError, SettingsError
 from schemas.operator import OperatorMessage
 from schemas.signing import OperatorKey
-from streams.kafka.client import make_producer
+from streams.kafka.client import flush, make_producer, refuse_without_rights
 from streams.settings import Settings
 
 WRITE_TIMEOUT_S = 10.0
@@ -59,8 +59,10 @@ class OrderWriter:
                 headers=list(self._key.order_headers(order.tenant_id, value)),
                 on_delivery=delivered,
             )
-            self._producer.flush(WRITE_TIMEOUT_S + PATIENCE_S)
+            flush(self._producer, WRITE_TIMEOUT_S + PATIENCE_S)
         except (KafkaException, BufferError) as refused:
+            if isinstance(refused, KafkaException):
+                refuse_without_rights(refused.args[0])
             raise BrokerError(f"the order was not written: {refused}") from None
         error = outcome[0] if outcome else None
         if error is not None or not outcome:

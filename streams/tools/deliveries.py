@@ -8,9 +8,11 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from confluent_kafka import KafkaException
+
 from alerting.delivery.log import DeliveryLog
 from schemas.errors import BrokerError, SettingsError
-from streams.kafka.client import make_producer
+from streams.kafka.client import flush, make_producer, refuse_without_rights
 from streams.kafka.whole_topic import committed_records
 from streams.settings import Settings
 
@@ -90,5 +92,10 @@ def _remove(settings: Settings, found: list[Unreadable]) -> None:
     producer = make_producer(settings, {"log_level": 0})
     for each in found:
         producer.produce(settings.topic(TOPIC), None, each.key, each.partition)
-    if left := producer.flush(FLUSH_S):
+    try:
+        left = flush(producer, FLUSH_S)
+    except KafkaException as error:
+        refuse_without_rights(error.args[0])
+        raise BrokerError(f"the removals were not written: {error.args[0].str()}; repair again") from None
+    if left:
         raise BrokerError(f"{left} of {len(found)} removals were not taken by the broker; repair again")

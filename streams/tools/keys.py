@@ -92,7 +92,7 @@ def run_check(settings: Settings, tenant_id: str | None) -> int:
     if settings.engine_root_key is None and not settings.operator_public_keys:
         raise SettingsError(f"set {PREFIX}ENGINE_KEY, {PREFIX}OPERATOR_KEY or {PREFIX}OPERATOR_PUBLIC_KEY to check it")
     partition_count(settings, needed=("control.v1",), alike=("control.v1",))
-    found = dict(_faults(settings, tenant_id))
+    found = dict(key_faults(settings, tenant_id))
     wrong = {tenant: faults for tenant, faults in found.items() if faults}
     for tenant, faults in sorted(wrong.items()):
         print(f"{tenant}: {'; '.join(faults)}")
@@ -103,7 +103,7 @@ def run_check(settings: Settings, tenant_id: str | None) -> int:
     return WRONG_KEYS if wrong else 0
 
 
-def _faults(settings: Settings, tenant_id: str | None) -> Iterator[tuple[str, list[str]]]:
+def key_faults(settings: Settings, tenant_id: str | None) -> Iterator[tuple[str, list[str]]]:
     """Each tenant with what is wrong, by the last of its key checks."""
     engine = None if settings.engine_root_key is None else EngineKeys(settings.engine_root_key)
     ours = {key.hex() for key in settings.operator_public_keys}

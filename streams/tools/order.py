@@ -74,11 +74,15 @@ class TopicFacts:
         """The last command to a target if it still holds."""
         key = control_key(tenant_id, target.type, target.id).encode()
         command = self._commands().get(key)
-        return command if command is not None and self._holds(command) else None
+        return command if command is not None and holds(command, self._now_ms) else None
+
+    def commands(self) -> list[Command]:
+        """The last command to each target, of all tenants, whether or not it holds."""
+        return list(self._commands().values())
 
     def commanded(self, tenant_id: str) -> list[Command]:
         """Every command that holds."""
-        return [one for one in self._commands().values() if one.tenant_id == tenant_id and self._holds(one)]
+        return [one for one in self._commands().values() if one.tenant_id == tenant_id and holds(one, self._now_ms)]
 
     def operator_keys(self) -> set[str]:
         """Public keys of operators whom the workers obey, as the newest of their key checks says; empty for none."""
@@ -130,9 +134,6 @@ class TopicFacts:
             raise UnknownFactError(str(error)) from None
         return {one for one in found if one.startswith(typed)}
 
-    def _holds(self, command: Command) -> bool:
-        return command.action != "resume" and self._now_ms < command.expires_ms
-
     def _commands(self) -> dict[bytes, Command]:
         """The last command under each key. What cannot be read leaves the one before it: others tell of it."""
         commands: dict[bytes, Command] = {}
@@ -173,6 +174,11 @@ class TopicFacts:
                     continue
         except BrokerError as error:
             raise UnknownFactError(str(error)) from None
+
+
+def holds(command: Command, now_ms: int) -> bool:
+    """Whether a command is in force."""
+    return command.action != "resume" and now_ms < command.expires_ms
 
 
 def _ids(value: bytes | None, kind: TargetType) -> set[str]:

@@ -5,12 +5,14 @@ import json
 import sys
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+
 from models.rules.policy import Policy
 from models.rules.policy_findings import findings
 from schemas.errors import BrokerError
 from streams.clock import wall_ms
 from streams.kafka.admin import existing_topics
-from streams.kafka.client import make_producer
+from streams.kafka.client import flush, make_producer, refuse_without_rights
 from streams.process.policies import policy_in_force
 from streams.service_alert import RULES
 from streams.settings import Settings
@@ -37,7 +39,12 @@ def run_publish(settings: Settings, policy: Policy) -> int:
         settings.policy_name.encode(),
         on_delivery=lambda error, _: failures.append(error.str()) if error is not None else None,
     )
-    if producer.flush(SEND_TIMEOUT_S) or failures:
+    try:
+        left = flush(producer, SEND_TIMEOUT_S)
+    except KafkaException as error:
+        refuse_without_rights(error.args[0])
+        raise BrokerError(f"the policy was not published: {error.args[0].str()}") from None
+    if left or failures:
         raise BrokerError(f"the policy was not published: {failures[0] if failures else 'no answer in time'}")
     print(f"policy {policy.version} is published on {settings.topic('policy.v1')}")
     return 0

@@ -62,11 +62,11 @@ def run_rebuild(settings: Settings, *, publish_again: bool = False) -> int:
         SettingsError: it is not meant.
         BrokerError: the broker does not answer.
     """
+    count = len(existing_topics(settings, NEEDED)[settings.topic("usage.v1")].partitions)
     await_no_workers(settings)
     policy = policy_in_force(settings)
     consumer = make_consumer(settings, GROUP)
     try:
-        count = len(existing_topics(settings, NEEDED)[settings.topic("usage.v1")].partitions)
         if not publish_again and _nobody_knows_what_was_published(settings, consumer, count):
             _ask()
         producer = _producer(settings)

@@ -51,10 +51,10 @@ class WorkerProcess(Service):
         self.end()
         self._log.close()
 
-    def start(self, *, on_screen: bool = False) -> None:
+    def start(self, stdout: int | None = None) -> None:
         """Start the process on its core; does not wait for anything."""
         with on_core(self._core):
-            super().start(on_screen=on_screen)
+            super().start(stdout)
 
     @property
     def pid(self) -> int:

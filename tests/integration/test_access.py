@@ -201,9 +201,37 @@ def test_the_documented_rights_are_enough(guarded: Guarded, policy: Path) -> Non
     assert guarded.commands()[2:] == [("kill", "greedier")]
 
 
+def test_a_reader_sees_everything_and_changes_nothing(
+    guarded: Guarded, policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Why, incidents, dead letters and doctor need the rights of `reader` alone, which orders nothing. Without them the
+    doctor says of each thing that it may not be looked at, and who grants it.
+    """
+    with guarded.worker(policy) as worker:
+        guarded.spend("greedy", 12, "e1")
+        worker.wait_said("command")
+        act_as(monkeypatch, guarded, "reader", OPERATOR_KEY=OPERATOR_KEY)
+        said = {}
+        for words in ("why greedy", "incidents", "dlq", "doctor"):
+            main(words.split())
+            said[words] = capsys.readouterr().out
+        assert worker.stop() == 0, worker.tail()
+    assert said["why greedy"].startswith("Run greedy of acme is killed.")
+    assert said["incidents"].startswith("1 open incident\n")
+    assert said["dlq"] == "no dead letters\n"
+    assert "not known: The broker did not" not in said["doctor"], said["doctor"]
+    for words in ("kill --run greedy --tenant acme --why w", f"policy publish {policy}"):
+        assert main(words.split()) == 4
+        assert "does not allow it" in capsys.readouterr().err
+    guarded.withdraw("reader")
+    assert main(["doctor"]) == 1
+    doctor = capsys.readouterr().out
+    assert "missing, or not to be seen" in doctor
+
+
 @pytest.fixture(scope="module")
 def in_use(asking: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Guarded:
-    """An installation whose worker has something to read back and to read on."""
+    """An installation whose worker has something to read back."""
     space = Guarded(asking, fresh_prefix())
     for role in ("worker", "agent"):
         space.grant(role)
@@ -214,7 +242,6 @@ def in_use(asking: LocalKafka, tmp_path_factory: pytest.TempPathFactory) -> Guar
         space.spend("greedy", 12, "e1")
         worker.wait_said("command")
         assert worker.stop() == 0, worker.tail()
-    space.spend("greedier", 12, "e2")
     return space
 
 
@@ -223,6 +250,9 @@ def test_a_right_that_is_missing_is_said(in_use: Guarded, policy: Path, missing:
     """The least is the least: without any one of its rights a worker ends with code 4 and says what is missing."""
     in_use.withdraw("worker")
     in_use.grant("worker", but=missing._replace(name=f"{in_use.prefix}{missing.name}"))
+    in_use.spend(
+        f"greedier-{missing.name}", 12, f"e-{missing.operation.name}-{missing.name}"
+    )  # a worker before it may have got as far as the last one
     with in_use.worker(policy) as worker:
         assert worker.wait_exit(60) == 4, worker.tail()
         last = worker.text.splitlines()[-1]

@@ -1,54 +1,27 @@
 """Before an order is written, what it would meet is looked at and said; one that would change nothing is refused."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from infra.kafka.embedded import EmbeddedBroker
 from models.rules.policy import Policy, read_policy_toml
 from schemas.alert import Alert
-from schemas.codec import encode
 from schemas.control import Command, Target
 from schemas.errors import SettingsError
 from schemas.operator import OperatorMessage
-from schemas.signing import OperatorKey, control_key
+from schemas.signing import OperatorKey
 from streams.__main__ import main
 from streams.kafka.records import Records
 from streams.settings import Settings, read_settings
 from streams.tools.order import TopicFacts
 from streams.tools.orders.registry import VERBS, give
 from streams.tools.orders.verb import UnknownFactError
+from tests.support.facts import NOW_MS, alert, command, key_of, put
 from tests.support.kafka import Record, produce
 from tests.support.words import order
 
-NOW_MS = 1_795_392_000_000
-HOUR_MS = 3_600_000
-RUN = Target("run", "r1")
 KEY = "the root key of operators, in tests"
-
-
-def command(action: str = "kill", target: Target = RUN, **fields: Any) -> Command:
-    """A command of the engine to run r1, an hour old and good for another."""
-    given: dict[str, Any] = {
-        "command_id": "c1", "action": action, "tenant_id": "acme", "target": target, "reason": "It spent $5.01.",
-        "rule": "run-cost", "incident_id": "i1", "issued_ms": NOW_MS - HOUR_MS, "expires_ms": NOW_MS + HOUR_MS,
-        "seq": 1, "cause_event_id": None, "cause_ts_ms": NOW_MS - HOUR_MS,
-    }  # fmt: skip
-    return Command(**(given | fields))
-
-
-def alert(incident_id: str = "i1", **fields: Any) -> Alert:
-    """The newest alert of an incident of run r1."""
-    given: dict[str, Any] = {
-        "alert_id": f"a-{incident_id}", "incident_id": incident_id, "state": "open", "severity": "critical",
-        "mode": "enforce", "rule": "run-cost", "detector": "cap", "tenant_id": "acme", "scope": {}, "run_id": "r1",
-        "owner": None, "level": 1.0, "window_start_ms": None, "window_end_ms": None, "value": 5_010_000_000,
-        "limit": 5_000_000_000, "baseline": None, "ratio": None, "unit": "nanousd", "evidence": {},
-        "summary": "Run r1 has spent $5.01.", "next_action": "", "ts_ms": NOW_MS, "cause_event_id": None,
-        "policy_version": "v1",
-    }  # fmt: skip
-    return Alert(**(given | fields))
 
 
 @dataclass
@@ -229,7 +202,7 @@ def test_the_key_that_workers_refuse_writes_nothing(settings: Settings, capsys: 
     }
     check = Records(read_settings(worker)).key_check("acme")
     assert check is not None
-    put(settings, "alerts.v1", alert())
+    put(settings.kafka_bootstrap, "alerts.v1", alert())
     record = Record(check.value, check.key, tuple(check.headers or ()), NOW_MS, 0)
     produce(settings.kafka_bootstrap, "control.v1", [record])
     ours = ["ack", "i1", "--tenant", "acme", "--why", "w"]
@@ -257,18 +230,6 @@ def settings(embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch) -> Setti
     return read_settings(given)
 
 
-def put(settings: Settings, topic: str, *values: Command | Alert, key: str | None = None) -> None:
-    """Write to a topic as the worker does."""
-    records = [Record(encode(each), (key or _key(each)).encode(), (), NOW_MS, 0) for each in values]
-    produce(settings.kafka_bootstrap, topic, records)
-
-
-def _key(value: Command | Alert) -> str:
-    if isinstance(value, Alert):
-        return value.tenant_id
-    return control_key(value.tenant_id, value.target.type, value.target.id)
-
-
 def test_facts_come_from_the_topics(settings: Settings) -> None:
     """The last command per target, unless it has expired or is a resume; the newest alert of each incident of the
     tenant; what is unreadable or another's is left out.
@@ -276,16 +237,25 @@ def test_facts_come_from_the_topics(settings: Settings) -> None:
     names = ("killed", "resumed", "expired", "a/b|ü")
     runs = {name: Target("run", name) for name in names}
     put(
-        settings, "control.v1",
+        settings.kafka_bootstrap, "control.v1",
         *(command(target=target) for target in runs.values()),
         command("resume", runs["resumed"], seq=2), command(target=runs["expired"], expires_ms=NOW_MS, seq=2),
         command("pause", runs["a/b|ü"], seq=2),
     )  # fmt: skip
-    put(settings, "control.v1", command("resume", runs["killed"], tenant_id="globex", seq=9))
+    put(settings.kafka_bootstrap, "control.v1", command("resume", runs["killed"], tenant_id="globex", seq=9))
     produce(
-        settings.kafka_bootstrap, "control.v1", [Record(b"{", _key(command(target=runs["killed"])).encode(), (), 1, 0)]
+        settings.kafka_bootstrap,
+        "control.v1",
+        [Record(b"{", key_of(command(target=runs["killed"])).encode(), (), 1, 0)],
     )
-    put(settings, "alerts.v1", alert(), alert("i2"), alert(state="resolved"), alert("i3", tenant_id="globex"))
+    put(
+        settings.kafka_bootstrap,
+        "alerts.v1",
+        alert(),
+        alert("i2"),
+        alert(state="resolved"),
+        alert("i3", tenant_id="globex"),
+    )
     facts = TopicFacts(settings, NOW_MS)
     standing = {name: facts.active_command("acme", target) for name, target in runs.items()}
     assert {name: found and found.action for name, found in standing.items()} == {
@@ -298,8 +268,8 @@ def test_facts_come_from_the_topics(settings: Settings) -> None:
 
 def test_the_command_line_looks_before_it_writes(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     """Over a broker: a kill and its resume are written with what they meet, a wrong incident is exit 2."""
-    put(settings, "control.v1", command(expires_ms=2 * NOW_MS))
-    put(settings, "alerts.v1", alert())
+    put(settings.kafka_bootstrap, "control.v1", command(expires_ms=2 * NOW_MS))
+    put(settings.kafka_bootstrap, "alerts.v1", alert())
     ours = ["--tenant", "acme", "--why", "w"]
     assert main(["kill", "--run", "r1", *ours]) == 0
     assert capsys.readouterr().out.startswith(STANDING)

@@ -13,7 +13,7 @@ WORDS: dict[str, TargetType] = {
 }  # fmt: skip
 """Option -> what it names. The tenant is meant with `--all`."""
 _SHOWN = {kind: word for word, kind in WORDS.items()} | {"run_tree": "run tree", "tenant": "tenant"}
-_STANDS = {"kill": "is killed", "pause": "is paused", "downgrade": "must use a cheaper model"}
+STANDS = {"kill": "is killed", "pause": "is paused", "downgrade": "must use a cheaper model"}
 MOST_OF_A_REASON = 240
 
 
@@ -47,7 +47,7 @@ def described(command: Command) -> str:
     """What stands against a target, since when, until when, and why."""
     span = f"since {clock(command.issued_ms)}, until {clock(command.expires_ms)}"
     reason = clean(command.reason, MOST_OF_A_REASON)
-    text = f"{shown(command.target)} {_STANDS[command.action]} by {name(command.rule)} {span}: {reason}"
+    text = f"{shown(command.target)} {STANDS[command.action]} by {name(command.rule)} {span}: {reason}"
     return text[0].upper() + text[1:]
 
 

@@ -1,0 +1,130 @@
+"""The doctor's look at the cluster: topics, who works on them, how far they have come, and the clocks."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from alerting.rendering.figures import clock
+from schemas.duration import MINUTE_MS, format_duration
+from schemas.topics import load_topics
+from streams.kafka.admin import group_members
+from streams.kafka.positions import Place, committed_ends, first_offsets, group_offsets, newest_times
+from streams.kafka.topics import check
+from streams.tools.inspection.finding import Finding, Surroundings
+
+WORKERS: Final = "spendfuse-engine"
+ALERTING: Final = "spendfuse-alerting"
+MOST_BEHIND: Final = 10_000
+"""Records of a partition that may wait before it is worth a warning."""
+MOST_SHOWN: Final = 6
+CLOCK_SLACK_MS: Final = 2_000
+ORDERS_FAIL_MS: Final = 5 * MINUTE_MS
+"""Orders from a clock that is off by more are refused."""
+
+
+class Group(NamedTuple):
+    """Processes that share a topic."""
+
+    name: str
+    what: str
+    topic: str
+    start: str
+    """The command that runs one."""
+
+
+GROUPS: Final = (
+    Group(WORKERS, "worker", "usage.v1", "python -m streams up"),
+    Group(ALERTING, "alerting process", "alerts.v1", "python -m alerting"),
+)
+
+
+def topics(around: Surroundings) -> Iterator[Finding]:
+    """Whether they are as declared, under this prefix."""
+    settings = around.settings
+    under = f"under the prefix {settings.prefix!r}" if settings.prefix else "without a prefix"
+    if around.missing:
+        others = sorted(_other_prefixes(around))
+        advice = "python -m streams topics apply"
+        if others:
+            advice += f"; or set SPENDFUSE_PREFIX: there are topics under {', '.join(map(repr, others[:MOST_SHOWN]))}"
+        yield Finding("wrong", f"missing, or not to be seen, {under}: {', '.join(around.missing)}", advice)
+        return
+    differences = check(around.admin, settings.prefix)
+    for difference in differences[:MOST_SHOWN]:
+        yield Finding("wrong", difference, "python -m streams topics apply")
+    if len(differences) > MOST_SHOWN:
+        yield Finding("wrong", f"{len(differences) - MOST_SHOWN} more differences", "python -m streams topics check")
+    if not differences:
+        count = len(around.places("usage.v1"))
+        yield Finding("ok", f"all {len(load_topics())} as declared, {under}; usage.v1 has {count} partitions")
+
+
+def groups(around: Surroundings) -> Iterator[Finding]:
+    """Whether workers and alerting run."""
+    for group in GROUPS:
+        members = group_members(around.admin, around.settings.group(group.name))
+        if not members:
+            yield Finding("wrong", f"no {group.what} runs", f"{group.start}, or look why it ended")
+            continue
+        more = f" and {len(members) - MOST_SHOWN} more" if len(members) > MOST_SHOWN else ""
+        shown = ", ".join(members[:MOST_SHOWN])
+        yield Finding("ok", f"{_counted(len(members), group.what)}: {shown}{more}")
+
+
+def lag(around: Surroundings) -> Iterator[Finding]:
+    """How far each group is behind, partition by partition."""
+    for group in GROUPS:
+        places = around.places(group.topic)
+        done = group_offsets(around.admin, around.settings.group(group.name))
+        ends, firsts = committed_ends(around.admin, places), first_offsets(around.admin, places)
+        yield lag_finding(group, {place: max(0, ends[place] - done.get(place, firsts[place])) for place in places})
+
+
+def lag_finding(group: Group, behind: dict[Place, int]) -> Finding:
+    """How far one group is behind."""
+    listed = ", ".join(f"{number}: {count:,}" for (_, number), count in sorted(behind.items()))
+    text = f"records of {group.topic} that no {group.what} has committed, by partition: {listed}"
+    if not any(behind.values()):
+        return Finding("ok", f"nothing of {group.topic} waits in any of {len(behind)} partitions")
+    if max(behind.values()) <= MOST_BEHIND:
+        return Finding("ok", text)
+    return Finding("warning", text, "look again in a minute; where it grows: docs/runbooks/worker-lag.md")
+
+
+def clocks(around: Surroundings) -> Iterator[Finding]:
+    """The clock of this host against the broker's, which stamps the end of each transaction."""
+    newest = newest_times(around.admin, around.places("state.v1"))
+    yield clock_finding(max(newest.values(), default=None), around.now_ms, around.settings.watchdog_s * 1000)
+
+
+def clock_finding(newest_ms: int | None, now_ms: int, beat_ms: int) -> Finding:
+    """What the newest commit says about this host's clock; a worker that is well commits every `beat_ms`."""
+    if newest_ms is None:
+        return Finding("ok", "not known: no worker has committed anything yet")
+    ahead_ms = newest_ms - now_ms
+    if ahead_ms > CLOCK_SLACK_MS:
+        text = f"this host is {format_duration(ahead_ms)} or more behind the cluster, whose newest commit is of "
+        return Finding(
+            "wrong" if ahead_ms > ORDERS_FAIL_MS else "warning",
+            f"{text}{clock(newest_ms)}",
+            f"set the clocks (NTP): orders given here are refused from {format_duration(ORDERS_FAIL_MS)} on",
+        )
+    age = format_duration(max(0, -ahead_ms))
+    if beat_ms and -ahead_ms <= 2 * beat_ms:
+        return Finding("ok", f"this host and the cluster agree to within {age}")
+    return Finding(
+        "warning",
+        f"not known: the newest commit is {age} old by this host's clock",
+        "if a worker runs, this host's clock is ahead by about that: set it (NTP)",
+    )
+
+
+def _other_prefixes(around: Surroundings) -> Iterator[str]:
+    for topic in around.topics:
+        if topic.endswith("usage.v1") and topic != around.settings.topic("usage.v1"):
+            yield topic.removesuffix("usage.v1")
+
+
+def _counted(count: int, what: str) -> str:
+    if count == 1:
+        return f"1 {what}"
+    return f"{count} {what}es" if what.endswith("s") else f"{count} {what}s"
