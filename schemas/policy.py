@@ -105,6 +105,7 @@ class BlastRadius(Settings):
     """Holds kills and pages instead once too many runs of one tenant would die: a bad price table looks like that."""
 
     max_kills_per_minute: Annotated[int, Field(ge=1)] = 60
+    """Beyond 20,000 none is given in any case."""
     max_share_of_live_runs: Annotated[float, Field(gt=0, le=1)] = 0.5
     always_allowed: Annotated[int, Field(ge=0)] = 10
     """Kills within a minute that neither limit holds back."""

@@ -22,6 +22,8 @@ from schemas.policy import Action
 
 MOST_RAISED: Final = 999
 """Exceptions of one tenant that are remembered beside the newest."""
+MOST_RAISED_NAMES: Final = 32_768
+"""Characters that their rules and scopes have together: they stand in the tenant's row."""
 
 
 class Raised(NamedTuple):
@@ -88,7 +90,7 @@ class Tenant(Row):
         self.kill_times_ms: list[int] = []
         """Of the last minute, for the blast-radius limit."""
         self.stops: dict[str, list[tuple[int, str]]] = {}
-        """Rule and workflow -> when its last runs were stopped and their ids, the newest three."""
+        """Rule and workflow -> when its last runs were stopped and which, the newest three; hashes stand for names."""
         self.quality = DataQuality()
         """What its records have wrong today."""
         self.stale_events = 0
@@ -105,7 +107,7 @@ class Tenant(Row):
         """Remember an exception until its end, in place of an earlier one about the same."""
         about = (exception.rule, exception.scope)
         valid = [one for one in self.raised if one[:2] != about and now_ms < one.until_ms + KEEP_MS]
-        self.raised = [*valid[-MOST_RAISED:], exception]
+        self.raised = [*_newest(valid[-MOST_RAISED:], MOST_RAISED_NAMES), exception]
 
     def raised_for(self, scope: Scope) -> dict[str, tuple[int, int]]:
         """Rule -> (limit in nano-dollars, until) for a scope that has just come into being."""
@@ -207,3 +209,12 @@ class Tenant(Row):
         self.quality = DataQuality.read(quality)
         self.raised = [Raised(*exception) for exception in raised]
         self.clock_ms = max(self.clock_ms, clock_ms)
+
+
+def _newest(raised: list[Raised], most_characters: int) -> list[Raised]:
+    """The newest exceptions whose names have so many characters together."""
+    for place in range(len(raised) - 1, -1, -1):
+        most_characters -= len(raised[place].rule) + len(raised[place].scope)
+        if most_characters < 0:
+            return raised[place + 1 :]
+    return raised

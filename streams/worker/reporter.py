@@ -44,7 +44,7 @@ class Reporter:
     def committed(self, partitions: Iterable[Partition], outcome: Outcome) -> None:
         """A transaction is visible."""
         self._metrics.batches.inc()
-        self._metrics.rows.inc(outcome.rows)
+        self._metrics.rows.inc(len(outcome.rows))
         self._metrics.repeated_commands.inc(outcome.repeats)
         for partition in partitions:
             self._count(partition)
