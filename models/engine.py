@@ -117,9 +117,11 @@ class Engine:
                 tenant = self._state.tenants.get(tenant_id)
                 if tenant is not None and tenant.is_due(now_ms):
                     self._pass_time(tenant, now_ms)
-            case RecordRefused(letter):
+            case RecordRefused(letter, tenant_id):
                 self.counts.refused += 1
                 self._state.publish(Effect("usage.dlq.v1", letter.key or "", letter))
+                if tenant_id is not None and tenant_id in self._state.tenants:
+                    self._quality.unreadable(self._state.tenants[tenant_id], letter)
             case OperatorSeen(message, append_ms):
                 self._operator(message, append_ms)
             case RecordMoved(tenant_id, run_id, had_key):
@@ -164,6 +166,15 @@ class Engine:
     def tenants(self) -> Mapping[str, object]:
         """What is known of each tenant, by its id."""
         return self._state.tenants
+
+    def has_heard(self, tenant_id: str, since_ms: int) -> bool:
+        """Whether a message of that tenant was appended at `since_ms` or later."""
+        tenant = self._state.tenants.get(tenant_id)
+        return tenant is not None and tenant.clock_ms >= since_ms
+
+    def heard(self, since_ms: int) -> int:
+        """How many tenants have had a message appended at `since_ms` or later. Looks at all of them."""
+        return sum(tenant.clock_ms >= since_ms for tenant in self._state.tenants.values())
 
     @property
     def has_effects(self) -> bool:

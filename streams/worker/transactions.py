@@ -150,6 +150,11 @@ class Transactions:
                 beat = self._records.of(Effect("alerts.v1", partition.beat.tenant_id, partition.beat))
                 self._send(beat.topic, beat.value, beat.key, partition.number)
                 outcome.beats.append(partition.number)
+            for page in partition.pages:
+                effect = Effect("alerts.v1", page.tenant_id, page)
+                outcome.effects.append(effect)
+                record = self._records.of(effect)
+                self._send(record.topic, record.value, record.key, partition.number)
             self._crash("effects_sent")
             for one in partition.misplaced:
                 self._send(one.topic, one.value, one.key, one.home, headers=one.headers, ms=self._time_of(one))
