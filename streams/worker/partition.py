@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from models.engine import Engine
@@ -49,10 +50,12 @@ class Partition:
         rows: dict[bytes, bytes],
         fence: Fence | None,
         policy_ms: int = 0,
+        breathe: Callable[[], None] | None = None,
     ) -> None:
         """Of so many partitions the one of that number.
 
         `policy_ms` is since when the policy is in force, if the rows follow another; 0 for their last record.
+        `breathe` is called again and again while something takes long.
         """
         self.number = number
         self._partitions = partitions
@@ -62,7 +65,7 @@ class Partition:
         """What leaves with the next commit for the partitions where it belongs."""
         self.misplaced_records = 0
         """How many such records there have been."""
-        self.engine = Engine(policy, 0 if rows else secrets.randbits(64))
+        self.engine = Engine(policy, 0 if rows else secrets.randbits(64), breathe)
         self.usage_offset = -1
         self.operator_offset = -1
         self.moved = False

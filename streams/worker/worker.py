@@ -60,6 +60,10 @@ REFUSED_BACKOFF_S = 10.0
 """Before a batch is tried again that fails until somebody changes a topic: each time all state is read back."""
 PLACE_LOST = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
 """A consumer's fatal error is that it was fenced: nothing else ends one that has no producer's sequence to lose."""
+LONGEST_WORK_MS = 30 * 60_000
+"""How long another policy for very many tenants may keep the loop from asking for records. A loop that hangs shows no
+sign of life meanwhile, and the watchdog ends it far earlier.
+"""
 SLOT_MEMORY_MS = 30_000
 """A second process in our slot takes our transactional id, and within so much time our place in the group."""
 
@@ -390,7 +394,7 @@ class Worker:
         group_offset = committed.get((self._usage_topic, number), -1)
         if fence is None:
             _refuse_lost_state(number, group_offset)
-            partition = Partition(number, self._partition_count, self._policy.policy, rows, None)
+            partition = Partition(number, self._partition_count, self._policy.policy, rows, None, breathe=self._alive)
             partition.usage_offset = low - 1
             return partition
         check_fence(number, fence, self._partition_count)
@@ -404,7 +408,7 @@ class Worker:
             )
         # With more to read, the partition's time has not come to the policy's: nobody knows yet what comes before it.
         policy_ms = self._policy.at_ms if fence.usage_offset + 1 >= high else 0
-        partition = Partition(number, self._partition_count, self._policy.policy, rows, fence, policy_ms)
+        partition = Partition(number, self._partition_count, self._policy.policy, rows, fence, policy_ms, self._alive)
         partition.usage_offset = max(fence.usage_offset, low - 1)
         return partition
 
@@ -417,6 +421,7 @@ class Worker:
             "partition.assignment.strategy": "range",
             "session.timeout.ms": self._settings.session_timeout_ms,
             "heartbeat.interval.ms": max(1, self._settings.session_timeout_ms // 3),
+            "max.poll.interval.ms": LONGEST_WORK_MS,
             "auto.offset.reset": "error",
             "queued.min.messages": 200_000,
         }
