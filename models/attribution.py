@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from operator import attrgetter
+from sys import getsizeof
 from typing import Any, Final
 
 from models.rules.policy import matches
@@ -16,6 +17,10 @@ from schemas.usage import ATTRIBUTION, UNATTRIBUTED, LlmCall, UsageMessage
 OVERFLOW: Final = "overflow"
 """The scope value that stands for all values beyond a tenant's limit of scopes."""
 MAX_ROUTES: Final = 50_000
+MAX_ROUTE_BYTES: Final = 8 << 20
+"""Of memory that the remembered routes of a tenant take, about: what producers say may be long, and rules many."""
+ROUTE_BYTES: Final = 600
+"""Of a route without its names and scopes."""
 
 _PLACES: Final = {name: place for place, name in enumerate(ATTRIBUTION)}
 _PLACES_OF_CALL: Final = {"model": 0, "provider": 1, "route": 2}
@@ -46,11 +51,19 @@ class Router:
         told_apart = tuple([dimension_of(name, attributes, key) for name in self._state.policy.route_dimensions])
         route = tenant.routes.get(told_apart)
         if route is None:
-            if len(tenant.routes) >= MAX_ROUTES:
-                tenant.routes.clear()
             dimensions = dimensions_of(tenant.tenant_id, attributes, key)
-            route = tenant.routes[told_apart] = self._new(tenant, dimensions)
+            route = self._new(tenant, dimensions)
+            self._remember(tenant, told_apart, route)
         return route
+
+    def _remember(self, tenant: Tenant, told_apart: tuple[str | None, ...], route: Route) -> None:
+        """Keep a route for the next message like this one; what was kept before goes where it has become too much."""
+        size = ROUTE_BYTES + sum(map(getsizeof, told_apart)) + 8 * len(route.scopes)
+        if len(tenant.routes) >= MAX_ROUTES or tenant.route_bytes + size > MAX_ROUTE_BYTES:
+            tenant.routes.clear()
+            tenant.route_bytes = 0
+        tenant.routes[told_apart] = route
+        tenant.route_bytes += size
 
     def without_call(self, tenant: Tenant, run: Run, route: Route, key: RouteKey) -> Route:
         """The route of a message that differs from `route`, its run's, only in that it is no model call."""
@@ -68,6 +81,8 @@ class Router:
     def policy_changed(self, tenant: Tenant) -> None:
         """Forget what followed from the old policy, scopes in which nobody has spent yet among it."""
         tenant.routes.clear()
+        tenant.route_bytes = 0
+        tenant.scope_ids.clear()
         tenant.scopes = {key: scope for key, scope in tenant.scopes.items() if not scope.is_new}
 
     def _new(self, tenant: Tenant, dimensions: dict[str, str]) -> Route:
@@ -103,6 +118,7 @@ class Router:
                 )
             scope = tenant.scopes.get((meter.meter_id, *values)) or Scope(tenant.tenant_id, meter, values)
             if tenant.scopes.setdefault(scope.key, scope) is scope:
+                tenant.scope_ids.clear()
                 scope.raised |= tenant.raised_for(scope)
         if meter.parent is not None and scope.parent is None:
             scope.parent = self._scope(tenant, meter.parent, dimensions)

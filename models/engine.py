@@ -20,7 +20,7 @@ from models.incidents.incidents import Incidents
 from models.prices.book import PriceBook
 from models.rules.finding import Finding
 from models.rules.policy import Policy
-from models.rules.service_rules import FORGED_COMMAND, SERVICE_RULES
+from models.rules.service_rules import FORGED_COMMAND, SERVICE_RULES, TENANTS
 from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
@@ -32,7 +32,7 @@ from models.spend.quality_watch import QualityWatch
 from models.state.partition import PartitionState
 from models.state.restore import restore, written_under
 from models.state.seen_rows import SeenRows
-from models.state.tenant import Raised, Tenant
+from models.state.tenant import OVERFLOW_TENANT, Raised, Tenant
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD
 from models.stimuli import (
@@ -72,9 +72,11 @@ class Counts:
 class Engine:
     """Decides for one partition."""
 
-    def __init__(self, policy: Policy, seed: int = 0) -> None:
-        """`seed` keys the hashes of event ids; that of rows to be restored goes before it."""
-        state = self._state = PartitionState(policy)
+    def __init__(self, policy: Policy, seed: int = 0, breathe: Callable[[], None] | None = None) -> None:
+        """`seed` keys the hashes of event ids; that of rows to be restored goes before it. `breathe` is called again
+        and again during what may take long: a restore, another policy, time that passes for very many.
+        """
+        state = self._state = PartitionState(policy) if breathe is None else PartitionState(policy, breathe)
         self._hours = Hours(state)
         router = self._router = Router(state)
         incidents = self._incidents = Incidents(state)
@@ -117,9 +119,11 @@ class Engine:
                 tenant = self._state.tenants.get(tenant_id)
                 if tenant is not None and tenant.is_due(now_ms):
                     self._pass_time(tenant, now_ms)
-            case RecordRefused(letter):
+            case RecordRefused(letter, tenant_id):
                 self.counts.refused += 1
                 self._state.publish(Effect("usage.dlq.v1", letter.key or "", letter))
+                if tenant_id is not None and tenant_id in self._state.tenants:
+                    self._quality.unreadable(self._state.tenants[tenant_id], letter)
             case OperatorSeen(message, append_ms):
                 self._operator(message, append_ms)
             case RecordMoved(tenant_id, run_id, had_key):
@@ -164,6 +168,15 @@ class Engine:
     def tenants(self) -> Mapping[str, object]:
         """What is known of each tenant, by its id."""
         return self._state.tenants
+
+    def has_heard(self, tenant_id: str, since_ms: int) -> bool:
+        """Whether a message of that tenant was appended at `since_ms` or later."""
+        tenant = self._state.tenants.get(tenant_id)
+        return tenant is not None and tenant.clock_ms >= since_ms
+
+    def heard(self, since_ms: int) -> int:
+        """How many tenants have had a message appended at `since_ms` or later. Looks at all of them."""
+        return sum(tenant.clock_ms >= since_ms for tenant in self._state.tenants.values())
 
     @property
     def has_effects(self) -> bool:
@@ -217,6 +230,7 @@ class Engine:
         tracked = None if previous is None else previous.tracks
         limits_changed = previous is None or _unit_settings(previous) != _unit_settings(policy)
         for _, tenant in sorted(self._state.tenants.items()):
+            self._state.breathe()
             self._state.now_ms = max(tenant.clock_ms, at_ms)
             self._router.policy_changed(tenant)
             self._close_incidents_of_gone_rules(tenant)
@@ -251,7 +265,7 @@ class Engine:
     def usage(self, message: UsageMessage, append_ms: int) -> None:
         """Take in one usage message. `handle` calls it too: this is the short way for what nearly all stimuli are."""
         state = self._state
-        tenant = state.tenants.get(message.tenant_id) or state.tenant(message.tenant_id)
+        tenant = state.tenants.get(message.tenant_id) or self._admit(message.tenant_id, append_ms)
         if not self._seen.ids.add(message.tenant_id, message.event_id, append_ms):
             self.counts.duplicates += 1
             return
@@ -259,6 +273,7 @@ class Engine:
         if append_ms > tenant.clock_ms:
             if tenant.timers and tenant.timers[0][0] <= append_ms:
                 self._pass_time(tenant, append_ms)
+                tenant = state.tenants.get(message.tenant_id) or self._admit(message.tenant_id, append_ms)
             tenant.clock_ms = append_ms
         state.now_ms = tenant.clock_ms
         state.cause_event_id = message.event_id
@@ -275,6 +290,33 @@ class Engine:
             if self._commands.lifted:
                 self._look_again()
         state.cause_event_id = None
+
+    def _admit(self, tenant_id: str, append_ms: int) -> Tenant:
+        """A tenant's first message: it is known from here on, or counts for all that are too many. Nothing is lost."""
+        state = self._state
+        tenants, limit = state.tenants, state.policy.header.max_tenants_per_partition
+        known = len(tenants) - (OVERFLOW_TENANT in tenants)
+        if known < limit or tenant_id == OVERFLOW_TENANT:
+            tenant = state.tenant(tenant_id)
+            tenant.look_after_silence(append_ms)
+            return tenant
+        overflow = tenants.get(OVERFLOW_TENANT) or self._admit(OVERFLOW_TENANT, append_ms)
+        state.now_ms = max(overflow.clock_ms, append_ms)
+        subject = tenant_in_hour(OVERFLOW_TENANT, state.now_ms)
+        if self._incidents.find(overflow, TENANTS, subject.key) is None:
+            finding = Finding(
+                level=1.0,
+                severity=TENANTS.settings.severity,
+                value=known,
+                limit=limit,
+                unit="tenants",
+                summary=f"More than {limit:,} tenants on one partition: what further ones spend counts as the tenant "
+                f"{OVERFLOW_TENANT}, and their runs are not watched. One of them: {tenant_id}",
+                next_action="Look for made-up tenant ids; raise max_tenants_per_partition if the tenants are real.",
+                evidence={"tenant": tenant_id},
+            )
+            self._incidents.note_and_publish(overflow, TENANTS, finding, subject, state.now_ms)
+        return overflow
 
     def _llm_call(self, tenant: Tenant, run: Run, call: LlmCall, at_ms: int) -> None:
         route = self._runs.route(tenant, run, call)
@@ -351,6 +393,7 @@ class Engine:
     def _ticked(self, now_ms: int) -> None:
         tenants = self._state.tenants
         for tenant_id in sorted(tenant_id for tenant_id, one in tenants.items() if one.is_due(now_ms)):
+            self._state.breathe()
             self._pass_time(tenants[tenant_id], now_ms)
 
     def _pass_time(self, tenant: Tenant, now_ms: int) -> None:
@@ -376,17 +419,31 @@ class Engine:
                     self._runs.group_due(tenant, tenant.trees.get(key[0]), due_ms)
                 case "asleep":
                     self._memory.due(tenant, due_ms)
+                case "tenant":
+                    if tenant.is_forgotten(due_ms):
+                        self._state.forget_tenant(tenant)
+                    else:
+                        tenant.look_after_silence(due_ms)
                 case _:
                     raise AssertionError(f"a timer of an unknown kind: {kind}")
             self._look_again()
+
+    def _ordered(self, tenant_id: str, append_ms: int) -> Tenant:
+        """The tenant of an order; the word of a person makes it known, however many there are."""
+        tenant = self._state.tenants.get(tenant_id)
+        if tenant is None:
+            tenant = self._state.tenant(tenant_id)
+            tenant.look_after_silence(append_ms)
+        return tenant
 
     def _operator(self, message: OperatorMessage, append_ms: int) -> None:
         if not self._seen.ids.add(f"operator\0{message.tenant_id}", message.message_id, append_ms):
             self.counts.duplicates += 1
             return
-        tenant = self._state.tenant(message.tenant_id)
+        tenant = self._ordered(message.tenant_id, append_ms)
         if append_ms > tenant.clock_ms:
             self._pass_time(tenant, append_ms)
+            tenant = self._ordered(message.tenant_id, append_ms)
             tenant.clock_ms = append_ms
             self._state.touch(tenant)
         self._state.now_ms = tenant.clock_ms

@@ -27,6 +27,8 @@ class RecordRefused(NamedTuple):
     """A record that could not be read."""
 
     letter: DeadLetter
+    tenant_id: str | None = None
+    """Whose it would have been by its key: told, if that tenant is known."""
 
 
 class RecordMoved(NamedTuple):

@@ -105,6 +105,7 @@ class BlastRadius(Settings):
     """Holds kills and pages instead once too many runs of one tenant would die: a bad price table looks like that."""
 
     max_kills_per_minute: Annotated[int, Field(ge=1)] = 60
+    """Beyond 20,000 none is given in any case."""
     max_share_of_live_runs: Annotated[float, Field(gt=0, le=1)] = 0.5
     always_allowed: Annotated[int, Field(ge=0)] = 10
     """Kills within a minute that neither limit holds back."""
@@ -199,6 +200,8 @@ class PolicyHeader(Settings):
     """How long runs, sessions and run trees are remembered after their last message: silence lifts no limit."""
     dedup_hours: Annotated[int, Field(ge=1, le=72)] = 2
     """How long the id of a message is remembered at least: a second message with it counts nothing."""
+    max_tenants_per_partition: Annotated[int, Field(ge=1)] = 20_000
+    """What further ones spend counts as the tenant `spendfuse/overflow`, and it is said."""
     max_live_runs_per_tenant: Annotated[int, Field(ge=1)] = 100_000
     max_remembered_runs_per_tenant: Annotated[int, Field(ge=1)] = 1_000_000
     """Sleeping runs, sessions and run trees beyond this are forgotten, the oldest first, and it is said."""

@@ -1,19 +1,23 @@
 """How many runs of a tenant may be killed at once: a bad price table looks like a fleet that must die."""
 
+from typing import Final
+
 from models.rules.finding import Finding
 from models.rules.service_rules import BLAST_RADIUS
 from models.state.tenant import Tenant
 from schemas.duration import MINUTE_MS
 from schemas.policy import BlastRadius
 
+MOST_KILLS: Final = 20_000
+"""Kills within a minute beyond which no policy goes: their times stand in the tenant's row."""
+
 
 def allows(tenant: Tenant, limit: BlastRadius, now_ms: int) -> bool:
     """Whether one more kill stays within the limits, and if so count it."""
     recent = [killed_ms for killed_ms in tenant.kill_times_ms if killed_ms > now_ms - MINUTE_MS]
     share = (len(recent) + 1) / max(1, tenant.live_runs)
-    if len(recent) >= limit.always_allowed and (
-        len(recent) >= limit.max_kills_per_minute or share > limit.max_share_of_live_runs
-    ):
+    beyond = len(recent) >= limit.max_kills_per_minute or share > limit.max_share_of_live_runs
+    if len(recent) >= MOST_KILLS or (len(recent) >= limit.always_allowed and beyond):
         return False
     tenant.kill_times_ms = [*recent, now_ms]
     return True

@@ -1,6 +1,6 @@
 """What should stand for a target, made so: commands given, held back, answered, lifted and run out."""
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from models.commands import blast_radius
 from models.commands.held import HeldCommand
@@ -15,7 +15,7 @@ from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.groups import Group
 from models.state.units.runs import Run
-from schemas.control import Command, Target
+from schemas.control import Command, Target, TargetType
 from schemas.duration import MINUTE_MS
 from schemas.policy import Action
 from schemas.signing import KeyId, control_key
@@ -23,6 +23,7 @@ from schemas.signing import KeyId, control_key
 CLOCKS_DIFFER_MS: Final = 5 * MINUTE_MS
 """How far an operator's clock may be off: an order further from its append is refused where it is read, and a resume
 that is as far behind counts as ordered after the command."""
+TARGET_TYPES: tuple[TargetType, ...] = get_args(TargetType)
 ANSWERED: Final = ("run", "session", "run_tree")
 """Types of target of which somebody must answer: in a workflow, tenant or scope nobody may be running."""
 LIFTED_BY_A_LIMIT: tuple[Action, ...] = ("pause", "downgrade")
@@ -121,15 +122,10 @@ class Commands:
         """
         for key in sorted(key for key, held in tenant.held.items() if held.origin.incident_id == incident_id):
             self.drop_held(tenant, key)
-        for key in sorted(tenant.commands):
-            command = tenant.commands[key]
+        given = sorted(key for key, one in tenant.commands.items() if one.origin.incident_id == incident_id)
+        for command in [tenant.commands[key] for key in given]:
             ends = command.action in LIFTED_BY_A_LIMIT or command.target_type == "scope"
-            if (
-                ends
-                and command.origin.incident_id == incident_id
-                and not command.is_by_operator
-                and command.stands(self._state.now_ms)
-            ):
+            if ends and not command.is_by_operator and command.stands(self._state.now_ms):
                 command.move("lift")
                 self.lifted.append(Lifted(tenant, command, reason, at_ms))
 
@@ -198,7 +194,8 @@ class Commands:
         command.move("expire")
         self.answered(tenant, command, now_ms, {"command_id": command.command_id})
         del tenant.commands[command.target_type, command.target_id]
-        tenant.commanded = {target_id for _, target_id in tenant.commands}
+        if not any((target_type, command.target_id) in tenant.commands for target_type in TARGET_TYPES):
+            tenant.commanded.discard(command.target_id)
         tenant.command_ids.pop(command.command_id, None)
         self._state.forget(command)
 

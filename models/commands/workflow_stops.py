@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from models.detectors.base import Detector
+from models.identity import derived_id
 from models.incidents.incident import Incident, Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
@@ -66,15 +67,20 @@ class WorkflowStops:
         A run that is let go on and stopped again counts once.
         """
         since_ms = self._state.now_ms - HOUR_MS
-        key = f"{rule.rule}\0{workflow}"
-        recent = [stop for stop in tenant.stops.get(key, ()) if stop[0] > since_ms and stop[1] != run_id]
+        key, run = _short(rule.rule, workflow), _short(run_id)
+        recent = [stop for stop in tenant.stops.get(key, ()) if stop[0] > since_ms and stop[1] != run]
         if key not in tenant.stops and len(tenant.stops) >= MOST_REMEMBERED:
             tenant.stops = {k: stops for k, stops in tenant.stops.items() if stops[-1][0] > since_ms}
             if len(tenant.stops) >= MOST_REMEMBERED:
                 del tenant.stops[next(iter(tenant.stops))]
-        tenant.stops[key] = [*recent, (self._state.now_ms, run_id)][-OWN_PAGES:]
+        tenant.stops[key] = [*recent, (self._state.now_ms, run)][-OWN_PAGES:]
         self._state.touch(tenant)
         return len(recent) >= OWN_PAGES
+
+
+def _short(*names: str) -> str:
+    """What stands for names in the tenant's row, as long for long ones as for short ones."""
+    return derived_id(*names)[:16]
 
 
 def _counted(finding: Finding, incident: Incident | None, run_id: str | None, workflow: str) -> Finding:

@@ -76,20 +76,23 @@ class DataQualitySettings(RuleSettings):
     late_usd: Usd = Usd(1)
     misplaced_records: AtLeastOne = 1
     unattributed_usd: Usd = Usd(25)
+    unreadable_records: AtLeastOne = 1
+    unreadable_page_at: AtLeastOne = 1_000
+    """Records of a day that cannot be read, from which on it pages: what they have cost is counted nowhere."""
 
 
 @register
 class DataQuality(DataQualityDetector[DataQualitySettings]):
     """Fires when enough of a tenant's records of a day cannot be right: costs far from the computed ones, counts that
-    contradict each other, parts without a price, calls without tokens and cost, records more than a day late or in a
-    wrong partition, spend without owner or workflow.
+    contradict each other, parts without a price, calls without tokens and cost, records more than a day late, in a
+    wrong partition or that cannot be read, spend without owner or workflow.
     """
 
     name = "data_quality"
     settings_class = DataQualitySettings
     defaults = ({"name": "data-quality"},)
     always_on = True
-    kinds = ("price_mismatch", *_COUNTED, "unattributed")
+    kinds = ("price_mismatch", *_COUNTED, "unattributed", "unreadable")
 
     def judge(self, kind: Kind, tally: Tally, *, out_of_reach: bool) -> Finding | None:
         if kind in self.settings.ignore or not self._enough(kind, tally):
@@ -99,6 +102,8 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
                 return self._price_mismatch(tally)
             case "unattributed":
                 return self._unattributed(tally)
+            case "unreadable":
+                return self._unreadable(tally)
             case _:
                 return self._counted(_COUNTED[kind], tally)
 
@@ -109,6 +114,8 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
                 return tally.off_nanousd >= usd_to_nanousd(mine.mismatch_usd) or tally.tokens >= mine.mismatch_tokens
             case "unattributed":
                 return tally.cost_nanousd >= max(usd_to_nanousd(mine.unattributed_usd), 1)
+            case "unreadable":
+                return tally.records >= mine.unreadable_records
             case "too_late" if tally.cost_nanousd >= max(usd_to_nanousd(mine.late_usd), 1):
                 return True
             case _:
@@ -144,6 +151,21 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
             summary=f"{format_usd(tally.cost_nanousd)} today were spent by runs that name no "
             f"{' or no '.join(tally.notes)}",
             next_action="Have these producers send workflow and owner with run_started.",
+        )
+
+    def _unreadable(self, tally: Tally) -> Finding:
+        pages = tally.records >= self.settings.unreadable_page_at
+        severity: Severity = "error" if pages and self.settings.severity not in PAGING else self.settings.severity
+        return Finding(
+            level=level_of(severity),
+            severity=severity,
+            value=tally.records,
+            unit="records",
+            evidence={"records": tally.records, "reasons": list(tally.notes)},
+            summary=f"{counted(tally.records, 'record')} under this tenant's key could not be read today: what they "
+            "cost is counted nowhere",
+            next_action="Have the producer send what schemas/json describes, and send those events again: "
+            "docs/runbooks/dead-letters.md",
         )
 
     def _counted(self, fault: _Counted, tally: Tally) -> Finding:

@@ -30,6 +30,8 @@ from schemas.routing import TABLES as ROUTING_TABLES
 from schemas.routing import Routing, parse_routing
 
 PERIOD_ORDER: tuple[Period, ...] = ("hour", "day", "week", "month")
+MOST_POLICY_BYTES = 512 * 1024
+"""Of a policy as JSON: it is a record of policy.v1, a row of every partition's state, and in part a command."""
 
 
 class Policy:
@@ -138,7 +140,10 @@ def read_policy(raw: Mapping[str, Any]) -> Policy:
     if raw and "version" not in raw:
         version = f"unversioned-{derived_id(json.dumps(source, sort_keys=True))[:8]}"
         header = header.model_copy(update={"version": version})
-    return Policy(header, [*rules, *defaults], source, routing)
+    policy = Policy(header, [*rules, *defaults], source, routing)
+    if (size := len(policy.to_json())) > MOST_POLICY_BYTES:
+        raise PolicyError([f"it has {size:,} bytes as JSON; at most {MOST_POLICY_BYTES:,} are taken: shorten a list"])
+    return policy
 
 
 def _default_rules(given: list[Detector[Any]], *, with_all: bool) -> list[Detector[Any]]:

@@ -36,9 +36,16 @@ class ForgedCommandRule(ServiceRule):
     name = "forged_command"
 
 
+class TenantsRule(ServiceRule):
+    """A partition has more tenants than are known one by one."""
+
+    name = "tenants"
+
+
 BLAST_RADIUS = BlastRadiusRule(RuleSettings(name="blast-radius", severity="critical"))
 LIVE_RUNS = LiveRunsRule(RuleSettings(name="live-runs", severity="error"))
 FORGOTTEN_RUNS = ForgottenRunsRule(RuleSettings(name="forgotten-runs", severity="error"))
 FORGED_COMMAND = ForgedCommandRule(RuleSettings(name="forged-command", severity="critical"))
-SERVICE_RULES = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule, FORGED_COMMAND.rule})
+TENANTS = TenantsRule(RuleSettings(name="tenants", severity="critical"))
+SERVICE_RULES = frozenset({BLAST_RADIUS.rule, LIVE_RUNS.rule, FORGOTTEN_RUNS.rule, FORGED_COMMAND.rule, TENANTS.rule})
 """Their names."""

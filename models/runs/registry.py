@@ -261,6 +261,7 @@ class RunRegistry:
     def _judge_all(self, tenant: Tenant) -> None:
         """Raised or lowered limits are judged at once, not at the next call."""
         for run in tenant.live():
+            self._state.breathe()
             route = run.route = self._router.route_of(tenant, run)
             for unit in (run, *self._groups.of(tenant, run)):
                 self._counters.judge(tenant, unit, run, route, self._state.now_ms)
@@ -284,7 +285,7 @@ class RunRegistry:
     def _open(self, tenant: Tenant, message: UsageMessage, at_ms: int) -> Run:
         if isinstance(message, RunFinished | Outcome | CommandAck):
             return Run(tenant.tenant_id, "", at_ms)  # about a run long gone: counted, not remembered
-        if len(tenant.runs) >= self._state.policy.header.max_live_runs_per_tenant:
+        if tenant.is_overflow or len(tenant.runs) >= self._state.policy.header.max_live_runs_per_tenant:
             return self._overflow(tenant, at_ms)
         run = Run(tenant.tenant_id, message.run_id, at_ms)
         run.clock_ms = tenant.clock_ms
@@ -334,6 +335,8 @@ class RunRegistry:
         if tenant.overflow is None:
             tenant.overflow = Run(tenant.tenant_id, "", at_ms)
         tenant.overflow.route = None
+        if tenant.is_overflow:
+            return tenant.overflow  # somebody has been told of all these tenants
         limit = self._state.policy.header.max_live_runs_per_tenant
         self._memory.say_full(
             tenant, LIVE_RUNS, len(tenant.runs), limit, at_ms,

@@ -59,6 +59,7 @@ class SpendLedger:
                 scope.history = None
         for key in sorted(tenant.scopes):
             if key[0] in meters:  # else nobody asks, until a policy does again
+                self._state.breathe()
                 self._judge_now(tenant, tenant.scopes[key])
 
     def charge(self, tenant: Tenant, run: Run, route: Route, cost_nanousd: int, at_ms: int) -> None:
@@ -114,7 +115,7 @@ class SpendLedger:
         """An operator lets a scope go on: it has one more allowance of each limit that is reached there, until the
         period ends; with `until_ms`, as much as it likes until then.
         """
-        scope = next((one for one in tenant.scopes.values() if one.scope_id == scope_id and one.periods), None)
+        scope = next((one for one in tenant.scopes_named(scope_id) if one.periods), None)
         if scope is None:
             return
         for rule in self._rules(scope):
@@ -143,9 +144,8 @@ class SpendLedger:
 
     def scope_reopened(self, tenant: Tenant, scope_id: str, at_ms: int) -> None:
         """The command to a scope has run out: where another limit is exhausted there, it is wanted again."""
-        for key in sorted(tenant.scopes):
-            scope = tenant.scopes[key]
-            if scope.scope_id == scope_id and scope.periods:
+        for scope in tenant.scopes_named(scope_id):
+            if scope.periods:
                 self._stop_spender(tenant, scope, None, at_ms)
 
     def _rules(self, scope: Scope) -> tuple[ScopeDetector[Any], ...]:
@@ -240,6 +240,8 @@ class SpendLedger:
             scope.history.hours.restart(window.start_ms)
             scope.episodes.pop(rule.rule, None)
             self._state.touch(scope.history)
+        if finding.level <= 0 and not tenant.incidents:
+            return  # nothing is wrong, and nothing was
         late = (finding.ends_ms or window.end_ms) <= self._state.now_ms
         key: tuple[str | int, ...] = (*scope.key, window.start_ms)
         is_news = self._incidents.is_news(tenant, rule, finding, key)
@@ -286,7 +288,7 @@ class SpendLedger:
                 if one is not None and self._may_be_stopped(one, rule):
                     expires_ms = 0 if action == "kill" else window.end_ms
                     yield Stop(Target("run", one.unit_id), one.cost_nanousd, expires_ms)
-            if OVERFLOW not in scope.values:
+            if OVERFLOW not in scope.values and not tenant.is_overflow:
                 # Nobody new begins until the period ends. That is a pause: a kill would stand until a person lifts it.
                 held: Action = "downgrade" if action == "downgrade" else "pause"
                 yield Stop(Target("scope", scope.scope_id), 0, window.end_ms, scope.allowed_values(), held)

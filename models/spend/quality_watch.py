@@ -10,6 +10,7 @@ from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.route import Route
 from models.state.units.runs import Run
+from schemas.dead_letter import DeadLetter
 from schemas.duration import DAY_MS
 from schemas.usage import UNATTRIBUTED, LlmCall, UsageMessage
 
@@ -62,6 +63,13 @@ class QualityWatch:
         tally = tenant.quality.tally("misplaced", tenant.clock_ms)
         tally.add(run_id=run_id, notes=("with another partitioner" if had_key else "without a key",))
         self._judge(tenant, "misplaced", tally, tenant.clock_ms)
+
+    def unreadable(self, tenant: Tenant, letter: DeadLetter) -> None:
+        """Count a record under the tenant's key that could not be read. The tenant's clock stands: whoever wrote it."""
+        self._state.now_ms = max(tenant.clock_ms, letter.ts_ms)
+        tally = tenant.quality.tally("unreadable", letter.ts_ms)
+        tally.add(notes=(f"{letter.reason}: {letter.detail}",))
+        self._judge(tenant, "unreadable", tally, letter.ts_ms)
 
     def _judge(self, tenant: Tenant, kind: Kind, tally: Tally, at_ms: int, *, out_of_reach: bool = False) -> None:
         self._state.touch(tenant)

@@ -1,5 +1,7 @@
 """The state of one partition, and what every part of the engine does with it: change a row, ask for an effect."""
 
+from collections.abc import Callable
+
 from models.effects import Effect
 from models.rules.policy import Policy
 from models.state.policy_row import PolicyRow
@@ -7,15 +9,22 @@ from models.state.rows import Row, row_digest, row_key, row_value
 from models.state.tenant import Tenant
 
 
+def _hold_breath() -> None:
+    """Nobody waits for a sign of life."""
+
+
 class PartitionState:
     """Tenants, what has changed since the last commit, and what is to be published."""
 
     __slots__ = (
-        "cause_event_id", "dirty", "effects", "now_ms", "policy", "policy_row", "raised_until_ms", "row_sum", "tenants",
+        "breathe", "cause_event_id", "dirty", "effects", "now_ms", "policy", "policy_row", "raised_until_ms", "row_sum",
+        "tenants",
     )  # fmt: skip
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, breathe: Callable[[], None] = _hold_breath) -> None:
         self.policy = policy
+        self.breathe = breathe
+        """Called between the slices of long work, so that whoever waits knows that it goes on; it changes nothing."""
         self.policy_row = PolicyRow(policy)
         self.tenants: dict[str, Tenant] = {}
         self.dirty: list[Row] = []
@@ -35,6 +44,13 @@ class PartitionState:
         if tenant is None:
             tenant = self.tenants[tenant_id] = Tenant(tenant_id)
         return tenant
+
+    def forget_tenant(self, tenant: Tenant) -> None:
+        """All that is known of a tenant goes: its next message is its first."""
+        for row in tenant.rows():
+            self.forget(row)
+        tenant.timers.clear()
+        del self.tenants[tenant.tenant_id]
 
     def follow(self, policy: Policy) -> None:
         """Another policy is in force."""

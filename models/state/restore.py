@@ -1,6 +1,7 @@
 """State from a changelog: rows back into what they were. Runs stay bytes until they are touched."""
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from models.calendar import Calendar
 from models.commands.held import HeldCommand
@@ -19,6 +20,7 @@ from models.state.units.groups import RunTree, Session
 from schemas.errors import StateError
 
 Parts = tuple[str, ...]
+ROWS_A_BREATH: Final = 4096
 
 
 def restore(state: PartitionState, seen: SeenRows, rows: Mapping[bytes, bytes]) -> Policy | None:
@@ -26,7 +28,9 @@ def restore(state: PartitionState, seen: SeenRows, rows: Mapping[bytes, bytes]) 
 
     The state has to be under that policy when its rows are read: see `written_under`.
     """
-    for key, value in rows.items():
+    for number, (key, value) in enumerate(rows.items()):
+        if not number % ROWS_A_BREATH:
+            state.breathe()
         digest = row_digest(key, value)
         if key == POLICY_KEY:
             state.policy_row.row_hash = digest
@@ -34,6 +38,7 @@ def restore(state: PartitionState, seen: SeenRows, rows: Mapping[bytes, bytes]) 
             restore_row(state, seen, key, value, digest)
         state.row_sum = (state.row_sum + digest) % 2**64
     for tenant in state.tenants.values():
+        tenant.look_after_silence(0)
         tenant.timers.sort()
     return written_under(rows)
 

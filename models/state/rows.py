@@ -19,6 +19,9 @@ PLAIN, LIVE, ASLEEP = 0, 1, 2
 ASLEEP_HEADER: Final = HEADER.pack(0, 0, ASLEEP)
 """What the row of every sleeping unit begins with."""
 
+MOST_ROW_BYTES: Final = 640 * 1024
+"""No row is larger, key included, whatever one tenant sends: each part of a row is bounded where it comes in."""
+
 SCHEMA: Final = 2
 """Version of every row's layout. State written with another one is refused."""
 

@@ -18,10 +18,13 @@ from models.state.units.route import Route
 from models.state.units.runs import Run
 from models.state.units.unit import UnitKind
 from schemas.control import Target, TargetType
+from schemas.duration import DAY_MS
 from schemas.policy import Action
 
 MOST_RAISED: Final = 999
 """Exceptions of one tenant that are remembered beside the newest."""
+MOST_RAISED_NAMES: Final = 32_768
+"""Characters that their rules and scopes have together: they stand in the tenant's row."""
 
 
 class Raised(NamedTuple):
@@ -33,6 +36,13 @@ class Raised(NamedTuple):
     limit_nanousd: int
     until_ms: int
 
+
+OVERFLOW_TENANT: Final = "spendfuse/overflow"
+"""Stands for all tenants beyond a partition's limit: their spend counts here, and none of their runs is watched."""
+FORGET_MS: Final = 45 * DAY_MS
+"""After so long a silence nothing that a limit counts can be left: a month is over, and a run is remembered for at most
+35 days, after a week in which it was taken for live.
+"""
 
 ROW_KINDS: Final[Mapping[UnitKind, str]] = {"run": Run.kind, "session": Session.kind, "run_tree": RunTree.kind}
 """Kind of unit -> kind of its rows."""
@@ -48,9 +58,9 @@ class Tenant(Row):
 
     __slots__ = (
         "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "held", "held_due_ms", "incidents",
-        "kill_times_ms", "live_runs", "overflow", "quality", "raised", "routes", "runs", "scopes", "sessions",
-        "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id", "timers", "totals", "trees",
-        "unit_incidents",
+        "kill_times_ms", "live_runs", "overflow", "quality", "raised", "route_bytes", "routes", "runs", "scope_ids",
+        "scopes", "sessions", "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id", "timers", "totals",
+        "trees", "unit_incidents",
     )  # fmt: skip
     kind = "tenant"
 
@@ -70,6 +80,8 @@ class Tenant(Row):
         self.sleep_due_ms = 0
         """When the oldest of them may be forgotten, 0 while nothing waits for that."""
         self.scopes: dict[tuple[str, ...], Scope] = {}
+        self.scope_ids: dict[str, list[Scope]] = {}
+        """The same by id, as far as they were asked for since the last one came."""
         self.totals: dict[tuple[str, int], HourTotals] = {}
         self.cohorts: dict[str, Cohort] = {}
         self.incidents: dict[str, Incident] = {}
@@ -88,7 +100,7 @@ class Tenant(Row):
         self.kill_times_ms: list[int] = []
         """Of the last minute, for the blast-radius limit."""
         self.stops: dict[str, list[tuple[int, str]]] = {}
-        """Rule and workflow -> when its last runs were stopped and their ids, the newest three."""
+        """Rule and workflow -> when its last runs were stopped and which, the newest three; hashes stand for names."""
         self.quality = DataQuality()
         """What its records have wrong today."""
         self.stale_events = 0
@@ -100,12 +112,14 @@ class Tenant(Row):
         """Stands for all runs beyond the limit of live runs."""
         self.timers: list[Timer] = []
         self.routes: dict[Any, Route] = {}
+        self.route_bytes = 0
+        """Of memory that they take, about."""
 
     def raise_limit(self, exception: Raised, now_ms: int) -> None:
         """Remember an exception until its end, in place of an earlier one about the same."""
         about = (exception.rule, exception.scope)
         valid = [one for one in self.raised if one[:2] != about and now_ms < one.until_ms + KEEP_MS]
-        self.raised = [*valid[-MOST_RAISED:], exception]
+        self.raised = [*_newest(valid[-MOST_RAISED:], MOST_RAISED_NAMES), exception]
 
     def raised_for(self, scope: Scope) -> dict[str, tuple[int, int]]:
         """Rule -> (limit in nano-dollars, until) for a scope that has just come into being."""
@@ -114,6 +128,38 @@ class Tenant(Row):
             for rule, key, limit_nanousd, until_ms in self.raised
             if key == scope.override_key and scope.watched_by(rule)
         }
+
+    def scopes_named(self, scope_id: str) -> list[Scope]:
+        """The scopes that commands to `scope_id` are about, by key: all of a tenant's may be commanded at once."""
+        if not self.scope_ids:
+            for key in sorted(self.scopes):
+                self.scope_ids.setdefault(self.scopes[key].scope_id, []).append(self.scopes[key])
+        return self.scope_ids.get(scope_id, [])
+
+    @property
+    def is_overflow(self) -> bool:
+        """Whether it stands for tenants of whom nobody is known by itself."""
+        return self.tenant_id == OVERFLOW_TENANT
+
+    def is_forgotten(self, now_ms: int) -> bool:
+        """Whether it has been silent for so long that nothing is left that could still matter."""
+        return (
+            self.clock_ms + FORGET_MS <= now_ms
+            and not (self.runs or self.sessions or self.trees or len(self.asleep))
+            and not (self.commands or self.held or self.totals)
+            and all(incident.alert is None for incident in self.incidents.values())
+            and all(exception.until_ms + KEEP_MS <= now_ms for exception in self.raised)
+        )
+
+    def rows(self) -> list[Row]:
+        """All rows of a tenant without runs, sessions and trees that is to be forgotten."""
+        histories = [scope.history for scope in self.scopes.values() if scope.history is not None]
+        return [self, *self.scopes.values(), *histories, *self.cohorts.values(), *self.incidents.values()]
+
+    def look_after_silence(self, now_ms: int) -> None:
+        """Have somebody look, at the turn of a day, whether it can be forgotten."""
+        due_ms = max(self.clock_ms + FORGET_MS, now_ms)
+        self.wake_at(due_ms - due_ms % DAY_MS + DAY_MS, "tenant", ())
 
     def wake_at(self, due_ms: int, kind: str, key: tuple[str, ...]) -> None:
         """Have `kind` and `key` looked at once the tenant's time reaches `due_ms`."""
@@ -207,3 +253,12 @@ class Tenant(Row):
         self.quality = DataQuality.read(quality)
         self.raised = [Raised(*exception) for exception in raised]
         self.clock_ms = max(self.clock_ms, clock_ms)
+
+
+def _newest(raised: list[Raised], most_characters: int) -> list[Raised]:
+    """The newest exceptions whose names have so many characters together."""
+    for place in range(len(raised) - 1, -1, -1):
+        most_characters -= len(raised[place].rule) + len(raised[place].scope)
+        if most_characters < 0:
+            return raised[place + 1 :]
+    return raised

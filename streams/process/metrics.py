@@ -85,6 +85,7 @@ class Metrics:
             registry=registry,
         )
         self.dead_letters = Counter("spendfuse_dead_letters", "Records nobody can read", ["reason"], registry=registry)
+        self.unreadable_floods = Counter("spendfuse_unreadable_floods", "Floods that were set aside", registry=registry)
         self.refused_orders = Counter(
             "spendfuse_refused_orders", "Records of operator.v1 that order nothing", ["reason"], registry=registry
         )

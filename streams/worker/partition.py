@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from models.engine import Engine
@@ -16,6 +17,7 @@ from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import KEYLESS, moved_from, origin_of, partition_of
 from streams.process.logs import fields
 from streams.worker.fence import Fence, check_digest
+from streams.worker.unreadable import UnreadableRow
 
 log = logging.getLogger("spendfuse.partition")
 
@@ -23,7 +25,7 @@ MOST_KNOWN_KEYS: Final = 100_000
 
 
 class PoisonedInput(StateError):  # it names what is wrong with the input
-    """So many unreadable records in a row that something is broken upstream. Nothing was committed past them."""
+    """Nothing can be read any more of what could be read before. The last of it was not committed."""
 
 
 class Misplaced(NamedTuple):
@@ -48,10 +50,12 @@ class Partition:
         rows: dict[bytes, bytes],
         fence: Fence | None,
         policy_ms: int = 0,
+        breathe: Callable[[], None] | None = None,
     ) -> None:
         """Of so many partitions the one of that number.
 
         `policy_ms` is since when the policy is in force, if the rows follow another; 0 for their last record.
+        `breathe` is called again and again while something takes long.
         """
         self.number = number
         self._partitions = partitions
@@ -61,7 +65,7 @@ class Partition:
         """What leaves with the next commit for the partitions where it belongs."""
         self.misplaced_records = 0
         """How many such records there have been."""
-        self.engine = Engine(policy, 0 if rows else secrets.randbits(64))
+        self.engine = Engine(policy, 0 if rows else secrets.randbits(64), breathe)
         self.usage_offset = -1
         self.operator_offset = -1
         self.moved = False
@@ -73,6 +77,11 @@ class Partition:
         self._counted_to = 0
         self.unreadable_in_a_row = 0
         """Records of usage.v1 since the last one that could be read."""
+        self._unreadable = UnreadableRow(number)
+        self.pages: list[Alert] = []
+        """Alerts about the service itself that leave with the next commit."""
+        self.floods = 0
+        """How often so many unreadable records in a row were set aside that somebody must be told."""
         self.unkeyed = 0
         self.restored_rows = len(rows)
         self.clock = PartitionClock(0)
@@ -107,8 +116,10 @@ class Partition:
             usage = decode_usage(value)
             is_here = self._keys_of.get(message.key()) == usage.tenant_id or self._is_here(message, usage.tenant_id)
         except Undecodable as fault:
-            self._refuse(message, value, fault, append_ms)
-            self.unreadable_in_a_row += fault.reason != "wrong_tenant"  # that one we could read
+            if fault.reason == "wrong_tenant":  # that one we could read
+                self._refuse(message, value, fault, append_ms)
+            else:
+                self._refuse(message, value, fault, append_ms, self._note_unreadable(message.key(), append_ms))
             return
         self.unreadable_in_a_row = 0
         if not is_here:
@@ -175,6 +186,7 @@ class Partition:
         """All that it had to say is visible."""
         self.moved = False
         self.beat = None
+        self.pages = []
         self.key_checks = []
         self.misplaced = []
 
@@ -199,13 +211,24 @@ class Partition:
         )
 
     def check_poison(self, limit: int) -> None:
-        """Raise `PoisonedInput` if more than `limit` records of usage.v1 in a row could not be read."""
-        if limit and self.unreadable_in_a_row > limit:
+        """Look at the row of records of usage.v1 that could not be read, once it has more than `limit`.
+
+        Raises:
+            PoisonedInput: nothing can be read any more, from tenants that were read until now.
+        """
+        if not limit or self.unreadable_in_a_row <= limit:
+            return
+        if self._unreadable.is_ours(self.engine, self._last_append_ms):
             raise PoisonedInput(
                 f"partition {self.number}: more than {limit} records of usage.v1 in a row cannot be read, up to offset "
-                f"{self.usage_offset}. Stop the producer that writes them; then start the worker again, or raise "
-                "SPENDFUSE_DEAD_LETTER_LIMIT to have them set aside."
+                f"{self.usage_offset}, from tenants that could be read until now: is there a newer version of the "
+                "worker? Stop the producers that write them; then start the worker again, or set "
+                "SPENDFUSE_DEAD_LETTER_LIMIT to 0 to have them set aside."
             )
+        self.floods += 1
+        page = self._unreadable.page(self.usage_offset, self._last_append_ms, self.engine.policy.version)
+        self.pages += [] if page is None else [page]
+        self.unreadable_in_a_row = 0
 
     def _move(self) -> None:
         """From here on there is something to commit."""
@@ -248,8 +271,17 @@ class Partition:
         if origin is not None:
             self.engine.handle(RecordMoved(tenant_id, run_id, had_key=not origin.endswith(KEYLESS)))
 
-    def _refuse(self, message: Any, value: bytes | None, fault: Undecodable, append_ms: int) -> None:
+    def _note_unreadable(self, key: bytes | None, append_ms: int) -> str | None:
+        """One more that could not be read. Returns whose it would have been."""
+        if not self.unreadable_in_a_row:
+            self._unreadable.begin()
+        self.unreadable_in_a_row += 1
+        return self._unreadable.add(key, self.engine, append_ms)
+
+    def _refuse(
+        self, message: Any, value: bytes | None, fault: Undecodable, append_ms: int, tenant_id: str | None = None
+    ) -> None:
         letter = dead_letter(
             message.topic(), message.partition(), message.offset(), message.key(), value, fault, append_ms
         )
-        self.engine.handle(RecordRefused(letter))
+        self.engine.handle(RecordRefused(letter, tenant_id))

@@ -17,6 +17,8 @@ from streams.worker.transactions import Outcome
 
 log = logging.getLogger("spendfuse.report")
 
+_NOTHING = (0,) * 6
+"""Of what is counted, where nothing has been."""
 MOST_MEASURED = 10_000
 """Commands remembered as measured: a later word about an older one would be measured again."""
 
@@ -44,7 +46,7 @@ class Reporter:
     def committed(self, partitions: Iterable[Partition], outcome: Outcome) -> None:
         """A transaction is visible."""
         self._metrics.batches.inc()
-        self._metrics.rows.inc(outcome.rows)
+        self._metrics.rows.inc(len(outcome.rows))
         self._metrics.repeated_commands.inc(outcome.repeats)
         for partition in partitions:
             self._count(partition)
@@ -90,7 +92,7 @@ class Reporter:
         rows = 0
         for partition in partitions:
             rows += partition.restored_rows
-            self._counted[partition.number] = (0, 0, 0, 0, 0)
+            self._counted[partition.number] = _NOTHING
             self._metrics.applied.labels(partition.number).set(partition.usage_offset)
         self._metrics.restore_rows.set(rows)
         self._metrics.restore_seconds.set(took_s)
@@ -98,10 +100,16 @@ class Reporter:
 
     def _count(self, partition: Partition) -> None:
         counts = partition.engine.counts
-        now = (counts.events, counts.duplicates, counts.too_late, partition.unkeyed, partition.misplaced_records)
-        before = self._counted.get(partition.number, (0, 0, 0, 0, 0))
+        now = (
+            counts.events, counts.duplicates, counts.too_late, partition.unkeyed, partition.misplaced_records,
+            partition.floods,
+        )  # fmt: skip
+        before = self._counted.get(partition.number, _NOTHING)
         metrics = self._metrics
-        counters = (metrics.events, metrics.duplicates, metrics.too_late, metrics.unkeyed, metrics.misplaced)
+        counters = (
+            metrics.events, metrics.duplicates, metrics.too_late, metrics.unkeyed, metrics.misplaced,
+            metrics.unreadable_floods,
+        )  # fmt: skip
         for counter, new, old in zip(counters, now, before, strict=True):
             counter.inc(new - old)
         self._counted[partition.number] = now

@@ -7,6 +7,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from models.effects import Effect
+from schemas.codec import encode
 from schemas.duration import MINUTE_MS
 from schemas.errors import BrokerError, SpendfuseError
 from streams.clock import wall_ms
@@ -20,6 +21,8 @@ from streams.worker.partition import Misplaced, Partition
 START_TIMEOUT_S = 30.0
 OFFSETS_TIMEOUT_S = 5.0
 """For a call that a healthy broker answers at once, and that hangs for good when the coordinator goes away."""
+MOST_OF_A_NAME = 300
+"""Characters of a record's name in a message."""
 OLDEST_ORDER_MS = 25 * MINUTE_MS
 """The broker takes no record of operator.v1 that is half an hour old."""
 PATIENCE_S = 3.0
@@ -33,7 +36,7 @@ class Outcome:
 
     def __init__(self) -> None:
         self.effects: list[Effect] = []
-        self.rows = 0
+        self.rows: list[tuple[bytes, bytes | None]] = []
         self.repeats = 0
         """Commands that were given before, written once more."""
         self.beats: list[int] = []
@@ -42,6 +45,10 @@ class Outcome:
 
 class Aborted(SpendfuseError):  # an event in the loop, not a fault of anybody's
     """The transaction was aborted: nothing of it is visible, and the state it was made from must be restored."""
+
+
+class TooLarge(Aborted):
+    """Aborted, and as often as it is tried, because a topic takes no record as large as one of these."""
 
 
 class ProducerLost(SpendfuseError):  # likewise
@@ -108,6 +115,7 @@ class Transactions:
 
         Raises:
             Aborted: nothing of it is visible.
+            TooLarge: likewise, until the topic takes larger records.
             ProducerLost: whether it is visible, the fence will say.
             BrokerError: the broker does not allow it.
         """
@@ -123,7 +131,7 @@ class Transactions:
             self._producer.commit_transaction(self._timeout_s)  # 7
             self._crash("committed")
         except KafkaException as error:
-            self._give_up(error)
+            self._give_up(error, outcome)
         return outcome
 
     def _produce(self, partitions: Iterable[Partition], partition_count: int, outcome: Outcome) -> list[TopicPartition]:
@@ -142,12 +150,17 @@ class Transactions:
                 beat = self._records.of(Effect("alerts.v1", partition.beat.tenant_id, partition.beat))
                 self._send(beat.topic, beat.value, beat.key, partition.number)
                 outcome.beats.append(partition.number)
+            for page in partition.pages:
+                effect = Effect("alerts.v1", page.tenant_id, page)
+                outcome.effects.append(effect)
+                record = self._records.of(effect)
+                self._send(record.topic, record.value, record.key, partition.number)
             self._crash("effects_sent")
             for one in partition.misplaced:
                 self._send(one.topic, one.value, one.key, one.home, headers=one.headers, ms=self._time_of(one))
             rows = partition.engine.drain_rows()
             self._send_rows(rows, partition.number)
-            outcome.rows += len(rows)
+            outcome.rows += rows
             fence = write_fence(partition.fence(partition_count))
             self._send(self._state_topic, fence, FENCE_KEY, partition.number)
             offsets += self._offsets(partition)
@@ -213,17 +226,31 @@ class Transactions:
             else:
                 return
 
-    def _give_up(self, error: KafkaException) -> None:
+    def _give_up(self, error: KafkaException, outcome: Outcome) -> None:
         reason = error.args[0]
+        too_large = reason.code() == KafkaError.MSG_SIZE_TOO_LARGE
         if reason.code() in NOT_ALLOWED:
             # Or the client's last words would be about what it has not sent.
             self._producer.purge()
             self._producer.flush(PATIENCE_S)
         refuse_without_rights(reason)
-        if not reason.txn_requires_abort():
+        if not (too_large or reason.txn_requires_abort()):
             raise ProducerLost(reason.str(), fenced=reason.code() == KafkaError._FENCED) from error
         try:
             self._producer.abort_transaction(self._timeout_s)
         except KafkaException as failed:
             raise ProducerLost(f"{reason.str()}; the abort failed too: {failed.args[0].str()}") from error
+        if too_large:
+            raise TooLarge(_what_is_too_large(reason.str(), outcome)) from error
         raise Aborted(reason.str()) from error
+
+
+def _what_is_too_large(reason: str, outcome: Outcome) -> str:
+    """Which record it most likely is: the client says of which topic, and not which."""
+    records = [(len(key) + len(value or b""), f"the row {key!r}") for key, value in outcome.rows]
+    records += [(len(encode(one.value)), f"{type(one.value).__name__} for {one.key!r}") for one in outcome.effects]
+    size, name = max(records, default=(0, "none"))
+    return (
+        f"{reason}. The largest record of the batch is {name[:MOST_OF_A_NAME]} with {size:,} bytes. Have the topic "
+        "take it: give it the max.message.bytes that `python -m streams topics check` names"
+    )

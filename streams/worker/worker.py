@@ -44,7 +44,7 @@ from streams.worker.dead_mans_switch import DeadMansSwitch
 from streams.worker.fence import FENCE_KEY, check_fence, check_reach, read_fence
 from streams.worker.partition import Partition
 from streams.worker.reporter import Reporter
-from streams.worker.transactions import Aborted, NoProducer, ProducerLost, Transactions
+from streams.worker.transactions import Aborted, NoProducer, ProducerLost, TooLarge, Transactions
 
 log = logging.getLogger("spendfuse.worker")
 
@@ -56,8 +56,14 @@ TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "usage.dlq.v
 CO_READ = ("usage.v1", "operator.v1")
 """Written as well, but seldom: what lies in a wrong partition of them is moved."""
 BACKOFF_S = 0.5
+REFUSED_BACKOFF_S = 10.0
+"""Before a batch is tried again that fails until somebody changes a topic: each time all state is read back."""
 PLACE_LOST = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
 """A consumer's fatal error is that it was fenced: nothing else ends one that has no producer's sequence to lose."""
+LONGEST_WORK_MS = 30 * 60_000
+"""How long another policy for very many tenants may keep the loop from asking for records. A loop that hangs shows no
+sign of life meanwhile, and the watchdog ends it far earlier.
+"""
 SLOT_MEMORY_MS = 30_000
 """A second process in our slot takes our transactional id, and within so much time our place in the group."""
 
@@ -248,6 +254,9 @@ class Worker:
             self._renew(transactions)
         try:
             outcome = transactions.commit(changed, consumer, self._partition_count)  # 4 to 7
+        except TooLarge as refused:
+            log.error("a topic refuses a record; until it takes it nothing counts", extra=fields(error=str(refused)))
+            self._start_over(consumer, str(refused), REFUSED_BACKOFF_S)
         except Aborted as aborted:
             self._start_over(consumer, str(aborted))
         except ProducerLost as lost:
@@ -285,14 +294,15 @@ class Worker:
             else:
                 return
 
-    def _start_over(self, consumer: Consumer, why: str) -> None:
+    def _start_over(self, consumer: Consumer, why: str, backoff_s: float = BACKOFF_S) -> None:
         """Drop the state in memory, read it back, and go on behind its fence."""
         self._metrics.aborts.inc()
         self.health.failed(why)
         log.warning("a batch was not committed; the state is read back", extra=fields(error=why))
         numbers = sorted(self._partitions)
         self._partitions.clear()
-        self._pause()
+        self._pause(backoff_s)
+        self.health.failed(why)  # still: a long pause is no calm
         with self._metrics.restoring.track_inprogress():
             places = self._restore(consumer, numbers)
         try:
@@ -300,9 +310,9 @@ class Worker:
         except KafkaException as error:
             raise PlaceLost(error.args[0].str()) from error
 
-    def _pause(self) -> None:
+    def _pause(self, backoff_s: float = BACKOFF_S) -> None:
         """Back off before trying again, without a busy loop."""
-        until = seconds() + BACKOFF_S
+        until = seconds() + backoff_s
         while seconds() < until and not self._stopping:
             self.beat_ms = monotonic_ms()
             pause(0.05)
@@ -384,7 +394,7 @@ class Worker:
         group_offset = committed.get((self._usage_topic, number), -1)
         if fence is None:
             _refuse_lost_state(number, group_offset)
-            partition = Partition(number, self._partition_count, self._policy.policy, rows, None)
+            partition = Partition(number, self._partition_count, self._policy.policy, rows, None, breathe=self._alive)
             partition.usage_offset = low - 1
             return partition
         check_fence(number, fence, self._partition_count)
@@ -398,7 +408,7 @@ class Worker:
             )
         # With more to read, the partition's time has not come to the policy's: nobody knows yet what comes before it.
         policy_ms = self._policy.at_ms if fence.usage_offset + 1 >= high else 0
-        partition = Partition(number, self._partition_count, self._policy.policy, rows, fence, policy_ms)
+        partition = Partition(number, self._partition_count, self._policy.policy, rows, fence, policy_ms, self._alive)
         partition.usage_offset = max(fence.usage_offset, low - 1)
         return partition
 
@@ -411,6 +421,7 @@ class Worker:
             "partition.assignment.strategy": "range",
             "session.timeout.ms": self._settings.session_timeout_ms,
             "heartbeat.interval.ms": max(1, self._settings.session_timeout_ms // 3),
+            "max.poll.interval.ms": LONGEST_WORK_MS,
             "auto.offset.reset": "error",
             "queued.min.messages": 200_000,
         }

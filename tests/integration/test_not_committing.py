@@ -39,8 +39,9 @@ def lag(worker: WorkerProcess) -> float:
 
 
 def test_a_worker_that_cannot_commit_is_not_well(kafka_topics: TopicSpace, load: Load) -> None:
-    """Row 21: rows that the broker refuses abort every batch. Health is red and says why, what is read and not
-    committed is lag, and nothing is visible. Once the broker takes them it goes on, and everything is there once.
+    """Row 21: rows that the broker refuses abort every batch. Health is red and says why and which row it is, what is
+    read and not committed is lag, and nothing is visible. It is tried a few times a minute; once the broker takes them
+    it goes on, and everything is there once.
     """
     set_most_bytes(kafka_topics, "state.v1", 100)
     with (
@@ -49,6 +50,8 @@ def test_a_worker_that_cannot_commit_is_not_well(kafka_topics: TopicSpace, load:
     ):
         flow.finish()
         worker.wait_for(lambda: "nothing could be committed for" in worker.health, 60, "health is red")
+        assert "The largest record of the batch is the row b'[" in worker.health
+        assert "max.message.bytes" in worker.health
         worker.wait_for(lambda: lag(worker) == len(load.log), 60, "all of it is lag")
         assert sum(worker.metric("spendfuse_batches_total").values()) == 0
         assert sum(worker.metric("spendfuse_held_records").values()) == 0

@@ -9,6 +9,7 @@ from models.effects import Effect
 from models.rules.policy import Policy, default_policy, read_policy
 from models.state.rows import SCHEMA
 from models.stimuli import PolicyChanged
+from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.control import Command
 from schemas.dead_letter import DeadLetter
@@ -61,6 +62,11 @@ class Record:
         return 1, MONDAY_MS
 
 
+def call_of(tenant_id: str, ts_ms: int = MONDAY_MS) -> Record:
+    """A record that is read."""
+    return Record("usage.v1", encode(llm_call(ts_ms, tenant_id=tenant_id)), tenant_id.encode())
+
+
 def junk(count: int) -> list[Record]:
     """Records of operator.v1 that order nothing, of every kind."""
     kinds = [
@@ -108,15 +114,77 @@ def test_orders_that_are_none_never_stop_a_worker(partition: Partition) -> None:
 
 
 @pytest.mark.parametrize("value", [b"junk", None, b'{"type":"newer_kind"}'])
-def test_usage_that_nobody_can_read_stops_it_past_the_limit(partition: Partition, value: bytes | None) -> None:
-    """Something is broken upstream, or this version is too old; orders in between change nothing about that."""
-    read_usage(partition, [Record("usage.v1", value)] * LIMIT)
+def test_what_could_be_read_and_cannot_any_more_stops_it_past_the_limit(
+    partition: Partition, value: bytes | None
+) -> None:
+    """Most tenants that were read until now are read no more: this version is too old, most likely, and all that it set
+    aside would be counted nowhere. Orders in between change nothing about that.
+    """
+    read_usage(partition, [call_of(tenant) for tenant in ("a", "b", "c")])
+    read_usage(partition, [Record("usage.v1", value, b"abc"[n % 3 : n % 3 + 1]) for n in range(LIMIT)])
     read_orders(partition, [Record("operator.v1", ORDER, headers=SIGNED)])
     partition.check_poison(LIMIT)
-    read_usage(partition, [Record("usage.v1", value)])
+    read_usage(partition, [Record("usage.v1", value, b"a")])
     with pytest.raises(PoisonedInput, match=r"more than 5 records of usage\.v1 in a row") as stopped:
         partition.check_poison(LIMIT)
     assert stopped.value.exit_code == 3
+
+
+FLOODS = {
+    "one tenant": [b"a"],
+    "nobody": [None],
+    "many that are made up": [b"made-up-%d" % number for number in range(1_000)],
+    "keys that are no text": [b"\xff" * 3000],
+    "a tenant and many that are made up": [b"a", *(b"made-up-%d" % number for number in range(1_000))],
+}
+
+
+@pytest.mark.parametrize("keys", FLOODS.values(), ids=FLOODS)
+def test_a_flood_from_one_producer_is_set_aside_with_a_page(partition: Partition, keys: list[bytes | None]) -> None:
+    """Whoever may write one key, none, or as many as they like, stops nobody else: each record is a dead letter, the
+    service's owner is paged once an hour, and others' records count.
+    """
+    read_usage(partition, [call_of(tenant) for tenant in ("a", "b", "c")])
+    for number in range(20 * LIMIT):
+        read_usage(partition, [Record("usage.v1", b"junk", keys[number % len(keys)])])
+        partition.check_poison(LIMIT)
+    read_usage(partition, [call_of("b", MONDAY_MS + 1)])
+    assert partition.engine.counts.events == 4
+    assert partition.engine.counts.refused == 20 * LIMIT
+    [page] = partition.pages
+    assert (page.rule, page.severity, page.tenant_id) == ("unreadable-flood", "critical", "spendfuse")
+    assert page.value == LIMIT + 1
+    assert len(encode(page)) < 4_000
+    assert partition.floods == 20 * LIMIT // (LIMIT + 1)
+
+
+def test_a_flood_that_is_read_again_is_the_same_page(partition: Partition) -> None:
+    """A worker that is restarted in the middle of one says it under the same id: nobody is paged twice."""
+    pages = []
+    for _ in range(2):
+        partition = Partition(0, 1, default_policy(), {}, None)
+        read_usage(partition, [Record("usage.v1", b"junk", None)] * (LIMIT + 1))
+        partition.check_poison(LIMIT)
+        pages += partition.pages
+    assert pages[0].alert_id == pages[1].alert_id
+
+
+def test_a_tenant_is_told_of_what_could_not_be_read(partition: Partition) -> None:
+    """From the first such record of a day under its key, and as a page from a thousand on; of a made-up key nothing is
+    kept.
+    """
+    read_usage(partition, [call_of("a")])
+    partition.engine.drain_effects()
+    bad = encode(llm_call(MONDAY_MS, tenant_id="a", run_id="r" * 200))
+    read_usage(partition, [Record("usage.v1", bad, b"a"), Record("usage.v1", b"junk", b"made-up")] * 1_200)
+    alerts = [each.value for each in partition.engine.drain_effects() if isinstance(each.value, Alert)]
+    assert [(one.rule, one.tenant_id, one.severity) for one in alerts] == [
+        ("data-quality", "a", "warning"), ("data-quality", "a", "error"),
+    ]  # fmt: skip
+    assert alerts[0].value == 1
+    assert 1_000 <= alerts[1].value < 1_200  # today's figures are asked for at every eighth more
+    assert "wrong_value" in alerts[0].evidence["reasons"][0]
+    assert set(partition.engine.tenants) == {"a"}
 
 
 def test_usage_that_was_read_is_no_poison(partition: Partition) -> None:

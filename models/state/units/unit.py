@@ -7,6 +7,8 @@ from models.state.rows import Row
 UnitKind = Literal["run", "session", "run_tree"]
 Counter = Literal["cost_nanousd", "calls", "tool_calls", "retries", "premium_calls", "duration_ms"]
 
+MOST_GRANTS: Final = 256
+"""Allowances of one unit that are remembered, the newest."""
 NO_TRIP: Final = 1 << 62
 """A trip that is never reached: more nano-dollars than the world has."""
 NO_TRIPS: Final = (NO_TRIP,) * 5
@@ -139,7 +141,8 @@ class Unit(Row):
 
     def allow(self, key: str, grant: Grant) -> None:
         """Keep what an operator allowed, in place of an earlier grant."""
-        self.grants = {**(self.grants or {}), key: grant}
+        others = [one for one in (self.grants or {}).items() if one[0] != key]
+        self.grants = {**dict(others[1 - MOST_GRANTS :]), key: grant}
         self.stamp = 0
 
     def key_parts(self) -> tuple[str, ...]:
