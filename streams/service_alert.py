@@ -8,7 +8,8 @@ TENANT = "spendfuse"
 """Whose alerts they are."""
 UNREADABLE_DELIVERIES: Final = "unreadable-deliveries"
 POLICIES_DIFFER: Final = "policies-differ"
-RULES: Final = frozenset({WATCHDOG, UNREADABLE_DELIVERIES, POLICIES_DIFFER})
+UNREADABLE_FLOOD: Final = "unreadable-flood"
+RULES: Final = frozenset({WATCHDOG, UNREADABLE_DELIVERIES, POLICIES_DIFFER, UNREADABLE_FLOOD})
 """Names of the rules that such alerts are of."""
 
 

@@ -13,9 +13,8 @@ from models.identity import derived_id
 from schemas.alert import Alert
 from schemas.duration import HOUR_MS
 from streams.clock import wall_ms
-from streams.service_alert import TENANT, service_alert
+from streams.service_alert import TENANT, UNREADABLE_FLOOD, service_alert
 
-RULE: Final = "unreadable-flood"
 HEARD_MS: Final = HOUR_MS
 """Whose last readable record is older is no witness."""
 WITNESSES: Final = 2
@@ -68,9 +67,9 @@ class UnreadableRow:
         self._paged_hour_ms = hour_ms
         records = self._keys.total()
         keys = dict(self._keys.most_common(KEYS_NAMED))
-        incident_id = derived_id(TENANT, RULE, self._partition, hour_ms)
+        incident_id = derived_id(TENANT, UNREADABLE_FLOOD, self._partition, hour_ms)
         return service_alert(
-            RULE,
+            UNREADABLE_FLOOD,
             self._partition,
             wall_ms(),
             policy_version,
