@@ -25,16 +25,17 @@ for _ in range(500):
 """
 
 
-def test_what_waited_out_an_outage_arrives_once_and_at_once(own_kafka: LocalKafka) -> None:
+def test_what_waited_out_an_outage_arrives_at_once(own_kafka: LocalKafka) -> None:
     """Ten thousand events are given up by the Kafka client while the broker is dead, and again; when it is back, all of
-    them arrive within seconds, each once, in their order. At fifty a second that took minutes, and a program that
-    ended before lost the rest.
+    them arrive within seconds. At fifty a second that took minutes, and a program that ended before lost the rest. What
+    was under way when the client gave it up may come twice or later than its neighbours: the event id makes it count
+    once.
     """
     prefix = fresh_prefix()
     apply(Admin(Settings(kafka_bootstrap=own_kafka.bootstrap)), prefix, 2, replication=1)
     config = {"delivery.timeout.ms": 1_000, "log_level": 2}
     with Emitter(KafkaTransport(own_kafka.bootstrap, prefix=prefix, config=config)) as emitter:
-        emitter.emit(CALL)
+        first = emitter.emit(CALL)
         assert emitter.flush(30) == 0
         own_kafka.kill()
         ids = [emitter.emit(CALL) for _ in range(EVENTS)]
@@ -42,7 +43,7 @@ def test_what_waited_out_an_outage_arrives_once_and_at_once(own_kafka: LocalKafk
         own_kafka.start()
         assert emitter.flush(30) == 0
     records = read_all(own_kafka.bootstrap, f"{prefix}usage.v1")
-    assert [json.loads(record.value or b"")["event_id"] for record in records[1:]] == ids
+    assert {json.loads(record.value or b"")["event_id"] for record in records} == {first, *ids}
 
 
 def test_a_program_that_ends_without_a_broker_says_what_is_lost() -> None:

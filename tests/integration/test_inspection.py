@@ -75,8 +75,8 @@ def test_an_installation_at_work_answers(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A run that its cap killed, one that its session's kill reaches, one that nobody stopped; the incident; a dead
-    letter; and the doctor, who finds what is well, what another policy file and a wrong key here are, and no alerting.
+    """A run that its cap killed, one that its session's kill reaches, one that nobody stopped; its incident, and that of
+    unreadable data; a dead letter; and the doctor, who finds what is well, what another policy file and a wrong key here are, and no alerting.
     """
     spend(here, "dear-0815", 12)
     worker.wait_said("command")
@@ -95,7 +95,7 @@ def test_an_installation_at_work_answers(
     assert "figure  $12.00 of $10.00\nby      the rule run-cost, policy first\n" in said["why dear"]
     assert said["why quiet"].startswith("Run quiet-1 of acme is not stopped: nothing stands against it.\n")
     assert said["why of-session"].startswith("Run of-session-1 of acme is killed, as all of session s1.\nwhy     odd\n")
-    assert said["incidents"].startswith("1 open incident\n\nCRITICAL  ")
+    assert said["incidents"].startswith("2 open incidents\n\nCRITICAL  ")
     assert said["dlq"].startswith(
         "1 dead letter, by reason and source, the newest first\n\nmissing_field  1 record of "
     )
