@@ -75,8 +75,9 @@ def test_an_installation_at_work_answers(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A run that its cap killed, one that its session's kill reaches, one that nobody stopped; its incident, and that of
-    unreadable data; a dead letter; and the doctor, who finds what is well, what another policy file and a wrong key here are, and no alerting.
+    """A run that its cap killed, one that its session's kill reaches, one that nobody stopped; its incident, and that
+    of unreadable data; a dead letter; and the doctor, who finds what is well, what another policy file and a wrong key
+    here are, and no alerting.
     """
     spend(here, "dear-0815", 12)
     worker.wait_said("command")
