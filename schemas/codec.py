@@ -101,9 +101,8 @@ def _with_right_name(fault: Undecodable, data: bytes) -> Undecodable:
         members = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return fault  # what is behind the object's end is no better
-    for theirs in (name for name in others if name in members):
-        return Undecodable(fault.reason, f"{fault.detail}: {_right_name(theirs, missing[1])}")
-    return fault
+    theirs = next((name for name in others if name in members), None)
+    return fault if theirs is None else Undecodable(fault.reason, f"{fault.detail}: {_right_name(theirs, missing[1])}")
 
 
 def _right_name(theirs: str, ours: str) -> str:

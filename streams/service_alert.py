@@ -1,7 +1,9 @@
 """Alerts about Spendfuse itself, from where no engine decides: they go the way of every alert, as nobody's spend."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
+from models.identity import derived_id
 from schemas.alert import WATCHDOG, Alert
 
 TENANT = "spendfuse"
@@ -13,12 +15,25 @@ RULES: Final = frozenset({WATCHDOG, UNREADABLE_DELIVERIES, POLICIES_DIFFER, UNRE
 """Names of the rules that such alerts are of."""
 
 
-def service_alert(rule: str, partition: int, ts_ms: int, policy_version: str, **told: Any) -> Alert:
-    """An alert of `rule` about one partition. `told` is what it says: ids, severity, level, value, unit, evidence,
-    summary and next action, and a window where it has one.
+def service_alert(
+    rule: str,
+    partition: int,
+    ts_ms: int,
+    policy_version: str,
+    *,
+    about: Iterable[str | int] = (),
+    said: str | int = "open",
+    **told: Any,
+) -> Alert:
+    """An alert of `rule` about one partition. The same rule, partition and `about` are one incident, and with the same
+    `said` one alert, which is sent once. `told` is what it says: severity, level, value, unit, evidence, summary and
+    next action, and a window where it has one.
     """
+    incident_id = derived_id(TENANT, rule, partition, *about)
     window = {"window_start_ms": None, "window_end_ms": None}
     return Alert(
+        alert_id=derived_id(incident_id, said),
+        incident_id=incident_id,
         state="open",
         mode="alert",
         rule=rule,

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Final
 
-from models.identity import derived_id
 from schemas.alert import Alert
 from schemas.duration import DAY_MS, MINUTE_MS
-from streams.service_alert import POLICIES_DIFFER, TENANT, UNREADABLE_DELIVERIES, service_alert
+from streams.service_alert import POLICIES_DIFFER, UNREADABLE_DELIVERIES, service_alert
 
 MOST_NAMED = 5
 PATIENCE_MS: Final = 2 * MINUTE_MS
@@ -24,15 +23,13 @@ def set_aside_alert(partition: int, unreadable: Mapping[str, str], at_ms: int, p
         at_ms: now.
         policy_version: of the policy in force.
     """
-    incident_id = derived_id(TENANT, UNREADABLE_DELIVERIES, partition, *sorted(unreadable))
     count = len(unreadable)
     return service_alert(
         UNREADABLE_DELIVERIES,
         partition,
         at_ms,
         policy_version,
-        alert_id=derived_id(incident_id, "open"),
-        incident_id=incident_id,
+        about=sorted(unreadable),
         severity="critical",
         level=1.0,
         value=count,
@@ -87,14 +84,12 @@ class PolicyWatch:
 
 def _alert(partition: int, theirs: str, ours: str, at_ms: int) -> Alert:
     """One a day for a partition and a pair of policies: said again after a restart, it is the same alert."""
-    incident_id = derived_id(TENANT, POLICIES_DIFFER, partition, theirs, ours, at_ms // DAY_MS)
     return service_alert(
         POLICIES_DIFFER,
         partition,
         at_ms,
         ours,
-        alert_id=derived_id(incident_id, "open"),
-        incident_id=incident_id,
+        about=(theirs, ours, at_ms // DAY_MS),
         severity="warning",
         level=0.5,
         value=1,

@@ -13,13 +13,12 @@ from typing import Any
 from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 
-from models.identity import derived_id
 from schemas.alert import WATCHDOG, Alert
 from streams.clock import monotonic_ms, wall_ms
 from streams.kafka.client import Admin
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
-from streams.service_alert import TENANT, service_alert
+from streams.service_alert import service_alert
 from streams.settings import Settings
 from streams.worker.partition import Partition
 
@@ -86,14 +85,12 @@ class DeadMansSwitch:
     def _beat(self, number: int, policy_version: str) -> Alert:
         """A beat tells of now. After two intervals without a newer one it would hide what it is there to show."""
         at_ms = wall_ms()
-        incident_id = derived_id(TENANT, WATCHDOG, number)
         return service_alert(
             WATCHDOG,
             number,
             at_ms,
             policy_version,
-            alert_id=derived_id(incident_id, at_ms),
-            incident_id=incident_id,
+            said=at_ms,
             severity="info",
             level=0.0,
             window_start_ms=at_ms,

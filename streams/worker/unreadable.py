@@ -9,11 +9,10 @@ from collections import Counter
 from typing import Final
 
 from models.engine import Engine
-from models.identity import derived_id
 from schemas.alert import Alert
 from schemas.duration import HOUR_MS
 from streams.clock import wall_ms
-from streams.service_alert import TENANT, UNREADABLE_FLOOD, service_alert
+from streams.service_alert import UNREADABLE_FLOOD, service_alert
 
 HEARD_MS: Final = HOUR_MS
 """Whose last readable record is older is no witness."""
@@ -67,14 +66,12 @@ class UnreadableRow:
         self._paged_hour_ms = hour_ms
         records = self._keys.total()
         keys = dict(self._keys.most_common(KEYS_NAMED))
-        incident_id = derived_id(TENANT, UNREADABLE_FLOOD, self._partition, hour_ms)
         return service_alert(
             UNREADABLE_FLOOD,
             self._partition,
             wall_ms(),
             policy_version,
-            alert_id=derived_id(incident_id, "open"),
-            incident_id=incident_id,
+            about=(hour_ms,),
             severity="critical",
             level=1.0,
             window_start_ms=hour_ms,

@@ -15,7 +15,7 @@ from tests.support.messages import MONDAY_MS
 def beat(watch: PolicyWatch, version: str, at_ms: int, now_ms: int | None = None) -> None:
     """A partition's sign of life under that policy arrives where `ours` is in force."""
     sign = service_alert(
-        WATCHDOG, 3, at_ms, version, alert_id="a", incident_id="i", severity="info", level=0.0, value=0, unit="",
+        WATCHDOG, 3, at_ms, version, severity="info", level=0.0, value=0, unit="",
         evidence={}, summary="", next_action="",
     )  # fmt: skip
     watch.beat(sign, "ours", at_ms if now_ms is None else now_ms)
