@@ -5,7 +5,7 @@ file, the generic checks and the README's table. The kinds differ in what they w
 
 ScopeDetector     spend of a scope (`models.state.spend.scopes.Scope`); woken when the scope's total reaches `next_trip`
 UnitDetector      counters of a run, session or run tree (`models.state.units.unit.Unit`); woken at the `trips` it names
-SequenceDetector  a run's recent calls (`models.state.units.call_history.CallHistory`); asked at every call: one compare
+SequenceDetector  a run's recent calls (`models.state.units.call_history.CallHistory`); asked where calls recur or fail
 CommandDetector   commands that were given (`models.commands.standing.StandingCommand`)
 DataQualityDetector  the day's tally of records with something wrong (`models.state.data_quality.Tally`)
 """
@@ -137,7 +137,7 @@ class SequenceDetector(Detector[S]):
 
     @abstractmethod
     def step(self, history: CallHistory, call: Any) -> Finding | None:
-        """Asked at every call, after `history` has taken it in: bounded work, one compare in the normal case."""
+        """Asked at every call that recurs, was sent before or failed, after `history` has taken it in: bounded work."""
 
 
 class CommandDetector(Detector[S]):

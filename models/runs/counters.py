@@ -7,7 +7,7 @@ from typing import Any, Final
 from models.attribution import Router
 from models.commands.commands import spent_by
 from models.commands.enforcement import Enforcement, Stop
-from models.detectors.base import Detector, UnitDetector
+from models.detectors.base import Detector, SequenceDetector, UnitDetector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
@@ -63,11 +63,8 @@ class UnitCounters:
                 self.judge(tenant, unit, run, route, at_ms)
             if at_ms > unit.last_ms:
                 unit.last_ms = at_ms
-        if route.model_rules and run.unit_id and run.state == "live":
-            run.history.model(call)
-            for rule in route.model_rules:
-                if (finding := rule.step(run.history, call)) is not None:
-                    self._apply(tenant, run, run, route, rule, finding, at_ms)
+        if route.model_rules and run.unit_id and run.state == "live" and run.history.model(call):
+            self._step(tenant, run, route, route.model_rules, call, at_ms)
 
     def tool_call(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a tool call in its run, session and tree, and ask whoever is concerned."""
@@ -82,11 +79,21 @@ class UnitCounters:
                 self.judge(tenant, unit, run, route, at_ms)
             if at_ms > unit.last_ms:
                 unit.last_ms = at_ms
-        if route.tool_rules and run.unit_id and run.state == "live":
-            run.history.tool(call)
-            for rule in route.tool_rules:
-                if (finding := rule.step(run.history, call)) is not None:
-                    self._apply(tenant, run, run, route, rule, finding, at_ms)
+        if route.tool_rules and run.unit_id and run.state == "live" and run.history.tool(call):
+            self._step(tenant, run, route, route.tool_rules, call, at_ms)
+
+    def _step(
+        self,
+        tenant: Tenant,
+        run: Run,
+        route: Route,
+        rules: Iterable[SequenceDetector[Any]],
+        call: LlmCall | ToolCall,
+        at_ms: int,
+    ) -> None:
+        for rule in rules:
+            if (finding := rule.step(run.history, call)) is not None:
+                self._apply(tenant, run, run, route, rule, finding, at_ms)
 
     def judge(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
         """Ask a unit's rules what is true of it, and set its next trips."""

@@ -16,7 +16,7 @@ from models.sequences.pauses import (
 from schemas.duration import MINUTE_MS
 from schemas.usage import LlmCall
 
-ModelCallsRow = tuple[int, int, int, int, bool, int, int, int, tuple[Pause, ...], int, int, int, bool]
+ModelCallsRow = tuple[int, int, int, int, bool, int, int, int, tuple[Pause, ...], int, int, int]
 
 
 class ModelCalls:
@@ -27,12 +27,11 @@ class ModelCalls:
     failed          calls in a row that failed; cancelled ones neither count nor break a row
     resends         how often the last call has been sent in a row
     sure_resends    those of them that are surely not parallel samples or different prompts of one length
-    tool_since      whether a tool was called since the last model call
     """
 
     __slots__ = (
         "_check", "_ended_ms", "_failures", "_key", "_last_failed", "_last_ms", "_pauses", "_sends", "_sure_sends",
-        "failed", "resends", "sure_resends", "tool_since",
+        "failed", "resends", "sure_resends",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -52,10 +51,10 @@ class ModelCalls:
         self.failed = 0
         self.resends = 0
         self.sure_resends = 0
-        self.tool_since = False
 
-    def add(self, call: LlmCall) -> None:
-        """Add a model call that was sent; an answer from a semantic cache was not.
+    def add(self, call: LlmCall, *, tool_since: bool) -> bool:
+        """Add a model call that was sent; an answer from a semantic cache was not. Returns whether it was sent before
+        or failed. `tool_since` says whether a tool was called since the last one.
 
         A call is a re-send when its prompt hash is that of the last call and their input tokens, where both are known,
         agree: a hash of a template stays the same while the prompt grows. Without a prompt hash, model and input
@@ -74,7 +73,7 @@ class ModelCalls:
             before, self.failed = self.failed, max(self.failed + 1, call.attempt)
             self._failures += self.failed - before
         key, check = _key_of(call)
-        again = key == self._key and key != 0 and self._agrees(call, check, failed)
+        again = key == self._key and key != 0 and self._agrees(call, check, failed, tool_since)
         if again:
             self._count_again(call, failed=failed)
         else:
@@ -87,7 +86,7 @@ class ModelCalls:
         if call.ts_ms > self._ended_ms:
             self._ended_ms = call.ts_ms
         self._last_failed = failed
-        self.tool_since = False
+        return again or failed or call.attempt > 1
 
     def failed_calls(self, within: int) -> int:
         """Model calls in a row that failed."""
@@ -107,7 +106,7 @@ class ModelCalls:
         """The state as plain values; `from_row` makes the same of it."""
         return (
             self._key, self._check, self._ended_ms, self._last_ms, self._last_failed, self._sends, self._sure_sends,
-            self._failures, self._pauses, self.failed, self.resends, self.sure_resends, self.tool_since,
+            self._failures, self._pauses, self.failed, self.resends, self.sure_resends,
         )  # fmt: skip
 
     @classmethod
@@ -117,7 +116,6 @@ class ModelCalls:
         (
             calls._key, calls._check, calls._ended_ms, calls._last_ms, calls._last_failed, calls._sends,
             calls._sure_sends, calls._failures, pauses, calls.failed, calls.resends, calls.sure_resends,
-            calls.tool_since,
         ) = row  # fmt: skip
         calls._pauses = tuple(tuple(pause) for pause in pauses)
         return calls
@@ -141,11 +139,11 @@ class ModelCalls:
         self._sends += self.resends - resends
         self._sure_sends += self.sure_resends - sure_resends
 
-    def _agrees(self, call: LlmCall, check: int, failed: bool) -> bool:
+    def _agrees(self, call: LlmCall, check: int, failed: bool, tool_since: bool) -> bool:
         """Whether nothing contradicts that a model call with the last one's key is the last one sent again."""
         if call.prompt_hash is not None:
             return not check or not self._check or check == self._check
-        return not self.tool_since and (failed or self._last_failed or check == self._check)
+        return not tool_since and (failed or self._last_failed or check == self._check)
 
 
 def _key_of(call: LlmCall) -> tuple[int, int]:

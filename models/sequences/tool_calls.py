@@ -119,8 +119,9 @@ class ToolCalls:
         self.failed = 0
         self.loop_tools: tuple[str, ...] | None = None
 
-    def add(self, call: ToolCall) -> None:
-        """Add a tool call. Without `args_hash` nobody knows what it did: it is like no other, and breaks a row.
+    def add(self, call: ToolCall) -> bool:
+        """Add a tool call; returns whether it recurs or failed. Without `args_hash` nobody knows what it did: it is
+        like no other, and breaks a row.
 
         After so long a pause that nothing of before can matter, everything starts anew.
         """
@@ -147,7 +148,7 @@ class ToolCalls:
             signature = xxhash.xxh3_64_digest(f"{call.tool}\0{call.args_hash}".encode())[:_SIGNATURE]
             known = before.find(signature, 0, _REACH) >= 0
             if self._round_steps and _is_step(before[: self._round_steps * _STEP], signature):
-                return
+                return True
         distance = since_ms // 100 if 0 <= since_ms < _FARTHEST_MS else 0 if since_ms < 0 else 0xFFFF
         result = _NO_RESULT
         if call.result_hash is not None or call.result_shape_hash is not None:
@@ -162,6 +163,7 @@ class ToolCalls:
             self.same_call = self.alike = self.verified = 1
             self.failing = int(call.status == "error")
             self._periods = self.loop_tools = None
+        return known or call.status == "error"
 
     def same_calls(self, within: int) -> SameCalls:
         """The row of same tool calls at the end, without a pause of more than `within` minutes in it."""

@@ -64,6 +64,8 @@ LONGEST_WORK_MS = 30 * 60_000
 """How long another policy for very many tenants may keep the loop from asking for records. A loop that hangs shows no
 sign of life meanwhile, and the watchdog ends it far earlier.
 """
+SLICE_RECORDS = 500
+"""Records that are fetched and decided at once, of a batch that is committed at once."""
 SLOT_MEMORY_MS = 30_000
 """A second process in our slot takes our transactional id, and within so much time our place in the group."""
 
@@ -170,17 +172,11 @@ class Worker:
         switch = DeadMansSwitch(self._settings, self._metrics)
         while not self._stopping:
             started = seconds()
-            messages = consumer.consume(self._settings.batch_records, wait_s)  # 1
-            taken = self._metrics.step("take", started)
-            now_ms = monotonic_ms()
-            if now_ms - self.beat_ms > PartitionClock.SLACK_MS:
+            is_late = self._take_in(consumer, wait_s)  # 1 to 3
+            now_ms = self.beat_ms
+            if is_late:
                 # We stood still: what was appended meanwhile is read before time may pass it.
                 next_tick_ms = now_ms + self._settings.tick_ms
-            self.beat_ms = now_ms
-            self._crash("taken")
-            if messages:
-                self._decide(messages)  # 2, 3
-                self._metrics.step("decide", taken)
             if now_ms >= next_tick_ms:
                 next_tick_ms = now_ms + self._settings.tick_ms
                 self._tick(consumer, switch)
@@ -189,6 +185,28 @@ class Worker:
                 self._change_policy(policies.changed())
             self._crash("decided")
             self._commit(consumer, transactions, started)
+
+    def _take_in(self, consumer: Consumer, wait_s: float) -> bool:
+        """Decide a batch, slice by slice: a record is looked at soon after it was fetched, while the processor's cache
+        still holds it. Returns whether the loop had stood still before.
+        """
+        stood_still = False
+        left = self._settings.batch_records
+        since = seconds()
+        while left:
+            asked = min(left, SLICE_RECORDS)
+            messages = consumer.consume(asked, wait_s)
+            wait_s = 0.0  # beyond the first slice only what is there already
+            since = self._metrics.step("take", since)
+            now_ms = monotonic_ms()
+            stood_still |= now_ms - self.beat_ms > PartitionClock.SLACK_MS
+            self.beat_ms = now_ms
+            self._crash("taken")
+            if messages:
+                self._decide(messages)
+                since = self._metrics.step("decide", since)
+            left = left - asked if len(messages) == asked else 0
+        return stood_still
 
     def _decide(self, messages: Iterable[Any]) -> None:
         partitions = self._partitions
