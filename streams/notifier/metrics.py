@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from alerting.delivery.dispatcher import Pending
 from alerting.effects import Failed, Send, Sent
@@ -15,6 +15,7 @@ class NotifierMetrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)  # memory, processor time and open files
         self.alerts = Counter("spendfuse_alerting_alerts", "Alerts read", ["state", "severity"], registry=registry)
         self.orders = Counter("spendfuse_alerting_orders", "Operators' messages read", registry=registry)
         self.unreadable = Counter(
