@@ -45,7 +45,7 @@ def run_alerting() -> int:
 
 
 async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics) -> int:
-    policy = (await asyncio.to_thread(policies.first)).policy
+    policy = (await asyncio.to_thread(policies.first, wall_ms())).policy
     notifier = NotifierApp(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)))
     broker = BrokerWatch(settings)
     end = asyncio.Event()
