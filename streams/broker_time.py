@@ -36,6 +36,7 @@ class BrokerTime:
         self._clock = clock
         self._topic = settings.topic(topic)
         self._next_ms = 0
+        self._has_complained = False
 
     def ask(self, partition: int) -> None:
         """Ask whoever leads that partition. The clock stays as it is where nobody answers, or no time is told."""
@@ -46,13 +47,19 @@ class BrokerTime:
             log.warning("the brokers' time is not known", extra=fields(error=error.args[0].str()))
             return
         if told_ms is None:
-            advice = f"{self._topic} has no message.timestamp.type=LogAppendTime: python -m streams topics apply"
-            log.warning("the brokers do not tell their time", extra=fields(advice=advice))
+            self._complain()
             return
         self._clock.heard(told_ms)
         ahead_ms = self._clock.host_ahead_ms
         say = log.warning if abs(ahead_ms) > WORTH_TELLING_MS else log.info
         say("the brokers have told their time", extra=fields(host_ahead_ms=ahead_ms))
+
+    def _complain(self) -> None:
+        """Say once what to do about it: it is asked again every minute."""
+        if not self._has_complained:
+            advice = f"{self._topic} has no message.timestamp.type=LogAppendTime: python -m streams topics apply"
+            log.warning("the brokers do not tell their time", extra=fields(advice=advice))
+        self._has_complained = True
 
     def ask_until_known(self, partition: int) -> bool:
         """Ask again now and then while nobody has told. Returns whether somebody just did."""

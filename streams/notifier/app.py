@@ -95,6 +95,7 @@ class NotifierApp:
         self._throttle = Throttle(policy.routing.all_receivers)
         self._brokers = brokers
         self._time = BrokerTime(settings, brokers, "deliveries.v1")
+        self._asking: asyncio.Task[None] | None = None
         metrics.host_clock_ahead_seconds.set_function(lambda: brokers.host_ahead_ms / 1000)
         self._senders = self._sender_pool(policy)
         self.app = self._make_app()
@@ -266,7 +267,7 @@ class NotifierApp:
         if numbers != of_orders:
             self._fatal(AssignmentError(f"alerts of {numbers} were assigned, but orders of {of_orders}"))
         if numbers:
-            await asyncio.to_thread(self._time.ask, numbers[0])  # nothing is judged by this host's clock
+            self._asking = asyncio.create_task(asyncio.to_thread(self._time.ask, numbers[0]))
         self._throttle.hold(held=False)
         for number in numbers:
             notifier = Notifier(
@@ -287,6 +288,8 @@ class NotifierApp:
 
     async def _restore(self, number: int) -> Pipeline:
         rows = await self._rows(number)
+        if self._asking is not None:
+            await self._asking  # before anything is judged by this host's clock
         self._crash("restoring")
         deliveries = DeliveryLog.read((key.decode(errors="replace"), value) for key, value in rows.items())
         log.info("deliveries restored", extra=fields(partition=number, entries=len(rows)))
