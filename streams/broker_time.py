@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException
 
+from schemas.duration import HOUR_MS
 from streams.clock import BrokerClock, monotonic_ms, seconds
 from streams.kafka.client import make_producer
 from streams.process.logs import fields
@@ -16,6 +17,9 @@ QUESTION: Final = b'["clock"]'
 """Key of the record. It has no value, so that compaction takes it away, and no reader of rows sees it."""
 ANSWER_S: Final = 5.0
 ASK_AGAIN_MS: Final = 60_000
+"""While nobody has told."""
+BELIEVED_MS: Final = HOUR_MS
+"""A broker's clock may be set, and a machine that was suspended does not count that time."""
 EARLIEST_MS: Final = 1_577_836_800_000
 """2020: the embedded broker makes up what it says, and an earlier time is nobody's."""
 WORTH_TELLING_MS: Final = 5_000
@@ -50,23 +54,24 @@ class BrokerTime:
             self._complain()
             return
         self._clock.heard(told_ms)
+        self._next_ms = monotonic_ms() + BELIEVED_MS
         ahead_ms = self._clock.host_ahead_ms
         say = log.warning if abs(ahead_ms) > WORTH_TELLING_MS else log.info
         say("the brokers have told their time", extra=fields(host_ahead_ms=ahead_ms))
 
     def _complain(self) -> None:
-        """Say once what to do about it: it is asked again every minute."""
+        """Say once what to do about it: it is asked again and again."""
         if not self._has_complained:
             advice = f"{self._topic} has no message.timestamp.type=LogAppendTime: python -m streams topics apply"
             log.warning("the brokers do not tell their time", extra=fields(advice=advice))
         self._has_complained = True
 
-    def ask_until_known(self, partition: int) -> bool:
-        """Ask again now and then while nobody has told. Returns whether somebody just did."""
-        if self._clock.is_known or monotonic_ms() < self._next_ms:
-            return False
-        self.ask(partition)
-        return self._clock.is_known
+    def ask_when_due(self, partition: int) -> bool:
+        """Ask again now and then, sooner while nobody has told. Returns whether it asked."""
+        is_due = monotonic_ms() >= self._next_ms
+        if is_due:
+            self.ask(partition)
+        return is_due
 
     def _asked(self, partition: int) -> int | None:
         """The time on the record; None where the broker puts none there. Raises `KafkaException`."""

@@ -163,7 +163,7 @@ class NotifierApp:
     async def _ask_time(self) -> None:
         """Go by the brokers' time as soon as one tells it."""
         if self._notifiers:
-            await asyncio.to_thread(self._time.ask_until_known, min(self._notifiers))
+            await asyncio.to_thread(self._time.ask_when_due, min(self._notifiers))
 
     async def hand_over(self) -> None:
         """Let go of all partitions: begin nothing new, wait for what is in flight, record how far it came."""

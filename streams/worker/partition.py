@@ -164,7 +164,7 @@ class Partition:
 
     def change_policy(self, changed: PolicyChanged) -> None:
         """Follow another policy, since its append or since as late as the input has been read."""
-        self.engine.handle(changed._replace(at_ms=min(changed.at_ms, self.clock.now_ms())))
+        self.engine.handle(changed._replace(at_ms=min(changed.at_ms, self._now_ms())))
 
     def end_reached(self, offset: int) -> None:
         """Everything that may be read of usage.v1 has been read, up to before `offset`."""
@@ -201,7 +201,7 @@ class Partition:
 
     def tick(self) -> None:
         """Let time pass where no message makes it pass."""
-        now_ms = self.clock.now_ms()
+        now_ms = self._now_ms()
         if now_ms > 0:
             self.engine.handle(Ticked(now_ms))
 
@@ -240,6 +240,13 @@ class Partition:
         page = self._unreadable.page(self.usage_offset, self._last_append_ms, self.engine.policy.version)
         self.pages += [] if page is None else [page]
         self.unreadable_in_a_row = 0
+
+    def _now_ms(self) -> int:
+        """The partition's time, as far as it is safe to act on, and never past the brokers': the last record may be of
+        an agent whose clock is ahead, and the time of all others is not that agent's.
+        """
+        now_ms = self.clock.now_ms()
+        return min(now_ms, self._brokers.now_ms() - PartitionClock.SLACK_MS) if self._brokers.is_known else now_ms
 
     def _move(self) -> None:
         """From here on there is something to commit."""

@@ -247,7 +247,7 @@ class Worker:
             log.warning("the broker reports", extra=fields(error=error.str()))
 
     def _tick(self, consumer: Consumer, switch: DeadMansSwitch) -> None:
-        if self._partitions and self._time.ask_until_known(min(self._partitions)):
+        if self._partitions and self._time.ask_when_due(min(self._partitions)):
             for partition in self._partitions.values():
                 partition.carry_clock()
         for number, partition in self._partitions.items():

@@ -44,9 +44,9 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
 class Record:
     """A record of usage.v1 as the client hands it out."""
 
-    def __init__(self, offset: int, ts_ms: int, run_id: str) -> None:
-        self._offset, self._ts_ms = offset, ts_ms
-        self._value = encode(llm_call(ts_ms, tenant_id="acme", run_id=run_id))
+    def __init__(self, offset: int, ts_ms: int, run_id: str, tenant_id: str = "acme") -> None:
+        self._offset, self._ts_ms, self._tenant_id = offset, ts_ms, tenant_id
+        self._value = encode(llm_call(ts_ms, tenant_id=tenant_id, run_id=run_id))
 
     def topic(self) -> str:
         return "usage.v1"
@@ -55,7 +55,7 @@ class Record:
         return self._value
 
     def key(self) -> bytes:
-        return b"acme"
+        return self._tenant_id.encode()
 
     def headers(self) -> None:
         return None
@@ -94,9 +94,9 @@ class Workers:
         self._partition.end_reached(self._read)
         self.commit()
 
-    def read(self, run_id: str) -> None:
-        """A run makes a call."""
-        self._partition.usage(Record(self._read, self._clocks.now_ms, run_id))
+    def read(self, run_id: str, tenant_id: str = "acme", ahead_ms: int = 0) -> None:
+        """A run makes a call, on a host of its own whose clock is so much ahead."""
+        self._partition.usage(Record(self._read, self._clocks.now_ms + ahead_ms, run_id, tenant_id))
         self._read += 1
         self._partition.end_reached(self._read)
         self.commit()
@@ -170,6 +170,20 @@ def test_time_while_nobody_was_there_counts_at_once(clocks: Clocks) -> None:
     clocks.now_ms += 3 * HOUR_MS
     workers.take_over(-55 * MINUTE_MS)
     workers.pass_time(10 * SECOND_MS)
+    assert set(workers.killed) == {"r1"}
+
+
+def test_an_agents_clock_is_not_the_time_of_others(clocks: Clocks) -> None:
+    """The broker takes records of up to five minutes ahead: the timers of all tenants of the partition came that much
+    too early after one.
+    """
+    workers = Workers(clocks)
+    workers.read("r1")
+    workers.pass_time(56 * MINUTE_MS)
+    workers.read("r2", "other", ahead_ms=5 * MINUTE_MS)
+    workers.pass_time(3 * MINUTE_MS)
+    assert workers.killed == {}
+    workers.pass_time(2 * MINUTE_MS)
     assert set(workers.killed) == {"r1"}
 
 
