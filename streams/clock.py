@@ -100,18 +100,22 @@ class PartitionClock:
     @property
     def time_ms(self) -> int:
         """The partition's time: while there is more to read that of the last record."""
-        return self.at_end_ms if self._at_end else self._last_ms
+        if not self._at_end:
+            return self._last_ms
+        return max(self._last_ms + monotonic_ms() - self._since_ms, self._carried_now_ms)
 
     @property
-    def at_end_ms(self) -> int:
-        """The partition's time if nothing is left to read."""
-        now_ms = monotonic_ms()
-        time_ms = self._last_ms + now_ms - self._since_ms
-        if self._carried is None:
-            return time_ms
-        carried_ms, at_ms = self._carried
-        return max(time_ms, carried_ms + now_ms - at_ms)
+    def kept_ms(self) -> int:
+        """What somebody else has to go on from: with more to read, what was carried so far is not to be lost."""
+        return max(self.time_ms, self._carried_now_ms)
 
     def now_ms(self) -> int:
         """The partition's time, as far as it is safe to act on."""
         return self.time_ms - self.SLACK_MS
+
+    @property
+    def _carried_now_ms(self) -> int:
+        if self._carried is None:
+            return 0
+        carried_ms, at_ms = self._carried
+        return carried_ms + monotonic_ms() - at_ms

@@ -93,7 +93,7 @@ class Partition:
         if fence is not None:
             self.clock = PartitionClock(fence.time_ms or fence.last_append_ms, fence.written_ms)
             self.carry_clock()
-            self.engine.restore(rows, min(policy_ms, self.clock.at_end_ms))
+            self.engine.restore(rows, min(policy_ms, self.clock.kept_ms))
             check_digest(number, fence, self.engine.digest)
             if not self.engine.seed:
                 log.warning(
@@ -217,7 +217,7 @@ class Partition:
             policy_stamp=self.engine.policy.stamp,
             last_append_ms=self._last_append_ms,
             written_ms=self._brokers.now_ms(),
-            time_ms=self.clock.time_ms,
+            time_ms=self.clock.kept_ms,
             host_ahead_ms=self._brokers.host_ahead_ms,
         )
 

@@ -82,16 +82,20 @@ class Workers:
         """Run -> when its kill was published, in true time."""
         self.take_over(0)
 
-    def take_over(self, ahead_ms: int, policy: Policy | None = None, policy_ms: int = 0, *, told: bool = True) -> None:
-        """A worker on such a host goes on from the fence, and finds nothing to read. `told` is whether a broker tells
-        it the time.
+    def take_over(
+        self, ahead_ms: int, policy: Policy | None = None, policy_ms: int = 0, *, told: bool = True, ends: bool = True
+    ) -> None:
+        """A worker on such a host goes on from the fence, and finds nothing to read.
+
+        `told` is whether a broker tells it the time, `ends` whether it finds out that there is nothing left.
         """
         known = self._clocks.on_host(ahead_ms)
         brokers = known if told else BrokerClock()
         self._partition = Partition(
             0, 1, policy or longest(HOUR_MS), dict(self._rows), self._fence, policy_ms, brokers=brokers
         )
-        self._partition.end_reached(self._read)
+        if ends:
+            self._partition.end_reached(self._read)
         self.commit()
 
     def read(self, run_id: str, tenant_id: str = "acme", ahead_ms: int = 0) -> None:
@@ -169,6 +173,17 @@ def test_time_while_nobody_was_there_counts_at_once(clocks: Clocks) -> None:
     workers.read("r1")
     clocks.now_ms += 3 * HOUR_MS
     workers.take_over(-55 * MINUTE_MS)
+    workers.pass_time(10 * SECOND_MS)
+    assert set(workers.killed) == {"r1"}
+
+
+def test_a_worker_that_dies_as_soon_as_it_is_there_loses_no_time(clocks: Clocks) -> None:
+    """What it commits before it has come to the end says what time it was given to go on from."""
+    workers = Workers(clocks)
+    workers.read("r1")
+    clocks.now_ms += 3 * HOUR_MS
+    workers.take_over(0, ends=False)
+    workers.take_over(0)
     workers.pass_time(10 * SECOND_MS)
     assert set(workers.killed) == {"r1"}
 
