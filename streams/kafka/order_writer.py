@@ -9,6 +9,7 @@ from schemas.codec import encode
 from schemas.errors import BrokerError, SettingsError
 from schemas.operator import OperatorMessage
 from schemas.signing import OperatorKey
+from streams.clock import BrokerClock
 from streams.kafka.client import flush, make_producer, refuse_without_rights
 from streams.settings import Settings
 
@@ -20,13 +21,14 @@ THREADS = 4
 
 
 class OrderWriter:
-    """Signs orders and writes them, one at a time or several at once.
+    """Signs orders and writes them, one at a time or several at once, with the brokers' time where it is known.
 
     Raises:
         SettingsError: there is no key to sign with.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, brokers: BrokerClock | None = None) -> None:
+        self._brokers = brokers or BrokerClock()
         self._key = operator_key(settings)
         self._topic = settings.topic("operator.v1")
         self._bootstrap = settings.kafka_bootstrap
@@ -56,6 +58,7 @@ class OrderWriter:
                 self._topic,
                 value,
                 order.tenant_id.encode(),
+                timestamp=self._brokers.now_ms(),
                 headers=list(self._key.order_headers(order.tenant_id, value)),
                 on_delivery=delivered,
             )

@@ -35,9 +35,7 @@ def first_offsets(admin: Admin, places: Iterable[Place]) -> dict[Place, int]:
 
 
 def newest_times(admin: Admin, places: Iterable[Place]) -> dict[Place, int]:
-    """The latest time of each partition that holds anything, in epoch milliseconds; that of a transaction's end is the
-    broker's own. Raises `BrokerError`.
-    """
+    """The latest time of each partition that holds anything, in epoch milliseconds. Raises `BrokerError`."""
     newest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
     found = _listed(admin, places, newest)
     return {place: one.timestamp for place, one in found.items() if one.timestamp > 0}

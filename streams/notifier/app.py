@@ -25,6 +25,8 @@ from schemas.alert import WATCHDOG
 from schemas.codec import decode_alert
 from schemas.errors import SpendfuseError, Undecodable
 from streams import clock
+from streams.broker_time import BrokerTime
+from streams.clock import BrokerClock
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.state_reader import ChangelogStalled, Rows, StateReader
 from streams.notifier.committed import committed_app
@@ -61,7 +63,14 @@ class StoodStill(Exception):
 class NotifierApp:
     """All of `python -m alerting` that runs in its event loop. Make it inside the loop."""
 
-    def __init__(self, settings: Settings, policy: Policy, metrics: NotifierMetrics, crash: CrashPoints) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        metrics: NotifierMetrics,
+        crash: CrashPoints,
+        brokers: BrokerClock,
+    ) -> None:
         self._settings = settings
         self._policy = policy
         self._metrics = metrics
@@ -84,7 +93,11 @@ class NotifierApp:
         self.progress_ms = clock.monotonic_ms()
         """When this process last made progress, or had nothing to do."""
         self._throttle = Throttle(policy.routing.all_receivers)
-        self._senders = SenderPool(open_senders(policy.routing, settings), metrics, crash)
+        self._brokers = brokers
+        self._time = BrokerTime(settings, brokers, "deliveries.v1")
+        self._asking: asyncio.Task[None] | None = None
+        metrics.host_clock_ahead_seconds.set_function(lambda: brokers.host_ahead_ms / 1000)
+        self._senders = self._sender_pool(policy)
         self.app = self._make_app()
 
     @property
@@ -102,14 +115,14 @@ class NotifierApp:
         if routing == self._policy.routing:
             self._policy = policy
             return False
-        senders = open_senders(routing, self._settings)
+        senders = self._sender_pool(policy)
         self._policy = policy
         self._throttle.hold(held=True)
         await self._senders.wait(HAND_OVER_S)
         before = self._senders
         self._metrics.gone(set(self._throttle) - routing.all_receivers.keys())
         self._throttle = Throttle(routing.all_receivers)
-        self._senders = SenderPool(senders, self._metrics, self._crash)
+        self._senders = senders
         for notifier in self._notifiers.values():
             await notifier.submit(RoutingChanged())
         await before.aclose()
@@ -117,7 +130,8 @@ class NotifierApp:
 
     async def look(self) -> None:
         """Measure how far behind this process is, and show that it lives."""
-        now_ms = clock.wall_ms()
+        await self._ask_time()
+        now_ms = self._brokers.now_ms()
         parts = {
             number: notifier.pipeline for number, notifier in self._notifiers.items() if notifier.pipeline is not None
         }
@@ -146,6 +160,11 @@ class NotifierApp:
                 log.warning("worker and alerting differ", extra=fields(partition=number, **alert.evidence))
                 await self._notifiers[number].submit(alert)
 
+    async def _ask_time(self) -> None:
+        """Go by the brokers' time as soon as one tells it."""
+        if self._notifiers:
+            await asyncio.to_thread(self._time.ask_when_due, min(self._notifiers))
+
     async def hand_over(self) -> None:
         """Let go of all partitions: begin nothing new, wait for what is in flight, record how far it came."""
         if self._reviewing is not None:
@@ -167,6 +186,11 @@ class NotifierApp:
     async def aclose(self) -> None:
         """Let go of the senders."""
         await self._senders.aclose()
+
+    def _sender_pool(self, policy: Policy) -> SenderPool:
+        """What sends as a policy says. Raises `SettingsError`: a secret that it names is missing."""
+        senders = open_senders(policy.routing, self._settings)
+        return SenderPool(senders, self._metrics, self._crash, self._brokers)
 
     def _make_app(self) -> faust.App:
         app = committed_app(self._settings)
@@ -209,7 +233,7 @@ class NotifierApp:
         alert = decode_alert(event.value)
         self._metrics.alert_read(alert)
         if alert.detector == WATCHDOG:
-            self._policy_watch.beat(alert, self._policy.version, clock.wall_ms())
+            self._policy_watch.beat(alert, self._policy.version, self._brokers.now_ms())
         return alert
 
     def _order(self, event: EventT[bytes]) -> Stimulus | None:
@@ -242,14 +266,18 @@ class NotifierApp:
         )
         if numbers != of_orders:
             self._fatal(AssignmentError(f"alerts of {numbers} were assigned, but orders of {of_orders}"))
+        if numbers:
+            self._asking = asyncio.create_task(asyncio.to_thread(self._time.ask, numbers[0]))
         self._throttle.hold(held=False)
         for number in numbers:
-            notifier = Notifier(partial(self._restore, number), partial(self._publish, number), self._send)
+            notifier = Notifier(
+                partial(self._restore, number), partial(self._publish, number), self._send, self._brokers
+            )
             self._notifiers[number] = notifier
             self._working[number] = asyncio.create_task(self._guarded(notifier.run()))
         if FIRST_PARTITION in self._notifiers:
             reviews = WeeklyReviews(
-                self._settings, lambda: self._policy, self._notifiers[FIRST_PARTITION], self._outcome
+                self._settings, lambda: self._policy, self._notifiers[FIRST_PARTITION], self._outcome, self._brokers
             )
             self._reviewing = asyncio.create_task(self._guarded(reviews.run()))
         log.info("partitions assigned", extra=fields(partitions=numbers))
@@ -260,6 +288,8 @@ class NotifierApp:
 
     async def _restore(self, number: int) -> Pipeline:
         rows = await self._rows(number)
+        if self._asking is not None:
+            await self._asking  # before anything is judged by this host's clock
         self._crash("restoring")
         deliveries = DeliveryLog.read((key.decode(errors="replace"), value) for key, value in rows.items())
         log.info("deliveries restored", extra=fields(partition=number, entries=len(rows)))
@@ -272,7 +302,7 @@ class NotifierApp:
         """Say what of the log cannot be read, once for the same entries, the way every alert goes."""
         about = fields(partition=number, entries=len(unreadable), keys=sorted(unreadable)[:MOST_NAMED])
         log.error("entries of the log of deliveries were set aside", extra=about)
-        page = set_aside_alert(number, unreadable, clock.wall_ms(), self._policy.version)
+        page = set_aside_alert(number, unreadable, self._brokers.now_ms(), self._policy.version)
         paging = asyncio.create_task(self._notifiers[number].submit(page))
         self._paging.add(paging)
         paging.add_done_callback(self._paging.discard)

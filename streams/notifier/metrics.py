@@ -71,6 +71,11 @@ class NotifierMetrics:
         self.broker_away_seconds = Gauge(
             "spendfuse_alerting_broker_away_seconds", "For how long no broker has answered", registry=registry
         )
+        self.host_clock_ahead_seconds = Gauge(
+            "spendfuse_alerting_host_clock_ahead_seconds",
+            "How far this host's clock is ahead of the brokers', negative where it is behind; 0 while that is unknown",
+            registry=registry,
+        )
         self.partitions = Gauge("spendfuse_alerting_partitions", "Partitions of alerts.v1 owned", registry=registry)
         self.policy_faults = Counter("spendfuse_alerting_policy_faults", "Policies refused", registry=registry)
 

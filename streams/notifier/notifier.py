@@ -10,7 +10,7 @@ from alerting.effects import Effect, Failed, Record, Send, Sent, WaitUntil
 from alerting.pipeline import Pipeline
 from schemas.alert import Alert
 from schemas.operator import OperatorMessage
-from streams import clock
+from streams.clock import BrokerClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ MOST_AT_ONCE = 200
 MOST_WAITING = 1_000
 """Stimuli beyond it make whoever brings them wait."""
 LONGEST_SLEEP_S = 30.0
-"""The clock may be set while we sleep."""
+"""The clock may be set while we sleep: a broker tells its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class Notifier:
 
     `restore` makes the pipeline from the partition's log. `publish` hands a record to the producer; what it returns is
     done when the broker has it. `send` begins to send a message and returns at once; its outcome is given to `submit`.
+    `brokers` is the time that it goes by.
     Whatever fails here ends the process: nothing may follow a record that the broker may not have.
     """
 
@@ -50,7 +51,9 @@ class Notifier:
         restore: Callable[[], Awaitable[Pipeline]],
         publish: Callable[[Record], Awaitable[Published]],
         send: Callable[[Send, "Notifier"], None],
+        brokers: BrokerClock | None = None,
     ) -> None:
+        self._brokers = brokers or BrokerClock()
         self.pipeline: Pipeline | None = None
         """None until the log has been read."""
         self.handled = 0
@@ -88,12 +91,12 @@ class Notifier:
         while (entries := await self._next()) is not None:
             if not entries:
                 self._wake_ms = None
-                await self._perform(pipeline.tick(clock.wall_ms()))
+                await self._perform(pipeline.tick(self._brokers.now_ms()))
             for entry in entries:
                 if isinstance(entry.stimulus, RoutingChanged):
                     pipeline = await self._begin()
                 else:
-                    await self._perform(_decide(pipeline, entry.stimulus))
+                    await self._perform(_decide(pipeline, entry.stimulus, self._brokers.now_ms()))
             await self._flush()
             for entry in entries:
                 self.handled += 1
@@ -104,7 +107,7 @@ class Notifier:
         await self._flush()
         pipeline = self.pipeline = await self._restore()
         self._restored.set()
-        await self._perform(pipeline.tick(clock.wall_ms()))
+        await self._perform(pipeline.tick(self._brokers.now_ms()))
         await self._flush()
         return pipeline
 
@@ -128,7 +131,7 @@ class Notifier:
     def _sleep_s(self) -> float:
         if self._wake_ms is None:
             return LONGEST_SLEEP_S
-        return min(max((self._wake_ms - clock.wall_ms()) / 1000, 0.0), LONGEST_SLEEP_S)
+        return min(max((self._wake_ms - self._brokers.now_ms()) / 1000, 0.0), LONGEST_SLEEP_S)
 
     async def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -147,8 +150,7 @@ class Notifier:
         await asyncio.gather(*unpublished)
 
 
-def _decide(pipeline: Pipeline, stimulus: Decided) -> list[Effect]:
-    now_ms = clock.wall_ms()
+def _decide(pipeline: Pipeline, stimulus: Decided, now_ms: int) -> list[Effect]:
     match stimulus:
         case Alert():
             return pipeline.alert(stimulus, now_ms)

@@ -11,7 +11,7 @@ from aiokafka.errors import CorruptRecordException
 from models.rules.policy import Policy
 from schemas.control import Target
 from schemas.errors import SettingsError, StateError
-from streams.clock import wall_ms
+from streams.clock import BrokerClock, wall_ms
 from streams.kafka.admin import partition_count
 from streams.kafka.order_writer import OrderWriter
 from streams.notifier.app import LOOK_EVERY_S, NotifierApp
@@ -45,8 +45,9 @@ def run_alerting() -> int:
 
 
 async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics) -> int:
-    policy = (await asyncio.to_thread(policies.first)).policy
-    notifier = NotifierApp(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)))
+    policy = (await asyncio.to_thread(policies.first, wall_ms())).policy
+    brokers = BrokerClock()
+    notifier = NotifierApp(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)), brokers)
     broker = BrokerWatch(settings)
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -54,22 +55,22 @@ async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics)
     log.info("alerting started", extra=fields(policy_version=policy.version, receivers=list(policy.routing.receivers)))
     try:
         with watched(settings, metrics, broker, lambda: notifier.progress_ms, lambda: _idle(notifier)):
-            async with _buttons(settings):
+            async with _buttons(settings, brokers):
                 return await _serve(notifier, policies, broker, end)
     finally:
         log.info("alerting stopped")
 
 
-def _buttons(settings: Settings) -> AbstractAsyncContextManager[object]:
+def _buttons(settings: Settings, brokers: BrokerClock) -> AbstractAsyncContextManager[object]:
     """The endpoint for Slack's buttons, if the settings want one. It alone needs the right to give orders."""
     if not settings.actions_port:
         return nullcontext()
 
     async def stands(tenant_id: str, target: Target) -> bool:
-        facts = TopicFacts(settings, wall_ms())
+        facts = TopicFacts(settings, brokers.now_ms())
         return await asyncio.to_thread(facts.active_command, tenant_id, target) is not None
 
-    return ActionServer(settings, OrderWriter(settings).publish, stands)
+    return ActionServer(settings, OrderWriter(settings, brokers).publish, stands, brokers)
 
 
 async def _serve(notifier: NotifierApp, policies: Policies, broker: BrokerWatch, end: asyncio.Event) -> int:

@@ -12,7 +12,7 @@ from alerting.review.message import review_notice
 from alerting.review.week import last_full_week, last_review_ms
 from models.rules.policy import Policy
 from schemas.duration import DAY_MS
-from streams import clock
+from streams.clock import BrokerClock
 from streams.notifier.notifier import Notifier
 from streams.settings import Settings
 from streams.tools.weekly import read_review
@@ -30,7 +30,7 @@ LATE_MS = DAY_MS
 class WeeklyReviews:
     """Looks now and then whether a review is due that somebody has not got yet.
 
-    `policy` gives the one in force. `send` sends a message and gives the outcome.
+    `policy` gives the one in force. `send` sends a message and gives the outcome. `brokers` is the time it goes by.
     """
 
     def __init__(
@@ -39,7 +39,9 @@ class WeeklyReviews:
         policy: Callable[[], Policy],
         notifier: Notifier,
         send: Callable[[Send], Awaitable[Sent | Failed]],
+        brokers: BrokerClock | None = None,
     ) -> None:
+        self._brokers = brokers or BrokerClock()
         self._settings = settings
         self._policy = policy
         self._notifier = notifier
@@ -50,7 +52,7 @@ class WeeklyReviews:
         await self._notifier.wait_restored()
         while True:
             try:
-                done = await self.look(clock.wall_ms())
+                done = await self.look(self._brokers.now_ms())
             except Exception:
                 log.exception("the weekly review could not be sent")
                 done = False

@@ -8,7 +8,7 @@ from alerting.effects import Failed, Send, Sent
 from alerting.errors import SendError
 from alerting.notice import Notice
 from alerting.receivers.base import Sender
-from streams import clock
+from streams.clock import BrokerClock
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.notifier import Notifier
 from streams.process.crash_points import CrashPoints
@@ -22,8 +22,15 @@ LONGEST_SEND_S = 60.0
 class SenderPool:
     """All senders of a process, and the messages in flight."""
 
-    def __init__(self, senders: Mapping[str, Sender], metrics: NotifierMetrics, crash: CrashPoints) -> None:
+    def __init__(
+        self,
+        senders: Mapping[str, Sender],
+        metrics: NotifierMetrics,
+        crash: CrashPoints,
+        brokers: BrokerClock | None = None,
+    ) -> None:
         self._senders = senders
+        self._brokers = brokers or BrokerClock()
         self._metrics = metrics
         self._crash = crash
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -69,14 +76,14 @@ class SenderPool:
             log.exception("a sender failed", extra=fields(receiver=send.receiver, delivery_id=send.delivery_id))
             failure = SendError("unknown", type(error).__name__, retryable=True, ambiguous=True)
         else:
-            return Sent(send.delivery_id, receipt, clock.wall_ms())
+            return Sent(send.delivery_id, receipt, self._brokers.now_ms())
         return Failed(
             send.delivery_id,
             failure.reason,
             retryable=failure.retryable,
             ambiguous=failure.ambiguous,
             retry_after_ms=failure.retry_after_ms,
-            at_ms=clock.wall_ms(),
+            at_ms=self._brokers.now_ms(),
         )
 
     def _report(self, send: Send, outcome: Sent | Failed) -> None:

@@ -24,7 +24,7 @@ from alerting.receivers.slack.actions import Press, not_ordered, not_stopped, or
 from schemas.control import Target
 from schemas.errors import SettingsError, SpendfuseError, Undecodable
 from schemas.operator import OperatorMessage, Resume
-from streams.clock import wall_ms
+from streams.clock import BrokerClock
 from streams.notifier.senders import receivers_tls
 from streams.process.http import HttpServer
 from streams.process.logs import fields
@@ -54,18 +54,27 @@ class ActionServer:
     """Listens for presses while it is entered; with `actions_port` 0 it does nothing.
 
     `publish` signs an order, writes it to operator.v1 and returns when the broker has it. `stands` is asked before
-    something is let go on. `replies_to` is where the addresses must begin that people are answered at.
+    something is let go on. `brokers` is the time by which a press is fresh. `replies_to` is where the addresses must
+    begin that people are answered at.
 
     Raises:
         SettingsError: a port without the secret to check signatures with, or one that cannot be listened on.
     """
 
-    def __init__(self, settings: Settings, publish: Publish, stands: Stands, *, replies_to: str = SLACK_HOOKS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        publish: Publish,
+        stands: Stands,
+        brokers: BrokerClock | None = None,
+        *,
+        replies_to: str = SLACK_HOOKS,
+    ) -> None:
         self._settings = settings
         self._publish = publish
         self._stands = stands
         self._replies_to = replies_to
-        self._verifier = _verifier(settings) if settings.actions_port else None
+        self._verifier = _verifier(settings, brokers or BrokerClock()) if settings.actions_port else None
         self._server: HttpServer | None = None
         self._session: aiohttp.ClientSession | None = None
         self._under_way: set[asyncio.Task[None]] = set()
@@ -177,20 +186,23 @@ class ActionServer:
 
 
 class _OurClock(Clock):
-    """Slack's verifier reads the time where everybody does."""
+    """Slack's verifier goes by the time that all of alerting goes by."""
+
+    def __init__(self, brokers: BrokerClock) -> None:
+        self._brokers = brokers
 
     def now(self) -> float:
-        return wall_ms() / 1000
+        return self._brokers.now_ms() / 1000
 
 
-def _verifier(settings: Settings) -> SignatureVerifier:
+def _verifier(settings: Settings, brokers: BrokerClock) -> SignatureVerifier:
     secret = settings.slack_signing_secret.get_secret_value() if settings.slack_signing_secret else ""
     if not secret.strip():
         raise SettingsError(
             "SPENDFUSE_ACTIONS_PORT is set and SPENDFUSE_SLACK_SIGNING_SECRET is not: without it anybody could press "
             "buttons. It stands on the Slack app's page, under Basic Information"
         )
-    return SignatureVerifier(secret, _OurClock())
+    return SignatureVerifier(secret, _OurClock(brokers))
 
 
 def _payload(body: bytes) -> bytes:

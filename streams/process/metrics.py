@@ -67,6 +67,11 @@ class Metrics:
         self.broker_away_seconds = Gauge(
             "spendfuse_broker_away_seconds", "For how long no broker has answered", registry=registry
         )
+        self.host_clock_ahead_seconds = Gauge(
+            "spendfuse_host_clock_ahead_seconds",
+            "How far this host's clock is ahead of the brokers', negative where it is behind; 0 while that is unknown",
+            registry=registry,
+        )
         self.partitions = Gauge("spendfuse_partitions", "Partitions owned", registry=registry)
         self.topic_partitions = Gauge("spendfuse_topic_partitions", "Partitions of usage.v1", registry=registry)
         self.restoring = Gauge("spendfuse_restoring", "1 while state is read back", registry=registry)

@@ -30,7 +30,7 @@ class Policies:
         self._consumer = make_consumer(settings, f"spendfuse-policies-{settings.slot}", {"fetch.wait.max.ms": 100})
         self._consumer.assign([TopicPartition(settings.topic("policy.v1"), 0, OFFSET_BEGINNING)])
 
-    def first(self) -> PolicyChanged:
+    def first(self, now_ms: int) -> PolicyChanged:
         """The policy to start with: the topic's since its append, else the file's, else the defaults, since now."""
         found: PolicyChanged | None = None
         deadline = seconds() + READ_TIMEOUT_S
@@ -40,7 +40,7 @@ class Policies:
                 raise BrokerError(
                     f"{self._settings.topic('policy.v1')} could not be read within {READ_TIMEOUT_S:.0f} s"
                 )
-        return found or PolicyChanged(self._settings.file_policy(), wall_ms())
+        return found or PolicyChanged(self._settings.file_policy(), now_ms)
 
     def changed(self, wait_s: float = 0.0) -> PolicyChanged | None:
         """The newest valid policy that has arrived since the last call, in force since its append; None for none."""
@@ -79,6 +79,6 @@ def policy_in_force(settings: Settings) -> Policy:
     except KafkaException as error:
         raise BrokerError(error.args[0].str()) from None
     try:
-        return policies.first().policy
+        return policies.first(wall_ms()).policy
     finally:
         policies.close()

@@ -12,9 +12,9 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from tqdm import tqdm
 
-from models.rules.policy import Policy
 from schemas.errors import BrokerError, SettingsError, SpendfuseError
-from streams.clock import pause, seconds
+from streams.broker_time import BrokerTime
+from streams.clock import BrokerClock, pause, seconds
 from streams.kafka.admin import UnsupportedByBrokerError, existing_topics, group_members
 from streams.kafka.client import Admin, make_consumer, make_producer
 from streams.kafka.leaders import watermarks
@@ -69,9 +69,11 @@ def run_rebuild(settings: Settings, *, publish_again: bool = False) -> int:
     try:
         if not publish_again and _nobody_knows_what_was_published(settings, consumer, count):
             _ask()
-        producer = _producer(settings)
+        producer, brokers = _producer(settings), BrokerClock()
+        BrokerTime(settings, brokers, "state.v1").ask(0)  # a fence says when it was written
         for number in range(count):
-            _rebuild(settings, consumer, producer, policy, number, count)
+            partition = Partition(number, count, policy, {}, None, brokers=brokers)
+            _rebuild(settings, consumer, producer, partition, count)
     except KafkaException as error:
         raise BrokerError(error.args[0].str()) from error
     finally:
@@ -123,9 +125,8 @@ def _ask() -> None:
         raise SettingsError("nothing was changed")
 
 
-def _rebuild(
-    settings: Settings, consumer: Consumer, producer: Producer, policy: Policy, number: int, partitions: int
-) -> None:
+def _rebuild(settings: Settings, consumer: Consumer, producer: Producer, partition: Partition, partitions: int) -> None:
+    number = partition.number
     inputs = [TopicPartition(settings.topic(name), number) for name in ("usage.v1", "operator.v1")]
     ends = [max(0, one.offset) for one in consumer.committed(inputs, TIMEOUT_S)]
     lows = [watermarks(consumer, one, TIMEOUT_S)[0] for one in inputs]
@@ -135,7 +136,6 @@ def _rebuild(
             "periods and medians that reach further back will be lower than they were",
             file=sys.stderr,
         )
-    partition = Partition(number, partitions, policy, {}, None)
     rows: dict[bytes, bytes] = {}
     orders = OrderReader.of(settings)
     streams = [

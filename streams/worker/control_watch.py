@@ -20,7 +20,7 @@ from schemas.codec import decode_command, decode_key_check
 from schemas.control import Command, KeyCheck, Target, TargetType
 from schemas.errors import Undecodable
 from schemas.signing import KEY_CHECK, EngineKeys, Headers, control_key
-from streams.clock import wall_ms
+from streams.clock import BrokerClock
 from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.kafka.leaders import watermarks
 from streams.process.logs import fields
@@ -40,8 +40,9 @@ TARGETS = frozenset(get_args(TargetType))
 class ControlWatch:
     """Follows control.v1 outside of the group. Called between batches."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, brokers: BrokerClock) -> None:
         self._metrics = metrics
+        self._brokers = brokers
         self._keys = None if settings.engine_root_key is None else EngineKeys(settings.engine_root_key)
         before = settings.engine_root_key_before
         self._keys_before = None if before is None else EngineKeys(before)
@@ -66,7 +67,7 @@ class ControlWatch:
 
     def restored(self, partitions: Mapping[int, Partition]) -> None:
         """Partitions have been read back: what is expected on the topic is what their state says, and no more yet."""
-        now_ms = wall_ms()
+        now_ms = self._brokers.now_ms()
         self._seqs = {key: known for key, known in self._seqs.items() if known[1] > now_ms}
         self._expected = {
             control_key(command.tenant_id, command.target_type, command.target_id): command
@@ -165,7 +166,7 @@ class ControlWatch:
         seq, _ = self._seqs.get(key, (-1, 0))
         if command.seq < seq:
             return "has copied an old command"
-        if command.expires_ms > wall_ms():
+        if command.expires_ms > self._brokers.now_ms():
             self._seqs[key] = (command.seq, command.expires_ms)
         return None
 
@@ -196,7 +197,7 @@ class ControlWatch:
         """Have every command written once more that should stand on the topic and does not."""
         expected, self._expected = self._expected, {}
         for key, command in expected.items():
-            if self._seqs.get(key, (-1, 0))[0] >= command.seq or command.expires_ms <= wall_ms():
+            if self._seqs.get(key, (-1, 0))[0] >= command.seq or command.expires_ms <= self._brokers.now_ms():
                 continue
             log.warning("a command is gone from control.v1 and is written again", extra=fields(key=key))
             for partition in partitions.values():

@@ -14,7 +14,7 @@ from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 
 from schemas.alert import WATCHDOG, Alert
-from streams.clock import monotonic_ms, wall_ms
+from streams.clock import BrokerClock, monotonic_ms
 from streams.kafka.client import Admin
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
@@ -32,8 +32,9 @@ ASK_AGAIN_MS = 5000
 class DeadMansSwitch:
     """Has the partitions of a worker beat for as long as they keep up."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, brokers: BrokerClock) -> None:
         self._settings = settings
+        self._brokers = brokers
         self._metrics = metrics
         self._interval_ms = settings.watchdog_s * 1000
         self._topic = settings.topic("usage.v1")
@@ -84,7 +85,7 @@ class DeadMansSwitch:
 
     def _beat(self, number: int, policy_version: str) -> Alert:
         """A beat tells of now. After two intervals without a newer one it would hide what it is there to show."""
-        at_ms = wall_ms()
+        at_ms = self._brokers.now_ms()
         return service_alert(
             WATCHDOG,
             number,

@@ -24,7 +24,12 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
     restore goes by the row of the policy itself."""
     last_append_ms: int
     written_ms: int
-    """Wall clock of the writer, so that a restart knows how long it was away."""
+    """When it was written by the brokers' clock, so that a restart knows how long nobody was there; by the writer's
+    own where no broker has told its time, and in fences of older versions."""
+    time_ms: int = 0
+    """The partition's time at that moment; 0 in fences of older versions, which had that of the last record."""
+    host_ahead_ms: int = 0
+    """How far the clock of the writer's host was ahead of the brokers', for people."""
 
 
 def write_fence(fence: Fence) -> bytes:

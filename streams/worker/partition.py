@@ -12,7 +12,7 @@ from models.stimuli import OperatorSeen, PolicyChanged, RecordMoved, RecordRefus
 from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_usage
 from schemas.errors import StateError, Undecodable
-from streams.clock import PartitionClock, wall_ms
+from streams.clock import BrokerClock, PartitionClock
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import KEYLESS, moved_from, origin_of, partition_of
 from streams.process.logs import fields
@@ -51,11 +51,13 @@ class Partition:
         fence: Fence | None,
         policy_ms: int = 0,
         breathe: Callable[[], None] | None = None,
+        brokers: BrokerClock | None = None,
     ) -> None:
         """Of so many partitions the one of that number.
 
-        `policy_ms` is since when the policy is in force, if the rows follow another; 0 for their last record.
-        `breathe` is called again and again while something takes long.
+        `policy_ms` is since when the policy is in force, if the rows follow another, and as far as the partition's time
+        has come; 0 for their last record. `breathe` is called again and again while something takes long. `brokers` is
+        the clock that tells how long nobody was there.
         """
         self.number = number
         self._partitions = partitions
@@ -84,11 +86,14 @@ class Partition:
         """How often so many unreadable records in a row were set aside that somebody must be told."""
         self.unkeyed = 0
         self.restored_rows = len(rows)
-        self.clock = PartitionClock(0)
+        self._brokers = brokers or BrokerClock()
+        self.clock = PartitionClock()
         self._last_append_ms = 0
         self._end_offset = 0
         if fence is not None:
-            self.engine.restore(rows, policy_ms)
+            self.clock = PartitionClock(fence.time_ms or fence.last_append_ms, fence.written_ms)
+            self.carry_clock()
+            self.engine.restore(rows, min(policy_ms, self.clock.kept_ms))
             check_digest(number, fence, self.engine.digest)
             if not self.engine.seed:
                 log.warning(
@@ -98,7 +103,11 @@ class Partition:
             self.usage_offset = fence.usage_offset
             self.operator_offset = fence.operator_offset
             self._last_append_ms = fence.last_append_ms
-            self.clock = PartitionClock(fence.last_append_ms, wall_ms() - fence.written_ms)
+
+    def carry_clock(self) -> None:
+        """Nobody kept this partition's clock from its fence until now, as long as the brokers' clock says."""
+        if self._brokers.is_known:
+            self.clock.carry(self._brokers.now_ms())
 
     def usage(self, message: Any) -> None:
         """Take in one record of usage.v1. One at or below the fence has been counted already."""
@@ -155,7 +164,7 @@ class Partition:
 
     def change_policy(self, changed: PolicyChanged) -> None:
         """Follow another policy, since its append or since as late as the input has been read."""
-        self.engine.handle(changed._replace(at_ms=min(changed.at_ms, self.clock.now_ms())))
+        self.engine.handle(changed._replace(at_ms=min(changed.at_ms, self._now_ms())))
 
     def end_reached(self, offset: int) -> None:
         """Everything that may be read of usage.v1 has been read, up to before `offset`."""
@@ -192,7 +201,7 @@ class Partition:
 
     def tick(self) -> None:
         """Let time pass where no message makes it pass."""
-        now_ms = self.clock.now_ms()
+        now_ms = self._now_ms()
         if now_ms > 0:
             self.engine.handle(Ticked(now_ms))
 
@@ -207,7 +216,9 @@ class Partition:
             policy_version=self.engine.policy.version,
             policy_stamp=self.engine.policy.stamp,
             last_append_ms=self._last_append_ms,
-            written_ms=wall_ms(),
+            written_ms=self._brokers.now_ms(),
+            time_ms=self.clock.kept_ms,
+            host_ahead_ms=self._brokers.host_ahead_ms,
         )
 
     def check_poison(self, limit: int) -> None:
@@ -229,6 +240,13 @@ class Partition:
         page = self._unreadable.page(self.usage_offset, self._last_append_ms, self.engine.policy.version)
         self.pages += [] if page is None else [page]
         self.unreadable_in_a_row = 0
+
+    def _now_ms(self) -> int:
+        """The partition's time, as far as it is safe to act on, and never past the brokers': the last record may be of
+        an agent whose clock is ahead, and the time of all others is not that agent's.
+        """
+        now_ms = self.clock.now_ms()
+        return min(now_ms, self._brokers.now_ms() - PartitionClock.SLACK_MS) if self._brokers.is_known else now_ms
 
     def _move(self) -> None:
         """From here on there is something to commit."""

@@ -10,7 +10,7 @@ from models.effects import Effect
 from schemas.codec import encode
 from schemas.duration import MINUTE_MS
 from schemas.errors import BrokerError, SpendfuseError
-from streams.clock import wall_ms
+from streams.clock import BrokerClock
 from streams.kafka.client import NOT_ALLOWED, make_producer, refuse_without_rights
 from streams.kafka.records import OutRecord, Records
 from streams.process.crash_points import CrashPoints
@@ -67,8 +67,9 @@ class NoProducer(BrokerError):  # likewise, but for the first one
 class Transactions:
     """The transactional producer of a worker."""
 
-    def __init__(self, settings: Settings, records: Records, crash: CrashPoints) -> None:
+    def __init__(self, settings: Settings, records: Records, crash: CrashPoints, brokers: BrokerClock) -> None:
         self._settings = settings
+        self._brokers = brokers
         self._records = records
         self._crash = crash
         self._timeout_s = float(settings.call_timeout_s)
@@ -203,8 +204,9 @@ class Transactions:
 
     def _time_of(self, misplaced: Misplaced) -> int:
         """A moved record keeps its time. An order that is too old to be written is refused there, by its time."""
+        now_ms = self._brokers.now_ms()
         is_order = misplaced.topic == self._operator_topic
-        return 0 if is_order and wall_ms() - misplaced.append_ms > OLDEST_ORDER_MS else misplaced.append_ms
+        return now_ms if is_order and now_ms - misplaced.append_ms > OLDEST_ORDER_MS else misplaced.append_ms
 
     def _send(
         self,
@@ -213,14 +215,15 @@ class Transactions:
         key: bytes,
         partition: int = -1,
         headers: Any = None,
-        ms: int = 0,
+        ms: int | None = None,
     ) -> None:
+        """Hand a record over with `ms` as its time; with the brokers' now, or a host whose clock is hours ahead could
+        write nothing: they refuse what is of the future.
+        """
+        stamp_ms = self._brokers.now_ms() if ms is None else ms
         while True:
             try:
-                if headers is None:
-                    self._producer.produce(topic, value, key, partition)
-                else:
-                    self._producer.produce(topic, value, key, partition, timestamp=ms, headers=headers)
+                self._producer.produce(topic, value, key, partition, timestamp=stamp_ms, headers=headers or [])
             except BufferError:
                 self._producer.poll(0.05)
             else:

@@ -11,7 +11,6 @@ from typing import Final
 from models.engine import Engine
 from schemas.alert import Alert
 from schemas.duration import HOUR_MS
-from streams.clock import wall_ms
 from streams.service_alert import UNREADABLE_FLOOD, service_alert
 
 HEARD_MS: Final = HOUR_MS
@@ -69,7 +68,7 @@ class UnreadableRow:
         return service_alert(
             UNREADABLE_FLOOD,
             self._partition,
-            wall_ms(),
+            append_ms,
             policy_version,
             about=(hour_ms,),
             severity="critical",

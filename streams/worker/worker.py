@@ -25,7 +25,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError, SpendfuseError, StateError
-from streams.clock import PartitionClock, monotonic_ms, pause, seconds
+from streams.broker_time import BrokerTime
+from streams.clock import BrokerClock, PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count, require_write
 from streams.kafka.client import make_consumer, refuse_without_rights
 from streams.kafka.leaders import watermarks
@@ -41,7 +42,7 @@ from streams.settings import Settings
 from streams.worker.commit_health import CommitHealth
 from streams.worker.control_watch import ControlWatch
 from streams.worker.dead_mans_switch import DeadMansSwitch
-from streams.worker.fence import FENCE_KEY, check_fence, check_reach, read_fence
+from streams.worker.fence import FENCE_KEY, Fence, check_fence, check_reach, read_fence
 from streams.worker.partition import Partition
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Aborted, NoProducer, ProducerLost, TooLarge, Transactions
@@ -91,6 +92,8 @@ class Worker:
         self._usage_topic = settings.topic("usage.v1")
         self._operator_topic = settings.topic("operator.v1")
         self._orders = OrderReader.of(settings)
+        self._clock = BrokerClock()
+        self._time = BrokerTime(settings, self._clock, "state.v1")
         self._partitions: dict[int, Partition] = {}
         self._partition_count = 0
         self._policy: PolicyChanged
@@ -101,6 +104,7 @@ class Worker:
         self._reporter = Reporter(settings, metrics)
         self.health = CommitHealth(settings.unhealthy_s * 1000)
         metrics.uncommitted_seconds.set_function(lambda: self.health.failing_s)
+        metrics.host_clock_ahead_seconds.set_function(lambda: self._clock.host_ahead_ms / 1000)
         self.beat_ms = monotonic_ms()
         """When the loop last showed that it lives."""
 
@@ -114,10 +118,11 @@ class Worker:
         self._partition_count = partition_count(self._settings, needed=TOPICS, alike=CO_PARTITIONED)
         require_write(self._settings, CO_READ)
         self._metrics.topic_partitions.set(self._partition_count)
+        self._time.ask(0)
         policies = Policies(self._settings, self._metrics.policy_faults)
-        self._watch = ControlWatch(self._settings, self._metrics)
-        self._policy = policies.first()
-        transactions = Transactions(self._settings, Records(self._settings), self._crash)
+        self._watch = ControlWatch(self._settings, self._metrics, self._clock)
+        self._policy = policies.first(self._clock.now_ms())
+        transactions = Transactions(self._settings, Records(self._settings), self._crash, self._clock)
         log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.policy.version))
         try:
             while not self._stopping:
@@ -169,7 +174,7 @@ class Worker:
     def _loop(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> None:
         wait_s = self._settings.batch_wait_ms / 1000
         next_tick_ms = next_policy_ms = 0
-        switch = DeadMansSwitch(self._settings, self._metrics)
+        switch = DeadMansSwitch(self._settings, self._metrics, self._clock)
         while not self._stopping:
             started = seconds()
             is_late = self._take_in(consumer, wait_s)  # 1 to 3
@@ -242,6 +247,9 @@ class Worker:
             log.warning("the broker reports", extra=fields(error=error.str()))
 
     def _tick(self, consumer: Consumer, switch: DeadMansSwitch) -> None:
+        if self._partitions and self._time.ask_when_due(min(self._partitions)):
+            for partition in self._partitions.values():
+                partition.carry_clock()
         for number, partition in self._partitions.items():
             partition.tick()
             _, high = consumer.get_watermark_offsets(TopicPartition(self._usage_topic, number), cached=True)
@@ -386,6 +394,7 @@ class Worker:
         # Asking for committed offsets waits for transactions still pending on them, before the changelog is read.
         committed = {(one.topic, one.partition): one.offset for one in consumer.committed(inputs, QUERY_TIMEOUT_S)}
         changelog = StateReader(self._settings, self._alive).read(numbers)
+        self._time.ask(min(numbers))
         for number in numbers:
             self._crash("restoring")
             self._partitions[number] = self._restored(consumer, number, changelog.pop(number), committed)
@@ -412,7 +421,7 @@ class Worker:
         group_offset = committed.get((self._usage_topic, number), -1)
         if fence is None:
             _refuse_lost_state(number, group_offset)
-            partition = Partition(number, self._partition_count, self._policy.policy, rows, None, breathe=self._alive)
+            partition = self._partition(number, rows, None)
             partition.usage_offset = low - 1
             return partition
         check_fence(number, fence, self._partition_count)
@@ -426,9 +435,13 @@ class Worker:
             )
         # With more to read, the partition's time has not come to the policy's: nobody knows yet what comes before it.
         policy_ms = self._policy.at_ms if fence.usage_offset + 1 >= high else 0
-        partition = Partition(number, self._partition_count, self._policy.policy, rows, fence, policy_ms, self._alive)
+        partition = self._partition(number, rows, fence, policy_ms)
         partition.usage_offset = max(fence.usage_offset, low - 1)
         return partition
+
+    def _partition(self, number: int, rows: dict[bytes, bytes], fence: Fence | None, policy_ms: int = 0) -> Partition:
+        policy = self._policy.policy
+        return Partition(number, self._partition_count, policy, rows, fence, policy_ms, self._alive, self._clock)
 
     def _alive(self) -> None:
         self.beat_ms = monotonic_ms()

@@ -8,7 +8,7 @@ from confluent_kafka import Producer
 from infra.kafka.embedded import EmbeddedBroker
 from models.rules.policy import default_policy
 from schemas.alert import WATCHDOG, Alert
-from streams.clock import wall_ms
+from streams.clock import BrokerClock, wall_ms
 from streams.process.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.dead_mans_switch import DeadMansSwitch
@@ -31,7 +31,7 @@ def input_end(embedded: EmbeddedBroker) -> str:
 
 def beating(bootstrap: str, partition: Partition, watchdog_s: int) -> Callable[[], Alert | None]:
     """Ticks, and gives the beat that the partition would send."""
-    switch = DeadMansSwitch(Settings(kafka_bootstrap=bootstrap, watchdog_s=watchdog_s), Metrics())
+    switch = DeadMansSwitch(Settings(kafka_bootstrap=bootstrap, watchdog_s=watchdog_s), Metrics(), BrokerClock())
 
     def tick() -> Alert | None:
         switch.tick({partition.number: partition})

@@ -20,16 +20,24 @@ class WorkerProcess(ServiceProcess):
         prefix: before every topic's name.
         policy: the policy file.
         slot: the worker's place among its siblings.
+        variables: of its environment, beside settings, by their whole names.
         settings: further settings.
     """
 
     def __init__(
-        self, bootstrap: str, prefix: str, policy: Path | None = None, *, slot: str = "0", **settings: Any
+        self,
+        bootstrap: str,
+        prefix: str,
+        policy: Path | None = None,
+        *,
+        slot: str = "0",
+        variables: Any = None,
+        **settings: Any,
     ) -> None:
         given: dict[str, object] = {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "SLOT": slot, "POLICY": policy}
         given |= {"OPERATOR_KEY": None, "OPERATOR_PUBLIC_KEY": OPERATOR_PUBLIC_KEY}  # it can check, and not order
         given |= {"WATCHDOG_S": 0, **settings}  # what is on alerts.v1 follows from the events alone
-        super().__init__(["streams", "worker"], given)
+        super().__init__(["streams", "worker"], given, variables)
 
     def applied(self) -> dict[int, int]:
         """Partition -> offset of the last record of usage.v1 whose effects it has committed."""

@@ -19,6 +19,7 @@ from streams.tools.inspection.finding import Finding, Health
 from streams.tools.inspection.service_checks import (
     Published,
     guards_finding,
+    hosts_finding,
     key_ids,
     policy_findings,
     published_policy,
@@ -70,6 +71,20 @@ def fence(of: Policy) -> Fence:
         usage_offset=1, operator_offset=1, digest="", schema=1, partitions=4, policy_version=of.version,
         policy_stamp=of.stamp, last_append_ms=NOW_MS, written_ms=NOW_MS,
     )  # fmt: skip
+
+
+HOSTS: list[tuple[dict[int, int], Health, str]] = [
+    ({}, "ok", "not known: no worker has committed anything yet"),
+    ({0: 12, 1: -1_500}, "ok", "agree to within 1.5 s"),
+    ({0: 3_300_000, 1: 0, 2: -60_000}, "warning", "from the brokers', 0: 55 min ahead, 2: 1 min behind"),
+]
+
+
+@pytest.mark.parametrize(("ahead_ms", "health", "said"), HOSTS)
+def test_a_worker_on_a_host_with_a_wrong_clock_is_found(ahead_ms: dict[int, int], health: Health, said: str) -> None:
+    """By the partitions that it has: nothing else says which host it is from where the doctor looks."""
+    found = hosts_finding(ahead_ms)
+    assert (found.health, said in found.text) == (health, True), found.text
 
 
 ONE, OTHER = rules("one"), rules("one", 6)

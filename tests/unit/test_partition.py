@@ -15,6 +15,7 @@ from schemas.control import Command
 from schemas.dead_letter import DeadLetter
 from schemas.errors import StateError
 from schemas.signing import OperatorKey
+from streams.clock import BrokerClock
 from streams.kafka.order_reader import OrderReader
 from streams.process.metrics import Metrics
 from streams.settings import Settings
@@ -278,8 +279,10 @@ def test_a_policy_taken_up_at_a_restart_kills_at_its_own_time(policy_ms: int, is
     before = Partition(0, 1, capped(100), {}, None)
     read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, run_id="r1", usd=5)))])
     rows = {key: value for key, value in before.engine.drain_rows() if value is not None}
-    fence = read_fence(0, write_fence(before.fence(1)), len(rows))
-    after = Partition(0, 1, capped(1), rows, fence, policy_ms)
+    fence = msgspec.structs.replace(before.fence(1), written_ms=MONDAY_MS)
+    brokers = BrokerClock()
+    brokers.heard(MONDAY_MS + 120_000)
+    after = Partition(0, 1, capped(1), rows, fence, policy_ms, brokers=brokers)
     assert kills_issued_ms(after) == [issued_ms]
 
 

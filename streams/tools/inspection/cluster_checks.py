@@ -91,7 +91,7 @@ def lag_finding(group: Group, behind: dict[Place, int]) -> Finding:
 
 
 def clocks(around: Surroundings) -> Iterator[Finding]:
-    """The clock of this host against the broker's, which stamps the end of each transaction."""
+    """The clock of this host against the broker's, which stamps the records of state.v1."""
     newest = newest_times(around.admin, around.places("state.v1"))
     yield clock_finding(max(newest.values(), default=None), around.now_ms, around.settings.watchdog_s * 1000)
 

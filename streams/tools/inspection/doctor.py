@@ -21,6 +21,7 @@ CHECKS: Final[dict[str, Check]] = {
     "keys": service_checks.keys,
     "guards": service_checks.guards,
     "clocks": cluster_checks.clocks,
+    "hosts": service_checks.hosts,
     "health": service_checks.health,
 }
 INDENT: Final = 18

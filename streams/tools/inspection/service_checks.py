@@ -17,6 +17,7 @@ from schemas.control import Command
 from schemas.duration import DAY_MS, format_duration
 from schemas.errors import PolicyError, SpendfuseError
 from schemas.signing import EngineKeys, OperatorKey
+from streams.broker_time import WORTH_TELLING_MS
 from streams.clock import seconds
 from streams.kafka.client import refuse_without_rights
 from streams.kafka.positions import committed_ends, first_offsets
@@ -144,6 +145,30 @@ def state(around: Surroundings) -> Iterator[Finding]:
     newest_ms = max(each.written_ms for each in fences.values())
     age = format_duration(max(0, around.now_ms - newest_ms))
     yield Finding("ok", f"{len(fences)} of {len(places)} partitions have state, the newest written {age} ago")
+
+
+def hosts(around: Surroundings) -> Iterator[Finding]:
+    """The clocks of the hosts on which workers run against the brokers'."""
+    yield hosts_finding({number: each.host_ahead_ms for number, each in _fences(around).items() if each.time_ms})
+
+
+def hosts_finding(ahead_ms: dict[int, int]) -> Finding:
+    """What the newest commit of each partition says of the clock of the host on which it was made."""
+    wrong = {number: each for number, each in ahead_ms.items() if abs(each) > WORTH_TELLING_MS}
+    if not ahead_ms:
+        return Finding("ok", "not known: no worker has committed anything yet that says how its host's clock goes")
+    if not wrong:
+        most = format_duration(max(map(abs, ahead_ms.values())))
+        return Finding("ok", f"the clocks of the workers' hosts and the brokers agree to within {most}")
+    listed = ", ".join(
+        f"{number}: {format_duration(abs(each))} {'ahead' if each > 0 else 'behind'}"
+        for number, each in sorted(wrong.items())
+    )
+    return Finding(
+        "warning",
+        f"the clock of the host whose worker has the partition differs from the brokers', {listed}",
+        "set it (NTP); the worker goes by the brokers' time meanwhile. docs/runbooks/host-clock.md",
+    )
 
 
 def guards(around: Surroundings) -> Iterator[Finding]:
