@@ -72,15 +72,23 @@ class Counts:
 class Engine:
     """Decides for one partition."""
 
-    def __init__(self, policy: Policy, seed: int = 0, breathe: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        seed: int = 0,
+        breathe: Callable[[], None] | None = None,
+        *,
+        commands_go_out_at_once: bool = True,
+    ) -> None:
         """`seed` keys the hashes of event ids; that of rows to be restored goes before it. `breathe` is called again
-        and again during what may take long: a restore, another policy, time that passes for very many.
+        and again during what may take long: a restore, another policy, time that passes for very many. Unless
+        `commands_go_out_at_once`, they do when `go_out` says so: a replay knows of no commit.
         """
         state = self._state = PartitionState(policy) if breathe is None else PartitionState(policy, breathe)
         self._hours = Hours(state)
         router = self._router = Router(state)
         incidents = self._incidents = Incidents(state)
-        commands = self._commands = Commands(state, incidents)
+        commands = self._commands = Commands(state, incidents, go_out_at_once=commands_go_out_at_once)
         enforcement = Enforcement(state, incidents, commands)
         totals = self._totals = HourlyTotals(state, self._hours)
         ledger = self._ledger = SpendLedger(state, router, self._hours, incidents, commands, enforcement)
@@ -135,6 +143,10 @@ class Engine:
             case PolicyChanged(policy, at_ms):
                 self._ticked(at_ms)
                 self._change_policy(policy, self._state.policy, at_ms)
+
+    def go_out(self, at_ms: int) -> None:
+        """The commands given since the last call are about to be published, at `at_ms` of the brokers' time."""
+        self._commands.go_out(at_ms)
 
     def drain_effects(self) -> list[Effect]:
         """What is to be published, in order, since the last call."""

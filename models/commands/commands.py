@@ -42,9 +42,12 @@ class Lifted(NamedTuple):
 class Commands:
     """The commands of a partition's targets. Level-triggered: rules say what should stand, as often as they find it."""
 
-    def __init__(self, state: PartitionState, incidents: Incidents) -> None:
+    def __init__(self, state: PartitionState, incidents: Incidents, *, go_out_at_once: bool) -> None:
         self._state = state
         self._incidents = incidents
+        self._go_out_at_once = go_out_at_once
+        self._waiting: list[tuple[Tenant, StandingCommand]] = []
+        """Given, and not gone out yet."""
         self.repeats: list[tuple[Command, KeyId]] = []
         """Commands given before that are to be written once more, each with on whose word. They change nothing."""
         self.lifted: list[Lifted] = []
@@ -87,8 +90,7 @@ class Commands:
         command.cause_ms = at_ms
         command.issued_ms = now_ms
         command.expires_ms = until_ms
-        deadline_ms = now_ms + self._state.policy.header.ack_deadline_seconds * 1000
-        command.deadline_ms = deadline_ms if target.type in ANSWERED else 0
+        command.deadline_ms = self._answer_due_ms(command, now_ms)
         command.cost_nanousd = spent_nanousd
         command.acked_ms = 0
         self.drop_held(tenant, key)
@@ -303,7 +305,29 @@ class Commands:
         value = _message(command, self._state.cause_event_id)
         key = control_key(tenant.tenant_id, command.target_type, command.target_id)
         self._state.publish(Effect("control.v1", key, value, command.origin.signer))
+        command.out_ms = command.issued_ms if self._go_out_at_once else 0
+        if not command.out_ms:
+            self._waiting.append((tenant, command))
         self.wait(tenant, command)
+
+    def go_out(self, at_ms: int) -> None:
+        """What was given since the last call goes out at `at_ms`: nobody can have obeyed it before.
+
+        A worker that has been away finds the cause of a kill long after it happened, and calls that were made since
+        then: they are nobody's disobedience.
+        """
+        for tenant, command in self._waiting:
+            command.out_ms = max(command.issued_ms, at_ms)
+            if tenant.commands.get((command.target_type, command.target_id)) is command:
+                command.deadline_ms = command.deadline_ms and self._answer_due_ms(command, command.out_ms)
+                self.wait(tenant, command)
+        self._waiting.clear()
+
+    def _answer_due_ms(self, command: StandingCommand, since_ms: int) -> int:
+        """When an answer to a command of `since_ms` is due; 0 where none is."""
+        if command.target_type not in ANSWERED:
+            return 0
+        return since_ms + self._state.policy.header.ack_deadline_seconds * 1000
 
 
 def _message(command: StandingCommand, cause_event_id: str | None) -> Command:

@@ -52,7 +52,7 @@ class Obedience:
         if run.unit_id not in commanded and run.root_run_id not in commanded and run.session_id not in commanded:
             return
         for command in tenant.commands_on(run):
-            if command.action == "kill" and command.stands(self._state.now_ms):
+            if command.action == "kill" and command.out_ms and command.stands(self._state.now_ms):
                 for rule in self._state.policy.command_rules:
                     finding = rule.call_after(command, call, overshoot(tenant, command), self._state.now_ms)
                     self._note(tenant, rule, finding, command, run, at_ms)
@@ -76,7 +76,7 @@ class Obedience:
                 return None
             self._commands.expire(tenant, command, now_ms)
             return Target(target_type, target_id)
-        if command.state == "given" and command.deadline_ms and now_ms >= command.deadline_ms:
+        if command.state == "given" and command.out_ms and command.deadline_ms and now_ms >= command.deadline_ms:
             command.move("deadline")
             self._unanswered(tenant, command, now_ms)
         self._commands.wait(tenant, command)

@@ -62,7 +62,8 @@ class StandingCommand(Row):
 
     __slots__ = (
         "acked_ms", "action", "cause_ms", "command_id", "cost_nanousd", "deadline_ms", "due_ms", "expires_ms",
-        "issued_ms", "origin", "repeated_ms", "scope", "seq", "state", "target_id", "target_type", "tenant_id",
+        "issued_ms", "origin", "out_ms", "repeated_ms", "scope", "seq", "state", "target_id", "target_type",
+        "tenant_id",
     )  # fmt: skip
     kind = "command"
 
@@ -79,6 +80,8 @@ class StandingCommand(Row):
         self.scope: dict[str, list[str]] | None = None
         """Of a target of type scope: dimension -> values of the runs it is for."""
         self.issued_ms = 0
+        self.out_ms = 0
+        """When it went out to those it is for, 0 while it has not: from then on it can be obeyed."""
         self.expires_ms = 0
         self.deadline_ms = 0
         """When an answer is due, 0 where none is."""
@@ -133,7 +136,7 @@ class StandingCommand(Row):
 
     def next_due_ms(self) -> int:
         """When time alone changes something: the answer's deadline, then the command's expiry."""
-        if self.state == "given" and self.deadline_ms:
+        if self.state == "given" and self.deadline_ms and self.out_ms:
             return min(self.deadline_ms, self.expires_ms)
         return self.expires_ms
 
@@ -147,6 +150,7 @@ class StandingCommand(Row):
         return (
             self.state, self.action, self.seq, self.command_id, tuple(self.origin), self.scope, self.issued_ms,
             self.expires_ms, self.deadline_ms, self.cause_ms, self.cost_nanousd, self.acked_ms,
+            self.out_ms,
         )  # fmt: skip
 
     @classmethod
@@ -157,6 +161,7 @@ class StandingCommand(Row):
         (
             command.state, command.action, command.seq, command.command_id, origin, command.scope, command.issued_ms,
             command.expires_ms, command.deadline_ms, command.cause_ms, command.cost_nanousd, command.acked_ms,
+            command.out_ms,
         ) = fields  # fmt: skip
         command.origin = Origin(*origin)
         command.due_ms = due_ms

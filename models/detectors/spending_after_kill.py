@@ -35,9 +35,9 @@ class SpendingAfterKill(CommandDetector[SpendingAfterKillSettings]):
     ) -> Finding | None:
         # Its own clock may run ahead; and who says of every call that it began long ago would never be heard of.
         began_ms = min(max(_began_ms(call), now_ms - LONGEST_CALL_MS), now_ms)
-        if began_ms <= command.issued_ms + self.settings.grace_seconds * 1000:
+        if began_ms <= command.out_ms + self.settings.grace_seconds * 1000:
             return None
-        since_ms = began_ms - command.issued_ms
+        since_ms = began_ms - command.out_ms
         return self._finding(
             command,
             overshoot_nanousd,
@@ -46,7 +46,7 @@ class SpendingAfterKill(CommandDetector[SpendingAfterKillSettings]):
         )
 
     def unanswered(self, command: StandingCommand, overshoot_nanousd: int) -> Finding | None:
-        waited_ms = command.deadline_ms - command.issued_ms
+        waited_ms = command.deadline_ms - command.out_ms
         return self._finding(
             command,
             overshoot_nanousd,

@@ -67,7 +67,7 @@ class Partition:
         """What leaves with the next commit for the partitions where it belongs."""
         self.misplaced_records = 0
         """How many such records there have been."""
-        self.engine = Engine(policy, 0 if rows else secrets.randbits(64), breathe)
+        self.engine = Engine(policy, 0 if rows else secrets.randbits(64), breathe, commands_go_out_at_once=False)
         self.usage_offset = -1
         self.operator_offset = -1
         self.moved = False

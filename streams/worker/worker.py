@@ -61,6 +61,9 @@ REFUSED_BACKOFF_S = 10.0
 """Before a batch is tried again that fails until somebody changes a topic: each time all state is read back."""
 PLACE_LOST = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
 """A consumer's fatal error is that it was fenced: nothing else ends one that has no producer's sequence to lose."""
+REJOIN_AFTER_S = 20.0
+"""So long a broker that answers may keep us from our state, then a new consumer asks: one has been seen that asked a
+former coordinator of its group for ever."""
 LONGEST_WORK_MS = 30 * 60_000
 """How long another policy for very many tenants may keep the loop from asking for records. A loop that hangs shows no
 sign of life meanwhile, and the watchdog ends it far earlier.
@@ -362,8 +365,10 @@ class Worker:
         """Read the state of these partitions back. Returns where to go on reading, per input partition.
 
         A broker that does not answer is asked again, as long as it takes. Raises `BrokerError` at the end of the
-        process, and where the broker answers and the changelog does not come to its end.
+        process, and where the broker answers and the changelog does not come to its end; `PlaceLost` where it answers
+        and this consumer gets nowhere.
         """
+        since = seconds()
         while True:
             outages = self._broker.outages
             try:
@@ -375,7 +380,10 @@ class Worker:
             except KafkaException as error:
                 said = error.args[0].str()
                 refuse_without_rights(error.args[0])
-                if error.args[0].code() in PLACE_LOST:
+                if self._broker.away_s or outages != self._broker.outages:
+                    since = seconds()
+                if error.args[0].code() in PLACE_LOST or seconds() - since > REJOIN_AFTER_S:
+                    self._partitions.clear()
                     raise PlaceLost(said) from error
             self._partitions.clear()
             if self._stopping:
