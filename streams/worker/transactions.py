@@ -138,7 +138,7 @@ class Transactions:
     def _produce(self, partitions: Iterable[Partition], partition_count: int, outcome: Outcome) -> list[TopicPartition]:
         offsets: list[TopicPartition] = []
         for partition in partitions:
-            partition.engine.go_out(wall_ms())
+            partition.engine.go_out(self._brokers.now_ms())
             for effect in partition.engine.drain_effects():
                 outcome.effects.append(effect)
                 self._send_record(self._records.of(effect))
