@@ -1,4 +1,4 @@
-"""What came more than a day late and is sent again to be booked: once, in its own hour, and without a look at its run."""
+"""What came more than a day late, sent again to be booked: once, in its own hour, and without a look at its run."""
 
 from collections.abc import Iterable
 from random import Random
@@ -22,8 +22,9 @@ NOW_MS = MONDAY_MS + 3 * DAY_MS + 9 * HOUR_MS
 """Thursday, the 26th of November, 9 o'clock."""
 TUESDAY_MS = MONDAY_MS + DAY_MS + 14 * HOUR_MS
 QUIET = '[[data_quality]]\nname = "data-quality"\nignore = ["backfilled", "too_late", "unattributed"]\n'
-BUDGET = '[[budget]]\nname = "{0}"\nperiod = "{0}"\nlimit_usd = 10\nthresholds = [1.0]\nat_limit = "kill"\nmode = "enforce"\n'
-RUN_CAP = '[[cap]]\nname = "run-cost"\nlimit_usd = 5\nthresholds = [1.0]\nat_limit = "kill"\nmode = "enforce"\n'
+KILL = 'thresholds = [1.0]\nat_limit = "kill"\nmode = "enforce"\n'
+BUDGET = '[[budget]]\nname = "{0}"\nperiod = "{0}"\nlimit_usd = 10\n' + KILL
+RUN_CAP = '[[cap]]\nname = "run-cost"\nlimit_usd = 5\n' + KILL
 HOURLY = '[[spend_anomaly]]\nname = "hourly"\nmin_active_hours = 3\nmin_history_hours = 3\nmultiplier = 2\n'
 
 
