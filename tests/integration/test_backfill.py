@@ -46,7 +46,7 @@ def history(now_ms: int) -> list[Record]:
         records += [event(tenant, f"alive-{hours}", at_ms, at_ms, cost_nanousd=0) for tenant in TENANTS]
     for tenant in TENANTS:
         away = (partition_of(tenant.encode(), 4) + 1) % 4
-        start = {"type": "run_started", "workflow": "nightly", "model": None, "cost_nanousd": None}
+        start: dict[str, Any] = {"type": "run_started", "workflow": "nightly", "model": None, "cost_nanousd": None}
         records += [
             event(tenant, "now", now_ms, now_ms, run_id="other", cost_nanousd=0),
             event(tenant, "started", happened_ms, now_ms, **start),

@@ -40,6 +40,7 @@ COMMANDS = (
     "streams doctor",
     "streams report weekly",
     "streams record --since 1h --out OUT",
+    "streams backfill --since 1h --yes",
     "streams deliveries check",
     "streams keys check",
     "streams rebuild --from-input",
