@@ -64,7 +64,7 @@ def run_backfill(settings: Settings, span: Range, events: Path | None, *, is_mea
     if not is_meant:
         confirm("--yes")
     write(settings, copies)
-    print(f"written: {len(copies):,} events. A worker books them as it reads them")
+    print(f"written: {len(copies):,}. A worker books them as it reads them")
     return 0
 
 
@@ -90,7 +90,9 @@ def plan(copies: Iterable[Bookable], found: Found, policy: Policy) -> list[str]:
     more = [f"… and {len(rows) - MOST_SHOWN:,} more lines"] if len(rows) > MOST_SHOWN else []
     table = _table([("tenant", "day", "workflow", "events", "cost"), *rows[:MOST_SHOWN], total])
     notes = (
-        [f"{unpriced:,} calls have no price, and cost nothing: give them one with [[price]] first"] if unpriced else []
+        [f"without a price: {unpriced:,}, which would cost nothing; give them one with [[price]] first"]
+        if unpriced
+        else []
     )
     without = len(found.messages) - sum(events.values())
     return [*table[:-1], *more, table[-1], *notes, *_left_out(found, without), WHAT_FOLLOWS]
