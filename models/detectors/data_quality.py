@@ -47,8 +47,8 @@ _COUNTED: Final[dict[Kind, _Counted]] = {
         "late_records",
         "record",
         "{counted} arrived more than a day late today ({usd}): in no budget",
-        "Book it: python -m streams backfill. Find out what holds the producer's events back; a clock that is wrong "
-        "looks the same.",
+        "Book it: python -m streams backfill --since 1d. Find out what holds the producer's events back; a clock that "
+        "is wrong looks the same.",
     ),
     "backfilled": _Counted(
         "backfilled_records",

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.stimuli import PolicyChanged, UsageSeen
 from schemas.codec import decode_dead_letter, decode_usage
-from schemas.duration import DAY_MS, HOUR_MS
+from schemas.duration import DAY_MS
 from schemas.errors import Undecodable
 from schemas.topics import load_topics
 from schemas.usage import UsageMessage
@@ -50,6 +50,16 @@ class Found:
         return sum(self.messages.pop(key, None) is not None for key in set(keys))
 
 
+class _Letters(NamedTuple):
+    """Where the records stand that dead letters call too late."""
+
+    wanted: set[Place]
+    """Those that were set aside within the range."""
+    others: set[Place]
+    read: set[Place]
+    """What has been found there."""
+
+
 def from_topics(settings: Settings, span: Range) -> Found:
     """What was set aside within the range. Raises `BrokerError`.
 
@@ -57,29 +67,20 @@ def from_topics(settings: Settings, span: Range) -> Found:
     that record.
     """
     partitions = len(existing_topics(settings, TOPICS)[settings.topic("usage.v1")].partitions)
-    wanted, others = _letters(settings, span)
+    letters = _letters(settings, span)
     found = Found()
     places: dict[EventKey, Place] = {}
-    starts = {number: min(offset for at, offset in wanted if at == number) for number in {at for at, _ in wanted}}
     booked: set[str] = set()
-    for record in committed_records(settings, "usage.v1", starts=starts, progress=True):
-        place = (record.partition(), record.offset())
-        message = _usage(record.value()) if place in wanted or _MARK in (record.value() or b"") else None
-        if message is None:
-            continue
-        if place in wanted:
-            wanted.discard(place)
-            others.add(place)
-            if span.tenant_id not in (None, message.tenant_id):
-                continue
-            if found.messages.setdefault(key_of(message), message) is message:
-                places[key_of(message)] = place
-        elif message.backfill:
+    for place, message in _since_the_first(settings, letters.wanted):
+        if place not in letters.wanted:
             booked.add(message.event_id)
-    found.gone = len(wanted)
+        elif span.tenant_id in (None, message.tenant_id) and places.setdefault(key_of(message), place) == place:
+            found.messages[key_of(message)] = message
+        letters.read.add(place)
+    found.gone = len(letters.wanted - letters.read)
     _leave_out_old(found)
     found.booked = found.leave_out([key for key in found.messages if copy_id(key) in booked])
-    found.counted = found.leave_out(_counted(settings, found, places, others, partitions))
+    found.counted = found.leave_out(_counted(settings, found, places, letters.wanted | letters.others, partitions))
     return found
 
 
@@ -107,10 +108,8 @@ def from_log(settings: Settings, path: Path, policy: Policy, span: Range) -> Fou
     return found
 
 
-def _letters(settings: Settings, span: Range) -> tuple[set[Place], set[Place]]:
-    """Where the records stand that were set aside within the range, and where all the others."""
-    wanted: set[Place] = set()
-    others: set[Place] = set()
+def _letters(settings: Settings, span: Range) -> _Letters:
+    letters = _Letters(set(), set(), set())
     for record in committed_records(settings, "usage.dlq.v1", progress=True):
         try:
             letter = decode_dead_letter(record.value())
@@ -118,10 +117,23 @@ def _letters(settings: Settings, span: Range) -> tuple[set[Place], set[Place]]:
             continue
         if letter.reason != "too_late" or letter.topic != settings.topic("usage.v1"):
             continue
-        ours = None in (span.tenant_id, letter.key) or letter.key == span.tenant_id
-        ours = ours and span.since_ms <= record.timestamp()[1] < span.until_ms
-        (wanted if ours else others).add((letter.partition, letter.offset))
-    return wanted, others
+        is_theirs = None in (span.tenant_id, letter.key) or letter.key == span.tenant_id
+        is_wanted = is_theirs and span.since_ms <= record.timestamp()[1] < span.until_ms
+        (letters.wanted if is_wanted else letters.others).add((letter.partition, letter.offset))
+    return letters
+
+
+def _since_the_first(settings: Settings, wanted: set[Place]) -> Iterator[tuple[Place, UsageMessage]]:
+    """The wanted records, and all copies that stand behind the first of them in its partition."""
+    starts: dict[int, int] = {}
+    for number, offset in wanted:
+        starts[number] = min(offset, starts.get(number, offset))
+    for record in committed_records(settings, "usage.v1", starts=starts, progress=True):
+        place = (record.partition(), record.offset())
+        if place in wanted or _MARK in (record.value() or b""):
+            message = _usage(record.value())
+            if message is not None and (place in wanted or message.backfill):
+                yield place, message
 
 
 def _counted(
@@ -131,7 +143,7 @@ def _counted(
     if not found.messages:
         return
     happened = [message.ts_ms for message in found.messages.values()]
-    since_ms, until_ms = min(happened) - HOUR_MS, max(happened) + DAY_MS + HOUR_MS
+    since_ms, until_ms = min(happened) - DAY_MS, max(happened) + 2 * DAY_MS  # of the append: clocks differ
     for record in records_between(settings, ("usage.v1",), since_ms, until_ms, progress=True):
         place = (record.partition(), record.offset())
         message = None if place in set_aside else _usage(record.value())
