@@ -25,6 +25,7 @@ from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
 from models.runs.registry import RunRegistry
+from models.spend.backfill import Backfill, is_bookable
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.hours import Hours
 from models.spend.ledger import SpendLedger
@@ -60,12 +61,15 @@ TOO_LATE_MS: Final = DAY_MS
 class Counts:
     """What the engine has done, for metrics and scorecards."""
 
-    __slots__ = ("duplicates", "events", "refused", "too_late")
+    __slots__ = ("backfilled", "duplicates", "events", "refused", "too_late")
 
     def __init__(self) -> None:
         self.events = 0
         self.duplicates = 0
         self.too_late = 0
+        """More than a day late, and counted nowhere."""
+        self.backfilled = 0
+        """Sent again after that, and booked."""
         self.refused = 0
 
 
@@ -95,11 +99,12 @@ class Engine:
         self._obedience = Obedience(state, incidents, commands)
         groups = self._groups = Groups(state, incidents)
         counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
-        self._memory = Memory(state, incidents, groups)
-        self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, self._memory)
+        memory = self._memory = Memory(state, incidents, groups)
+        self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, memory)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, self._runs)
         self._prices = PriceBook(policy.header)
         self._quality = QualityWatch(state, enforcement)
+        self._backfill = Backfill(router, memory, totals, ledger, self._quality)
         self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS, seed)
         self._handlers: dict[type[UsageMessage], Callable[[Tenant, Run, Any, int], None]] = {
             LlmCall: self._llm_call,
@@ -274,13 +279,16 @@ class Engine:
             elif rule.settings.mode != "enforce" or rule.limit_action is None:
                 self._commands.relieve(tenant, incident_id, now_ms, "its rule stops nobody any more")
 
-    def usage(self, message: UsageMessage, append_ms: int) -> None:
-        """Take in one usage message. `handle` calls it too: this is the short way for what nearly all stimuli are."""
+    def usage(self, message: UsageMessage, append_ms: int) -> bool:
+        """Take in one usage message. `handle` calls it too: this is the short way for what nearly all stimuli are.
+
+        Returns whether it came too late, and counts nowhere.
+        """
         state = self._state
         tenant = state.tenants.get(message.tenant_id) or self._admit(message.tenant_id, append_ms)
         if not self._seen.ids.add(message.tenant_id, message.event_id, append_ms):
             self.counts.duplicates += 1
-            return
+            return False
         self.counts.events += 1
         if append_ms > tenant.clock_ms:
             if tenant.timers and tenant.timers[0][0] <= append_ms:
@@ -293,15 +301,17 @@ class Engine:
         if at_ms > append_ms + AHEAD_MS:
             at_ms = append_ms + AHEAD_MS
         if tenant.clock_ms - at_ms > TOO_LATE_MS:
-            self._too_late(tenant, message)
-        else:
-            run = self._runs.run(tenant, message, at_ms)
-            self._handlers[type(message)](tenant, run, message, at_ms)
-            if not run.dirty:
-                state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
-            if self._commands.lifted:
-                self._look_again()
+            is_set_aside = self._past(tenant, message, at_ms)
+            state.cause_event_id = None
+            return is_set_aside
+        run = self._runs.run(tenant, message, at_ms)
+        self._handlers[type(message)](tenant, run, message, at_ms)
+        if not run.dirty:
+            state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
+        if self._commands.lifted:
+            self._look_again()
         state.cause_event_id = None
+        return False
 
     def _admit(self, tenant_id: str, append_ms: int) -> Tenant:
         """A tenant's first message: it is known from here on, or counts for all that are too many. Nothing is lost."""
@@ -392,15 +402,24 @@ class Engine:
         if not self._commands.repeat(tenant, target, forged.denial):
             self._commands.deny(tenant, target, forged.denial)
 
-    def _too_late(self, tenant: Tenant, message: UsageMessage) -> None:
+    def _past(self, tenant: Tenant, message: UsageMessage, at_ms: int) -> bool:
+        """What happened more than a day ago is set aside, unless it is sent again to be booked. Returns whether."""
+        charge = self._prices.charge(message) if isinstance(message, LlmCall) else None
+        if message.backfill and is_bookable(message):
+            self.counts.backfilled += 1
+            self._backfill.book(tenant, message, charge, at_ms)
+            self._look_again()
+            return False
         self.counts.too_late += 1
         tenant.stale_events += 1
         cost_nanousd = 0
-        if isinstance(message, LlmCall | ToolCall):
-            charge = self._prices.charge(message) if isinstance(message, LlmCall) else message
-            cost_nanousd = charge.cost_nanousd or 0
-            tenant.stale_nanousd = min(tenant.stale_nanousd + cost_nanousd, MAX_NANOUSD)
+        if charge is not None:
+            cost_nanousd = charge.cost_nanousd
+        elif isinstance(message, ToolCall):
+            cost_nanousd = message.cost_nanousd or 0
+        tenant.stale_nanousd = min(tenant.stale_nanousd + cost_nanousd, MAX_NANOUSD)
         self._quality.too_late(tenant, message, cost_nanousd)
+        return True
 
     def _ticked(self, now_ms: int) -> None:
         tenants = self._state.tenants
@@ -422,7 +441,7 @@ class Engine:
                 case "held":
                     self._commands.held_due(tenant, due_ms)
                 case "totals":
-                    self._totals.due(tenant, key[0], int(key[1]), due_ms)
+                    self._totals.due(tenant, key, due_ms)
                 case "run":
                     self._runs.run_due(tenant, key[0], due_ms)
                 case "session":

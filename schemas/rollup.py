@@ -5,8 +5,12 @@ import msgspec
 from schemas.signing import part
 
 
-class Rollup(msgspec.Struct, frozen=True, kw_only=True):
-    """What one workflow of one tenant did in one hour. Counts and money are totals of the hour so far."""
+class Rollup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one workflow of one tenant did in one hour. Counts and money are totals of the hour so far.
+
+    With `booked_hour_ms`, only what came more than a day late and was booked in the hour that began then: it is no part
+    of the other totals of its hour, and to be added to them.
+    """
 
     tenant_id: str
     workflow: str
@@ -28,8 +32,10 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True):
     rejected: int
     escalated: int
     ts_ms: int
+    booked_hour_ms: int | None = None
 
-
-def rollup_key(tenant_id: str, workflow: str, hour_start_ms: int) -> str:
-    """The record key: one per total, since compaction keeps one message a key, whatever characters the names hold."""
-    return f"{part(tenant_id)}/{part(workflow)}/{hour_start_ms}"
+    @property
+    def key(self) -> str:
+        """The record key: one per total, since compaction keeps one message a key, whatever characters names hold."""
+        key = f"{part(self.tenant_id)}/{part(self.workflow)}/{self.hour_start_ms}"
+        return key if self.booked_hour_ms is None else f"{key}/{self.booked_hour_ms}"

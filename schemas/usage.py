@@ -46,6 +46,8 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     feature_flag: Name | None = None
     prompt_version: Name | None = None
     tags: Tags | None = None
+    backfill: bool = False
+    """Came too late before: booked where it happened, and its run is not judged. Looked at only in what is too late."""
 
 
 class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="llm_call"):

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from models.identity import derived_id
+from models.rules.policy import Policy
+from models.rules.service_rules import SERVICE_RULES
 from schemas.alert import WATCHDOG, Alert
 
 TENANT = "spendfuse"
@@ -13,6 +15,13 @@ POLICIES_DIFFER: Final = "policies-differ"
 UNREADABLE_FLOOD: Final = "unreadable-flood"
 RULES: Final = frozenset({WATCHDOG, UNREADABLE_DELIVERIES, POLICIES_DIFFER, UNREADABLE_FLOOD})
 """Names of the rules that such alerts are of."""
+IN_NO_POLICY: Final = SERVICE_RULES | RULES
+"""Names of the rules that alerts may have whatever the policy says."""
+
+
+def known_rules(policy: Policy) -> frozenset[str]:
+    """Every name that the rule of an alert may have under a policy."""
+    return IN_NO_POLICY.union(policy.rules)
 
 
 def service_alert(

@@ -47,7 +47,14 @@ _COUNTED: Final[dict[Kind, _Counted]] = {
         "late_records",
         "record",
         "{counted} arrived more than a day late today ({usd}): in no budget",
-        "Find out what holds the producer's events back; a clock that is wrong looks the same.",
+        "Book it: python -m streams backfill --since 1d. Find out what holds the producer's events back; a clock that "
+        "is wrong looks the same.",
+    ),
+    "backfilled": _Counted(
+        "backfilled_records",
+        "record",
+        "{counted} of earlier days were booked today ({usd}), by backfill",
+        "Nothing, if that was meant; else find out who sends events with `backfill`, and why.",
     ),
     "misplaced": _Counted(
         "misplaced_records",
@@ -74,6 +81,7 @@ class DataQualitySettings(RuleSettings):
     uncounted_calls: AtLeastOne = 10
     late_records: AtLeastOne = 10
     late_usd: Usd = Usd(1)
+    backfilled_records: AtLeastOne = 1
     misplaced_records: AtLeastOne = 1
     unattributed_usd: Usd = Usd(25)
     unreadable_records: AtLeastOne = 1
@@ -84,8 +92,8 @@ class DataQualitySettings(RuleSettings):
 @register
 class DataQuality(DataQualityDetector[DataQualitySettings]):
     """Fires when enough of a tenant's records of a day cannot be right: costs far from the computed ones, counts that
-    contradict each other, parts without a price, calls without tokens and cost, records more than a day late, in a
-    wrong partition or that cannot be read, spend without owner or workflow.
+    contradict each other, parts without a price, calls without tokens and cost, records more than a day late, or booked
+    after that, in a wrong partition or that cannot be read, spend without owner or workflow.
     """
 
     name = "data_quality"

@@ -5,18 +5,17 @@ from typing import Any
 
 from models.detectors.budget import Budget
 from models.rules.policy import Policy
-from models.rules.service_rules import SERVICE_RULES
 
 
-def findings(policy: Policy, now_ms: int, others: frozenset[str] = frozenset()) -> list[str]:
+def findings(policy: Policy, now_ms: int, known_rules: frozenset[str]) -> list[str]:
     """One sentence each, with the name of its place; none for a policy without oddities.
 
     Args:
         policy: as the file has it.
         now_ms: what ended before is over.
-        others: names of rules that are in no policy, beside the engine's own.
+        known_rules: every name that the rule of an alert may have under this policy.
     """
-    return [*_version(policy), *_ended(policy, now_ms), *_unknown_rules(policy, others)]
+    return [*_version(policy), *_ended(policy, now_ms), *_unknown_rules(policy, known_rules)]
 
 
 def _version(policy: Policy) -> Iterator[str]:
@@ -34,8 +33,7 @@ def _ended(policy: Policy, now_ms: int) -> Iterator[str]:
             yield f"quiet.planned[{number}]: it ended {window.until}: take it out"
 
 
-def _unknown_rules(policy: Policy, others: frozenset[str]) -> Iterator[str]:
-    known = {*policy.rules, *SERVICE_RULES, *others}
+def _unknown_rules(policy: Policy, known: frozenset[str]) -> Iterator[str]:
     for place, matcher in _matchers(policy.source):
         named = matcher.get("rule", [])
         for name in [named] if isinstance(named, str) else named:
@@ -43,7 +41,7 @@ def _unknown_rules(policy: Policy, others: frozenset[str]) -> Iterator[str]:
                 yield f"{place}.rule: no rule is called {name!r}, so that nothing matches; there are {_all(known)}"
 
 
-def _all(names: set[str]) -> str:
+def _all(names: frozenset[str]) -> str:
     return ", ".join(sorted(names))
 
 

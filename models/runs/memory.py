@@ -11,7 +11,7 @@ from models.state.partition import PartitionState
 from models.state.rows import read_fields, read_header, row_digest, row_key_of, row_value
 from models.state.tenant import Tenant
 from models.state.units.groups import Group, RunTree, Session
-from models.state.units.runs import Run
+from models.state.units.runs import Attributes, Run
 from schemas.duration import DAY_MS, HOUR_MS
 
 MOST_AT_ONCE: Final = 1_000
@@ -58,6 +58,13 @@ class Memory:
         for run_id, row in tenant.asleep.rows("run"):
             runs[run_id] = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
         return [runs[run_id] for run_id in sorted(runs)]
+
+    def attributes_of(self, tenant: Tenant, run_id: str) -> Attributes:
+        """What a run, awake or asleep, has said of itself; a sleeping one is read and sleeps on."""
+        run = tenant.run(run_id)
+        if run is None and (row := tenant.asleep.peek("run", run_id)) is not None:
+            run = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
+        return () if run is None else run.attributes
 
     def due(self, tenant: Tenant, now_ms: int) -> None:
         """Forget what has slept for as long as the policy remembers."""

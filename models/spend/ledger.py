@@ -90,6 +90,17 @@ class SpendLedger:
                 scope.at_ms = max(at_ms, scope.segment_ms)
                 self._judge(tenant, scope, run, at_ms)
 
+    def book_past(self, tenant: Tenant, route: Route, cost_nanousd: int, at_ms: int) -> None:
+        """Book spend of a day that is over, into every period that holds it. The present is judged with it; of what is
+        over nobody is told, and nobody is stopped for it.
+        """
+        for scope in route.scopes:
+            self._enter_present(tenant, scope)
+            scope.add_late(self._state.policy.calendar, at_ms, cost_nanousd, route.owner)
+            if scope.history is not None:
+                self._state.touch(scope.history)
+            self._judge(tenant, scope, None, scope.at_ms)
+
     def admit(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """A run starts: where a limit is reached already, it is stopped before its first model call."""
         self.charge(tenant, run, route, 0, at_ms)
@@ -170,13 +181,16 @@ class SpendLedger:
     def _judge_now(self, tenant: Tenant, scope: Scope) -> None:
         """A limit may be another one: find out what that means without waiting for spend."""
         if tenant.clock_ms:
-            now_ms = self._state.now_ms
             if scope.meter.parent is not None and scope.parent is None:
                 scope.parent = tenant.scopes.get((scope.meter.parent.meter_id, *scope.values[:-1]))
-            self._hours.move_to(now_ms)
-            self._enter(tenant, scope, now_ms)
-            scope.at_ms = scope.present_ms(now_ms)
+            self._enter_present(tenant, scope)
             self._judge(tenant, scope, None, scope.at_ms)
+
+    def _enter_present(self, tenant: Tenant, scope: Scope) -> None:
+        now_ms = self._state.now_ms
+        self._hours.move_to(now_ms)
+        self._enter(tenant, scope, now_ms)
+        scope.at_ms = scope.present_ms(now_ms)
 
     def _enter(self, tenant: Tenant, scope: Scope, at_ms: int) -> None:
         """Move on to the hour around `at_ms`. Whoever enters judges: with the spend that led here, or without any."""

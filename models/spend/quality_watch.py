@@ -57,6 +57,12 @@ class QualityWatch:
         tally.add(cost_nanousd=cost_nanousd, run_id=message.run_id)
         self._judge(tenant, "too_late", tally, tenant.clock_ms)
 
+    def backfilled(self, tenant: Tenant, message: UsageMessage, cost_nanousd: int) -> None:
+        """Count a record of an earlier day that was booked, on the day it was: who marks what is new as old is seen."""
+        tally = tenant.quality.tally("backfilled", tenant.clock_ms)
+        tally.add(cost_nanousd=cost_nanousd, run_id=message.run_id)
+        self._judge(tenant, "backfilled", tally, tenant.clock_ms)
+
     def misplaced(self, tenant: Tenant, run_id: str | None, *, had_key: bool) -> None:
         """Count a record that had been written to a partition that is not the tenant's, on the day it came."""
         self._state.now_ms = tenant.clock_ms

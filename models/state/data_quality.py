@@ -5,8 +5,8 @@ from typing import Any, Final, Literal, get_args
 from schemas.duration import DAY_MS
 
 Kind = Literal[
-    "unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced", "uncounted", "too_late", "misplaced",
-    "unattributed", "unreadable",
+    "unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced", "uncounted", "too_late", "backfilled",
+    "misplaced", "unattributed", "unreadable",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MOST_EXAMPLES: Final = 5

@@ -139,8 +139,8 @@ def _totals(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, d
     due_ms, *_ = read_header(value)
     totals = HourTotals.read(parts, due_ms, read_fields(value))
     totals.row_hash = digest
-    tenant.totals[totals.workflow, totals.start_ms] = totals
-    tenant.timers.append((due_ms, "totals", parts[1:]))
+    tenant.totals[totals.key] = totals
+    tenant.timers.append((due_ms, "totals", totals.key))
 
 
 def _cohort(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:

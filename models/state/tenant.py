@@ -82,7 +82,7 @@ class Tenant(Row):
         self.scopes: dict[tuple[str, ...], Scope] = {}
         self.scope_ids: dict[str, list[Scope]] = {}
         """The same by id, as far as they were asked for since the last one came."""
-        self.totals: dict[tuple[str, int], HourTotals] = {}
+        self.totals: dict[tuple[str, ...], HourTotals] = {}
         self.cohorts: dict[str, Cohort] = {}
         self.incidents: dict[str, Incident] = {}
         """Open ones, and those that are over but could be found again."""

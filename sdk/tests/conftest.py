@@ -24,8 +24,8 @@ def emitter(transport: MemoryTransport) -> Iterator[Emitter]:
 
 @pytest.fixture(scope="session")
 def bootstrap() -> Iterator[str]:
-    """The address of a mock cluster; it lives as long as its producer."""
+    """The address of a mock cluster; it lives as long as its producer, which has it make a usage topic by asking."""
     cluster = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 0})
-    brokers = cluster.list_topics(timeout=10).brokers.values()
+    brokers = cluster.list_topics("usage.v1", timeout=10).brokers.values()
     yield ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
     del cluster

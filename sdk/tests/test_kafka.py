@@ -57,15 +57,17 @@ assert (endings, emitter.close(30)) == ([0, 0, 0], 0), endings
 
 
 @pytest.fixture
-def prefix() -> str:
-    """An environment of this test's own."""
-    return f"test-{uuid.uuid4().hex[:8]}."
-
-
-@pytest.fixture
 def service(bootstrap: str) -> Producer:
     """The service's side of the control topic."""
     return Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+
+
+@pytest.fixture
+def prefix(service: Producer) -> str:
+    """An environment of this test's own, with a usage topic: the cluster makes one that such a producer asks about."""
+    prefix = f"test-{uuid.uuid4().hex[:8]}."
+    service.list_topics(prefix + "usage.v1", timeout=TIMEOUT_S)
+    return prefix
 
 
 @pytest.fixture
@@ -271,6 +273,8 @@ def test_a_producer_that_cannot_go_on_is_replaced() -> None:
         (KafkaError._PURGE_QUEUE, True),
         (KafkaError.NOT_ENOUGH_REPLICAS, True),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, True),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, True),
+        (KafkaError._UNKNOWN_TOPIC, True),
         (KafkaError.MSG_SIZE_TOO_LARGE, False),
         (KafkaError.INVALID_TIMESTAMP, True),
         (KafkaError.INVALID_RECORD, False),
@@ -278,7 +282,7 @@ def test_a_producer_that_cannot_go_on_is_replaced() -> None:
 )
 def test_which_failures_are_worth_repeating(code: int, retriable: bool) -> None:
     """Only what is wrong with the record itself is given up; what an operator can mend is kept."""
-    assert undelivered(KafkaError(code)).retriable is retriable
+    assert undelivered(KafkaError(code), "usage.v1").retriable is retriable
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -1,4 +1,6 @@
-"""`backtest` and `record`: a policy tried on a log of the past, and such a log out of the topics."""
+"""`backtest`, `record` and `backfill`: a policy tried on a log of the past, such a log out of the topics, and what came
+too late booked.
+"""
 
 import argparse
 from pathlib import Path
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def declare(commands: Commands) -> None:
-    """Two commands that share how a stretch of time is named."""
+    """Commands that share how a stretch of time is named."""
     backtest = commands.add("backtest", _backtest, "try a policy on a log of the past; a file needs no broker")
     backtest.add_argument("--policy", type=Path, metavar="P.toml", help="policy file; without it, the defaults")
     log = backtest.add_mutually_exclusive_group(required=True)
@@ -30,6 +32,11 @@ def declare(commands: Commands) -> None:
     record = commands.add("record", _record, "a recorded log out of the topics: an incident to replay")
     _add_range(record, required=True)
     record.add_argument("--out", type=Path, required=True, metavar="F.jsonl[.gz]", help="the file to write")
+
+    backfill = commands.add("backfill", _backfill, "book what came more than a day late, and was set aside")
+    _add_range(backfill, required=True)
+    backfill.add_argument("--events", type=Path, metavar="F.jsonl[.gz]", help="of a recorded log, not of the topics")
+    backfill.add_argument("--yes", action="store_true", help="book what is found without being asked")
 
 
 def _add_range(parser: argparse.ArgumentParser, *, required: bool) -> None:
@@ -74,3 +81,10 @@ def _record(options: Options) -> int:
     from streams.tools.record import run_record
 
     return run_record(read_settings(), _range(options), options.out)
+
+
+def _backfill(options: Options) -> int:
+    from streams.settings import read_settings
+    from streams.tools.backfill.backfill import run_backfill
+
+    return run_backfill(read_settings(), _range(options), options.events, is_meant=options.yes)

@@ -1,6 +1,6 @@
 """Topics read whole: every committed record up to where the topic ends now, outside any consumer group's offsets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -19,8 +19,11 @@ PATIENCE_S = 60.0
 """Longer than any transaction may stay open: what a dead writer left open holds a reader up until then."""
 
 
-def committed_records(settings: Settings, name: str, *, progress: bool = False) -> Iterator[Any]:
-    """The topic's records, tombstones included; in order within a partition.
+def committed_records(
+    settings: Settings, name: str, *, starts: Mapping[int, int] | None = None, progress: bool = False
+) -> Iterator[Any]:
+    """The topic's records, tombstones included; in order within a partition. With `starts`, of these partitions alone,
+    from these offsets on, or from the first that is left.
 
     The end is the high watermark when reading begins, so that the newest committed transaction is never missed.
 
@@ -31,8 +34,12 @@ def committed_records(settings: Settings, name: str, *, progress: bool = False) 
     consumer = make_reader(settings)
     try:
         ends = ends_of(consumer, settings, topic)
-        with tqdm(total=sum(ends.values()), desc=name, unit=" offsets", disable=None if progress else True) as bar:
-            yield from _until(consumer, topic, ends, bar)
+        if starts is not None:
+            ends = {number: end for number, end in ends.items() if starts.get(number, end) < end}
+        begin = dict.fromkeys(ends, 0) if starts is None else {number: starts[number] for number in ends}
+        total = sum(ends.values()) - sum(begin.values())
+        with tqdm(total=total, desc=name, unit=" offsets", disable=None if progress else True) as bar:
+            yield from _until(consumer, topic, begin, ends, bar)
     finally:
         consumer.close()
 
@@ -50,12 +57,14 @@ def ends_of(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int
     return {number: high for number, (low, high) in marks.items() if high > low}
 
 
-def _until(consumer: Consumer, topic: str, ends: dict[int, int], bar: "tqdm[Any]") -> Iterator[Any]:
+def _until(
+    consumer: Consumer, topic: str, starts: dict[int, int], ends: dict[int, int], bar: "tqdm[Any]"
+) -> Iterator[Any]:
     # librdkafka stops between a partition's last record and the transaction markers after it only to say so: with an
     # event for the end of the partition, whose offset is the end of what is committed.
     left = dict(ends)
-    reached = dict.fromkeys(ends, 0)
-    consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in ends])
+    reached = dict(starts)
+    consumer.assign([TopicPartition(topic, number, start or OFFSET_BEGINNING) for number, start in starts.items()])
     deadline = seconds() + PATIENCE_S
     while left:
         messages: list[Any] = consumer.consume(CHUNK, 0.1)

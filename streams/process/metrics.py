@@ -83,14 +83,17 @@ class Metrics:
         """What was read, and what came of it."""
         self.events = Counter("spendfuse_events", "Usage messages counted", registry=registry)
         self.duplicates = Counter("spendfuse_duplicates", "Usage messages seen before", registry=registry)
-        self.too_late = Counter("spendfuse_too_late", "Messages more than a day late", registry=registry)
+        self.too_late = Counter("spendfuse_too_late", "Messages more than a day late, in no budget", registry=registry)
+        self.backfilled = Counter("spendfuse_backfilled", "Messages of earlier days, booked", registry=registry)
         self.unkeyed = Counter("spendfuse_unkeyed", "Usage records without a key", registry=registry)
         self.misplaced = Counter(
             "spendfuse_misplaced",
             "Records of usage.v1 and operator.v1 found in another partition than their tenant's, and moved there",
             registry=registry,
         )
-        self.dead_letters = Counter("spendfuse_dead_letters", "Records nobody can read", ["reason"], registry=registry)
+        self.dead_letters = Counter(
+            "spendfuse_dead_letters", "Records that count nowhere", ["reason"], registry=registry
+        )
         self.unreadable_floods = Counter("spendfuse_unreadable_floods", "Floods that were set aside", registry=registry)
         self.refused_orders = Counter(
             "spendfuse_refused_orders", "Records of operator.v1 that order nothing", ["reason"], registry=registry

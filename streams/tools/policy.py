@@ -14,7 +14,7 @@ from streams.clock import wall_ms
 from streams.kafka.admin import existing_topics
 from streams.kafka.client import flush, make_producer, refuse_without_rights
 from streams.process.policies import policy_in_force
-from streams.service_alert import RULES
+from streams.service_alert import known_rules
 from streams.settings import Settings
 
 SEND_TIMEOUT_S = 15.0
@@ -59,7 +59,7 @@ def run_diff(settings: Settings, policy: Policy) -> int:
 
 
 def _print_findings(policy: Policy) -> list[str]:
-    found = findings(policy, wall_ms(), RULES)
+    found = findings(policy, wall_ms(), known_rules(policy))
     for finding in found:
         print(f"note: {finding}", file=sys.stderr)
     return found

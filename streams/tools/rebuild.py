@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from tqdm import tqdm
 
-from schemas.errors import BrokerError, SettingsError, SpendfuseError
+from schemas.errors import BrokerError, SpendfuseError
 from streams.broker_time import BrokerTime
 from streams.clock import BrokerClock, pause, seconds
 from streams.kafka.admin import UnsupportedByBrokerError, existing_topics, group_members
@@ -22,6 +22,7 @@ from streams.kafka.order_reader import OrderReader
 from streams.kafka.state_reader import StateReader
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
+from streams.tools.inspection.terminal import confirm
 from streams.worker.fence import FENCE_KEY, write_fence
 from streams.worker.partition import Partition
 from streams.worker.worker import GROUP
@@ -68,7 +69,8 @@ def run_rebuild(settings: Settings, *, publish_again: bool = False) -> int:
     consumer = make_consumer(settings, GROUP)
     try:
         if not publish_again and _nobody_knows_what_was_published(settings, consumer, count):
-            _ask()
+            print(AGAIN, file=sys.stderr)
+            confirm("--publish-again")
         producer, brokers = _producer(settings), BrokerClock()
         BrokerTime(settings, brokers, "state.v1").ask(0)  # a fence says when it was written
         for number in range(count):
@@ -113,16 +115,6 @@ def _nobody_knows_what_was_published(settings: Settings, consumer: Consumer, par
         return False
     ends = [watermarks(consumer, one, TIMEOUT_S) for one in inputs]
     return any(high > low for low, high in ends)
-
-
-def _ask() -> None:
-    """Have whoever sits there say that it is meant. Raises `SettingsError` if they do not, or nobody sits there."""
-    print(AGAIN, file=sys.stderr)
-    if not sys.stdin.isatty():
-        raise SettingsError("nothing was changed. If that is meant, add --publish-again")
-    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise SettingsError("nothing was changed")
 
 
 def _rebuild(settings: Settings, consumer: Consumer, producer: Producer, partition: Partition, partitions: int) -> None:

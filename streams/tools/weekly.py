@@ -25,7 +25,7 @@ from schemas.control import Command
 from schemas.errors import SettingsError, Undecodable
 from schemas.money import usd_to_nanousd
 from schemas.operator import OperatorMessage
-from schemas.rollup import Rollup, rollup_key
+from schemas.rollup import Rollup
 from schemas.signing import is_key_check
 from streams.clock import wall_ms
 from streams.kafka.order_reader import OrderReader
@@ -220,7 +220,7 @@ def _read_file(path: Path) -> Records:
                 match line.topic:
                     case "rollups.v1":
                         rollup = decode_rollup(value)
-                        rollups[rollup_key(rollup.tenant_id, rollup.workflow, rollup.hour_start_ms)] = rollup
+                        rollups[rollup.key] = rollup
                     case "alerts.v1":
                         alerts.append(decode_alert(value))
                     case "control.v1":

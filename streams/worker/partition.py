@@ -134,7 +134,8 @@ class Partition:
         if not is_here:
             self._move_on(message, usage.tenant_id)
             return
-        self.engine.usage(usage, append_ms)
+        if self.engine.usage(usage, append_ms):
+            self._set_aside(message, value, append_ms)
         if message.headers() is not None:
             self._tell_of_move(message, usage.tenant_id, usage.run_id)
 
@@ -295,6 +296,11 @@ class Partition:
             self._unreadable.begin()
         self.unreadable_in_a_row += 1
         return self._unreadable.add(key, self.engine, append_ms)
+
+    def _set_aside(self, message: Any, value: bytes | None, append_ms: int) -> None:
+        """Say where a record stands that came too late, so that it can be found and booked."""
+        fault = Undecodable("too_late", "it came more than a day after it happened: in no budget")
+        self._refuse(message, value, fault, append_ms)
 
     def _refuse(
         self, message: Any, value: bytes | None, fault: Undecodable, append_ms: int, tenant_id: str | None = None

@@ -17,7 +17,7 @@ from streams.worker.transactions import Outcome
 
 log = logging.getLogger("spendfuse.report")
 
-_NOTHING = (0,) * 6
+_NOTHING = (0,) * 7
 """Of what is counted, where nothing has been."""
 MOST_MEASURED = 10_000
 """Commands remembered as measured: a later word about an older one would be measured again."""
@@ -101,14 +101,14 @@ class Reporter:
     def _count(self, partition: Partition) -> None:
         counts = partition.engine.counts
         now = (
-            counts.events, counts.duplicates, counts.too_late, partition.unkeyed, partition.misplaced_records,
-            partition.floods,
+            counts.events, counts.duplicates, counts.too_late, counts.backfilled, partition.unkeyed,
+            partition.misplaced_records, partition.floods,
         )  # fmt: skip
         before = self._counted.get(partition.number, _NOTHING)
         metrics = self._metrics
         counters = (
-            metrics.events, metrics.duplicates, metrics.too_late, metrics.unkeyed, metrics.misplaced,
-            metrics.unreadable_floods,
+            metrics.events, metrics.duplicates, metrics.too_late, metrics.backfilled, metrics.unkeyed,
+            metrics.misplaced, metrics.unreadable_floods,
         )  # fmt: skip
         for counter, new, old in zip(counters, now, before, strict=True):
             counter.inc(new - old)
@@ -164,6 +164,8 @@ class Reporter:
         self._metrics.dead_letters.labels(letter.reason).inc()
         if letter.topic == self._orders:
             self._metrics.refused_orders.labels(letter.reason).inc()
+        if letter.reason == "too_late":
+            return  # readable, maybe very many, and told of as the tenant's data quality
         log.warning(
             "dead letter",
             extra=fields(topic=letter.topic, partition=letter.partition, offset=letter.offset, reason=letter.reason),

@@ -7,6 +7,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from models.effects import Effect
+from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.duration import MINUTE_MS
 from schemas.errors import BrokerError, SpendfuseError
@@ -149,14 +150,10 @@ class Transactions:
                 if (check := self._records.key_check(tenant_id)) is not None:
                     self._send_record(check)
             if partition.beat is not None:
-                beat = self._records.of(Effect("alerts.v1", partition.beat.tenant_id, partition.beat))
-                self._send(beat.topic, beat.value, beat.key, partition.number)
+                self._send_alert(partition.beat, partition.number)
                 outcome.beats.append(partition.number)
             for page in partition.pages:
-                effect = Effect("alerts.v1", page.tenant_id, page)
-                outcome.effects.append(effect)
-                record = self._records.of(effect)
-                self._send(record.topic, record.value, record.key, partition.number)
+                outcome.effects.append(self._send_alert(page, partition.number))
             self._crash("effects_sent")
             for one in partition.misplaced:
                 self._send(one.topic, one.value, one.key, one.home, headers=one.headers, ms=self._time_of(one))
@@ -202,6 +199,13 @@ class Transactions:
 
     def _send_record(self, record: OutRecord) -> None:
         self._send(record.topic, record.value, record.key, headers=record.headers)
+
+    def _send_alert(self, alert: Alert, partition: int) -> Effect:
+        """An alert about the service itself, which no engine has decided, beside those of the partition."""
+        effect = Effect("alerts.v1", alert.tenant_id, alert)
+        record = self._records.of(effect)
+        self._send(record.topic, record.value, record.key, partition)
+        return effect
 
     def _time_of(self, misplaced: Misplaced) -> int:
         """A moved record keeps its time. An order that is too old to be written is refused there, by its time."""

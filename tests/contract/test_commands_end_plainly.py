@@ -56,6 +56,7 @@ AWAY = [
     f"policy publish {POLICY}",
     f"policy diff {POLICY}",
     "record --since 1h --out {folder}/f.jsonl",
+    "backfill --since 1h --yes",
     "backtest --topic usage.v1 --since 1h --out {folder}/f.jsonl",
     "report weekly",
     "rebuild --from-input",

@@ -50,6 +50,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def killed(embedded: EmbeddedBroker) -> str:
     """A run that was killed before anybody started; its id."""
+    embedded.create_topics("", 2)
     now_ms = time.time_ns() // 1_000_000
     body = {
         "command_id": "c1", "action": "kill", "tenant_id": "acme", "target": {"type": "run", "id": "killed"}, "seq": 1,

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from schemas.rollup import rollup_key
 from schemas.topics import TopicFileError, TopicSpec, load_topics, topic_name
+from tests.support.reviews import rollup
 
 CONTRACT_KEYS = {
     "usage.v1": "tenant_id",
@@ -124,10 +125,14 @@ def test_everything_needed_to_count_again_is_kept_equally_long() -> None:
 
 
 def test_every_total_has_a_key_of_its_own() -> None:
-    """Compaction keeps the last rollup of each workflow and hour, whatever characters the names hold."""
+    """Compaction keeps the last rollup of each workflow and hour, and of what was booked for it in another hour,
+    whatever characters the names hold.
+    """
     names = ("a", "a/b", "b", "a%2Fb")
-    keys = {rollup_key(tenant, workflow, hour) for tenant in names for workflow in names for hour in (0, 3_600_000)}
-    assert len(keys) == len(names) ** 2 * 2
+    hours = (0, 3_600_000)
+    totals = [rollup(hour, tenant, workflow) for tenant in names for workflow in names for hour in hours]
+    booked = [replace(total, booked_hour_ms=hour) for total in totals for hour in hours]
+    assert len({total.key for total in (*totals, *booked)}) == len(names) ** 2 * 2 * 3
 
 
 def test_dead_letters_wait_a_week_and_cannot_fill_the_disk() -> None:

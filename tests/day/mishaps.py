@@ -15,13 +15,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from infra.kafka.local import LocalKafka
+from infra.service import ROOT
 from schemas.duration import DAY_MS, HOUR_MS
 from streams.clock import pause, wall_ms
 from streams.kafka.partitioner import partition_of
-from infra.service import ROOT
 from tests.support.kafka import Record, TopicSpace, produce
-from tests.support.wrong_clock import ahead_by
 from tests.support.worker_process import WorkerProcess
+from tests.support.wrong_clock import ahead_by
 
 CENT_NANOUSD = 10_000_000
 FLOOD = 1200
@@ -148,7 +148,8 @@ class Day:
         tenant = self._tenant("late")
         calls = [self._call(tenant, cents=3, ts_ms=wall_ms() - 2 * DAY_MS) for _ in range(12)]
         self._write([self._call(tenant, cents=1), *calls], tenant.encode())
-        self.must.spent[tenant] += CENT_NANOUSD  # what is late is told, and counted apart
+        self.must.spent[tenant] += CENT_NANOUSD  # what is late is told, and set aside
+        self.must.refused["too_late"] += len(calls)
         self.must.told.add((tenant, "more than a day late"))
 
     def producer_is_early(self) -> None:

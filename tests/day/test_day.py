@@ -107,7 +107,7 @@ def _live_through(day: Day, fleet: Fleet) -> list[float]:
     day.first.wait_said("state restored")
     ends_s = time.monotonic() + 60 * MINUTES
     fleet.start()
-    memory = []
+    memory: list[float] = []
     while not memory or time.monotonic() < ends_s:
         for mishap in day.one_of_each():
             day.happened.append(mishap.__name__)
@@ -122,7 +122,7 @@ def _wait_counted(space: TopicSpace, worker: WorkerProcess, spent: Counter[str],
         wait_until(lambda: +counted(space) == spent, 120, f"{told}: every dollar is counted")
     except AssertionError as error:
         found = counted(space)
-        differing = {tenant: found[tenant] - spent[tenant] for tenant in found | spent if found[tenant] != spent[tenant]}
+        differing = {name: found[name] - spent[name] for name in found | spent if found[name] != spent[name]}
         raise AssertionError(
             f"{error}; nano-dollars too many: {differing}; the worker has applied {worker.applied()} and is "
             f"{worker.health!r}; its last words:\n{worker.tail()}"

@@ -30,6 +30,7 @@ from streams.kafka.topics import apply
 from streams.settings import Settings
 from tests.conftest import do_without
 from tests.support.kafka import Record, commands_on, fresh_prefix, produce, wait_until
+from tests.support.messages import DAY_MS
 from tests.support.service_process import OPERATOR_KEY, ServiceProcess
 
 TENANT = "acme"
@@ -93,12 +94,12 @@ class Guarded:
         given = {"POLICY": policy, "SLOT": "0", "WATCHDOG_S": 3, "RESTORE_TIMEOUT_S": 20}
         return ServiceProcess(["streams", "worker"], {**self.variables("worker"), **given})
 
-    def spend(self, run: str, usd: int, event: str) -> None:
-        """A model call, as an agent writes it."""
+    def spend(self, run: str, usd: int, event: str, ago_ms: int = 0) -> None:
+        """A model call, as an agent writes it, made so long ago."""
         now_ms = wall_ms()  # an order is appended at the real time, and what is a day before it is too late to count
         call = {
-            "type": "llm_call", "event_id": event, "ts_ms": now_ms, "tenant_id": TENANT, "run_id": run, "model": "m",
-            "cost_nanousd": usd * 10**9,
+            "type": "llm_call", "event_id": event, "ts_ms": now_ms - ago_ms, "tenant_id": TENANT, "run_id": run,
+            "model": "m", "cost_nanousd": usd * 10**9,
         }  # fmt: skip
         record = Record(json.dumps(call).encode(), TENANT.encode(), (), now_ms, 0)
         login = self.kafka.client_config("agent")
@@ -205,7 +206,8 @@ def test_a_reader_sees_everything_and_changes_nothing(
     guarded: Guarded, policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Why, incidents, dead letters and doctor need the rights of `reader` alone, which orders nothing. Without them the
-    doctor says of each thing that it may not be looked at, and who grants it.
+    doctor says of each thing that it may not be looked at, and who grants it. Who books what came too late needs those
+    of `backfill`.
     """
     with guarded.worker(policy) as worker:
         guarded.spend("greedy", 12, "e1")
@@ -215,6 +217,10 @@ def test_a_reader_sees_everything_and_changes_nothing(
         for words in ("why greedy", "incidents", "dlq", "doctor"):
             main(words.split())
             said[words] = capsys.readouterr().out
+        guarded.spend("late", 1, "e2", ago_ms=2 * DAY_MS)
+        act_as(monkeypatch, guarded, "backfill")
+        wait_until(lambda: is_booked(capsys), 30, "the late call set aside, and booked")
+        act_as(monkeypatch, guarded, "reader", OPERATOR_KEY=OPERATOR_KEY)
         assert worker.stop() == 0, worker.tail()
     assert said["why greedy"].startswith("Run greedy of acme is killed.")
     assert said["incidents"].startswith("1 open incident\n")
@@ -227,6 +233,12 @@ def test_a_reader_sees_everything_and_changes_nothing(
     assert main(["doctor"]) == 1
     doctor = capsys.readouterr().out
     assert "missing, or not to be seen" in doctor
+
+
+def is_booked(capsys: pytest.CaptureFixture[str]) -> bool:
+    """Whether there was something to book, and it was written."""
+    assert main(["backfill", "--since", "1h", "--yes"]) == 0
+    return "written: 1." in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

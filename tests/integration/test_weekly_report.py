@@ -8,7 +8,7 @@ import pytest
 
 from infra.kafka.embedded import EmbeddedBroker
 from schemas.codec import encode
-from schemas.rollup import Rollup, rollup_key
+from schemas.rollup import Rollup
 from schemas.signing import OperatorKey
 from streams.__main__ import main
 from streams.settings import read_settings
@@ -45,7 +45,7 @@ def broker(embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch) -> Embedde
 
 def of_rollup(one: Rollup) -> Record:
     """A rollup as the worker writes it."""
-    return Record(encode(one), rollup_key(one.tenant_id, one.workflow, one.hour_start_ms).encode())
+    return Record(encode(one), one.key.encode())
 
 
 def signed(order: Any, key: str = OPERATOR_KEY) -> Record:

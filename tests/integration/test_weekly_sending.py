@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from schemas.codec import decode_alert, encode
-from schemas.rollup import rollup_key
 from streams.clock import wall_ms
 from streams.kafka.whole_topic import committed_records
 from streams.settings import read_settings
@@ -48,7 +47,7 @@ def test_the_review_is_sent_once_when_it_is_due(kafka_topics: TopicSpace, tmp_pa
     monday_ms = int(due.replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
     last_week_ms = monday_ms - (due.weekday() + 3) * DAY_MS
     spent = rollup(last_week_ms + 9 * HOUR_MS, cost_nanousd=12 * USD)
-    record = Record(encode(spent), rollup_key(spent.tenant_id, spent.workflow, spent.hour_start_ms).encode())
+    record = Record(encode(spent), spent.key.encode())
     produce(kafka_topics.bootstrap, kafka_topics.name("rollups.v1"), [record])
     policy = tmp_path / "policy.toml"
     with Listening(webhook()) as hook:

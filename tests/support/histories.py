@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
 from models.effects import Effect
@@ -16,6 +17,8 @@ from models.stimuli import OperatorSeen, PolicyChanged, Stimulus, Ticked, UsageS
 from schemas.alert import Alert
 from schemas.codec import decode_usage, encode
 from schemas.control import Command
+from schemas.duration import DAY_MS
+from schemas.usage import UsageMessage
 from tests.support.scenario import load, play, scenario_files
 from tests.support.traffic import RandomTraffic, random_answer, random_order
 
@@ -151,6 +154,8 @@ def random_case(seed: int, rounds: int = ROUNDS, *, policies_change: bool = True
     for number, (message, append_ms) in enumerate(RandomTraffic(seed).messages(rounds)):
         happen(UsageSeen(message, append_ms))
         if draw.random() < 0.05:
+            happen(UsageSeen(of_the_past(draw, message), append_ms))
+        if draw.random() < 0.05:
             happen(Ticked(append_ms + draw.randrange(20_000)))
         if commands and draw.random() < 0.05:
             happen(UsageSeen(random_answer(draw, commands, append_ms), append_ms))
@@ -164,6 +169,16 @@ def random_case(seed: int, rounds: int = ROUNDS, *, policies_change: bool = True
         if policies_change and number == rounds * 5 // 6:
             happen(PolicyChanged(policy, append_ms))
     return case
+
+
+def of_the_past(draw: Random, message: UsageMessage) -> UsageMessage:
+    """A message like this one that happened some days before, and comes to be booked, or too late."""
+    return msgspec.structs.replace(
+        message,
+        event_id=f"past-{message.event_id}",
+        ts_ms=message.ts_ms - draw.randrange(DAY_MS, 9 * DAY_MS),
+        backfill=draw.random() < 0.8,
+    )
 
 
 @cache

@@ -13,6 +13,7 @@ from schemas.operator import OperatorMessage
 from schemas.signing import OperatorKey
 from streams.__main__ import main
 from streams.kafka.records import Records
+from streams.service_alert import IN_NO_POLICY
 from streams.settings import Settings, read_settings
 from streams.tools.order import TopicFacts
 from streams.tools.orders.registry import VERBS, give
@@ -165,6 +166,12 @@ def test_an_order_that_would_change_nothing_is_refused(words: str, facts: KnownF
     with pytest.raises(SettingsError) as caught:
         given_out(words, facts)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("rule", sorted(IN_NO_POLICY))
+def test_what_no_policy_holds_can_be_silenced(rule: str) -> None:
+    """Alerts about the service itself are of rules that stand in no policy: their names are known here as well."""
+    assert len(given_out(f"silence --match rule={rule} --for 1h", KnownFacts(alerts=[], rules=""))) == 1
 
 
 @pytest.mark.parametrize(

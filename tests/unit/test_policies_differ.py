@@ -8,7 +8,7 @@ from schemas.alert import WATCHDOG
 from schemas.duration import DAY_MS, MINUTE_MS
 from schemas.errors import PolicyError
 from streams.notifier.own_alerts import FRESH_MS, PATIENCE_MS, PolicyWatch
-from streams.service_alert import service_alert
+from streams.service_alert import IN_NO_POLICY, known_rules, service_alert
 from tests.support.messages import MONDAY_MS
 
 
@@ -67,12 +67,13 @@ PLANNED = '[[quiet.planned]]\nfrom = 2020-01-01T00:00:00Z\nuntil = 2020-01-02T00
             HEAD + BUDGET + '[[inhibit]]\nsource = {rule = ["m", "x"]}\n',
             ["inhibit[0].source.rule: no rule is called 'x'"],
         ),
-        (HEAD + BUDGET + '[[route]]\nmatch = {rule = ["m", "blast-radius", "watchdog"]}\n', []),
+        (HEAD + BUDGET + f"[[route]]\nmatch = {{rule = {['m', *sorted(IN_NO_POLICY)]}}}\n", []),
     ],
 )
 def test_a_policy_check_finds_what_is_hardly_meant(text: str, found: list[str]) -> None:
     """Valid, and all the same a mistake: each is named with its place."""
-    said = findings(read_policy_toml(text), MONDAY_MS, frozenset({"watchdog"}))
+    policy = read_policy_toml(text)
+    said = findings(policy, MONDAY_MS, known_rules(policy))
     assert [each[: len(start)] for each, start in zip(said, found, strict=True)] == found
 
 

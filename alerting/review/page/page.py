@@ -138,5 +138,6 @@ def _footer(review: Review) -> Markup:
     return element(
         "footer",
         f"Spendfuse. Counted until {until} from rollups.v1, alerts.v1, control.v1 and operator.v1. Messages that come "
-        "up to a day late can still change the last day; what people say later changes verdicts.",
+        "up to a day late can still change the last day, and what is booked later (backfill) any; what people say "
+        "later changes verdicts.",
     )

@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from models.state.rows import PLAIN, Row
+from schemas.duration import HOUR_MS
 from schemas.rollup import Rollup
 
 FLUSH_MS: Final = 10_000
@@ -24,17 +25,21 @@ _read_counters: Callable[[Any], tuple[int, ...]] = attrgetter(*COUNTERS)
 
 
 class HourTotals(Row):
-    """What one workflow did in one hour. `flush_ms` is when its next rollup is due, 0 while nothing has changed."""
+    """What one workflow did in one hour. `flush_ms` is when its next rollup is due, 0 while nothing has changed.
 
-    __slots__ = (*COUNTERS, "due_ms", "end_ms", "flush_ms", "start_ms", "tenant_id", "workflow")
+    With `booked_ms`, what was booked in the hour that began then, of an hour whose own totals may be gone already.
+    """
+
+    __slots__ = (*COUNTERS, "booked_ms", "due_ms", "end_ms", "flush_ms", "start_ms", "tenant_id", "workflow")
     kind = "totals"
 
-    def __init__(self, tenant_id: str, workflow: str, start_ms: int, end_ms: int) -> None:
+    def __init__(self, tenant_id: str, workflow: str, start_ms: int, end_ms: int, booked_ms: int | None = None) -> None:
         super().__init__()
         self.tenant_id = tenant_id
         self.workflow = workflow
         self.start_ms = start_ms
         self.end_ms = end_ms
+        self.booked_ms = booked_ms
         self.due_ms = 0
         self.flush_ms = 0
         self.cost_nanousd = 0
@@ -62,11 +67,22 @@ class HourTotals(Row):
             hour_start_ms=self.start_ms,
             hour_end_ms=self.end_ms,
             ts_ms=ts_ms,
+            booked_hour_ms=self.booked_ms,
             **counters,
         )
 
+    @property
+    def keep_until_ms(self) -> int:
+        """From when on nothing can change it any more."""
+        return self.end_ms + KEEP_MS if self.booked_ms is None else self.booked_ms + HOUR_MS
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from the tenant's other totals."""
+        return totals_key(self.workflow, self.start_ms, self.booked_ms)
+
     def key_parts(self) -> tuple[str, ...]:
-        return (self.tenant_id, self.workflow, str(self.start_ms))
+        return (self.tenant_id, *self.key)
 
     def header(self) -> tuple[int, int, int]:
         return self.due_ms, 0, PLAIN
@@ -83,10 +99,15 @@ class HourTotals(Row):
     @classmethod
     def read(cls, parts: tuple[str, ...], due_ms: int, fields: tuple[Any, ...]) -> "HourTotals":
         """Totals as their row holds them."""
-        tenant_id, workflow, start_ms = parts
-        totals = cls(tenant_id, workflow, int(start_ms), fields[0])
+        tenant_id, workflow, start_ms, *booked = parts
+        totals = cls(tenant_id, workflow, int(start_ms), fields[0], int(booked[0]) if booked else None)
         totals.flush_ms = fields[1]
         totals.due_ms = due_ms
         for name, value in zip(COUNTERS, fields[2:], strict=True):
             setattr(totals, name, value)
         return totals
+
+
+def totals_key(workflow: str, start_ms: int, booked_ms: int | None = None) -> tuple[str, ...]:
+    """What a tenant's totals of a workflow and an hour are known by, and those booked later in another hour."""
+    return (workflow, str(start_ms)) if booked_ms is None else (workflow, str(start_ms), str(booked_ms))

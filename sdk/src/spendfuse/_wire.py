@@ -115,6 +115,7 @@ _EVERY: dict[str, _Field] = {
     "parent_run_id": _ID,
     **dict.fromkeys(ATTRIBUTION, _NAME),
     "tags": _Tags(),
+    "backfill": _Flag(),
 }
 
 _OWN: dict[str, dict[str, _Field]] = {

@@ -1,4 +1,4 @@
-"""`dlq`: what nobody could read, by reason and by where it came from, and what to do about it."""
+"""`dlq`: what nobody could read, or came too late: by reason and by where it came from, and what to do about it."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -34,6 +34,7 @@ ADVICE: Final[dict[Reason, str]] = {
     "foreign_name": "Have its producer use the name given above; see schemas/json. Sent again, events count once.",
     "bad_time": "Have its producer send milliseconds since 1970. An order: look at the clocks, and give it again.",
     "wrong_tenant": "Have its producer key each record with its tenant_id.",
+    "too_late": "Book it: python -m streams backfill --since 7d. Find out what holds its producer back; maybe a clock.",
     "bad_signature": "Ask who gave the order: python -m streams orders. If it was you: python -m streams keys check.",
 }
 """Reason -> what to do, in a sentence or two."""

@@ -1,11 +1,13 @@
 """Text for a terminal of 80 columns. What is foreign is made harmless on the way."""
 
+import sys
 from collections.abc import Iterable
 from itertools import pairwise
 from shlex import quote
 from textwrap import wrap
 
 from alerting.rendering.foreign import MOST_OF_A_SENTENCE, clean
+from schemas.errors import SettingsError
 
 WIDTH = 80
 SHORTEST_ID = 8
@@ -65,3 +67,16 @@ def _alike(one: str, other: str) -> int:
     """How many characters both begin with."""
     pairs = zip(one, other, strict=False)
     return next((at for at, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
+
+
+def confirm(meant: str) -> None:
+    """Have whoever sits there say that what they have just read is meant.
+
+    Raises:
+        SettingsError: they do not, or nobody sits there and the option `meant` would have had to say it.
+    """
+    if not sys.stdin.isatty():
+        raise SettingsError(f"nothing was changed. If that is meant, add {meant}")
+    print("Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise SettingsError("nothing was changed")

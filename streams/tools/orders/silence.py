@@ -8,12 +8,12 @@ from typing import get_args
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from models.rules.service_rules import SERVICE_RULES
 from schemas.alert import AlertState
 from schemas.errors import SettingsError
 from schemas.operator import Silence
 from schemas.policy import Mode, Severity
 from schemas.routing import Label
+from streams.service_alert import IN_NO_POLICY, known_rules
 from streams.tools.orders.verb import (
     Audit,
     Facts,
@@ -67,13 +67,14 @@ def complete(order: Silence, facts: Facts) -> Silence:
 
 
 def _check_rule(tenant_id: str, rule: str, facts: Facts) -> None:
-    if rule not in {alert.rule for alert in facts.incidents(tenant_id).values()} | SERVICE_RULES:
-        rules = facts.policy().rules
-        if rule not in rules:
-            raise SettingsError(
-                f"there is no rule {rule!r} in the policy in force, and no incident of one: is it spelt right? Its "
-                f"rules: {', '.join(sorted(rules))}"
-            )
+    if rule in IN_NO_POLICY.union(alert.rule for alert in facts.incidents(tenant_id).values()):
+        return
+    known = known_rules(facts.policy())
+    if rule not in known:
+        raise SettingsError(
+            f"there is no rule {rule!r} in the policy in force, and no incident of one: is it spelt right? There are "
+            f"{', '.join(sorted(known))}"
+        )
 
 
 def _look(order: Silence, facts: Facts) -> Iterator[str]:

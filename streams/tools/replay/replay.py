@@ -119,7 +119,7 @@ class Replay:
         self._feed(seen, run, stop)
         if isinstance(message, RunFinished):
             run.is_live = False
-        elif isinstance(message, LlmCall | ToolCall | RunStarted):
+        elif isinstance(message, LlmCall | ToolCall | RunStarted) and not message.backfill:
             run.is_live = True
         self._drain()
 

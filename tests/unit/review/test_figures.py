@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from alerting.review.compute import review_of
 from alerting.review.data import as_data
@@ -42,6 +43,13 @@ def test_spend_is_what_lies_in_the_week() -> None:
     assert review.before == Totals(cost_nanousd=50_001)
     assert review.since_ms == BEFORE_MS - HOUR_MS
     assert review.is_over
+
+
+def test_what_was_booked_for_an_hour_is_added_to_it() -> None:
+    """An hour has totals of its own, and others of what came too late and was booked since, any number of times."""
+    own = hour(1, 5, calls=2)
+    booked = [replace(hour(1, usd, calls=1), booked_hour_ms=WEEK.end_ms + n * HOUR_MS) for n, usd in enumerate((3, 4))]
+    assert reviewed(own, *booked).totals == Totals(cost_nanousd=12 * USD, calls=4)
 
 
 def test_the_five_most_expensive_and_all_others_add_up() -> None:

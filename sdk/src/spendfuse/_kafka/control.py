@@ -16,6 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from spendfuse._command import ControlRecord
 from spendfuse._environment import kafka_config, topic_prefix
 from spendfuse._fork import never_free, tell_of_forks
+from spendfuse._kafka.failures import reason_of
 from spendfuse._kafka.log import KafkaLog
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._wire import CONTROL_TOPIC
@@ -29,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "fetch.wait.max.ms": 10,
     "fetch.error.backoff.ms": 100,
     "reconnect.backoff.max.ms": 2_000,
+    "allow.auto.create.topics": False,
 }
 PROBE_EVERY_S = 1.0
 PROBE_UNREAD_EVERY_S = 0.1
@@ -205,7 +207,7 @@ class _EndsProbe:
                 self.failure = None
                 self.answered.set()
             except KafkaException as exception:
-                self.failure = exception.args[0].str()
+                self.failure = reason_of(exception.args[0], self._topic)
                 self._trouble.happened(self.failure)
             self.consumer.poll(0)  # for its log: it is assigned nothing
             self._closing.wait(self.every_s)

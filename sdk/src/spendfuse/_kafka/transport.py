@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from spendfuse._environment import kafka_config, topic_prefix
 from spendfuse._fork import never_free, tell_of_forks
 from spendfuse._kafka.broker_time import BrokerTime, Stamp
+from spendfuse._kafka.failures import reason_of
 from spendfuse._kafka.log import KafkaLog
 from spendfuse._logging import LOG
 from spendfuse._transport import Done, Record, Undelivered
@@ -18,6 +19,8 @@ DEFAULTS: dict[str, Any] = {
     "acks": "all",
     "delivery.timeout.ms": 30_000,  # then the emitter sends it again, under the same event id
     "linger.ms": 5,
+    "allow.auto.create.topics": False,  # the broker would make one with settings that are wrong
+    "topic.metadata.propagation.max.ms": 1_000,  # then it is said that the topic is missing, and looked for again
     "partitioner": "murmur2_random",  # as Java's and aiokafka's: every producer must find a tenant's partition alike
     "reconnect.backoff.max.ms": 2_000,
 }
@@ -29,7 +32,7 @@ _AT_ONCE = frozenset((KafkaError.INVALID_TIMESTAMP, KafkaError._INVALID_DIFFEREN
 
 
 class KafkaTransport:
-    """Produces to `<prefix>usage.v1`, idempotently, keyed by tenant.
+    """Produces to `<prefix>usage.v1`, idempotently, keyed by tenant. A missing topic is waited for, and not made.
 
     The record's timestamp is the event's own time, or the broker's where this machine's clock is ahead of it.
     """
@@ -85,7 +88,7 @@ class KafkaTransport:
             )
         except KafkaException as exception:
             error = exception.args[0]
-            done(record, undelivered(error))
+            done(record, undelivered(error, self._topic))
             if error.fatal():
                 self._replace(error)
         else:
@@ -117,7 +120,7 @@ class KafkaTransport:
             return Undelivered(error.str(), retriable=True, at_once=True)
         else:
             self._in_doubt.discard(record)
-        return undelivered(error)
+        return undelivered(error, self._topic)
 
     def _replace(self, error: KafkaError) -> None:
         """A producer after a fatal error sends nothing more: give back what it holds and make another."""
@@ -127,10 +130,10 @@ class KafkaTransport:
         self._producer = self._make_producer(self._config)
 
 
-def undelivered(error: KafkaError) -> Undelivered:
+def undelivered(error: KafkaError, topic: str) -> Undelivered:
     """Return the failure, with whether the record deserves another attempt."""
     code = error.code()
-    return Undelivered(error.str(), retriable=code not in _NEVER_ACCEPTED, at_once=code in _AT_ONCE)
+    return Undelivered(reason_of(error, topic), retriable=code not in _NEVER_ACCEPTED, at_once=code in _AT_ONCE)
 
 
 def _log_error(error: KafkaError) -> None:
