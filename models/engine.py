@@ -17,10 +17,11 @@ from models.commands.standing import StandingCommand
 from models.effects import Effect
 from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
+from models.policy_changes import PolicyChanges
 from models.prices.book import PriceBook
 from models.rules.finding import Finding
 from models.rules.policy import Policy
-from models.rules.service_rules import FORGED_COMMAND, SERVICE_RULES, TENANTS
+from models.rules.service_rules import FORGED_COMMAND, TENANTS
 from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
@@ -46,6 +47,7 @@ from models.stimuli import (
     Ticked,
     UsageSeen,
 )
+from models.timers import Timers
 from schemas.control import Command, Target
 from schemas.duration import DAY_MS, HOUR_MS
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
@@ -90,18 +92,20 @@ class Engine:
         """
         state = self._state = PartitionState(policy) if breathe is None else PartitionState(policy, breathe)
         self._hours = Hours(state)
-        router = self._router = Router(state)
+        router = Router(state)
         incidents = self._incidents = Incidents(state)
         commands = self._commands = Commands(state, incidents, go_out_at_once=commands_go_out_at_once)
         enforcement = Enforcement(state, incidents, commands)
         totals = self._totals = HourlyTotals(state, self._hours)
         ledger = self._ledger = SpendLedger(state, router, self._hours, incidents, commands, enforcement)
-        self._obedience = Obedience(state, incidents, commands)
-        groups = self._groups = Groups(state, incidents)
+        obedience = self._obedience = Obedience(state, incidents, commands)
+        groups = Groups(state, incidents)
         counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
-        memory = self._memory = Memory(state, incidents, groups)
-        self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, memory)
-        self._orders = Orders(state, router, incidents, commands, ledger, counters, self._runs)
+        memory = Memory(state, incidents, groups)
+        runs = self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, memory)
+        timers = self._timers = Timers(state, incidents, commands, obedience, totals, runs, memory)
+        self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
+        self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)
         self._prices = PriceBook(policy.header)
         self._quality = QualityWatch(state, enforcement)
         self._backfill = Backfill(router, memory, totals, ledger, self._quality)
@@ -129,25 +133,28 @@ class Engine:
             case Ticked(now_ms, None):
                 self._ticked(now_ms)
             case Ticked(now_ms, str(tenant_id)):
-                tenant = self._state.tenants.get(tenant_id)
+                tenant = self._known(tenant_id, now_ms)
                 if tenant is not None and tenant.is_due(now_ms):
-                    self._pass_time(tenant, now_ms)
+                    self._timers.pass_time(tenant, now_ms)
             case RecordRefused(letter, tenant_id):
                 self.counts.refused += 1
+                tenant = None if tenant_id is None else self._known(tenant_id, letter.ts_ms)
                 self._state.publish(Effect("usage.dlq.v1", letter.key or "", letter))
-                if tenant_id is not None and tenant_id in self._state.tenants:
-                    self._quality.unreadable(self._state.tenants[tenant_id], letter)
+                if tenant is not None:
+                    self._quality.unreadable(tenant, letter)
             case OperatorSeen(message, append_ms):
                 self._operator(message, append_ms)
             case RecordMoved(tenant_id, run_id, had_key):
-                if tenant_id in self._state.tenants:
-                    self._quality.misplaced(self._state.tenants[tenant_id], run_id, had_key=had_key)
+                if (tenant := self._known(tenant_id)) is not None:
+                    self._quality.misplaced(tenant, run_id, had_key=had_key)
             case CommandForged(tenant_id=tenant_id):
-                if tenant_id in self._state.tenants:
-                    self._forged(self._state.tenants[tenant_id], stimulus)
-            case PolicyChanged(policy, at_ms):
+                if (tenant := self._known(tenant_id)) is not None:
+                    self._forged(tenant, stimulus)
+            case PolicyChanged(policy, at_ms, at_once):
                 self._ticked(at_ms)
-                self._change_policy(policy, self._state.policy, at_ms)
+                self._announce(policy, self._state.policy, at_ms)
+                if at_once:
+                    self.catch_up()
 
     def go_out(self, at_ms: int) -> None:
         """The commands given since the last call are about to be published, at `at_ms` of the brokers' time."""
@@ -171,12 +178,13 @@ class Engine:
 
     def repeat(self, tenant_id: str, target: Target) -> None:
         """Have the last command to a target written once more, because it is gone from control.v1."""
-        if tenant_id in self._state.tenants:
-            self._commands.repeat(self._state.tenants[tenant_id], target)
+        tenant = self._state.all_tenants().get(tenant_id)
+        if tenant is not None:
+            self._commands.repeat(tenant, target)
 
     def standing(self) -> Iterator[StandingCommand]:
         """Every command that is in force by each tenant's clock, and every resume that has not run out."""
-        for tenant in self._state.tenants.values():
+        for tenant in self._state.all_tenants().values():
             for command in tenant.commands.values():
                 if command.command_id and tenant.clock_ms < command.expires_ms:
                     yield command
@@ -184,16 +192,33 @@ class Engine:
     @property
     def tenants(self) -> Mapping[str, object]:
         """What is known of each tenant, by its id."""
-        return self._state.tenants
+        return self._state.all_tenants()
+
+    @property
+    def waiting(self) -> int:
+        """How many tenants another policy has not reached yet."""
+        return len(self._state.waiting)
+
+    @property
+    def is_catching_up(self) -> bool:
+        """Whether `catch_up` has anything to do."""
+        return self._state.policy_row.number > 0
+
+    def catch_up(self, enough: Callable[[], bool] | None = None, met_ms: int = 0) -> None:
+        """Bring tenants that wait to the policy in force: one, and more until it is `enough`; None for all of them.
+
+        `met_ms` is how far the partition's time has come. Where that is long after the change, it happens then.
+        """
+        self._changes.catch_up(enough, met_ms)
 
     def has_heard(self, tenant_id: str, since_ms: int) -> bool:
         """Whether a message of that tenant was appended at `since_ms` or later."""
-        tenant = self._state.tenants.get(tenant_id)
+        tenant = self._state.tenants.get(tenant_id) or self._state.waiting.get(tenant_id)
         return tenant is not None and tenant.clock_ms >= since_ms
 
     def heard(self, since_ms: int) -> int:
         """How many tenants have had a message appended at `since_ms` or later. Looks at all of them."""
-        return sum(tenant.clock_ms >= since_ms for tenant in self._state.tenants.values())
+        return sum(tenant.clock_ms >= since_ms for tenant in self._state.all_tenants().values())
 
     @property
     def has_effects(self) -> bool:
@@ -221,12 +246,12 @@ class Engine:
         """The proof of the state: the sum of the digests of all rows taken so far, modulo 2**64."""
         return self._state.row_sum
 
-    def restore(self, rows: Mapping[bytes, bytes], at_ms: int = 0) -> None:
+    def restore(self, rows: Mapping[bytes, bytes], at_ms: int = 0, *, at_once: bool = True) -> None:
         """Take over the rows of a changelog, the newest of each key, in any order; once, before anything else.
 
         They follow the policy that was in force when they were written, a row among them. If the engine was made with
         another one, that comes into force here as it would in a running engine, at `at_ms`, or for each tenant at
-        its last message if that is later.
+        its last message if that is later; `at_once` as in `PolicyChanged`.
         """
         policy = self._state.policy
         previous = written_under(rows)
@@ -235,49 +260,16 @@ class Engine:
         restore(self._state, self._seen, rows)
         if rows and (previous is None or previous.stamp != policy.stamp or previous.version != policy.version):
             self._ticked(at_ms)
-            self._change_policy(policy, previous, at_ms)
+            self._announce(policy, previous, at_ms)
+        if at_once:
+            self.catch_up()
 
-    def _change_policy(self, policy: Policy, previous: Policy | None, at_ms: int) -> None:
-        """Another policy is in force: what lives is judged by it at once, what is held is looked at again."""
-        self._state.follow(policy)
+    def _announce(self, policy: Policy, previous: Policy | None, at_ms: int) -> None:
+        """Another policy is in force; tenants follow later."""
         self._prices = PriceBook(policy.header)
         self._seen.ids.remember(policy.header.dedup_hours * HOUR_MS)
-        self._hours.limits_changed()
         self._counters.policy_changed()
-        tracked = None if previous is None else previous.tracks
-        limits_changed = previous is None or _unit_settings(previous) != _unit_settings(policy)
-        for _, tenant in sorted(self._state.tenants.items()):
-            self._state.breathe()
-            self._state.now_ms = max(tenant.clock_ms, at_ms)
-            self._router.policy_changed(tenant)
-            self._close_incidents_of_gone_rules(tenant)
-            self._runs.policy_changed(tenant, tracked, limits_changed=limits_changed)
-            self._ledger.policy_changed(tenant)
-            self._look_again()
-            self._commands.retry_held(tenant)
-
-    def _look_again(self) -> None:
-        """Commands have ended because their reason is gone: what another rule asks of their targets follows at once."""
-        lifted = self._commands.lifted
-        while lifted:
-            one = lifted.pop(0)
-            self._runs.judge(one.tenant, Target(one.command.target_type, one.command.target_id), self._state.now_ms)
-            self._commands.resume_lifted(one)
-
-    def _close_incidents_of_gone_rules(self, tenant: Tenant) -> None:
-        """Nobody would ever find out that what a removed rule found is over, or that a rule commands no more."""
-        rules = self._state.policy.rules
-        now_ms = self._state.now_ms
-        known = {incident_id: one for incident_id, one in tenant.incidents.items() if one.alert is not None}
-        for incident_id in sorted(known):
-            incident = known[incident_id]
-            rule = rules.get(incident.rule)
-            if rule is None and incident.rule not in SERVICE_RULES:
-                self._incidents.resolve(tenant, incident, now_ms, {"rule_removed": True})
-            if rule is None:
-                self._commands.relieve(tenant, incident_id, now_ms, "its rule was removed")
-            elif rule.settings.mode != "enforce" or rule.limit_action is None:
-                self._commands.relieve(tenant, incident_id, now_ms, "its rule stops nobody any more")
+        self._changes.announce(policy, previous, at_ms)
 
     def usage(self, message: UsageMessage, append_ms: int) -> bool:
         """Take in one usage message. `handle` calls it too: this is the short way for what nearly all stimuli are.
@@ -292,7 +284,7 @@ class Engine:
         self.counts.events += 1
         if append_ms > tenant.clock_ms:
             if tenant.timers and tenant.timers[0][0] <= append_ms:
-                self._pass_time(tenant, append_ms)
+                self._timers.pass_time(tenant, append_ms)
                 tenant = state.tenants.get(message.tenant_id) or self._admit(message.tenant_id, append_ms)
             tenant.clock_ms = append_ms
         state.now_ms = tenant.clock_ms
@@ -309,17 +301,28 @@ class Engine:
         if not run.dirty:
             state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
         if self._commands.lifted:
-            self._look_again()
+            self._timers.look_again()
         state.cause_event_id = None
         return False
 
+    def _known(self, tenant_id: str, met_ms: int = 0) -> Tenant | None:
+        """A tenant that is known, under the policy in force; something happens to it at `met_ms`, if that is known."""
+        if tenant_id in self._state.waiting:
+            return self._changes.follow(tenant_id, met_ms)
+        return self._state.tenants.get(tenant_id)
+
     def _admit(self, tenant_id: str, append_ms: int) -> Tenant:
-        """A tenant's first message: it is known from here on, or counts for all that are too many. Nothing is lost."""
+        """A tenant's first message: it is known from here on, or counts for all that are too many. Nothing is lost.
+
+        Or its first one under another policy.
+        """
+        if (tenant := self._known(tenant_id, append_ms)) is not None:
+            return tenant
         state = self._state
         tenants, limit = state.tenants, state.policy.header.max_tenants_per_partition
-        known = len(tenants) - (OVERFLOW_TENANT in tenants)
+        known = len(tenants) + len(state.waiting) - (OVERFLOW_TENANT in tenants or OVERFLOW_TENANT in state.waiting)
         if known < limit or tenant_id == OVERFLOW_TENANT:
-            tenant = state.tenant(tenant_id)
+            tenant = state.new_tenant(tenant_id)
             tenant.look_after_silence(append_ms)
             return tenant
         overflow = tenants.get(OVERFLOW_TENANT) or self._admit(OVERFLOW_TENANT, append_ms)
@@ -408,7 +411,7 @@ class Engine:
         if message.backfill and is_bookable(message):
             self.counts.backfilled += 1
             self._backfill.book(tenant, message, charge, at_ms)
-            self._look_again()
+            self._timers.look_again()
             return False
         self.counts.too_late += 1
         tenant.stale_events += 1
@@ -425,45 +428,13 @@ class Engine:
         tenants = self._state.tenants
         for tenant_id in sorted(tenant_id for tenant_id, one in tenants.items() if one.is_due(now_ms)):
             self._state.breathe()
-            self._pass_time(tenants[tenant_id], now_ms)
-
-    def _pass_time(self, tenant: Tenant, now_ms: int) -> None:
-        """Do what falls due up to `now_ms`, each at its own time."""
-        while (timer := tenant.next_timer(now_ms)) is not None:
-            due_ms, kind, key = timer
-            self._state.now_ms = max(due_ms, tenant.clock_ms)
-            match kind:
-                case "update":
-                    self._incidents.due(tenant, key[0], due_ms)
-                case "command":
-                    if ended := self._obedience.due(tenant, key[0], key[1], due_ms):  # type: ignore[arg-type]
-                        self._runs.judge(tenant, ended, due_ms)  # what was overlaid by it may still be wanted
-                case "held":
-                    self._commands.held_due(tenant, due_ms)
-                case "totals":
-                    self._totals.due(tenant, key, due_ms)
-                case "run":
-                    self._runs.run_due(tenant, key[0], due_ms)
-                case "session":
-                    self._runs.group_due(tenant, tenant.sessions.get(key[0]), due_ms)
-                case "tree":
-                    self._runs.group_due(tenant, tenant.trees.get(key[0]), due_ms)
-                case "asleep":
-                    self._memory.due(tenant, due_ms)
-                case "tenant":
-                    if tenant.is_forgotten(due_ms):
-                        self._state.forget_tenant(tenant)
-                    else:
-                        tenant.look_after_silence(due_ms)
-                case _:
-                    raise AssertionError(f"a timer of an unknown kind: {kind}")
-            self._look_again()
+            self._timers.pass_time(tenants[tenant_id], now_ms)
 
     def _ordered(self, tenant_id: str, append_ms: int) -> Tenant:
         """The tenant of an order; the word of a person makes it known, however many there are."""
-        tenant = self._state.tenants.get(tenant_id)
+        tenant = self._known(tenant_id, append_ms)
         if tenant is None:
-            tenant = self._state.tenant(tenant_id)
+            tenant = self._state.new_tenant(tenant_id)
             tenant.look_after_silence(append_ms)
         return tenant
 
@@ -473,7 +444,7 @@ class Engine:
             return
         tenant = self._ordered(message.tenant_id, append_ms)
         if append_ms > tenant.clock_ms:
-            self._pass_time(tenant, append_ms)
+            self._timers.pass_time(tenant, append_ms)
             tenant = self._ordered(message.tenant_id, append_ms)
             tenant.clock_ms = append_ms
             self._state.touch(tenant)
@@ -493,12 +464,5 @@ class Engine:
                 self._ledger.raise_limit(tenant, Raised(rule, scope, limit_nanousd, until_ms))
             case _:
                 pass  # silences are for those who tell people, and praise for those who write the review
-        self._look_again()
+        self._timers.look_again()
         self._state.cause_event_id = None
-
-
-def _unit_settings(policy: Policy) -> list[str]:
-    """What rules about runs, sessions and run trees say: equal for two policies that judge them alike."""
-    return [
-        f"{rule.name} {rule.settings.model_dump_json()}" for rule, _ in policy.unit_rules
-    ] + policy.header.premium_models

@@ -58,6 +58,8 @@ class PolicyChanged(NamedTuple):
     policy: Policy
     at_ms: int
     """Since when, as far as the partition's time has come: what it leads to is done at this time."""
+    at_once: bool = True
+    """Whether every tenant follows now. Else each does when something happens to it, or when `catch_up` reaches it."""
 
 
 class Ticked(NamedTuple):

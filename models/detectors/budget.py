@@ -43,6 +43,9 @@ class Budget(ScopeDetector[BudgetSettings]):
         self.thresholds = tuple(settings.thresholds)
         self._limit_nanousd = usd_to_nanousd(settings.limit_usd)
         self._overrides_nanousd = {scope: usd_to_nanousd(usd) for scope, usd in settings.overrides.items()}
+        self._has_others = bool(settings.overrides or settings.exceptions)
+        """Whether some scope has another limit."""
+        self._stops = settings.mode == "enforce" and self.limit_action is not None
 
     @property
     def limit_action(self) -> Action | None:
@@ -59,6 +62,8 @@ class Budget(ScopeDetector[BudgetSettings]):
         raised = scope.raised.get(self.rule)
         if raised and at_ms < raised[1]:
             return raised[0]
+        if not self._has_others:
+            return self._limit_nanousd
         key = scope.override_key
         for exception in self.settings.exceptions:
             if exception.scope == key and at_ms < exception.until_ms:
@@ -68,13 +73,12 @@ class Budget(ScopeDetector[BudgetSettings]):
     def next_trip(self, scope: Scope) -> int:
         if self.is_exhausted(scope):
             return 0  # wake at every event, so that whoever spends here now is stopped too
-        spent = scope.spend(self.settings.period)
         levels = levels_of(self.limit_nanousd(scope, scope.at_ms), self.thresholds)
-        amount = next_amount(levels, spent)
+        amount = next_amount(levels, scope.spend(self.settings.period))
         return NEVER if amount is None else scope.base(self.settings.period) + amount
 
     def is_exhausted(self, scope: Scope) -> bool:
-        if self.limit_action is None or self.settings.mode != "enforce":
+        if not self._stops:
             return False
         return scope.spend(self.settings.period) >= max(1, self.limit_nanousd(scope, scope.at_ms))
 
@@ -99,6 +103,10 @@ class Budget(ScopeDetector[BudgetSettings]):
         self, scope: Scope, window: Window, limit: int, spent: int, forecast_ms: int | None, words: str
     ) -> Finding:
         level = reached(levels_of(limit, self.thresholds), spent)
+        if not level:
+            return Finding(
+                0, "info", spent, "", "", "", window=window
+            )  # nobody reads it, and it is found at every hour
         ratio = round(spent / limit, 4) if limit else None
         who = " / ".join(scope.values)
         over = level >= 1

@@ -68,9 +68,11 @@ class Policy:
         """Whether some rule watches sessions or run trees."""
         self.boundaries_ms = sorted({moment for rule in self.rules.values() for moment in rule.boundaries_ms()})
         """Moments at which a limit changes by itself."""
-        settings = (f"{rule.name} {rule.settings.model_dump_json()}" for rule in self.rules.values())
-        self.stamp = int(derived_id(header.model_dump_json(), *settings)[:8], 16) or 1
+        settings = {rule.rule: f"{rule.name} {rule.settings.model_dump_json()}" for rule in self.rules.values()}
+        self.stamp = int(derived_id(header.model_dump_json(), *settings.values())[:8], 16) or 1
         """A number that is another one where any setting is."""
+        self.unit_stamp = derived_id(*(settings[rule.rule] for rule, _ in self.unit_rules), *header.premium_models)
+        """The same of what rules about runs, sessions and run trees say: equal for policies that judge them alike."""
 
     def is_premium(self, model: str) -> bool:
         """Whether the policy counts `model` among the expensive ones, under whichever provider and route it came."""

@@ -111,7 +111,8 @@ class SpendLedger:
         A scope in which nothing has been spent yet takes over the new limit when it comes into being.
         """
         tenant.raise_limit(exception, self._state.now_ms)
-        self._state.raised_until_ms = {until_ms for one in self._state.tenants.values() for *_, until_ms in one.raised}
+        everybody = self._state.all_tenants().values()
+        self._state.raised_until_ms = {until_ms for one in everybody for *_, until_ms in one.raised}
         self._hours.limits_changed()
         self._state.touch(tenant)
         for key in sorted(tenant.scopes):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from models.effects import Effect
 from models.rules.policy import Policy
-from models.state.policy_row import PolicyRow
+from models.state.policy_row import EarlierPolicy, FollowedPolicy, PolicyRow
 from models.state.rows import Row, row_digest, row_key, row_value
 from models.state.tenant import Tenant
 
@@ -17,8 +17,8 @@ class PartitionState:
     """Tenants, what has changed since the last commit, and what is to be published."""
 
     __slots__ = (
-        "breathe", "cause_event_id", "dirty", "effects", "now_ms", "policy", "policy_row", "raised_until_ms", "row_sum",
-        "tenants",
+        "breathe", "cause_event_id", "dirty", "earlier", "effects", "followed", "now_ms", "policy", "policy_row",
+        "raised_until_ms", "row_sum", "tenants", "waiting",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, breathe: Callable[[], None] = _hold_breath) -> None:
@@ -27,6 +27,13 @@ class PartitionState:
         """Called between the slices of long work, so that whoever waits knows that it goes on; it changes nothing."""
         self.policy_row = PolicyRow(policy)
         self.tenants: dict[str, Tenant] = {}
+        """Those that follow the policy in force."""
+        self.waiting: dict[str, Tenant] = {}
+        """Those that follow an earlier one: before anything else happens to them, they are brought to that in force."""
+        self.earlier: list[EarlierPolicy] = []
+        """The policies that somebody who waits follows or has to pass through, oldest first."""
+        self.followed: dict[str, FollowedPolicy] = {}
+        """Which policy a tenant follows, as far as that is not the oldest that anybody does."""
         self.dirty: list[Row] = []
         self.effects: list[Effect] = []
         self.cause_event_id: str | None = None
@@ -38,24 +45,54 @@ class PartitionState:
         self.row_sum = 0
         """Sum of the digests of all rows, modulo 2**64: what the fence proves the state with."""
 
-    def tenant(self, tenant_id: str) -> Tenant:
-        """A tenant's state; its first mention makes it."""
-        tenant = self.tenants.get(tenant_id)
-        if tenant is None:
-            tenant = self.tenants[tenant_id] = Tenant(tenant_id)
+    def new_tenant(self, tenant_id: str) -> Tenant:
+        """A tenant that nobody has heard of, under the policy in force."""
+        tenant = self.tenants[tenant_id] = Tenant(tenant_id)
+        if self.earlier:
+            self.follow_newest(tenant_id)
         return tenant
+
+    def all_tenants(self) -> dict[str, Tenant]:
+        """Everybody, whichever policy they follow. Not to be changed."""
+        return self.tenants | self.waiting if self.waiting else self.tenants
 
     def forget_tenant(self, tenant: Tenant) -> None:
         """All that is known of a tenant goes: its next message is its first."""
         for row in tenant.rows():
             self.forget(row)
         tenant.timers.clear()
+        if (followed := self.followed.pop(tenant.tenant_id, None)) is not None:
+            self.forget(followed)
         del self.tenants[tenant.tenant_id]
+
+    def number_of(self, tenant_id: str) -> int:
+        """The number of the policy that a tenant follows."""
+        followed = self.followed.get(tenant_id)
+        if followed is not None:
+            return followed.number
+        return self.earlier[0].number if self.earlier else self.policy_row.number
+
+    def follow_newest(self, tenant_id: str) -> None:
+        """Write down that a tenant follows the policy in force, while others do not."""
+        followed = self.followed.get(tenant_id)
+        if followed is None:
+            followed = self.followed[tenant_id] = FollowedPolicy(tenant_id, 0)
+        followed.number = self.policy_row.number
+        self.touch(followed)
 
     def follow(self, policy: Policy) -> None:
         """Another policy is in force."""
         self.policy = policy
         self.policy_row.follow(policy)
+        if self.policy_row.row_hash:
+            self.touch(self.policy_row)
+
+    def all_follow(self) -> None:
+        """No tenant waits for the policy in force any more."""
+        for earlier in self.earlier:
+            self.forget(earlier)
+        self.earlier.clear()
+        self.policy_row.number = 0
         if self.policy_row.row_hash:
             self.touch(self.policy_row)
 

@@ -9,7 +9,7 @@ from models.commands.standing import StandingCommand
 from models.incidents.incident import Incident
 from models.rules.policy import Policy
 from models.state.partition import PartitionState
-from models.state.policy_row import POLICY_KEY, policy_of
+from models.state.policy_row import POLICY_KEY, EarlierPolicy, FollowedPolicy, number_of, policy_of
 from models.state.rows import ASLEEP, LIVE, read_fields, read_header, read_key, row_digest
 from models.state.seen_rows import SEEN, SeenRows
 from models.state.spend.cohort import Cohort
@@ -21,6 +21,9 @@ from schemas.errors import StateError
 
 Parts = tuple[str, ...]
 ROWS_A_BREATH: Final = 4096
+WHO_FOLLOWS: Final = (EarlierPolicy.kind, FollowedPolicy.kind)
+WHO_FOLLOWS_KEYS: Final = tuple(b'["%s",' % kind.encode() for kind in WHO_FOLLOWS)
+"""What the keys of such rows begin with."""
 
 
 def restore(state: PartitionState, seen: SeenRows, rows: Mapping[bytes, bytes]) -> Policy | None:
@@ -28,6 +31,7 @@ def restore(state: PartitionState, seen: SeenRows, rows: Mapping[bytes, bytes]) 
 
     The state has to be under that policy when its rows are read: see `written_under`.
     """
+    _read_who_follows(state, rows)
     for number, (key, value) in enumerate(rows.items()):
         if not number % ROWS_A_BREATH:
             state.breathe()
@@ -37,10 +41,29 @@ def restore(state: PartitionState, seen: SeenRows, rows: Mapping[bytes, bytes]) 
         else:
             restore_row(state, seen, key, value, digest)
         state.row_sum = (state.row_sum + digest) % 2**64
-    for tenant in state.tenants.values():
+    for tenant_id, tenant in state.all_tenants().items():
         tenant.look_after_silence(0)
         tenant.timers.sort()
+        if tenant_id in state.waiting:
+            state.earlier[state.number_of(tenant_id) - state.earlier[0].number].tenants += 1
     return written_under(rows)
+
+
+def _read_who_follows(state: PartitionState, rows: Mapping[bytes, bytes]) -> None:
+    """Which tenant follows which policy, before anything of theirs is read: it depends on that."""
+    state.policy_row.number = number_of(rows.get(POLICY_KEY, b""))
+    if not state.policy_row.number:
+        return
+    for key in [key for key in rows if key.startswith(WHO_FOLLOWS_KEYS)]:
+        kind, name = read_key(key)
+        if kind == EarlierPolicy.kind:
+            earlier = EarlierPolicy.read(name, rows[key])
+            earlier.row_hash = row_digest(key, rows[key])
+            state.earlier.append(earlier)
+        else:
+            followed = state.followed[name] = FollowedPolicy(name, int(read_fields(rows[key])[0]))
+            followed.row_hash = row_digest(key, rows[key])
+    state.earlier.sort(key=lambda one: one.number)
 
 
 def written_under(rows: Mapping[bytes, bytes]) -> Policy | None:
@@ -56,12 +79,30 @@ def restore_row(state: PartitionState, seen: SeenRows, key: bytes, value: bytes,
         if kind == SEEN:
             seen.restore(key, (kind, *parts), value)
             return
-        READERS[kind](state, state.tenant(parts[0]), tuple(parts), value, digest)
+        if kind not in WHO_FOLLOWS:
+            READERS[kind](state, _tenant_of(state, parts[0]), tuple(parts), value, digest)
     except Exception as error:
         raise StateError(
             f"the changelog row {key[:200]!r} cannot be read ({type(error).__name__}: {error}). "
             "Rebuild the state from the input: python -m streams rebuild --from-input"
         ) from error
+
+
+def _tenant_of(state: PartitionState, tenant_id: str) -> Tenant:
+    """The tenant of a row; its first row makes it, among those that follow the same policy."""
+    tenant = state.tenants.get(tenant_id) or state.waiting.get(tenant_id)
+    if tenant is None:
+        tenant = Tenant(tenant_id)
+        waits = state.number_of(tenant_id) < state.policy_row.number
+        (state.waiting if waits else state.tenants)[tenant_id] = tenant
+    return tenant
+
+
+def _policy_of(state: PartitionState, tenant_id: str) -> Policy:
+    """The policy that a tenant follows; where that cannot be read any more, the one in force."""
+    if tenant_id not in state.waiting:
+        return state.policy
+    return state.earlier[state.number_of(tenant_id) - state.earlier[0].number].policy or state.policy
 
 
 def _run(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
@@ -124,7 +165,8 @@ def _find_scope(state: PartitionState, tenant: Tenant, parts: Parts) -> Scope:
     key = parts[1:]
     scope = tenant.scopes.get(key)
     if scope is None:
-        meter = state.policy.meters.get(key[0]) or _unknown_meter(key, state.policy.calendar)
+        policy = _policy_of(state, tenant.tenant_id)
+        meter = policy.meters.get(key[0]) or _unknown_meter(key, policy.calendar)
         scope = tenant.scopes[key] = Scope(tenant.tenant_id, meter, key[1:])
     return scope
 

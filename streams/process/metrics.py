@@ -77,6 +77,12 @@ class Metrics:
         self.restoring = Gauge("spendfuse_restoring", "1 while state is read back", registry=registry)
         self.restore_rows = Gauge("spendfuse_restore_rows", "Rows of the last restore", registry=registry)
         self.restore_seconds = Gauge("spendfuse_restore_seconds", "Length of the last restore", registry=registry)
+        self.tenants_waiting = Gauge(
+            "spendfuse_tenants_waiting",
+            "Tenants that another policy has not reached yet",
+            ["partition"],
+            registry=registry,
+        )
         self.policy_faults = Counter("spendfuse_policy_faults", "Policies refused", registry=registry)
 
     def _count_input(self, registry: CollectorRegistry) -> None:

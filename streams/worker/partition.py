@@ -12,7 +12,7 @@ from models.stimuli import OperatorSeen, PolicyChanged, RecordMoved, RecordRefus
 from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_usage
 from schemas.errors import StateError, Undecodable
-from streams.clock import BrokerClock, PartitionClock
+from streams.clock import BrokerClock, PartitionClock, seconds
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import KEYLESS, moved_from, origin_of, partition_of
 from streams.process.logs import fields
@@ -93,7 +93,7 @@ class Partition:
         if fence is not None:
             self.clock = PartitionClock(fence.time_ms or fence.last_append_ms, fence.written_ms)
             self.carry_clock()
-            self.engine.restore(rows, min(policy_ms, self.clock.kept_ms))
+            self.engine.restore(rows, min(policy_ms, self.clock.kept_ms), at_once=False)
             check_digest(number, fence, self.engine.digest)
             if not self.engine.seed:
                 log.warning(
@@ -164,8 +164,21 @@ class Partition:
         self._tell_of_move(message, order.tenant_id, None)
 
     def change_policy(self, changed: PolicyChanged) -> None:
-        """Follow another policy, since its append or since as late as the input has been read."""
-        self.engine.handle(changed._replace(at_ms=min(changed.at_ms, self._now_ms())))
+        """Follow another policy, since its append or since as late as the input has been read: each tenant when
+        something happens to it, or when `catch_up` comes to it.
+        """
+        self.engine.handle(changed._replace(at_ms=min(changed.at_ms, self._now_ms()), at_once=False))
+
+    def catch_up(self, for_s: float) -> None:
+        """Bring tenants that wait to the policy in force, for so many seconds: at least one."""
+        had_waiting = self.engine.waiting
+        ends = seconds() + for_s
+        self.engine.catch_up(lambda: seconds() >= ends, self._now_ms())
+        if had_waiting and not self.engine.waiting:
+            log.info(
+                "all tenants follow the policy",
+                extra=fields(partition=self.number, policy_version=self.engine.policy.version),
+            )
 
     def end_reached(self, offset: int) -> None:
         """Everything that may be read of usage.v1 has been read, up to before `offset`."""

@@ -84,7 +84,8 @@ class Reporter:
     def revoked(self) -> None:
         """Partitions have gone elsewhere: their lag is somebody else's to tell."""
         self._goals.clear()
-        for gauge in (self._metrics.lag, self._metrics.held, self._metrics.lag_seconds):
+        metrics = self._metrics
+        for gauge in (metrics.lag, metrics.held, metrics.lag_seconds, metrics.tenants_waiting):
             gauge.clear()
 
     def restored(self, partitions: Iterable[Partition], took_s: float) -> None:
@@ -113,6 +114,7 @@ class Reporter:
         for counter, new, old in zip(counters, now, before, strict=True):
             counter.inc(new - old)
         self._counted[partition.number] = now
+        self._metrics.tenants_waiting.labels(partition.number).set(partition.engine.waiting)
         self._metrics.applied.labels(partition.number).set(partition.usage_offset)
 
     def _alert(self, alert: Alert) -> None:

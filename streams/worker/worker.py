@@ -65,11 +65,17 @@ REJOIN_AFTER_S = 20.0
 """So long a broker that answers may keep us from our state, then a new consumer asks: one has been seen that asked a
 former coordinator of its group for ever."""
 LONGEST_WORK_MS = 30 * 60_000
-"""How long another policy for very many tenants may keep the loop from asking for records. A loop that hangs shows no
-sign of life meanwhile, and the watchdog ends it far earlier.
+"""How long what is done in one go, such as time that passes for very many tenants, may keep the loop from asking for
+records. A loop that hangs shows no sign of life meanwhile, and the watchdog ends it far earlier.
 """
 SLICE_RECORDS = 500
 """Records that are fetched and decided at once, of a batch that is committed at once."""
+FEW_RECORDS = 50
+"""The same while tenants wait for another policy."""
+SHORT_S = 0.1
+"""After so long no more is added to a batch then."""
+CATCH_UP_S = 0.02
+"""For so long tenants are brought to it in each turn of the loop."""
 SLOT_MEMORY_MS = 30_000
 """A second process in our slot takes our transactional id, and within so much time our place in the group."""
 
@@ -110,6 +116,8 @@ class Worker:
         metrics.host_clock_ahead_seconds.set_function(lambda: self._clock.host_ahead_ms / 1000)
         self.beat_ms = monotonic_ms()
         """When the loop last showed that it lives."""
+        self._asked_ms = self.beat_ms
+        """When it last asked for records: long work shows that it lives and asks for none."""
 
     def stop(self) -> None:
         """Finish the batch, commit, leave."""
@@ -175,12 +183,11 @@ class Worker:
             raise FencedOut(f"another worker has taken slot {self._settings.slot!r}; give each its own SPENDFUSE_SLOT")
 
     def _loop(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> None:
-        wait_s = self._settings.batch_wait_ms / 1000
         next_tick_ms = next_policy_ms = 0
         switch = DeadMansSwitch(self._settings, self._metrics, self._clock)
         while not self._stopping:
             started = seconds()
-            is_late = self._take_in(consumer, wait_s)  # 1 to 3
+            is_late = self._take_in(consumer)  # 1 to 3
             now_ms = self.beat_ms
             if is_late:
                 # We stood still: what was appended meanwhile is read before time may pass it.
@@ -191,30 +198,45 @@ class Worker:
             if now_ms >= next_policy_ms:
                 next_policy_ms = now_ms + POLICY_POLL_MS
                 self._change_policy(policies.changed())
+            self._catch_up()
             self._crash("decided")
             self._commit(consumer, transactions, started)
 
-    def _take_in(self, consumer: Consumer, wait_s: float) -> bool:
+    def _take_in(self, consumer: Consumer) -> bool:
         """Decide a batch, slice by slice: a record is looked at soon after it was fetched, while the processor's cache
         still holds it. Returns whether the loop had stood still before.
+
+        While tenants wait for another policy, a batch is short, because each record may be the first of its tenant
+        under it, and what follows from the first of a batch waits for its last.
         """
+        is_short = any(partition.engine.is_catching_up for partition in self._partitions.values())
+        wait_s = 0.0 if is_short else self._settings.batch_wait_ms / 1000
         stood_still = False
         left = self._settings.batch_records
-        since = seconds()
+        started = since = seconds()
         while left:
-            asked = min(left, SLICE_RECORDS)
+            asked = min(left, FEW_RECORDS if is_short else SLICE_RECORDS)
             messages = consumer.consume(asked, wait_s)
             wait_s = 0.0  # beyond the first slice only what is there already
             since = self._metrics.step("take", since)
             now_ms = monotonic_ms()
-            stood_still |= now_ms - self.beat_ms > PartitionClock.SLACK_MS
-            self.beat_ms = now_ms
+            stood_still |= now_ms - self._asked_ms > PartitionClock.SLACK_MS
+            self.beat_ms = self._asked_ms = now_ms
             self._crash("taken")
             if messages:
                 self._decide(messages)
                 since = self._metrics.step("decide", since)
-            left = left - asked if len(messages) == asked else 0
+            is_over = len(messages) < asked or (is_short and since > started + SHORT_S)
+            left = 0 if is_over else left - asked
         return stood_still
+
+    def _catch_up(self) -> None:
+        """Bring some tenants of each partition to its policy: at least one."""
+        waiting = [partition for partition in self._partitions.values() if partition.engine.is_catching_up]
+        started = seconds()
+        for partition in waiting:
+            partition.catch_up(CATCH_UP_S / len(waiting))
+        self._metrics.step("catch_up", started)
 
     def _decide(self, messages: Iterable[Any]) -> None:
         partitions = self._partitions

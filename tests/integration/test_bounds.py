@@ -1,8 +1,11 @@
 """One tenant, or whoever makes some up, harms nobody else: on a real broker."""
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+from models.rules.policy import read_policy_toml
 from streams.kafka.partitioner import partition_of
 from tests.support.kafka import Record, TopicSpace, produce, read_all
 from tests.support.state_rows import counted
@@ -10,6 +13,11 @@ from tests.support.worker_process import WorkerProcess
 
 TS_MS = 1_795_276_800_000
 TENANTS, RULES, STALL_LIMIT_S = 1_500, 500, 2
+LOOPING = "tenant-77"
+STOPS_LOOPS = '[[repeat]]\nname = "loops"\nmode = "enforce"\naction = "kill"\n'
+PASSED = '[[budget]]\nname = "passed"\nperiod = "day"\nlimit_usd = 0.5\nthresholds = [1.0]\n'
+"""Everybody has spent more than that already."""
+WAITING = "spendfuse_tenants_waiting"
 FEW = 20
 """Tenants that are known one by one where there is a limit."""
 
@@ -37,20 +45,54 @@ def rules(count: int) -> str:
     return "".join(budget.format(number, 1_000 + number) for number in range(count))
 
 
-def test_many_rules_for_many_tenants_end_no_worker(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """Bringing them to everybody takes longer than a loop may stand still. A worker that is started
-    under them shows that it goes on, and takes in what comes after them.
+def loop(space: TopicSpace) -> None:
+    """A run of one tenant makes the same call again and again."""
+    home = partition_of(LOOPING.encode(), space.partitions)
+    records = []
+    for number in range(12):
+        call = {
+            "type": "tool_call", "event_id": f"loop-{number}", "ts_ms": TS_MS + number, "tenant_id": LOOPING,
+            "run_id": "looping", "tool": "search", "args_hash": "a", "result_hash": "x",
+        }  # fmt: skip
+        records.append(Record(json.dumps(call).encode(), LOOPING.encode(), (), TS_MS + number, home))
+    produce(space.bootstrap, space.name("usage.v1"), records)
+
+
+def alerts_on(space: TopicSpace) -> list[dict[str, Any]]:
+    """All alerts that may be read, each with where it stands."""
+    read = read_all(space.bootstrap, space.name("alerts.v1"))
+    return [json.loads(one.value or b"") | {"partition": one.partition, "offset": one.offset} for one in read]
+
+
+def test_many_rules_for_many_tenants_hold_nobody_up(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """Bringing them to everybody takes longer than a loop may stand still. A worker that is started under them kills a
+    run that loops long before they have reached the last tenant. It is killed itself in the midst of that; the next one
+    goes on where it was, everybody is told of what the new rules find, once, and no dollar is lost.
     """
-    few, many = tmp_path / "few.toml", tmp_path / "many.toml"
+    few = tmp_path / "few.toml"
     few.write_text(rules(1), encoding="utf-8")
-    many.write_text(rules(RULES), encoding="utf-8")
+    many = read_policy_toml(rules(RULES) + STOPS_LOOPS + PASSED).to_json()
     bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
     with WorkerProcess(bootstrap, prefix, few) as worker:
         worker.wait_applied(spend(kafka_topics, TENANTS))
         assert worker.stop() == 0, worker.tail()
-    with WorkerProcess(bootstrap, prefix, many, STALL_LIMIT_S=STALL_LIMIT_S) as worker:
+    loop(kafka_topics)
+    produce(bootstrap, kafka_topics.name("policy.v1"), [Record(many, b"default", timestamp_ms=TS_MS)])
+    with WorkerProcess(bootstrap, prefix, few, STALL_LIMIT_S=STALL_LIMIT_S) as worker:
+        worker.wait_said("command")
+        worker.process.kill()
+        worker.wait_exit()
+    with WorkerProcess(bootstrap, prefix, few, STALL_LIMIT_S=STALL_LIMIT_S) as worker:
         worker.wait_applied(spend(kafka_topics, TENANTS, "again"))
+        worker.wait_for(lambda: sum(worker.metric(WAITING).values()) == 0, 60, "everybody follows")
         assert worker.stop() == 0, worker.tail()
+    alerts = alerts_on(kafka_topics)
+    passed = Counter(alert["tenant_id"] for alert in alerts if alert["rule"] == "passed" and alert["level"] == 1)
+    assert passed == Counter(f"tenant-{number}" for number in range(TENANTS))
+    [killed] = [alert for alert in alerts if alert["rule"] == "loops" and alert["command"] == "kill"]
+    later = [one for one in alerts if one["partition"] == killed["partition"] and one["offset"] > killed["offset"]]
+    told_later = {alert["tenant_id"] for alert in later if alert["rule"] == "passed"}
+    assert len(told_later) > TENANTS / kafka_topics.partitions / 2
     assert counted(kafka_topics) == {f"tenant-{number}": 2 * 10**9 for number in range(TENANTS)}
 
 

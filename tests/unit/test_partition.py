@@ -32,6 +32,7 @@ ORDER = encode(resume(MONDAY_MS, "run", "r1"))
 SIGNED = OperatorKey(KEY).order_headers("acme", ORDER)
 CALL = encode(llm_call(MONDAY_MS, tenant_id="acme"))
 LIMIT = 5
+FOREVER_S = 3600.0
 
 
 class Record:
@@ -257,6 +258,7 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
     kills = []
     for policy in (loose, strict):
         after = Partition(0, 1, policy, dict(rows), fence)
+        after.catch_up(FOREVER_S)
         kills.append([each.value.action for each in after.engine.drain_effects() if isinstance(each.value, Command)])
         assert after.fence(1).policy_stamp == policy.stamp
     assert kills == [[], ["kill"]]
@@ -269,7 +271,8 @@ def capped(limit_usd: int) -> Policy:
 
 
 def kills_issued_ms(partition: Partition) -> list[int]:
-    """When the kills were given that its engine has to publish."""
+    """When the kills were given that its engine has to publish, once all tenants follow its policy."""
+    partition.catch_up(FOREVER_S)
     return [each.value.issued_ms for each in partition.engine.drain_effects() if isinstance(each.value, Command)]
 
 
