@@ -8,10 +8,11 @@ import re
 from bisect import bisect_right, insort
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 from zoneinfo import ZoneInfo
 
 Period = Literal["hour", "day", "week", "month"]
+PERIODS: Final[tuple[Period, ...]] = get_args(Period)
 
 MIN_MS: Final = -2_208_988_800_000
 """1900-01-01T00:00:00Z, the first instant a calendar answers for."""
@@ -44,14 +45,8 @@ class Calendar:
     def __init__(self, timezone: str) -> None:
         self.timezone = timezone
         self._zone = _load_zone(timezone)
-        self._find: dict[str, Callable[[int], tuple[int, int]]] = {
-            "hour": self._hour,
-            "day": self._day,
-            "week": self._week,
-            "month": self._month,
-        }
-        self._last = dict.fromkeys(self._find, Window(0, 0))
-        self._recent: dict[str, list[Window]] = {period: [] for period in self._find}
+        self._last: dict[Period, Window] = dict.fromkeys(PERIODS, Window(0, 0))
+        self._recent: dict[Period, list[Window]] = {period: [] for period in PERIODS}
         self._alike: tuple[int, int, tuple[tuple[int, ...], ...]] = (0, 0, ())
 
     def window(self, period: Period, at_ms: int) -> Window:
@@ -100,13 +95,24 @@ class Calendar:
         else:
             if not MIN_MS <= at_ms < END_MS:
                 raise ValueError(f"a calendar answers for the years 1900 to 2199, not for {at_ms} ms since 1970")
-            start_s, end_s = self._find[period](at_ms // 1000)
+            start_s, end_s = self._find(period, at_ms // 1000)
             found = Window(start_s * 1000, end_s * 1000)
             if len(recent) == _KEPT:
                 recent.clear()
             insort(recent, found)
         self._last[period] = found
         return found
+
+    def _find(self, period: Period, at_s: int) -> tuple[int, int]:
+        match period:
+            case "hour":
+                return self._hour(at_s)
+            case "day":
+                return self._day(at_s)
+            case "week":
+                return self._week(at_s)
+            case "month":
+                return self._month(at_s)
 
     def _hour(self, at_s: int) -> tuple[int, int]:
         phase = self._offset_s(at_s) % _HOUR_S

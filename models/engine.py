@@ -6,7 +6,7 @@ done at its own time, before the message that passes it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 from models.attribution import Router
 from models.commands.commands import Commands
@@ -110,14 +110,6 @@ class Engine:
         self._quality = QualityWatch(state, enforcement)
         self._backfill = Backfill(router, memory, totals, ledger, self._quality)
         self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS, seed)
-        self._handlers: dict[type[UsageMessage], Callable[[Tenant, Run, Any, int], None]] = {
-            LlmCall: self._llm_call,
-            ToolCall: self._tool_call,
-            RunStarted: self._runs.started,
-            RunFinished: lambda tenant, run, end, at_ms: self._runs.finished(tenant, run, end.status, at_ms),
-            Outcome: self._runs.outcome,
-            CommandAck: lambda tenant, _, ack, at_ms: self._obedience.acknowledge(tenant, ack, at_ms),
-        }
         self.counts = Counts()
 
     @property
@@ -297,7 +289,12 @@ class Engine:
             state.cause_event_id = None
             return is_set_aside
         run = self._runs.run(tenant, message, at_ms)
-        self._handlers[type(message)](tenant, run, message, at_ms)
+        if type(message) is LlmCall:  # isinstance would ask the metaclass
+            self._llm_call(tenant, run, message, at_ms)
+        elif type(message) is ToolCall:
+            self._tool_call(tenant, run, message, at_ms)
+        else:
+            self._word_of_run(tenant, run, message, at_ms)
         if not run.dirty:
             state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
         if self._commands.lifted:
@@ -384,6 +381,18 @@ class Engine:
                 self._quality.unattributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
             self._obedience.call_seen(tenant, run, call, at_ms)
+
+    def _word_of_run(self, tenant: Tenant, run: Run, message: UsageMessage, at_ms: int) -> None:
+        """What a run says of itself besides its calls."""
+        match message:
+            case RunStarted():
+                self._runs.started(tenant, run, message, at_ms)
+            case RunFinished(status=status):
+                self._runs.finished(tenant, run, status, at_ms)
+            case Outcome():
+                self._runs.outcome(tenant, run, message, at_ms)
+            case CommandAck():
+                self._obedience.acknowledge(tenant, message, at_ms)
 
     def _forged(self, tenant: Tenant, forged: CommandForged) -> None:
         """Tell of it, and say again what really stands: guards may wait for a word that they can believe."""

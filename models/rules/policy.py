@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from models.calendar import Calendar
+from models.calendar import PERIODS, Calendar
 from models.detectors import REGISTRY
 from models.detectors.base import (
     CommandDetector,
@@ -25,11 +25,10 @@ from models.prices.names import plain_names, plain_pattern
 from models.state.data_quality import KINDS
 from models.state.spend.scopes import Meter
 from schemas.errors import PolicyError
-from schemas.policy import Matcher, Period, PolicyHeader
+from schemas.policy import Matcher, PolicyHeader
 from schemas.routing import TABLES as ROUTING_TABLES
 from schemas.routing import Routing, parse_routing
 
-PERIOD_ORDER: tuple[Period, ...] = ("hour", "day", "week", "month")
 MOST_POLICY_BYTES = 512 * 1024
 """Of a policy as JSON: it is a record of policy.v1, a row of every partition's state, and in part a command."""
 
@@ -275,7 +274,7 @@ def _meter(
         meter_id=derived_id(*group_by, "|", *(f"{name}={','.join(values)}" for name, values in match))[:12],
         group_by=group_by,
         match=match,
-        periods=tuple(period for period in PERIOD_ORDER if period in periods),
+        periods=tuple(period for period in PERIODS if period in periods),
         keeps_history=keeps_history or any(rule.keeps_history for rule in rules),
         splits_owners="owner" not in group_by and any(rule.splits_owners for rule in rules),
         rules=tuple(rule.rule for rule in rules),

@@ -168,21 +168,21 @@ class Transactions:
     def _send_offsets(self, offsets: list[TopicPartition], group: object) -> None:
         """The call that hangs for good when the coordinator goes away: then it is left behind in its thread."""
         producer = self._producer
-        failures: list[KafkaException] = []
+        reasons: list[KafkaError] = []  # not the exception: it knows this frame, which would know it
 
         def call() -> None:
             try:
                 producer.send_offsets_to_transaction(offsets, group, OFFSETS_TIMEOUT_S)
             except KafkaException as error:
-                failures.append(error)
+                reasons.append(error.args[0])
 
         thread = threading.Thread(target=call, name="send-offsets", daemon=True)
         thread.start()
         thread.join(OFFSETS_TIMEOUT_S + PATIENCE_S)
         if thread.is_alive():
             raise ProducerLost("the coordinator went away while it was sent the offsets")
-        if failures:
-            raise failures[0]
+        if reasons:
+            raise KafkaException(reasons[0])
 
     def _offsets(self, partition: Partition) -> list[TopicPartition]:
         inputs = (("usage.v1", partition.usage_offset), ("operator.v1", partition.operator_offset))

@@ -19,7 +19,7 @@ import gc
 import logging
 import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -78,6 +78,14 @@ CATCH_UP_S = 0.02
 """For so long tenants are brought to it in each turn of the loop."""
 SLOT_MEMORY_MS = 30_000
 """A second process in our slot takes our transactional id, and within so much time our place in the group."""
+
+
+class Failure(NamedTuple):
+    """Why a batch was not committed."""
+
+    why: str
+    backoff_s: float = BACKOFF_S
+    """How long to wait before the state is read back."""
 
 
 class FencedOut(SpendfuseError):  # it says what has happened
@@ -200,7 +208,9 @@ class Worker:
                 self._change_policy(policies.changed())
             self._catch_up()
             self._crash("decided")
-            self._commit(consumer, transactions, started)
+            failure = self._commit(consumer, transactions, started)
+            if failure is not None:
+                self._start_over(consumer, failure)
 
     def _take_in(self, consumer: Consumer) -> bool:
         """Decide a batch, slice by slice: a record is looked at soon after it was fetched, while the processor's cache
@@ -292,12 +302,13 @@ class Worker:
         for partition in self._partitions.values():
             partition.change_policy(changed)
 
-    def _commit(self, consumer: Consumer, transactions: Transactions, started: float) -> None:
+    def _commit(self, consumer: Consumer, transactions: Transactions, started: float) -> Failure | None:
+        """Returns why nothing was committed; with it nobody holds the state any more but the loop itself."""
         partitions = self._partitions.values()
         changed = [one for one in partitions if one.has_something]
         if not changed:
             self.health.nothing()
-            return
+            return None
         before = seconds()
         self.health.attempt()
         if self._outages != self._broker.outages:
@@ -307,22 +318,22 @@ class Worker:
             outcome = transactions.commit(changed, consumer, self._partition_count)  # 4 to 7
         except TooLarge as refused:
             log.error("a topic refuses a record; until it takes it nothing counts", extra=fields(error=str(refused)))
-            self._start_over(consumer, str(refused), REFUSED_BACKOFF_S)
+            return Failure(str(refused), REFUSED_BACKOFF_S)
         except Aborted as aborted:
-            self._start_over(consumer, str(aborted))
+            return Failure(str(aborted))
         except ProducerLost as lost:
             log.warning("the producer is renewed", extra=fields(error=str(lost)))
             if self._is_fenced(lost):
                 self._fenced_ms = monotonic_ms()
             self._renew(transactions)
-            self._start_over(consumer, str(lost))
-        else:
-            self.health.succeeded()
-            for partition in changed:
-                partition.committed()
-            self._metrics.step("commit", before)
-            self._metrics.batch_seconds.observe(seconds() - started)
-            self._reporter.committed(changed, outcome)
+            return Failure(str(lost))
+        self.health.succeeded()
+        for partition in changed:
+            partition.committed()
+        self._metrics.step("commit", before)
+        self._metrics.batch_seconds.observe(seconds() - started)
+        self._reporter.committed(changed, outcome)
+        return None
 
     def _is_fenced(self, lost: ProducerLost) -> bool:
         """Whether another process has taken our transactional id, as far as that can be told: a broker that was away
@@ -345,14 +356,15 @@ class Worker:
             else:
                 return
 
-    def _start_over(self, consumer: Consumer, why: str, backoff_s: float = BACKOFF_S) -> None:
+    def _start_over(self, consumer: Consumer, failure: Failure) -> None:
         """Drop the state in memory, read it back, and go on behind its fence."""
+        why = failure.why
         self._metrics.aborts.inc()
         self.health.failed(why)
         log.warning("a batch was not committed; the state is read back", extra=fields(error=why))
         numbers = sorted(self._partitions)
-        self._partitions.clear()
-        self._pause(backoff_s)
+        self._drop_state()
+        self._pause(failure.backoff_s)
         self.health.failed(why)  # still: a long pause is no calm
         with self._metrics.restoring.track_inprogress():
             places = self._restore(consumer, numbers)
@@ -371,7 +383,7 @@ class Worker:
     def _assigned(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         numbers = sorted({partition.partition for partition in assigned})
         log.info("partitions assigned", extra=fields(partitions=numbers))
-        self._partitions.clear()
+        self._drop_state()
         with self._metrics.restoring.track_inprogress():
             consumer.assign(self._restore(consumer, numbers))
 
@@ -379,9 +391,16 @@ class Worker:
         """Between batches, so that no transaction is open: what is not committed is read again by the next owner."""
         self._crash("revoked")
         log.info("partitions revoked", extra=fields(partitions=sorted({one.partition for one in revoked})))
-        self._partitions.clear()
+        self._drop_state()
         self._metrics.partitions.set(0)
         self._reporter.revoked()
+
+    def _drop_state(self) -> None:
+        """Let the state in memory go. It is free of cycles and goes at once; what else needs the collector, which is
+        off otherwise, is looked for now that there is no state to look through.
+        """
+        self._partitions.clear()
+        gc.collect()
 
     def _restore(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
         """Read the state of these partitions back. Returns where to go on reading, per input partition.
@@ -407,7 +426,7 @@ class Worker:
                 if error.args[0].code() in PLACE_LOST or seconds() - since > REJOIN_AFTER_S:
                     self._partitions.clear()
                     raise PlaceLost(said) from error
-            self._partitions.clear()
+            self._drop_state()
             if self._stopping:
                 raise BrokerError(f"the state could not be read back: {said}")
             log.warning("the state is not read back yet", extra=fields(error=said))
@@ -429,7 +448,6 @@ class Worker:
             self._crash("restoring")
             self._partitions[number] = self._restored(consumer, number, changelog.pop(number), committed)
             self._alive()
-        _settle_memory()
         self._metrics.partitions.set(len(self._partitions))
         self._reporter.restored(self._partitions.values(), seconds() - started)
         self._watch.restored(self._partitions)
@@ -487,12 +505,6 @@ class Worker:
             "queued.min.messages": 200_000,
         }
         return make_consumer(self._settings, GROUP, config)
-
-
-def _settle_memory() -> None:
-    """What a restore left behind is collected once, and the state it made is never looked at again."""
-    gc.collect()
-    gc.freeze()
 
 
 def _refuse_lost_state(number: int, group_offset: int) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from infra.kafka.jars import KafkaUnavailableError
-from tests.bench import asleep, engine, latency, memory, report, restore, side_by_side, telling, throughput
+from tests.bench import asleep, engine, latency, memory, rebalances, report, restore, side_by_side, telling, throughput
 from tests.bench.machine import facts
 from tests.bench.report import Part
 
@@ -21,10 +21,11 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
     "restore": lambda options: restore.measure(options.runs or 300_000, options.rounds or 3),
+    "rebalances": lambda options: rebalances.measure(options.runs or 100_000, options.rounds or 50),
     "peers": lambda options: side_by_side.measure(options.events or 120_000, options.rounds or 3),
 }
 """Part -> how it is measured. Without an option all of them together take less than a quarter of an hour."""
-NEEDS_KAFKA = {"worker", "latency", "telling", "restore", "peers"}
+NEEDS_KAFKA = {"worker", "latency", "telling", "restore", "rebalances", "peers"}
 
 
 def main(arguments: list[str] | None = None) -> int:

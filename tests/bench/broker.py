@@ -35,18 +35,18 @@ def bench_broker(core: int = OTHER_CORE) -> Iterator[str]:
         kafka.stop()
 
 
-def broker_note(core: int = OTHER_CORE) -> str:
-    """Where the broker comes from, and where it runs."""
+def broker_note(core: int = OTHER_CORE, partitions: int = 1) -> str:
+    """Where the broker comes from, where it runs, and what it keeps."""
     source = find_sources()
     pinned = "pinned to the other core" if core != ANY_CORE and source.usable[:1] == ("local",) else "not pinned"
-    return f"broker: {source}, one partition, one copy, {pinned}"
+    return f"broker: {source}, {partitions} partition{'s' if partitions > 1 else ''}, one copy, {pinned}"
 
 
 @contextmanager
-def fresh_topics(bootstrap: str) -> Iterator[str]:
-    """A full set of topics of one partition under a prefix of their own, removed afterwards. Gives the prefix."""
+def fresh_topics(bootstrap: str, partitions: int = 1) -> Iterator[str]:
+    """A full set of topics under a prefix of their own, removed afterwards. Gives the prefix."""
     prefix = f"bench-{uuid.uuid4().hex[:8]}."
-    apply(Admin(Settings(kafka_bootstrap=bootstrap)), prefix, partitions=1, replication=1)
+    apply(Admin(Settings(kafka_bootstrap=bootstrap)), prefix, partitions=partitions, replication=1)
     try:
         yield prefix
     finally:
@@ -81,6 +81,7 @@ def fast_producer(bootstrap: str, linger_ms: int) -> Producer:
             "enable.idempotence": True,
             "linger.ms": linger_ms,
             "compression.type": "lz4",
+            "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 500_000,
             "queue.buffering.max.kbytes": 524_288,
             "log_level": 2,

@@ -23,6 +23,7 @@ from streams.worker.fence import check_fence, read_fence, write_fence
 from streams.worker.partition import Partition, PoisonedInput
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Outcome
+from tests.support.leftovers import leftovers
 from tests.support.messages import MONDAY_MS, llm_call, resume
 from tests.support.notices import alert
 
@@ -304,3 +305,36 @@ def test_state_of_another_layout_is_refused(partition: Partition, schema: int, w
         check_fence(0, msgspec.structs.replace(partition.fence(1), schema=schema), 1)
     assert "rebuild --from-input" in str(refused.value)
     check_fence(0, partition.fence(1), 1)
+
+
+def test_nothing_is_left_of_a_partition_that_is_let_go() -> None:
+    """Neither of one that has read good and bad, nor of the one made from its rows: the worker has no collector."""
+
+    class Owner:
+        """As the worker: it has partitions, and they show it signs of life."""
+
+        def __init__(self) -> None:
+            self.partitions: list[Partition] = []
+
+        def breathe(self) -> None:
+            assert self.partitions is not None
+
+    def live() -> None:
+        owner, rows = Owner(), dict[bytes, bytes]()
+        fence = None
+        for _ in range(2):
+            partition = Partition(0, 1, default_policy(), rows, fence, breathe=owner.breathe)
+            owner.partitions = [partition]
+            for at, record in enumerate([call_of("acme"), *junk(5), call_of("acme", MONDAY_MS + 1)]):
+                record.at = partition.usage_offset + 1 + at
+                if record.topic() == "usage.v1":
+                    partition.usage(record)
+                else:
+                    partition.operator(record, READER)
+            partition.tick()
+            rows |= {key: value for key, value in partition.engine.drain_rows() if value is not None}
+            fence = read_fence(0, write_fence(partition.fence(1)), len(rows))
+        owner.partitions.clear()
+
+    found = leftovers(live)
+    assert not found, found
