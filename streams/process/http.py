@@ -95,7 +95,7 @@ class HttpServer:
     def _connection(self) -> asyncio.BaseProtocol:
         """The protocol of a new connection."""
         server = self._server
-        return server() if len(server.connections) < MOST_CONNECTIONS else _Refused()
+        return _Connection(server() if len(server.connections) < MOST_CONNECTIONS else _Refused())
 
     async def _sweep(self) -> None:
         """Close what has been connected for too long: a client that takes no answer, or sends no end."""
@@ -158,6 +158,37 @@ class HttpThread:
         async with self._server:
             self._started.set()
             await self._end.wait()
+
+
+class _Connection(asyncio.Protocol):
+    """A protocol's connection, gone when it is closed: asyncio's transport keeps a method of its own and waits for the
+    collector, which the worker has off. Every visit to a page would stay for good.
+    """
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        self._protocol = protocol
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._protocol.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._protocol.connection_lost(exc)
+        vars(self._transport).pop("_read_ready_cb", None)
+        self._transport = None
 
 
 class _Refused(asyncio.Protocol):

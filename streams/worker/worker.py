@@ -36,6 +36,7 @@ from streams.kafka.state_reader import ChangelogStalled, StateReader
 from streams.process.broker_watch import BrokerWatch
 from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields
+from streams.process.memory import return_freed
 from streams.process.metrics import Metrics
 from streams.process.policies import Policies
 from streams.settings import Settings
@@ -448,6 +449,7 @@ class Worker:
             self._crash("restoring")
             self._partitions[number] = self._restored(consumer, number, changelog.pop(number), committed)
             self._alive()
+        return_freed()
         self._metrics.partitions.set(len(self._partitions))
         self._reporter.restored(self._partitions.values(), seconds() - started)
         self._watch.restored(self._partitions)

@@ -1,6 +1,7 @@
 """Every port that a process opens: whoever connects holds up neither its other clients nor its end."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from streams.process import http
 from streams.process.http import HttpServer, HttpThread
 from streams.process.pages import pages
 from streams.settings import read_settings
+from tests.support.kafka import wait_until
+from tests.support.leftovers import without_collector
 from tests.support.receivers import unused_port
 
 PATIENCE_S = 20
@@ -161,3 +164,19 @@ def test_only_this_machine_gets_in_unless_said(monkeypatch: pytest.MonkeyPatch) 
     for settings in (given, given | {"SPENDFUSE_METRICS_HOST": "10.0.0.7"}):
         pages(read_settings(settings), CollectorRegistry(), lambda: None)
     assert listened == ["127.0.0.1", "10.0.0.7"]
+
+
+def transports() -> int:
+    """How many connections there are in memory, open or not."""
+    return sum(issubclass(type(one), asyncio.Transport) for one in gc.get_objects())
+
+
+@pytest.mark.parametrize("most", [http.MOST_CONNECTIONS, 0], ids=["answered", "refused"])
+def test_nothing_is_left_of_a_visit(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """The worker has no collector: with something left of every scrape it would grow by megabytes a day."""
+    monkeypatch.setattr(http, "MOST_CONNECTIONS", most)
+    with serving() as port, without_collector():
+        before = transports()
+        for _ in range(10):
+            assert bool(get(port, "/metrics")) == bool(most)
+        wait_until(lambda: transports() <= before, PATIENCE_S, "all connections are gone")

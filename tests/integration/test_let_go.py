@@ -1,7 +1,6 @@
-"""A worker that reads its state back has given back the former one, before it reads: abort by abort, rebalance by rebalance."""
+"""A worker that reads its state back has given the former one back before: at every abort, at every rebalance."""
 
 import gc
-import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from confluent_kafka import Consumer, Producer
 
 from models.engine import Engine
 from models.state.tenant import Tenant
+from schemas.codec import encode
 from streams.clock import wall_ms
 from streams.kafka.state_reader import StateReader
 from streams.process.broker_watch import BrokerWatch
@@ -22,6 +22,7 @@ from streams.worker import worker as worker_module
 from streams.worker.worker import Worker
 from tests.support.kafka import Record, TopicSpace, produce, wait_until
 from tests.support.leftovers import living
+from tests.support.messages import llm_call
 
 TENANTS = 20
 ABORTS = 4
@@ -69,13 +70,9 @@ class Working:
         before = self.number("spendfuse_events_total")
         self._events += 1
         calls = [
-            {
-                "type": "llm_call", "event_id": f"{self._events}", "ts_ms": wall_ms(), "tenant_id": f"tenant-{tenant}",
-                "run_id": "r", "model": "m", "cost_nanousd": 1,
-            }
-            for tenant in range(TENANTS)
-        ]  # fmt: skip
-        records = [Record(json.dumps(call).encode(), call["tenant_id"].encode()) for call in calls]
+            llm_call(wall_ms(), tenant_id=f"tenant-{number}", event_id=f"{self._events}") for number in range(TENANTS)
+        ]
+        records = [Record(encode(call), call.tenant_id.encode()) for call in calls]
         produce(self._space.bootstrap, self._space.name("usage.v1"), records)
         self.wait(lambda: self.number("spendfuse_events_total") >= before + TENANTS, "the calls are counted")
 
@@ -134,10 +131,11 @@ def test_what_aborts_and_rebalances_drop_is_gone(
         at_reading.append(living(Engine))
         return read(reader, partitions)
 
-    monkeypatch.setattr(worker_module.StateReader, "read", counted_read)
+    monkeypatch.setattr(StateReader, "read", counted_read)
     monkeypatch.setattr(worker_module, "gc", NoCollector)
     policy = tmp_path / "policy.toml"
     policy.write_text('version = "1"\n[[cap]]\nname = "c"\nlimit_usd = 1\n')
+    gc.collect()
     others = living(Engine), living(Tenant)
     with working(kafka_topics, policy) as worker:
         worker.wait(lambda: worker.number("spendfuse_partitions") == kafka_topics.partitions, "it has its partitions")

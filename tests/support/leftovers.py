@@ -46,9 +46,7 @@ def living(kind: type) -> int:
 
 def _ours(found: Iterable[object]) -> Iterator[object]:
     return (
-        one
-        for one in found
-        if str(type(one).__module__).partition(".")[0] in OURS and not isinstance(one, REMEMBERED)
+        one for one in found if str(type(one).__module__).partition(".")[0] in OURS and not isinstance(one, REMEMBERED)
     )
 
 
