@@ -38,7 +38,6 @@ def main(policy: str, log: str, warm_up: str) -> None:
     drain_rows()
     drain_effects()
     gc.collect()
-    gc.freeze()
     gc.disable()  # as the worker does
     spent = {"decode": [], "decide": [], "rows": [], "records": []}
     for first in range(int(warm_up), len(events), BATCH):

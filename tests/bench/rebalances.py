@@ -1,6 +1,5 @@
 """What rebalances and aborts leave behind: the memory of a worker that reads its state back again and again."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -49,10 +48,9 @@ class Bench(NamedTuple):
 def measure(runs: int, times: int) -> Part:
     """Have a worker with that many live runs read its state back so many times, by rebalances and by aborts."""
     part = Part("rebalances", f"memory of a worker with {runs:,} live runs that reads its state back {times} times")
-    home = os.environ.get("SPENDFUSE_BENCH_HOME")
     with bench_broker() as bootstrap:
         for what, disturb in (("rebalances", _come_and_go), ("aborts", _fence)):
-            found = _measured(bootstrap, runs, times, disturb, None if home is None else Path(home))
+            found = _measured(bootstrap, runs, times, disturb)
             first, last = found[0], found[-1]
             part.add(f"{what}: resident after the first", "MB", [first.resident])
             part.add(f"{what}: after {len(found)}", "MB", [last.resident])
@@ -63,15 +61,13 @@ def measure(runs: int, times: int) -> Part:
     return part
 
 
-def _measured(
-    bootstrap: str, runs: int, times: int, disturb: Callable[[Bench], Iterator[None]], home: Path | None
-) -> list[Memory]:
+def _measured(bootstrap: str, runs: int, times: int, disturb: Callable[[Bench], Iterator[None]]) -> list[Memory]:
     with fresh_topics(bootstrap, PARTITIONS) as prefix:
         start_ms = int(time.time() * 1000) - SPAN_S * 1000
         load = UsageLoad(Shape(start_ms, runs / SPAN_S, runs, TENANTS, skew=0.0))
         fill(bootstrap, prefix, load.opening())
         fill(bootstrap, prefix, load.events(runs))
-        with WorkerProcess(bootstrap, prefix, policy_file(POLICY), home=home) as worker:
+        with WorkerProcess(bootstrap, prefix, policy_file(POLICY)) as worker:
             worker.watch(_has_caught_up, TIMEOUT_S)
             bench = Bench(bootstrap, prefix, worker, load.events(times + 1))
             return [memory_of(worker.pid) for _ in islice(disturb(bench), times)]
