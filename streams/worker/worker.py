@@ -359,13 +359,13 @@ class Worker:
 
     def _start_over(self, consumer: Consumer, failure: Failure) -> None:
         """Drop the state in memory, read it back, and go on behind its fence."""
-        why = failure.why
+        why, backoff_s = failure
         self._metrics.aborts.inc()
         self.health.failed(why)
         log.warning("a batch was not committed; the state is read back", extra=fields(error=why))
         numbers = sorted(self._partitions)
         self._drop_state()
-        self._pause(failure.backoff_s)
+        self._pause(backoff_s)
         self.health.failed(why)  # still: a long pause is no calm
         with self._metrics.restoring.track_inprogress():
             places = self._restore(consumer, numbers)
