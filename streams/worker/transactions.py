@@ -133,8 +133,10 @@ class Transactions:
             self._producer.commit_transaction(self._timeout_s)  # 7
             self._crash("committed")
         except KafkaException as error:
-            self._give_up(error, outcome)
-        return outcome
+            reason = error.args[0]
+        else:
+            return outcome
+        raise self._given_up(reason, outcome)  # not above, where a client's call that fails keeps the exception
 
     def _produce(self, partitions: Iterable[Partition], partition_count: int, outcome: Outcome) -> list[TopicPartition]:
         offsets: list[TopicPartition] = []
@@ -195,7 +197,10 @@ class Transactions:
             try:
                 produce(topic, value, key, partition)
             except BufferError:
-                self._send(topic, value, key, partition)
+                pass
+            else:
+                continue
+            self._send(topic, value, key, partition)
 
     def _send_record(self, record: OutRecord) -> None:
         self._send(record.topic, record.value, record.key, headers=record.headers)
@@ -230,12 +235,13 @@ class Transactions:
             try:
                 self._producer.produce(topic, value, key, partition, timestamp=stamp_ms, headers=headers or [])
             except BufferError:
-                self._producer.poll(0.05)
+                pass
             else:
                 return
+            self._producer.poll(0.05)
 
-    def _give_up(self, error: KafkaException, outcome: Outcome) -> None:
-        reason = error.args[0]
+    def _given_up(self, reason: KafkaError, outcome: Outcome) -> Aborted | ProducerLost:
+        """Abort; returns what that means. Raises `BrokerError` if the broker does not allow it."""
         too_large = reason.code() == KafkaError.MSG_SIZE_TOO_LARGE
         if reason.code() in NOT_ALLOWED:
             # Or the client's last words would be about what it has not sent.
@@ -243,14 +249,14 @@ class Transactions:
             self._producer.flush(PATIENCE_S)
         refuse_without_rights(reason)
         if not (too_large or reason.txn_requires_abort()):
-            raise ProducerLost(reason.str(), fenced=reason.code() == KafkaError._FENCED) from error
+            return ProducerLost(reason.str(), fenced=reason.code() == KafkaError._FENCED)
         try:
             self._producer.abort_transaction(self._timeout_s)
         except KafkaException as failed:
-            raise ProducerLost(f"{reason.str()}; the abort failed too: {failed.args[0].str()}") from error
+            return ProducerLost(f"{reason.str()}; the abort failed too: {failed.args[0].str()}")
         if too_large:
-            raise TooLarge(_what_is_too_large(reason.str(), outcome)) from error
-        raise Aborted(reason.str()) from error
+            return TooLarge(_what_is_too_large(reason.str(), outcome))
+        return Aborted(reason.str())
 
 
 def _what_is_too_large(reason: str, outcome: Outcome) -> str:

@@ -36,7 +36,6 @@ from streams.kafka.state_reader import ChangelogStalled, StateReader
 from streams.process.broker_watch import BrokerWatch
 from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields
-from streams.process.memory import return_freed
 from streams.process.metrics import Metrics
 from streams.process.policies import Policies
 from streams.settings import Settings
@@ -44,6 +43,7 @@ from streams.worker.commit_health import CommitHealth
 from streams.worker.control_watch import ControlWatch
 from streams.worker.dead_mans_switch import DeadMansSwitch
 from streams.worker.fence import FENCE_KEY, Fence, check_fence, check_reach, read_fence
+from streams.worker.memory import return_freed
 from streams.worker.partition import Partition
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Aborted, NoProducer, ProducerLost, TooLarge, Transactions
@@ -87,6 +87,8 @@ class Failure(NamedTuple):
     why: str
     backoff_s: float = BACKOFF_S
     """How long to wait before the state is read back."""
+    needs_producer: bool = False
+    """Whether the producer can do nothing any more."""
 
 
 class FencedOut(SpendfuseError):  # it says what has happened
@@ -162,14 +164,26 @@ class Worker:
             on_lost=self._revoked,
         )
         try:
-            self._loop(consumer, policies, transactions)
-        except PlaceLost as lost:
-            log.warning("the group gave our place away; joining again", extra=fields(error=str(lost)))
-            self.health.failed(str(lost))
-            self._check_slot(consumer, transactions)
-            self._pause()
+            lost = self._work(consumer, policies, transactions)
+            if lost is not None:
+                log.warning("the group gave our place away; joining again", extra=fields(error=lost))
+                self.health.failed(lost)
+                self._check_slot(consumer, transactions)
+                self._pause()
         finally:
             consumer.close()
+
+    def _work(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> str | None:
+        """Returns how the place in the group was lost, None when asked to stop.
+
+        What is done about it is done behind the `except`, as everywhere here. Where a client's call fails while an
+        exception is handled, confluent-kafka (2.16) keeps that exception for good, with all that its frames hold.
+        """
+        try:
+            self._loop(consumer, policies, transactions)
+        except PlaceLost as lost:
+            return str(lost)
+        return None
 
     def _check_slot(self, consumer: Consumer, transactions: Transactions) -> None:
         """Raise `FencedOut` if a second process has this slot: it has then taken our transactional id as well.
@@ -179,17 +193,18 @@ class Worker:
         owned = list(self._partitions.values())
         self._partitions.clear()
         taken = monotonic_ms() < self._fenced_ms + SLOT_MEMORY_MS
+        needs_producer = False
         if owned and not taken:
             try:
                 transactions.commit(owned, consumer, self._partition_count)
             except Aborted:
                 return
             except ProducerLost as lost:
-                taken = self._is_fenced(lost)
-                if not taken:
-                    self._renew(transactions)
+                taken, needs_producer = self._is_fenced(lost), True
         if taken:
             raise FencedOut(f"another worker has taken slot {self._settings.slot!r}; give each its own SPENDFUSE_SLOT")
+        if needs_producer:
+            self._renew(transactions)
 
     def _loop(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> None:
         next_tick_ms = next_policy_ms = 0
@@ -211,7 +226,7 @@ class Worker:
             self._crash("decided")
             failure = self._commit(consumer, transactions, started)
             if failure is not None:
-                self._start_over(consumer, failure)
+                self._start_over(consumer, transactions, failure)
 
     def _take_in(self, consumer: Consumer) -> bool:
         """Decide a batch, slice by slice: a record is looked at soon after it was fetched, while the processor's cache
@@ -323,11 +338,9 @@ class Worker:
         except Aborted as aborted:
             return Failure(str(aborted))
         except ProducerLost as lost:
-            log.warning("the producer is renewed", extra=fields(error=str(lost)))
             if self._is_fenced(lost):
                 self._fenced_ms = monotonic_ms()
-            self._renew(transactions)
-            return Failure(str(lost))
+            return Failure(str(lost), needs_producer=True)
         self.health.succeeded()
         for partition in changed:
             partition.committed()
@@ -357,9 +370,12 @@ class Worker:
             else:
                 return
 
-    def _start_over(self, consumer: Consumer, failure: Failure) -> None:
+    def _start_over(self, consumer: Consumer, transactions: Transactions, failure: Failure) -> None:
         """Drop the state in memory, read it back, and go on behind its fence."""
-        why, backoff_s = failure
+        why, backoff_s, needs_producer = failure
+        if needs_producer:
+            log.warning("the producer is renewed", extra=fields(error=why))
+            self._renew(transactions)
         self._metrics.aborts.inc()
         self.health.failed(why)
         log.warning("a batch was not committed; the state is read back", extra=fields(error=why))
