@@ -94,3 +94,12 @@ def check_reach(partition: int, fence: Fence, low: int, high: int, *, accept_gap
     if not accept_gap:
         raise StateError(f"{gap}. Set SPENDFUSE_ACCEPT_INPUT_GAP=true to go on without it.")
     return gap
+
+
+def refuse_lost_state(number: int, group_offset: int) -> None:
+    """Refuse to begin without state where the group has counted something. Raises `StateError`."""
+    if group_offset > 0:
+        raise StateError(
+            f"partition {number}: the group has counted usage.v1 up to offset {group_offset - 1}, but the changelog is "
+            "empty: its state is lost. Rebuild it: python -m streams rebuild --from-input"
+        )

@@ -19,12 +19,12 @@ import gc
 import logging
 import os
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.stimuli import PolicyChanged
-from schemas.errors import BrokerError, SpendfuseError, StateError
+from schemas.errors import BrokerError
 from streams.broker_time import BrokerTime
 from streams.clock import BrokerClock, PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count, require_write
@@ -42,7 +42,8 @@ from streams.settings import Settings
 from streams.worker.commit_health import CommitHealth
 from streams.worker.control_watch import ControlWatch
 from streams.worker.dead_mans_switch import DeadMansSwitch
-from streams.worker.fence import FENCE_KEY, Fence, check_fence, check_reach, read_fence
+from streams.worker.fence import FENCE_KEY, Fence, check_fence, check_reach, read_fence, refuse_lost_state
+from streams.worker.losses import BACKOFF_S, PLACE_LOST, REFUSED_BACKOFF_S, Failure, FencedOut, PlaceLost
 from streams.worker.memory import return_freed
 from streams.worker.partition import Partition
 from streams.worker.reporter import Reporter
@@ -57,11 +58,6 @@ CO_PARTITIONED = ("usage.v1", "operator.v1", "state.v1", "alerts.v1")
 TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
 CO_READ = ("usage.v1", "operator.v1")
 """Written as well, but seldom: what lies in a wrong partition of them is moved."""
-BACKOFF_S = 0.5
-REFUSED_BACKOFF_S = 10.0
-"""Before a batch is tried again that fails until somebody changes a topic: each time all state is read back."""
-PLACE_LOST = (KafkaError.FENCED_INSTANCE_ID, KafkaError._FATAL)
-"""A consumer's fatal error is that it was fenced: nothing else ends one that has no producer's sequence to lose."""
 REJOIN_AFTER_S = 20.0
 """So long a broker that answers may keep us from our state, then a new consumer asks: one has been seen that asked a
 former coordinator of its group for ever."""
@@ -79,26 +75,6 @@ CATCH_UP_S = 0.02
 """For so long tenants are brought to it in each turn of the loop."""
 SLOT_MEMORY_MS = 30_000
 """A second process in our slot takes our transactional id, and within so much time our place in the group."""
-
-
-class Failure(NamedTuple):
-    """Why a batch was not committed."""
-
-    why: str
-    backoff_s: float = BACKOFF_S
-    """How long to wait before the state is read back."""
-    needs_producer: bool = False
-    """Whether the producer can do nothing any more."""
-
-
-class FencedOut(SpendfuseError):  # it says what has happened
-    """Another process holds this worker's slot."""
-
-
-class PlaceLost(SpendfuseError):  # an event in the loop, not a fault of anybody's
-    """The group has given this consumer's place to another one: maybe to a second process, maybe only to our own
-    attempt to join again, whose answer was lost with the broker that gave it.
-    """
 
 
 class Worker:
@@ -224,8 +200,7 @@ class Worker:
                 self._change_policy(policies.changed())
             self._catch_up()
             self._crash("decided")
-            failure = self._commit(consumer, transactions, started)
-            if failure is not None:
+            if (failure := self._commit(consumer, transactions, started)) is not None:
                 self._start_over(consumer, transactions, failure)
 
     def _take_in(self, consumer: Consumer) -> bool:
@@ -486,7 +461,7 @@ class Worker:
         low, high = watermarks(consumer, usage, QUERY_TIMEOUT_S)
         group_offset = committed.get((self._usage_topic, number), -1)
         if fence is None:
-            _refuse_lost_state(number, group_offset)
+            refuse_lost_state(number, group_offset)
             partition = self._partition(number, rows, None)
             partition.usage_offset = low - 1
             return partition
@@ -523,11 +498,3 @@ class Worker:
             "queued.min.messages": 200_000,
         }
         return make_consumer(self._settings, GROUP, config)
-
-
-def _refuse_lost_state(number: int, group_offset: int) -> None:
-    if group_offset > 0:
-        raise StateError(
-            f"partition {number}: the group has counted usage.v1 up to offset {group_offset - 1}, but the changelog is "
-            "empty: its state is lost. Rebuild it: python -m streams rebuild --from-input"
-        )
