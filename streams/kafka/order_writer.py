@@ -80,7 +80,8 @@ class OrderWriter:
             if error.code() == KafkaError._FATAL:
                 flush(self._producer, 0)
         except KafkaException as told:
-            return told.args[0]
+            cause: KafkaError = told.args[0]
+            return cause
         return error
 
     def _failure(self, order: OperatorMessage, error: KafkaError | None) -> str:
