@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # offered, bu
 )
 
 from schemas.errors import BrokerError
-from streams.kafka.client import HOW_TO_GRANT, Admin
+from streams.kafka.client import HOW_TO_GRANT, Admin, silent
 from streams.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 15.0
@@ -83,7 +83,8 @@ def require_topics(found: Mapping[str, TopicMetadata], topics: Iterable[str]) ->
     if missing:
         raise BrokerError(
             f"topics are missing, or this client may not see them: {', '.join(missing)}. "
-            "Create them: python -m streams topics apply"
+            "Create them: python -m streams topics apply. If they are there, the right to see them is missing. "
+            f"{HOW_TO_GRANT}"
         )
 
 
@@ -187,7 +188,7 @@ def _unanswered(admin: Admin, error: KafkaException) -> str:
             f"the broker at {admin.address} refuses the login: {admin.complaints.login}. Look at the settings "
             "SPENDFUSE_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM, _SASL_USERNAME, _SASL_PASSWORD and _SSL_CA"
         )
-    return f"no broker answers at {admin.address} ({_reason(error)}); set SPENDFUSE_KAFKA_BOOTSTRAP"
+    return silent(admin.address, admin.protocol, _reason(error))
 
 
 def _ready(topic: TopicMetadata | None) -> bool:

@@ -14,7 +14,7 @@ log = logging.getLogger("spendfuse.kafka")
 
 LOGIN_FAULTS: Final = frozenset({KafkaError._AUTHENTICATION, KafkaError._SSL})
 NOT_ALLOWED: Final = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "to read or write one of its topics",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "to read, write or create one of its topics",
     KafkaError.GROUP_AUTHORIZATION_FAILED: "to read one of its consumer groups",
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "to create topics, or to write idempotently on the cluster",
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "to write its transactional id",
@@ -24,6 +24,8 @@ HOW_TO_GRANT: Final = (
     "All that each part needs is in infra/kafka/access.toml; `python -m infra.kafka.access --help` prints commands "
     "that grant it"
 )
+LOOK_AT_LOGIN: Final = "and, where the cluster asks for a login or TLS, SPENDFUSE_KAFKA_SECURITY_PROTOCOL"
+"""Words to follow `set SPENDFUSE_KAFKA_BOOTSTRAP`: such a cluster is silent to whoever does not log in."""
 _READING: Final[dict[str, Any]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -59,6 +61,7 @@ class Admin(AdminClient):
     def __init__(self, settings: Settings) -> None:
         self.complaints = Complaints()
         self.address = settings.kafka_bootstrap
+        self.protocol = settings.kafka_security_protocol
         # Failures come back as exceptions with a sentence; the client's own log would say them again and again.
         super().__init__(settings.kafka() | {"log_level": 0, "error_cb": self.complaints})
 
@@ -97,8 +100,18 @@ def flush(producer: Producer, timeout_s: float) -> int:
 
 def refuse_without_rights(error: KafkaError) -> None:
     """Raise `BrokerError` if the broker does not allow this client what it asked for: no use to try again."""
-    right = NOT_ALLOWED.get(error.code())
-    if right is not None:
-        raise BrokerError(
-            f"the broker does not allow it: {error.str()}. What is missing is the right {right}. {HOW_TO_GRANT}"
-        )
+    missing = missing_right(error.code())
+    if missing:
+        raise BrokerError(f"the broker does not allow it: {error.str()}. {missing}")
+
+
+def missing_right(code: int) -> str:
+    """What is missing where the broker refuses with this code, and how to grant it; nothing for any other."""
+    right = NOT_ALLOWED.get(code)
+    return f"What is missing is the right {right}. {HOW_TO_GRANT}" if right else ""
+
+
+def silent(address: str, protocol: str, reason: str) -> str:
+    """That no broker answers there, and which settings to look at."""
+    login = f", {LOOK_AT_LOGIN}" if protocol.upper() == "PLAINTEXT" else ""
+    return f"no broker answers at {address} ({reason}); set SPENDFUSE_KAFKA_BOOTSTRAP{login}"

@@ -64,9 +64,11 @@ class OrderWriter:
             )
             flush(self._producer, WRITE_TIMEOUT_S + PATIENCE_S)
         except (KafkaException, BufferError) as refused:
-            if isinstance(refused, KafkaException):
-                refuse_without_rights(refused.args[0])
-            raise BrokerError(f"the order was not written: {refused}") from None
+            if isinstance(refused, BufferError):
+                raise BrokerError(f"the order was not written: {refused}") from None
+            why = self._told(refused.args[0])
+            refuse_without_rights(why)
+            raise BrokerError(f"the order was not written: {why.str()}") from None
         error = outcome[0] if outcome else None
         if error is not None or not outcome:
             raise BrokerError(self._failure(order, error))
@@ -74,6 +76,16 @@ class OrderWriter:
     async def publish(self, order: OperatorMessage) -> None:
         """`write`, without holding up the event loop."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self.write, order)
+
+    def _told(self, error: KafkaError) -> KafkaError:
+        """What is behind a fatal error: whoever writes is told only that there is one, whoever waits, which."""
+        try:
+            if error.code() == KafkaError._FATAL:
+                flush(self._producer, 0)
+        except KafkaException as told:
+            cause: KafkaError = told.args[0]
+            return cause
+        return error
 
     def _failure(self, order: OperatorMessage, error: KafkaError | None) -> str:
         said = error.str() if error is not None else "no answer in time"

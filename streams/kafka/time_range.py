@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from schemas.errors import BrokerError
 from streams.clock import seconds
+from streams.kafka.client import silent
 from streams.kafka.leaders import ask_leader
 from streams.kafka.whole_topic import ANSWER_S, PATIENCE_S, ends_of, make_reader
 from streams.settings import Settings
@@ -53,9 +54,8 @@ def _starts(consumer: Consumer, settings: Settings, ends: dict[Place, int], sinc
     try:
         found = ask_leader(lambda: _at_times(consumer, asked), ANSWER_S)
     except KafkaException as error:
-        raise BrokerError(
-            f"no broker answers at {settings.kafka_bootstrap} ({error.args[0].str()}); set SPENDFUSE_KAFKA_BOOTSTRAP"
-        ) from None
+        reason = error.args[0].str()
+        raise BrokerError(silent(settings.kafka_bootstrap, settings.kafka_security_protocol, reason)) from None
     starts = {(one.topic, one.partition): one.offset for one in found}
     return {place: start for place, start in starts.items() if 0 <= start < ends[place]}
 

@@ -25,7 +25,7 @@ from streams.kafka.admin import (
     await_leaders,
     topics_on_broker,
 )
-from streams.kafka.client import Admin
+from streams.kafka.client import Admin, missing_right
 from streams.settings import Settings
 
 _TEMPORARY: Final = frozenset({"leader.replication.throttled.replicas", "follower.replication.throttled.replicas"})
@@ -130,7 +130,12 @@ def check(admin: Admin, prefix: str) -> list[str]:
 
 def run_apply(settings: Settings) -> int:
     """`topics apply` for the command line: says what it did. Raises `BrokerError`."""
-    done = apply(Admin(settings), settings.prefix, settings.partitions, settings.replication)
+    try:
+        done = apply(Admin(settings), settings.prefix, settings.partitions, settings.replication)
+    except BrokerRefusedError as refused:
+        if missing := missing_right(refused.code):
+            raise BrokerRefusedError(f"{refused} {missing}", refused.code) from None
+        raise
     for name in done.created:
         print(f"created {name}")
     for line in done.altered:

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from models.rules.policy import Policy
 from models.rules.policy_findings import findings
@@ -32,20 +32,23 @@ def run_publish(settings: Settings, policy: Policy) -> int:
     _print_findings(policy)
     # What fails is raised as an error, so that the client's log need not name it too.
     producer = make_producer(settings, {"delivery.timeout.ms": 10_000, "log_level": 0})
-    failures: list[str] = []
+    failures: list[KafkaError] = []
     producer.produce(
         settings.topic("policy.v1"),
         policy.to_json(),
         settings.policy_name.encode(),
-        on_delivery=lambda error, _: failures.append(error.str()) if error is not None else None,
+        on_delivery=lambda error, _: failures.append(error) if error is not None else None,
     )
     try:
         left = flush(producer, SEND_TIMEOUT_S)
     except KafkaException as error:
         refuse_without_rights(error.args[0])
         raise BrokerError(f"the policy was not published: {error.args[0].str()}") from None
+    if failures:
+        refuse_without_rights(failures[0])
     if left or failures:
-        raise BrokerError(f"the policy was not published: {failures[0] if failures else 'no answer in time'}")
+        said = failures[0].str() if failures else "no answer in time"
+        raise BrokerError(f"the policy was not published: {said}")
     print(f"policy {policy.version} is published on {settings.topic('policy.v1')}")
     return 0
 

@@ -171,7 +171,38 @@ def test_whoever_may_not_look_is_told_so(
     guarded.withdraw("operator")
     act_as(monkeypatch, guarded, "operator", OPERATOR_KEY=OPERATOR_KEY)
     assert main(["orders"]) == 4
-    assert "may not see them" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "may not see them" in said
+    assert "python -m infra.kafka.access" in said
+    assert main(["doctor"]) == 1
+    assert "if they are there, grant the" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("role", "words", "code"),
+    [
+        ("reader", "kill --run never-seen --unseen --tenant acme --why odd", 4),
+        ("worker", "policy publish {policy}", 4),
+        ("worker", "topics apply", 2),
+    ],
+)
+def test_whoever_may_not_write_is_told_how_to_get_the_right(
+    guarded: Guarded,
+    policy: Path,
+    role: str,
+    words: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A command in another role's hands says that a right is missing, and what prints the commands that grant it."""
+    prefix = f"{guarded.prefix}new." if words == "topics apply" else guarded.prefix
+    act_as(monkeypatch, guarded, role, OPERATOR_KEY=OPERATOR_KEY, PREFIX=prefix)
+    assert main(words.format(policy=policy).split()) == code
+    [line] = capsys.readouterr().err.splitlines()
+    assert "authorization failed" in line.lower()
+    assert "What is missing is the right to " in line
+    assert "python -m infra.kafka.access" in line
 
 
 def test_the_documented_rights_are_enough(guarded: Guarded, policy: Path) -> None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 from confluent_kafka.admin import AdminClient
 
 from infra.kafka.embedded import EmbeddedBroker
@@ -14,7 +15,7 @@ from schemas.signing import OperatorKey
 from streams.__main__ import main
 from streams.settings import read_settings
 from streams.tools.inspection.cluster_checks import GROUPS, clock_finding, lag_finding
-from streams.tools.inspection.doctor import lines
+from streams.tools.inspection.doctor import advice, lines
 from streams.tools.inspection.finding import Finding, Health
 from streams.tools.inspection.service_checks import (
     Published,
@@ -215,3 +216,11 @@ def test_a_broker_that_is_away_is_code_4(
         assert main(words.split()) == 4
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith(f"spendfuse: no broker answers at {broker.bootstrap}")
+        assert "where the cluster asks for a login" in line
+
+
+def test_a_right_is_named_only_where_one_is_missing() -> None:
+    """A new cluster that cannot say yet who is in a group is no matter of rights."""
+    assert "infra.kafka.access reader" in advice(KafkaError.GROUP_AUTHORIZATION_FAILED)
+    assert advice(KafkaError.COORDINATOR_NOT_AVAILABLE).startswith("look again")
+    assert advice(KafkaError.UNKNOWN) == ""

@@ -116,6 +116,13 @@ def test_what_is_said_of_a_run(facts: RunFacts, said: list[str]) -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_how_a_run_stands_is_said_whole() -> None:
+    """An id of 32 characters, as the SDK makes them, does not push the news off the line."""
+    key = RunKey("acme", "d9dc81d6f12a4ed79eb3561bad68e87a")
+    for command_now, news in ((None, "nothing stands against it."), (command("resume"), "it may go on.")):
+        assert news in " ".join(why_lines(RunFacts(key, command_now), NOW_MS)[:2])
+
+
 @pytest.mark.parametrize("action", ["kill", "pause", "downgrade", "resume"])
 def test_ten_lines_hold_whatever_others_call_their_runs(action: str) -> None:
     """Ids, reasons and names of any length and kind, terminal codes among them: ten lines of 80, but for the command

@@ -44,6 +44,8 @@ def topics(around: Surroundings) -> Iterator[Finding]:
     if around.missing:
         others = sorted(_other_prefixes(around))
         advice = "python -m streams topics apply"
+        if settings.kafka_security_protocol.upper() != "PLAINTEXT":
+            advice += "; if they are there, grant the role reader: python -m infra.kafka.access --help"
         if others:
             advice += f"; or set SPENDFUSE_PREFIX: there are topics under {', '.join(map(repr, others[:MOST_SHOWN]))}"
         yield Finding("wrong", f"missing, or not to be seen, {under}: {', '.join(around.missing)}", advice)

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Final
 
+from confluent_kafka import KafkaError
+
 from schemas.errors import SpendfuseError
 from streams.clock import wall_ms
 from streams.kafka.admin import BrokerRefusedError, BrokerUnreachableError, UnsupportedByBrokerError, topics_on_broker
-from streams.kafka.client import Admin
+from streams.kafka.client import NOT_ALLOWED, Admin
 from streams.settings import Settings, unknown_variables
 from streams.tools.inspection import cluster_checks, service_checks
 from streams.tools.inspection.finding import Check, Finding, Surroundings
@@ -27,6 +29,15 @@ CHECKS: Final[dict[str, Check]] = {
 INDENT: Final = 18
 MOST_LINES: Final = 4
 GRANT: Final = "python -m infra.kafka.access reader --principal User:NAME prints the commands that grant it"
+
+NOT_YET: Final = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+    }
+)
+AGAIN: Final = "look again in a moment: a new cluster takes a while to know its groups"
 
 
 def run_doctor(settings: Settings) -> int:
@@ -59,16 +70,23 @@ def findings(around: Surroundings) -> Iterator[tuple[str, Finding]]:
             topics_on_broker(around.admin)  # is it there at all?
             yield about, Finding("warning", f"not known: {error}")
         except BrokerRefusedError as error:
-            yield about, Finding("warning", f"not known: {error}", GRANT)
+            yield about, Finding("warning", f"not known: {error}", advice(error.code))
         except SpendfuseError as error:
             yield about, Finding("warning", f"not known: {error}")
+
+
+def advice(code: int) -> str:
+    """What to do about a question that the broker refused with this code."""
+    if code in NOT_ALLOWED:
+        return GRANT
+    return AGAIN if code in NOT_YET else ""
 
 
 def lines(about: str, finding: Finding) -> list[str]:
     """A finding for a terminal."""
     label = f"{finding.health:<9}{about}"
-    advice = entry("", f"→ {finding.advice}", MOST_LINES, indent=INDENT) if finding.advice else []
-    return [*entry(label, finding.text, MOST_LINES, indent=INDENT), *advice]
+    to_do = entry("", f"→ {finding.advice}", MOST_LINES, indent=INDENT) if finding.advice else []
+    return [*entry(label, finding.text, MOST_LINES, indent=INDENT), *to_do]
 
 
 def _print(about: str, finding: Finding) -> None:

@@ -51,7 +51,7 @@ def why_lines(facts: RunFacts, now_ms: int) -> list[str]:
 def _stopped(facts: RunFacts, command: Command) -> list[str]:
     with_all = "" if command.target.type == "run" else f", as all of {clipped(shown(command.target), _NAME)}"
     return [
-        _heading(facts, f"{STANDS[command.action]}{with_all}."),
+        *_heading(facts, f"{STANDS[command.action]}{with_all}.", 1),  # the command below has its ids whole
         *_reason(facts, command),
         *entry("since", f"{clock(command.issued_ms)}, until {clock(command.expires_ms)}"),
         *entry("now", _now(facts, command)),
@@ -62,10 +62,10 @@ def _stopped(facts: RunFacts, command: Command) -> list[str]:
 def _not_any_more(facts: RunFacts, command: Command) -> list[str]:
     if command.action != "resume":
         ended = f"{command.action} ended by itself on {clock(command.expires_ms)}."
-        return [_heading(facts, "is not stopped any more."), *_reason(facts, command), *entry("now", f"The {ended}")]
+        return [*_heading(facts, "is not stopped any more."), *_reason(facts, command), *entry("now", f"The {ended}")]
     before = next((one for one in reversed(facts.alerts) if one.command or one.state == "resolved"), None)
     return [
-        _heading(facts, "is not stopped any more: it may go on."),
+        *_heading(facts, "is not stopped any more: it may go on."),
         *entry("why", command.reason),
         *entry("since", clock(command.issued_ms)),
         *(entry("before", f"{name(before.rule)}: {before.summary}") if before else ()),
@@ -77,12 +77,12 @@ def _never(facts: RunFacts) -> list[str]:
     held = next((one for one in reversed(facts.alerts) if _is_held(one, facts.key.run_id)), None)
     if held is not None:
         return [
-            _heading(facts, "is not stopped yet: its kill is held back."),
+            *_heading(facts, "is not stopped yet: its kill is held back."),
             *entry("why", held.summary),
             *entry("rule", name(str(held.evidence.get("held_rule", "")))),
             *entry("do", held.next_action),
         ]
-    return [_heading(facts, "is not stopped: nothing stands against it."), *_incidents(facts)]
+    return [*_heading(facts, "is not stopped: nothing stands against it."), *_incidents(facts)]
 
 
 def _reason(facts: RunFacts, command: Command) -> list[str]:
@@ -149,7 +149,7 @@ def _is_held(alert: Alert, run_id: str) -> bool:
     return alert.evidence.get("held_target") == f"run/{run_id}" and alert.state != "resolved"
 
 
-def _heading(facts: RunFacts, text: str) -> str:
+def _heading(facts: RunFacts, text: str, most_lines: int = 2) -> list[str]:
+    """Which run, and how it stands: not cut off because of an id as long as those that the SDK makes."""
     run, tenant = clipped(name(facts.key.run_id), _NAME), clipped(name(facts.key.tenant_id), 20)
-    heading = f"Run {run} of {tenant} {text}"
-    return clipped(heading)
+    return entry("", f"Run {run} of {tenant} {text}", most_lines, indent=0)
