@@ -17,6 +17,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)  # memory, processor time and open files
         self._count_input(registry)
+        self._measure_state(registry)
         self.alerts = Counter("spendfuse_alerts", "Alerts published", ["rule", "state", "severity"], registry=registry)
         self.commands = Counter("spendfuse_commands", "Commands published", ["action"], registry=registry)
         self.forged_commands = Counter(
@@ -45,17 +46,6 @@ class Metrics:
         self.unanswered_kills = Counter(
             "spendfuse_unanswered_kills", "Kills that a run disobeyed, or did not answer in time", registry=registry
         )
-        self.lag = Gauge("spendfuse_lag_records", "Records behind", ["partition"], registry=registry)
-        self.held = Gauge(
-            "spendfuse_held_records", "Records behind a transaction that is open", ["partition"], registry=registry
-        )
-        self.lag_seconds = Gauge(
-            "spendfuse_lag_seconds",
-            "For how long the input is not counted to where it ended",
-            ["partition"],
-            registry=registry,
-        )
-        self.applied = Gauge("spendfuse_applied_offset", "Last committed input", ["partition"], registry=registry)
         self.beats = Counter(
             "spendfuse_watchdog_beats", "Signs of life of a partition on alerts.v1", ["partition"], registry=registry
         )
@@ -74,15 +64,6 @@ class Metrics:
         )
         self.partitions = Gauge("spendfuse_partitions", "Partitions owned", registry=registry)
         self.topic_partitions = Gauge("spendfuse_topic_partitions", "Partitions of usage.v1", registry=registry)
-        self.restoring = Gauge("spendfuse_restoring", "1 while state is read back", registry=registry)
-        self.restore_rows = Gauge("spendfuse_restore_rows", "Rows of the last restore", registry=registry)
-        self.restore_seconds = Gauge("spendfuse_restore_seconds", "Length of the last restore", registry=registry)
-        self.tenants_waiting = Gauge(
-            "spendfuse_tenants_waiting",
-            "Tenants that another policy has not reached yet",
-            ["partition"],
-            registry=registry,
-        )
         self.policy_faults = Counter("spendfuse_policy_faults", "Policies refused", registry=registry)
 
     def _count_input(self, registry: CollectorRegistry) -> None:
@@ -107,6 +88,29 @@ class Metrics:
         for reason in get_args(Reason):
             self.dead_letters.labels(reason)  # a series that begins with its first letter hides that one from a rate
             self.refused_orders.labels(reason)
+
+    def _measure_state(self, registry: CollectorRegistry) -> None:
+        """How far each partition has come, and its state."""
+        self.lag = Gauge("spendfuse_lag_records", "Records behind", ["partition"], registry=registry)
+        self.held = Gauge(
+            "spendfuse_held_records", "Records behind a transaction that is open", ["partition"], registry=registry
+        )
+        self.lag_seconds = Gauge(
+            "spendfuse_lag_seconds",
+            "For how long the input is not counted to where it ended",
+            ["partition"],
+            registry=registry,
+        )
+        self.applied = Gauge("spendfuse_applied_offset", "Last committed input", ["partition"], registry=registry)
+        self.restoring = Gauge("spendfuse_restoring", "1 while state is read back", registry=registry)
+        self.restore_rows = Gauge("spendfuse_restore_rows", "Rows of the last restore", registry=registry)
+        self.restore_seconds = Gauge("spendfuse_restore_seconds", "Length of the last restore", registry=registry)
+        self.tenants_waiting = Gauge(
+            "spendfuse_tenants_waiting",
+            "Tenants that another policy has not reached yet",
+            ["partition"],
+            registry=registry,
+        )
 
     def step(self, step: str, since: float) -> float:
         """Count the time since `since` for a step of the loop; returns now."""
