@@ -253,9 +253,25 @@ class GoodProducer(FatalProducer):
         self.values.append(fields["value"])
 
 
-def test_a_producer_that_cannot_go_on_is_replaced() -> None:
+class StubbornProducer(FatalProducer):
+    """As librdkafka's is when it may write no topic: it says the error again to whoever ends it."""
+
+    def flush(self, timeout_s: float) -> int:
+        """Raise what ended it."""
+        raise KafkaException(self.error)
+
+
+@pytest.mark.parametrize(
+    "fatal",
+    [
+        FatalProducer(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "lost", fatal=True)),
+        FatalProducer(KafkaError(KafkaError._FATAL, "Unable to produce message")),  # so does `produce` put it
+        StubbornProducer(KafkaError(KafkaError._FATAL, "Unable to produce message")),
+    ],
+    ids=["fatal", "by its code", "again at the end"],
+)
+def test_a_producer_that_cannot_go_on_is_replaced(fatal: FatalProducer) -> None:
     """A fatal error ends the producer, not the emitter: the record comes back as retriable, the next one goes out."""
-    fatal = FatalProducer(KafkaError(KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "lost", fatal=True))
     good = GoodProducer()
     producers: list[Any] = [fatal, good]
     transport = KafkaTransport("unused", make_producer=lambda _: producers.pop(0))

@@ -30,6 +30,8 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
     """The partition's time at that moment; 0 in fences of older versions, which had that of the last record."""
     host_ahead_ms: int = 0
     """How far the clock of the writer's host was ahead of the brokers', for people."""
+    flood_paged_ms: int = 0
+    """The hour in which somebody was last paged for a flood of unreadable records."""
 
 
 def write_fence(fence: Fence) -> bytes:

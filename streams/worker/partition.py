@@ -79,7 +79,7 @@ class Partition:
         self._counted_to = 0
         self.unreadable_in_a_row = 0
         """Records of usage.v1 since the last one that could be read."""
-        self._unreadable = UnreadableRow(number)
+        self._unreadable = UnreadableRow(number, 0 if fence is None else fence.flood_paged_ms)
         self.pages: list[Alert] = []
         """Alerts about the service itself that leave with the next commit."""
         self.floods = 0
@@ -233,6 +233,7 @@ class Partition:
             written_ms=self._brokers.now_ms(),
             time_ms=self.clock.kept_ms,
             host_ahead_ms=self._brokers.host_ahead_ms,
+            flood_paged_ms=self._unreadable.paged_hour_ms,
         )
 
     def check_poison(self, limit: int) -> None:

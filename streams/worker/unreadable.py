@@ -29,11 +29,12 @@ OTHER_KEYS: Final = "(other keys)"
 class UnreadableRow:
     """The records of one partition since the last one that could be read."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, paged_hour_ms: int = 0) -> None:
         self._partition = partition
+        self.paged_hour_ms = paged_hour_ms
+        """The hour of the last page: whoever takes over has to know it."""
         self._keys: Counter[str] = Counter()
         self._silenced: set[str] = set()
-        self._paged_hour_ms = 0
 
     def begin(self) -> None:
         """Everything before was read, or is set aside for good."""
@@ -56,13 +57,11 @@ class UnreadableRow:
         return silenced >= ENOUGH_WITNESSES or 2 * silenced > engine.heard(append_ms - HEARD_MS)
 
     def page(self, offset: int, append_ms: int, policy_version: str) -> Alert | None:
-        """The alert about a flood that is set aside, once an hour: a worker that reads it again says the same once
-        more, under the same id.
-        """
+        """The alert about a flood that is set aside, once an hour."""
         hour_ms = append_ms - append_ms % HOUR_MS
-        if hour_ms <= self._paged_hour_ms:
+        if hour_ms <= self.paged_hour_ms:
             return None
-        self._paged_hour_ms = hour_ms
+        self.paged_hour_ms = hour_ms
         records = self._keys.total()
         keys = dict(self._keys.most_common(KEYS_NAMED))
         return service_alert(

@@ -172,6 +172,21 @@ def test_a_flood_that_is_read_again_is_the_same_page(partition: Partition) -> No
     assert pages[0].alert_id == pages[1].alert_id
 
 
+def test_who_takes_a_partition_over_pages_no_second_time_for_a_flood(partition: Partition) -> None:
+    """The fence knows the hour of the last page: a flood that goes on for another worker was told. In a day of mishaps
+    each take-over wrote it once more.
+    """
+    flood = [Record("usage.v1", b"junk", None)] * (LIMIT + 1)
+    read_usage(partition, flood)
+    partition.check_poison(LIMIT)
+    assert len(partition.pages) == 1
+    rows = {key: value for key, value in partition.engine.drain_rows() if value is not None}
+    following = Partition(0, 1, default_policy(), rows, partition.fence(1))
+    read_usage(following, flood)
+    following.check_poison(LIMIT)
+    assert (following.floods, following.pages) == (1, [])
+
+
 def test_a_tenant_is_told_of_what_could_not_be_read(partition: Partition) -> None:
     """From the first such record of a day under its key, and as a page from a thousand on; of a made-up key nothing is
     kept.

@@ -1,6 +1,7 @@
 """Records into Kafka, by way of confluent-kafka's producer."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -10,7 +11,7 @@ from spendfuse._fork import never_free, tell_of_forks
 from spendfuse._kafka.broker_time import BrokerTime, Stamp
 from spendfuse._kafka.failures import reason_of
 from spendfuse._kafka.log import KafkaLog
-from spendfuse._logging import LOG
+from spendfuse._logging import LOG, RareWarning
 from spendfuse._transport import Done, Record, Undelivered
 from spendfuse._wire import USAGE_TOPIC
 
@@ -57,6 +58,7 @@ class KafkaTransport:
         self._producer: Producer | None = make_producer(self._config)
         """None in a forked child that has sent nothing yet."""
         self._broker_time = BrokerTime()
+        self._replaced = RareWarning("%d times the Kafka producer was replaced after a fatal error, the latest: %s")
         self._in_flight = 0
         self._in_doubt: set[Record] = set()
         """What was refused among others, so that the broker's reason for it alone is not known."""
@@ -89,7 +91,7 @@ class KafkaTransport:
         except KafkaException as exception:
             error = exception.args[0]
             done(record, undelivered(error, self._topic))
-            if error.fatal():
+            if error.fatal() or error.code() == KafkaError._FATAL:  # the latter is all that the client says of it here
                 self._replace(error)
         else:
             self._in_flight += 1
@@ -124,8 +126,9 @@ class KafkaTransport:
 
     def _replace(self, error: KafkaError) -> None:
         """A producer after a fatal error sends nothing more: give back what it holds and make another."""
-        LOG.warning("Kafka producer replaced after a fatal error: %s", error.str())
-        self.close()
+        self._replaced.happened(error.str())
+        with suppress(KafkaException, SystemError):  # what it raises while it ends is the fatal error again
+            self.close()
         self._in_flight = 0
         self._producer = self._make_producer(self._config)
 
