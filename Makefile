@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check compiled bench format lock schemas clean
+.PHONY: help setup demo test check compiled day bench format lock schemas clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: $(READY) ## linters, types, exported schemas
 
 compiled: $(READY) ## a faster copy of the service in build/compiled; needs a C compiler
 	@$(PY) -m infra.compiled
+
+day: $(READY) ## ten minutes in which everything that may fail does, at random, beside a thousand honest runs
+	@REQUIRE_KAFKA=1 SPENDFUSE_DAY_MINUTES=10 $(PY) -m pytest -q -p no:xdist tests/day
 
 bench: $(READY) ## measure, beside the peers, on a real Kafka
 	@$(PY) -m tests.bench

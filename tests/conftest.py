@@ -29,6 +29,7 @@ _REAL_KAFKA_FIXTURES = {"kafka", "kafka_topics", "own_kafka", "asking"}
 _LONG_FILES = (
     "test_alerting_crashes",
     "test_exactly_once",
+    "test_day",
     "test_worker_lifecycle",
     "test_untrusted_state",
     "test_crash_points",
