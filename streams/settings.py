@@ -35,6 +35,9 @@ class Settings(BaseModel):
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_ssl_ca: Path | None = None
+    kafka_ssl_certificate: Path | None = None
+    kafka_ssl_key: Path | None = None
+    kafka_ssl_key_password: SecretStr | None = None
     kafka_check_crcs: bool = True
     """Whether alerting checks what it reads against its checksums. The embedded broker's markers have wrong ones."""
     prefix: str = ""
@@ -193,6 +196,12 @@ class Settings(BaseModel):
             config["sasl.password"] = self.kafka_sasl_password.get_secret_value() if self.kafka_sasl_password else ""
         if self.kafka_ssl_ca:
             config["ssl.ca.location"] = str(self.kafka_ssl_ca)
+        if self.kafka_ssl_certificate:
+            config["ssl.certificate.location"] = str(self.kafka_ssl_certificate)
+        if self.kafka_ssl_key:
+            config["ssl.key.location"] = str(self.kafka_ssl_key)
+        if self.kafka_ssl_key_password:
+            config["ssl.key.password"] = self.kafka_ssl_key_password.get_secret_value()
         return config
 
     def file_policy(self) -> Policy:

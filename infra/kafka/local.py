@@ -20,7 +20,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from infra.kafka.jars import KafkaUnavailableError, fetch_jars, missing_tools
-from infra.kafka.settings import broker_settings, login_settings
+from infra.kafka.settings import broker_settings, certificate_settings, login_settings
 
 HEAP = "768m"
 START_TIMEOUT_S = 60.0
@@ -43,8 +43,11 @@ class LocalKafka:
     Args:
         settings: Kafka settings that replace or add to those of `broker_settings`.
         log_folder: where to keep the log instead, for instance a small file system that is meant to fill up.
-        logins: password by user name, the administrator's first. Given some, the broker asks for them (SASL PLAIN) and
-            allows to others only what the administrator grants.
+        logins: password by user name, the administrator's first. Given some, the broker asks for them and allows to
+            others only what the administrator grants.
+        mechanism: of SASL, by which it asks.
+        certificates: a folder with `ca.pem` and, for the broker and each user, `NAME.pem` and `NAME.key`. Given one, it
+            asks for certificates instead of passwords.
 
     Raises:
         KafkaUnavailableError: Java or the jars are missing, or the broker does not start.
@@ -55,6 +58,8 @@ class LocalKafka:
         settings: Mapping[str, str] | None = None,
         log_folder: Path | None = None,
         logins: Mapping[str, str] | None = None,
+        mechanism: str = "PLAIN",
+        certificates: Path | None = None,
     ) -> None:
         obstacle = missing_tools()
         if obstacle is not None:
@@ -66,7 +71,13 @@ class LocalKafka:
         self.bootstrap = f"{_HOST}:{port}"
         controller = f"{_HOST}:{controller_port}"
         self._logins = dict(logins or {})
-        asking = login_settings(self.bootstrap, controller, self._logins) if self._logins else {}
+        self._mechanism = mechanism
+        self._certificates = certificates
+        asking: dict[str, str] = {}
+        if certificates is not None:
+            asking = certificate_settings(self.bootstrap, controller, certificates, next(iter(self._logins)))
+        elif self._logins:
+            asking = login_settings(self.bootstrap, controller, self._logins, mechanism)
         try:
             self._configure(controller, asking | dict(settings or {}), log_folder or self._folder / "log")
             self.start()
@@ -97,9 +108,16 @@ class LocalKafka:
         """Librdkafka settings to log in as `user`; none where the broker asks for nothing."""
         if user is None:
             return {}
+        if self._certificates is not None:
+            return {
+                "security.protocol": "SSL",
+                "ssl.ca.location": str(self._certificates / "ca.pem"),
+                "ssl.certificate.location": str(self._certificates / f"{user}.pem"),
+                "ssl.key.location": str(self._certificates / f"{user}.key"),
+            }
         return {
             "security.protocol": "SASL_PLAINTEXT",
-            "sasl.mechanism": "PLAIN",
+            "sasl.mechanism": self._mechanism,
             "sasl.username": user,
             "sasl.password": self._logins[user],
         }
@@ -147,7 +165,10 @@ class LocalKafka:
     def _configure(self, controller: str, extra: Mapping[str, str], log_folder: Path) -> None:
         settings = broker_settings(self.bootstrap, self.bootstrap, controller, {"log.dirs": str(log_folder), **extra})
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
-        arguments = ("format", "-t", _CLUSTER_ID, "-c", str(self._properties))
+        arguments = ["format", "-t", _CLUSTER_ID, "-c", str(self._properties)]
+        if self._mechanism.startswith("SCRAM"):
+            for name, password in self._logins.items():
+                arguments += ["--add-scram", f"{self._mechanism}=[name={name},password={password}]"]
         formatted = subprocess.run(  # noqa: S603 - a fixed program, no shell
             self._java("kafka.tools.StorageTool", *arguments, heap="128m"),
             capture_output=True,

@@ -1,6 +1,13 @@
 """The settings of a one-node broker for tests, benchmarks and a developer's machine: small, quick to start, strict."""
 
 from collections.abc import Mapping
+from pathlib import Path
+
+_RIGHTS = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "false",
+}
+"""Nobody may do what nobody has allowed."""
 
 
 def broker_settings(
@@ -43,29 +50,55 @@ def broker_settings(
     return settings | dict(extra or {})
 
 
-def login_settings(bootstrap: str, controller: str, logins: Mapping[str, str]) -> dict[str, str]:
+def login_settings(bootstrap: str, controller: str, logins: Mapping[str, str], mechanism: str) -> dict[str, str]:
     """What makes of `broker_settings` a broker that asks for a name and a password, and allows nothing by itself.
 
     Args:
         bootstrap: `host:port` that the broker binds and clients connect to.
         controller: `host:port` of the controller.
         logins: password by user name. The first is the administrator, who may do everything.
+        mechanism: of SASL. With SCRAM the passwords are given when the log is formatted.
     """
     administrator, password = next(iter(logins.items()))
-    users = " ".join(f'user_{name}="{theirs}"' for name, theirs in logins.items())
-    module = "org.apache.kafka.common.security.plain.PlainLoginModule"
-    return {
+    is_plain = mechanism == "PLAIN"
+    users = " ".join(f'user_{name}="{theirs}"' for name, theirs in logins.items()) if is_plain else ""
+    module = f"org.apache.kafka.common.security.{'plain.Plain' if is_plain else 'scram.Scram'}LoginModule"
+    return _RIGHTS | {
         "listeners": f"SASL_PLAINTEXT://{bootstrap},CONTROLLER://{controller}",
         "advertised.listeners": f"SASL_PLAINTEXT://{bootstrap}",
         "listener.security.protocol.map": "SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
         "inter.broker.listener.name": "SASL_PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "sasl.mechanism.inter.broker.protocol": "PLAIN",
-        "listener.name.sasl_plaintext.plain.sasl.jaas.config": (
+        "sasl.enabled.mechanisms": mechanism,
+        "sasl.mechanism.inter.broker.protocol": mechanism,
+        f"listener.name.sasl_plaintext.{mechanism.lower()}.sasl.jaas.config": (
             f'{module} required username="{administrator}" password="{password}" {users};'
         ),
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "allow.everyone.if.no.acl.found": "false",
         # The controller listens to nobody but this very process, which has no name there.
         "super.users": f"User:{administrator};User:ANONYMOUS",
+    }
+
+
+def certificate_settings(bootstrap: str, controller: str, folder: Path, administrator: str) -> dict[str, str]:
+    """What makes of `broker_settings` a broker that knows its clients by their certificates.
+
+    Args:
+        bootstrap: `host:port` that the broker binds and clients connect to.
+        controller: `host:port` of the controller.
+        folder: where `ca.pem` is, and the broker's own `broker.pem` and `broker.key`.
+        administrator: the name, in its certificate, of who may do everything.
+    """
+    store = folder / "broker-store.pem"
+    store.write_text("".join((folder / f"broker.{part}").read_text(encoding="utf-8") for part in ("key", "pem")))
+    return _RIGHTS | {
+        "listeners": f"SSL://{bootstrap},CONTROLLER://{controller}",
+        "advertised.listeners": f"SSL://{bootstrap}",
+        "listener.security.protocol.map": "SSL:SSL,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name": "SSL",
+        "ssl.client.auth": "required",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(store),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(folder / "ca.pem"),
+        "ssl.principal.mapping.rules": "RULE:^CN=([^,]+).*$/$1/",
+        "super.users": f"User:{administrator};User:broker;User:ANONYMOUS",
     }

@@ -80,7 +80,7 @@ def _credentials(settings: Settings) -> Any:
         return None
     context = None
     if "SSL" in settings.kafka_security_protocol:
-        context = ssl.create_default_context(cafile=str(settings.kafka_ssl_ca) if settings.kafka_ssl_ca else None)
+        context = _tls(settings)
     if not settings.kafka_security_protocol.startswith("SASL"):
         return faust.SSLCredentials(context)
     password = settings.kafka_sasl_password.get_secret_value() if settings.kafka_sasl_password else ""
@@ -90,3 +90,16 @@ def _credentials(settings: Settings) -> Any:
         ssl_context=context,
         mechanism=settings.kafka_sasl_mechanism or "PLAIN",
     )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    """Whom we believe, and, where the cluster asks for it, who we are."""
+    context = ssl.create_default_context(cafile=str(settings.kafka_ssl_ca) if settings.kafka_ssl_ca else None)
+    if settings.kafka_ssl_certificate is not None:
+        password = settings.kafka_ssl_key_password
+        context.load_cert_chain(
+            settings.kafka_ssl_certificate,
+            settings.kafka_ssl_key,
+            None if password is None else password.get_secret_value(),
+        )
+    return context

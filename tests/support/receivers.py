@@ -2,20 +2,17 @@
 
 import asyncio
 import json
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import pytest
-
 from infra.kafka.local import free_ports
+from tests.support.certificates import issue, make_ca
 
 Manner = Literal["whole", "hang", "reset", "close", "drip_head", "drip_body"]
 _DRIP_S = 0.05
@@ -206,19 +203,9 @@ class TestAuthority:
 
 def make_authority(folder: Path) -> TestAuthority:
     """Make an authority in `folder`; skips the test where there is no `openssl`."""
-    if shutil.which("openssl") is None:
-        pytest.skip("PagerDuty's client insists on TLS, and there is no openssl to make a certificate with")
-    (folder / "san.cnf").write_text("subjectAltName=IP:127.0.0.1\n")
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    _openssl(folder, "req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test")
-    _openssl(folder, "req", *new_key, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=127.0.0.1")
-    signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san.cnf"]
-    _openssl(folder, "x509", "-req", "-in", "server.csr", "-out", "server.pem", *signing)
+    authority = make_ca(folder)
+    issue(folder, "server", "127.0.0.1")
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(folder / "server.pem", folder / "server.key")
-    client = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-    return TestAuthority(server, client, (folder / "ca.pem").read_text())
-
-
-def _openssl(folder: Path, *arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+    client = ssl.create_default_context(cafile=str(authority))
+    return TestAuthority(server, client, authority.read_text())

@@ -11,6 +11,9 @@ _LIBRDKAFKA = {
     "KAFKA_SASL_USERNAME": "sasl.username",
     "KAFKA_SASL_PASSWORD": "sasl.password",
     "KAFKA_SSL_CA": "ssl.ca.location",
+    "KAFKA_SSL_CERTIFICATE": "ssl.certificate.location",
+    "KAFKA_SSL_KEY": "ssl.key.location",
+    "KAFKA_SSL_KEY_PASSWORD": "ssl.key.password",
 }
 
 
