@@ -34,6 +34,11 @@ class Settings(BaseModel):
     kafka_sasl_mechanism: str | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
+    kafka_sasl_oauth_token_url: str | None = None
+    """Where a token is had for the mechanism OAUTHBEARER, by the client-credentials grant."""
+    kafka_sasl_oauth_client_id: str | None = None
+    kafka_sasl_oauth_client_secret: SecretStr | None = None
+    kafka_sasl_oauth_scope: str | None = None
     kafka_ssl_ca: Path | None = None
     kafka_ssl_certificate: Path | None = None
     kafka_ssl_key: Path | None = None
@@ -192,8 +197,7 @@ class Settings(BaseModel):
         }
         if self.kafka_sasl_mechanism:
             config["sasl.mechanism"] = self.kafka_sasl_mechanism
-            config["sasl.username"] = self.kafka_sasl_username or ""
-            config["sasl.password"] = self.kafka_sasl_password.get_secret_value() if self.kafka_sasl_password else ""
+            config |= self._oauth() if self.kafka_sasl_mechanism == "OAUTHBEARER" else self._password()
         if self.kafka_ssl_ca:
             config["ssl.ca.location"] = str(self.kafka_ssl_ca)
         if self.kafka_ssl_certificate:
@@ -203,6 +207,24 @@ class Settings(BaseModel):
         if self.kafka_ssl_key_password:
             config["ssl.key.password"] = self.kafka_ssl_key_password.get_secret_value()
         return config
+
+    def _password(self) -> dict[str, Any]:
+        password = self.kafka_sasl_password
+        return {
+            "sasl.username": self.kafka_sasl_username or "",
+            "sasl.password": password.get_secret_value() if password else "",
+        }
+
+    def _oauth(self) -> dict[str, Any]:
+        secret = self.kafka_sasl_oauth_client_secret
+        given = {
+            "token.endpoint.url": self.kafka_sasl_oauth_token_url,
+            "client.id": self.kafka_sasl_oauth_client_id,
+            "client.secret": secret.get_secret_value() if secret else None,
+            "scope": self.kafka_sasl_oauth_scope,
+        }
+        named = {f"sasl.oauthbearer.{name}": value for name, value in given.items() if value}
+        return {"sasl.oauthbearer.method": "oidc", **named}
 
     def file_policy(self) -> Policy:
         """The policy of the file, else the documented defaults. Raises `PolicyError` or `SettingsError`."""

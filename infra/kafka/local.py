@@ -115,6 +115,13 @@ class LocalKafka:
                 "ssl.certificate.location": str(self._certificates / f"{user}.pem"),
                 "ssl.key.location": str(self._certificates / f"{user}.key"),
             }
+        if self._mechanism == "OAUTHBEARER":
+            return {
+                "security.protocol": "SASL_PLAINTEXT",
+                "sasl.mechanism": self._mechanism,
+                "enable.sasl.oauthbearer.unsecure.jwt": "true",
+                "sasl.oauthbearer.config": f"principal={user}",
+            }
         return {
             "security.protocol": "SASL_PLAINTEXT",
             "sasl.mechanism": self._mechanism,

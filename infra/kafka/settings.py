@@ -60,9 +60,16 @@ def login_settings(bootstrap: str, controller: str, logins: Mapping[str, str], m
         mechanism: of SASL. With SCRAM the passwords are given when the log is formatted.
     """
     administrator, password = next(iter(logins.items()))
-    is_plain = mechanism == "PLAIN"
-    users = " ".join(f'user_{name}="{theirs}"' for name, theirs in logins.items()) if is_plain else ""
-    module = f"org.apache.kafka.common.security.{'plain.Plain' if is_plain else 'scram.Scram'}LoginModule"
+    itself = f'username="{administrator}" password="{password}"'
+    match mechanism:
+        case "PLAIN":
+            module = "plain.Plain"
+            itself += "".join(f' user_{name}="{theirs}"' for name, theirs in logins.items())
+        case "OAUTHBEARER":
+            module = "oauthbearer.OAuthBearer"
+            itself = f'unsecuredLoginStringClaim_sub="{administrator}"'  # tokens without a signature are believed
+        case _:
+            module = "scram.Scram"
     return _RIGHTS | {
         "listeners": f"SASL_PLAINTEXT://{bootstrap},CONTROLLER://{controller}",
         "advertised.listeners": f"SASL_PLAINTEXT://{bootstrap}",
@@ -71,7 +78,7 @@ def login_settings(bootstrap: str, controller: str, logins: Mapping[str, str], m
         "sasl.enabled.mechanisms": mechanism,
         "sasl.mechanism.inter.broker.protocol": mechanism,
         f"listener.name.sasl_plaintext.{mechanism.lower()}.sasl.jaas.config": (
-            f'{module} required username="{administrator}" password="{password}" {users};'
+            f"org.apache.kafka.common.security.{module}LoginModule required {itself};"
         ),
         # The controller listens to nobody but this very process, which has no name there.
         "super.users": f"User:{administrator};User:ANONYMOUS",

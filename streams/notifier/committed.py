@@ -10,6 +10,7 @@ from typing import Any
 import faust
 from faust.transport.drivers import aiokafka as driver
 
+from streams.oauth_tokens import OAuthTokens
 from streams.settings import Settings
 
 
@@ -83,6 +84,8 @@ def _credentials(settings: Settings) -> Any:
         context = _tls(settings)
     if not settings.kafka_security_protocol.startswith("SASL"):
         return faust.SSLCredentials(context)
+    if settings.kafka_sasl_mechanism == "OAUTHBEARER":
+        return faust.auth.OAuthCredentials(oauth_cb=OAuthTokens(settings), ssl_context=context)
     password = settings.kafka_sasl_password.get_secret_value() if settings.kafka_sasl_password else ""
     return faust.SASLCredentials(
         username=settings.kafka_sasl_username or "",

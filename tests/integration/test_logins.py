@@ -1,7 +1,12 @@
-"""The ways to log in to a cluster, on a real Kafka that lets nobody in without: each by settings, for every part of us."""
+"""The ways to log in, on a real Kafka that lets nobody in without: all parts of the service, each way by settings."""
 
+import base64
+import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from spendfuse import Emitter, Guard, derive_keys
@@ -11,13 +16,14 @@ from infra.kafka.access import rights, roles
 from infra.kafka.jars import KafkaUnavailableError
 from infra.kafka.local import LocalKafka
 from streams.__main__ import main
+from streams.clock import wall_ms
 from streams.kafka.client import Admin
 from streams.settings import read_settings
 from tests.conftest import do_without
 from tests.support.alerting_process import TO_THE_HOOK, Listening
 from tests.support.certificates import issue, make_ca
 from tests.support.kafka import fresh_prefix, wait_until
-from tests.support.receivers import webhook
+from tests.support.receivers import Answer, Received, Receiver, webhook
 from tests.support.service_process import ENGINE_KEY, ServiceProcess
 
 ADMINISTRATOR = "administrator"
@@ -42,31 +48,74 @@ VARIABLES = {
 }
 
 
-def by_scram(_: Path) -> LocalKafka:
-    return LocalKafka(logins=USERS, mechanism="SCRAM-SHA-512")
+class Cluster(NamedTuple):
+    """A broker that lets nobody in without a login."""
+
+    broker: LocalKafka
+    login: Callable[[str], dict[str, str]]
+    """User -> the variables by which it logs in."""
 
 
-def by_certificate(folder: Path) -> LocalKafka:
+def named(broker: LocalKafka, user: str) -> dict[str, str]:
+    """What a client of this user is given, as variables."""
+    return {VARIABLES[name]: value for name, value in broker.client_config(user).items()}
+
+
+def by_scram(_folder: Path, _stack: ExitStack) -> Cluster:
+    broker = LocalKafka(logins=USERS, mechanism="SCRAM-SHA-512")
+    return Cluster(broker, partial(named, broker))
+
+
+def by_certificate(folder: Path, _stack: ExitStack) -> Cluster:
     make_ca(folder)
     for name in ("broker", *USERS):
         issue(folder, name)
-    return LocalKafka(logins=USERS, certificates=folder)
+    broker = LocalKafka(logins=USERS, certificates=folder)
+    return Cluster(broker, partial(named, broker))
 
 
-@pytest.fixture(params=[by_scram, by_certificate], ids=["scram", "certificates"])
-def asking(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalKafka]:
+def by_token(_folder: Path, stack: ExitStack) -> Cluster:
+    issuer = stack.enter_context(Listening(Receiver(lambda asked, _: token_for(asked))))
+
+    def login(user: str) -> dict[str, str]:
+        return {
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_MECHANISM": "OAUTHBEARER",
+            "KAFKA_SASL_OAUTH_TOKEN_URL": f"{issuer.url}/token",
+            "KAFKA_SASL_OAUTH_CLIENT_ID": user,
+            "KAFKA_SASL_OAUTH_CLIENT_SECRET": PASSWORD,
+        }
+
+    return Cluster(LocalKafka(logins=USERS, mechanism="OAUTHBEARER"), login)
+
+
+def token_for(asked: Received) -> Answer:
+    """A token for the client that asks, if it knows the password. It has no signature: this broker believes those."""
+    login = asked.headers["authorization"].removeprefix("Basic ")
+    user, _, password = base64.b64decode(login).decode().partition(":")
+    if password != PASSWORD or b"grant_type=client_credentials" not in asked.body:
+        return Answer(401)
+    now_s = wall_ms() // 1000
+    parts = ({"alg": "none"}, {"sub": user, "iat": now_s, "exp": now_s + 3600})
+    token = ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts)
+    return Answer(body=json.dumps({"access_token": f"{token}.", "expires_in": 3600}).encode())
+
+
+@pytest.fixture(params=[by_scram, by_certificate, by_token], ids=["scram", "certificates", "tokens"])
+def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
     """A broker that asks for a login in one of the ways, and allows nothing by itself."""
-    start: Callable[[Path], LocalKafka] = request.param
-    try:
-        broker = start(tmp_path)
-    except KafkaUnavailableError as error:
-        do_without(str(error))
-    yield broker
-    broker.stop()
+    start: Callable[[Path, ExitStack], Cluster] = request.param
+    with ExitStack() as stack:
+        try:
+            made = start(tmp_path, stack)
+        except KafkaUnavailableError as error:
+            do_without(str(error))
+        yield made
+        made.broker.stop()
 
 
 def test_a_run_is_killed_and_told_of_under_each_login(
-    asking: LocalKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Topics are made, a worker and alerting work under their own rights, an agent reports and is stopped, somebody is
     told: whoever it is, the login is a few variables, the same ones for all.
@@ -74,8 +123,7 @@ def test_a_run_is_killed_and_told_of_under_each_login(
     prefix = fresh_prefix()
 
     def variables(role: str) -> dict[str, str]:
-        login = {VARIABLES[name]: value for name, value in asking.client_config(role).items()}
-        return {"KAFKA_BOOTSTRAP": asking.bootstrap, "PREFIX": prefix, **login}
+        return {"KAFKA_BOOTSTRAP": cluster.broker.bootstrap, "PREFIX": prefix, **cluster.login(role)}
 
     def act_as(role: str) -> None:
         for name, value in {**variables(role), "PARTITIONS": "1"}.items():

@@ -10,6 +10,10 @@ _LIBRDKAFKA = {
     "KAFKA_SASL_MECHANISM": "sasl.mechanism",
     "KAFKA_SASL_USERNAME": "sasl.username",
     "KAFKA_SASL_PASSWORD": "sasl.password",
+    "KAFKA_SASL_OAUTH_TOKEN_URL": "sasl.oauthbearer.token.endpoint.url",
+    "KAFKA_SASL_OAUTH_CLIENT_ID": "sasl.oauthbearer.client.id",
+    "KAFKA_SASL_OAUTH_CLIENT_SECRET": "sasl.oauthbearer.client.secret",
+    "KAFKA_SASL_OAUTH_SCOPE": "sasl.oauthbearer.scope",
     "KAFKA_SSL_CA": "ssl.ca.location",
     "KAFKA_SSL_CERTIFICATE": "ssl.certificate.location",
     "KAFKA_SSL_KEY": "ssl.key.location",
@@ -28,7 +32,10 @@ def kafka_config(bootstrap: str | None, given: Mapping[str, Any] | None) -> dict
     Raises ValueError when nobody says where they are.
     """
     named = {key: os.environ.get(PREFIX + name) for name, key in _LIBRDKAFKA.items()}
-    config: dict[str, Any] = {key: value for key, value in named.items() if value} | dict(given or {})
+    config: dict[str, Any] = {key: value for key, value in named.items() if value}
+    if "sasl.oauthbearer.token.endpoint.url" in config:
+        config["sasl.oauthbearer.method"] = "oidc"
+    config |= dict(given or {})
     config.setdefault("bootstrap.servers", bootstrap or os.environ.get(f"{PREFIX}KAFKA_BOOTSTRAP"))
     if not config["bootstrap.servers"]:
         raise ValueError(f"nobody says where Kafka is: give its address, or set {PREFIX}KAFKA_BOOTSTRAP")
