@@ -76,7 +76,7 @@ class Obedience:
                 return None
             self._commands.expire(tenant, command, now_ms)
             return Target(target_type, target_id)
-        if command.state == "given" and command.out_ms and command.deadline_ms and now_ms >= command.deadline_ms:
+        if 0 < command.answer_due_ms <= now_ms:
             command.move("deadline")
             self._unanswered(tenant, command, now_ms)
         self._commands.wait(tenant, command)

@@ -136,9 +136,12 @@ class StandingCommand(Row):
 
     def next_due_ms(self) -> int:
         """When time alone changes something: the answer's deadline, then the command's expiry."""
-        if self.state == "given" and self.deadline_ms and self.out_ms:
-            return min(self.deadline_ms, self.expires_ms)
-        return self.expires_ms
+        return min(self.answer_due_ms or self.expires_ms, self.expires_ms)
+
+    @property
+    def answer_due_ms(self) -> int:
+        """When the answer that is awaited is due; 0 where none is: nobody can answer before it went out."""
+        return self.deadline_ms if self.state == "given" and self.out_ms else 0
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.target_type, self.target_id)
@@ -149,8 +152,7 @@ class StandingCommand(Row):
     def fields(self) -> tuple[Any, ...]:
         return (
             self.state, self.action, self.seq, self.command_id, tuple(self.origin), self.scope, self.issued_ms,
-            self.expires_ms, self.deadline_ms, self.cause_ms, self.cost_nanousd, self.acked_ms,
-            self.out_ms,
+            self.expires_ms, self.deadline_ms, self.cause_ms, self.cost_nanousd, self.acked_ms, self.out_ms,
         )  # fmt: skip
 
     @classmethod

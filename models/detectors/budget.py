@@ -104,9 +104,8 @@ class Budget(ScopeDetector[BudgetSettings]):
     ) -> Finding:
         level = reached(levels_of(limit, self.thresholds), spent)
         if not level:
-            return Finding(
-                0, "info", spent, "", "", "", window=window
-            )  # nobody reads it, and it is found at every hour
+            # Nobody reads it, and it is found at every hour: no words are made.
+            return Finding(0, "info", spent, "", "", "", window=window)
         ratio = round(spent / limit, 4) if limit else None
         who = " / ".join(scope.values)
         over = level >= 1
