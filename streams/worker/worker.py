@@ -416,7 +416,6 @@ class Worker:
                 if self._broker.away_s or outages != self._broker.outages:
                     since = seconds()
                 if error.args[0].code() in PLACE_LOST or seconds() - since > REJOIN_AFTER_S:
-                    self._partitions.clear()
                     raise PlaceLost(said) from error
             self._drop_state()
             if self._stopping:
