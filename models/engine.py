@@ -26,6 +26,7 @@ from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
 from models.runs.registry import RunRegistry
+from models.runs.workflows import Workflows
 from models.spend.backfill import Backfill, is_bookable
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.hours import Hours
@@ -102,7 +103,10 @@ class Engine:
         groups = Groups(state, incidents)
         counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
         memory = Memory(state, incidents, groups)
-        runs = self._runs = RunRegistry(state, router, totals, incidents, commands, ledger, groups, counters, memory)
+        workflows = Workflows(state, enforcement)
+        runs = self._runs = RunRegistry(
+            state, router, totals, incidents, commands, ledger, groups, counters, memory, workflows
+        )
         timers = self._timers = Timers(state, incidents, commands, obedience, totals, runs, memory)
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)

@@ -1,4 +1,10 @@
-"""What is wrong, and how sure we are. Every file here registers one detector; importing the folder knows them all."""
+"""What is wrong, and how sure we are. Every file below registers one detector; importing the folder knows them all.
+
+limits    against a limit that somebody has set
+past      against one's own past
+loops     against the run's own calls: what goes nowhere
+service   about commands that are not obeyed, and about what our own figures cannot see
+"""
 
 import importlib
 import pkgutil
@@ -7,5 +13,5 @@ from models.detectors.base import REGISTRY
 
 __all__ = ["REGISTRY"]
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)

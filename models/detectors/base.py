@@ -140,6 +140,16 @@ class SequenceDetector(Detector[S]):
         """Asked at every call that recurs, was sent before or failed, after `history` has taken it in: bounded work."""
 
 
+class WorkflowDetector(Detector[S]):
+    """Watches what the finished runs of a workflow come to. Its findings are about the workflow, never about a run."""
+
+    @abstractmethod
+    def judge(self, cohort: Cohort, now_ms: int) -> Iterable[Finding]:
+        """What is true of the workflow now that a run has finished, or its outcome is known; reads and returns, nothing
+        else. Every finding says how long it lasts: `lasts_ms`, or `window`.
+        """
+
+
 class CommandDetector(Detector[S]):
     """Watches whether commands are obeyed."""
 

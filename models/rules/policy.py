@@ -19,6 +19,7 @@ from models.detectors.base import (
     ScopeDetector,
     SequenceDetector,
     UnitDetector,
+    WorkflowDetector,
 )
 from models.identity import derived_id
 from models.prices.names import plain_names, plain_pattern
@@ -50,6 +51,8 @@ class Policy:
         self.unit_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, UnitDetector))
         """Rules about runs, sessions and run trees, each with its match."""
         self.sequence_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, SequenceDetector))
+        self.workflow_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, WorkflowDetector))
+        """Rules about the finished runs of workflows, each with its match."""
         self.command_rules = [rule for rule in self.rules.values() if isinstance(rule, CommandDetector)]
         scope_rules = [rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)]
         self.scope_rules, self.meters = _meters(scope_rules, self.calendar)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from models.detectors.budget import Budget
+from models.detectors.limits.budget import Budget
 from models.rules.policy import Policy
 
 

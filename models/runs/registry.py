@@ -10,6 +10,7 @@ from models.rules.service_rules import LIVE_RUNS
 from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
+from models.runs.workflows import Workflows
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.ledger import SpendLedger
 from models.state.partition import PartitionState
@@ -42,6 +43,7 @@ class RunRegistry:
         groups: Groups,
         counters: UnitCounters,
         memory: Memory,
+        workflows: Workflows,
     ) -> None:
         self._state = state
         self._router = router
@@ -52,6 +54,7 @@ class RunRegistry:
         self._groups = groups
         self._counters = counters
         self._memory = memory
+        self._workflows = workflows
 
     def policy_changed(self, tenant: Tenant, tracked: frozenset[UnitKind] | None, *, limits_changed: bool) -> None:
         """Other rules apply. Kinds of group that were not `tracked` so far begin with what is known of their runs.
@@ -148,8 +151,7 @@ class RunRegistry:
         tenant.live_runs -= 1
         stopped = [command for command in tenant.commands_on(run) if command.stands(self._state.now_ms)]
         if not run.counted and run.cost_nanousd and status != "killed" and not stopped:
-            route.cohort.recent.add(run.cost_nanousd)
-            self._state.touch(route.cohort)
+            self._workflows.run_finished(tenant, run, route, at_ms)
         run.counted = True
         evidence: dict[str, Any] = {"run_status": status, "cost_nanousd": run.cost_nanousd}
         for command in stopped:

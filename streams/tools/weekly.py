@@ -17,7 +17,7 @@ from alerting.review.facts import PolicyException, Records, Review, Terms
 from alerting.review.incidents import is_of_interest
 from alerting.review.message import review_text
 from alerting.review.week import Week, last_full_week, week_before, week_named
-from models.detectors.budget import Budget
+from models.detectors.limits.budget import Budget
 from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.codec import decode_alert, decode_command, decode_operator, decode_rollup

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from models.detectors.spending_after_kill import SpendingAfterKill
+from models.detectors.service.spending_after_kill import SpendingAfterKill
 from schemas.alert import Alert
 from schemas.control import Command
 from schemas.dead_letter import DeadLetter

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from models.detectors.base import SequenceDetector
-from models.detectors.cycle import Cycle, CycleSettings
-from models.detectors.error_streak import ErrorStreak, ErrorStreakSettings
-from models.detectors.repeat import Repeat, RepeatSettings
-from models.detectors.retry_storm import RetryStorm, RetryStormSettings
+from models.detectors.loops.cycle import Cycle, CycleSettings
+from models.detectors.loops.error_streak import ErrorStreak, ErrorStreakSettings
+from models.detectors.loops.repeat import Repeat, RepeatSettings
+from models.detectors.loops.retry_storm import RetryStorm, RetryStormSettings
 from tests.support.runs import drive_steps
 from tests.support.trajectories import (
     FOLDER,

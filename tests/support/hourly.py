@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from models.calendar import Calendar
-from models.detectors.hourly_spend import HourlySpend, HourlySpendSettings
+from models.detectors.past.hourly_spend import HourlySpend, HourlySpendSettings
 from models.rules.finding import Finding
 from models.state.spend.scopes import AT_ONCE, Meter, Scope
 from schemas.duration import HOUR_MS

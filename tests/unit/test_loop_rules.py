@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from models.detectors.cycle import Cycle, CycleSettings
-from models.detectors.error_streak import ErrorStreak, ErrorStreakSettings
-from models.detectors.repeat import Repeat, RepeatSettings
-from models.detectors.retry_storm import RetryStorm, RetryStormSettings
+from models.detectors.loops.cycle import Cycle, CycleSettings
+from models.detectors.loops.error_streak import ErrorStreak, ErrorStreakSettings
+from models.detectors.loops.repeat import Repeat, RepeatSettings
+from models.detectors.loops.retry_storm import RetryStorm, RetryStormSettings
 from models.rules.finding import Finding
 from schemas.policy import RuleSettings
 from schemas.usage import CallStatus, LlmCall, ToolCall

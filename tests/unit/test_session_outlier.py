@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models.detectors.session_outlier import SessionOutlier, SessionOutlierSettings
+from models.detectors.past.session_outlier import SessionOutlier, SessionOutlierSettings
 from models.state.spend.cohort import Cohort
 from tests.support.hourly import USD
 

@@ -4,7 +4,7 @@ import argparse
 import re
 from collections.abc import Iterator
 
-from models.detectors.budget import Budget
+from models.detectors.limits.budget import Budget
 from models.rules.policy import Policy
 from schemas.errors import SettingsError
 from schemas.operator import LimitException

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from models.detectors.base import commanded, register
-from models.detectors.cap import LimitRule
+from models.detectors.limits.cap import LimitRule
 from models.state.units.runs import Run
 from models.state.units.unit import Counter, Unit
 from schemas.policy import Action, Limit, Mode, RuleSettings, Thresholds

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from models.detectors.base import DataQualityDetector, register
-from models.detectors.data_quality import counted, evidence_of, level_of
+from models.detectors.service.data_quality import counted, evidence_of, level_of
 from models.rules.finding import Finding
 from models.state.data_quality import Kind, Tally
 from schemas.money import format_usd

@@ -1,7 +1,7 @@
 """A run that sends the same model call again and again."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.in_a_row import RowSettings, about, notice, page
+from models.detectors.loops.in_a_row import RowSettings, about, notice, page
 from models.rules.finding import Finding
 from models.state.units.call_history import CallHistory
 from schemas.usage import LlmCall

@@ -1,7 +1,7 @@
 """A run that makes one and the same tool call again and again."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.in_a_row import PageCount, RowSettings, ToolPatterns, about, notice, page
+from models.detectors.loops.in_a_row import PageCount, RowSettings, ToolPatterns, about, notice, page
 from models.rules.finding import Finding
 from models.sequences.tool_calls import SameCalls
 from models.state.units.call_history import CallHistory

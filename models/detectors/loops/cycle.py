@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.in_a_row import ToolPatterns, about, notice, page
+from models.detectors.loops.in_a_row import ToolPatterns, about, notice, page
 from models.rules.finding import Finding
 from models.sequences.tool_calls import LONGEST_PERIOD, MOST_MATCHES
 from models.state.units.call_history import CallHistory

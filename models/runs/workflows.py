@@ -1,0 +1,42 @@
+"""What the finished runs of a workflow come to, and the rules about it."""
+
+from models.commands.enforcement import Enforcement
+from models.incidents.incident import Subject
+from models.rules.finding import Finding
+from models.state.partition import PartitionState
+from models.state.tenant import Tenant
+from models.state.units.route import Route
+from models.state.units.runs import Run
+from schemas.usage import UNATTRIBUTED
+
+
+class Workflows:
+    """The finished runs of a partition's workflows."""
+
+    def __init__(self, state: PartitionState, enforcement: Enforcement) -> None:
+        self._state = state
+        self._enforcement = enforcement
+
+    def run_finished(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
+        """A run has ended by itself: its cost becomes part of what is usual, and its workflow is looked at."""
+        route.cohort.recent.add(run.cost_nanousd)
+        self._state.touch(route.cohort)
+        self.judge(tenant, run, route, at_ms)
+
+    def judge(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
+        """Ask the rules about a workflow what is true of it; `run` is the one of whom there is news."""
+        for rule in route.workflow_rules:
+            for finding in rule.judge(route.cohort, self._state.now_ms):
+                self._enforcement.apply(tenant, rule, finding, self._subject(tenant, run, route, finding), at_ms)
+
+    def _subject(self, tenant: Tenant, run: Run, route: Route, finding: Finding) -> Subject:
+        window = finding.window
+        return Subject(
+            key=("workflow", route.workflow) if window is None else ("workflow", route.workflow, window.start_ms),
+            scope={"tenant_id": tenant.tenant_id, "workflow": route.workflow},
+            owner=None if route.owner == UNATTRIBUTED else route.owner,
+            run=run,
+            window_start_ms=None if window is None else window.start_ms,
+            window_end_ms=None if window is None else window.end_ms,
+            ends_ms=self._state.now_ms + finding.lasts_ms if finding.lasts_ms else 0,
+        )
