@@ -110,6 +110,18 @@ class Settings(BaseModel):
     slack_url: str = "https://slack.com/api/"
     pagerduty_url: str = "https://events.pagerduty.com"
     """PagerDuty's European region has another address."""
+    gateway_port: Annotated[int, Field(ge=0, le=65_535)] = 8440
+    """Port on which `python -m streams gateway` takes usage and answers guards."""
+    gateway_host: str = "127.0.0.1"
+    """Address that it listens on. `0.0.0.0` lets other machines in; give it a certificate then."""
+    gateway_tls_certificate: Path | None = None
+    """PEM file with the certificate and its chain; unset, plain HTTP."""
+    gateway_tls_key: Path | None = None
+    spool_folder: Path | None = None
+    """Where a gateway keeps what it has taken while no broker answers: a folder of its own on a disk that outlives it.
+    Unset, `spendfuse/spool-PORT` in the user's state folder."""
+    spool_mb: Positive = 1024
+    """At most so much of it; beyond, senders are asked to try again."""
     receivers_ca: Path | None = None
     """A certificate authority to trust beside none: for receivers behind a proxy of one's own."""
     links: dict[str, str] = {}

@@ -1,11 +1,13 @@
-"""`keys`: root keys, what is derived from them, their replacement, and whether everybody has the right ones."""
+"""`keys`: root keys, what is derived from them, their replacement, whether everybody has the right ones; and the
+gateway's keys.
+"""
 
 from streams.commands.registry import Commands, Options
 
 
 def declare(commands: Commands) -> None:
-    """`keys` with its four actions."""
-    parser = commands.add("keys", lambda _: 2, "make, derive, replace and check the keys that sign commands and orders")
+    """`keys` with its actions."""
+    parser = commands.add("keys", lambda _: 2, "the keys that sign commands and orders, and those of the gateway")
     actions = parser.add_subparsers(dest="action", required=True)
     generate = actions.add_parser("generate", help="new root keys")
     generate.set_defaults(run=_generate)
@@ -18,6 +20,18 @@ def declare(commands: Commands) -> None:
     check = actions.add_parser("check", help="whether the keys that are set are those of the workers; 3 if not")
     check.add_argument("--tenant", metavar="acme", help="of this tenant only")
     check.set_defaults(run=_check)
+    create = actions.add_parser("create", help="a key for the gateway, shown this once")
+    create.add_argument("--tenant", required=True, metavar="acme", help="whose spend it reports, whose runs it guards")
+    create.add_argument(
+        "--may", nargs="+", choices=("ingest", "guard", "read", "operate"), default=["ingest", "guard"],
+        help="what it allows (default: ingest guard)",
+    )  # fmt: skip
+    create.add_argument("--label", help="what it is for, in your words")
+    create.set_defaults(run=_create)
+    actions.add_parser("list", help="all keys of the gateway").set_defaults(run=_list)
+    revoke = actions.add_parser("revoke", help="have the gateway refuse a key from now on")
+    revoke.add_argument("key_id", metavar="ID", help="as `keys list` shows it, or its beginning")
+    revoke.set_defaults(run=_revoke)
 
 
 def _generate(_: Options) -> int:
@@ -45,3 +59,24 @@ def _check(options: Options) -> int:
     from streams.tools.keys import run_check
 
     return run_check(read_settings(), options.tenant)
+
+
+def _create(options: Options) -> int:
+    from streams.settings import read_settings
+    from streams.tools.access_keys import run_create
+
+    return run_create(read_settings(), options.tenant, options.may, options.label)
+
+
+def _list(_: Options) -> int:
+    from streams.settings import read_settings
+    from streams.tools.access_keys import run_list
+
+    return run_list(read_settings())
+
+
+def _revoke(options: Options) -> int:
+    from streams.settings import read_settings
+    from streams.tools.access_keys import run_revoke
+
+    return run_revoke(read_settings(), options.key_id)

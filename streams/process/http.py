@@ -7,6 +7,7 @@ that are left are closed, whatever they are at.
 
 import asyncio
 import logging
+import ssl
 import threading
 from collections.abc import Sequence
 from types import TracebackType
@@ -40,6 +41,9 @@ class HttpServer:
         port: likewise.
         setting: the setting that says so, for a message.
         most_bytes: a larger body is answered with 413, and not read.
+        most_connections: one more is closed at once.
+        longest_s: no connection lives longer; None for as long as it is used.
+        tls: the certificate to serve with; None for plain HTTP.
         end_s: how long requests under way are waited for at the end.
 
     Raises:
@@ -54,6 +58,9 @@ class HttpServer:
         setting: str,
         *,
         most_bytes: int = 64 * 1024,
+        most_connections: int = MOST_CONNECTIONS,
+        longest_s: float | None = LONGEST_S,
+        tls: ssl.SSLContext | None = None,
         end_s: float = END_S,
     ) -> None:
         app = web.Application(client_max_size=most_bytes, middlewares=[_bounded(most_bytes)])
@@ -67,6 +74,7 @@ class HttpServer:
             lingering_time=END_S,
         )
         self._host, self._port, self._setting = host, port, setting
+        self._most_connections, self._longest_s, self._tls = most_connections, longest_s, tls
         self._listening: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -74,13 +82,16 @@ class HttpServer:
         await self._runner.setup()
         loop = asyncio.get_running_loop()
         try:
-            self._listening = await loop.create_server(self._connection, self._host, self._port, reuse_address=True)
+            self._listening = await loop.create_server(
+                self._connection, self._host, self._port, reuse_address=True, ssl=self._tls
+            )
         except OSError as error:
             await self._runner.cleanup()
             raise SettingsError(
                 f"{self._setting}: {self._host}:{self._port} cannot be listened on: {error.strerror or error}"
             ) from None
-        self._sweeping = asyncio.create_task(self._sweep())
+        if self._longest_s is not None:
+            self._sweeping = asyncio.create_task(self._sweep(self._longest_s))
         return self
 
     async def __aexit__(
@@ -95,9 +106,9 @@ class HttpServer:
     def _connection(self) -> asyncio.BaseProtocol:
         """The protocol of a new connection."""
         server = self._server
-        return _Connection(server() if len(server.connections) < MOST_CONNECTIONS else _Refused())
+        return _Connection(server() if len(server.connections) < self._most_connections else _Refused())
 
-    async def _sweep(self) -> None:
+    async def _sweep(self, longest_s: float) -> None:
         """Close what has been connected for too long: a client that takes no answer, or sends no end."""
         loop = asyncio.get_running_loop()
         since: dict[web.RequestHandler, float] = {}
@@ -105,7 +116,7 @@ class HttpServer:
             now = loop.time()
             since = {connection: since.get(connection, now) for connection in self._server.connections}
             for connection, first_seen in since.items():
-                if now - first_seen > LONGEST_S and connection.transport is not None:
+                if now - first_seen > longest_s and connection.transport is not None:
                     connection.transport.abort()  # closing would wait for the client to take what is left
             await asyncio.sleep(LOOK_EVERY_S)
 

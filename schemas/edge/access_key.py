@@ -1,0 +1,57 @@
+"""Keys of the gateway: who may send, ask or read, and for which tenant. What is stored cannot be used to log in."""
+
+import hashlib
+import hmac
+import re
+from typing import Annotated, Final, Literal, NamedTuple
+
+import msgspec
+
+from schemas.usage import EpochMs, Id, Name
+
+AccessScope = Literal["ingest", "guard", "read", "operate"]
+"""What a key allows: to send usage; to ask what a run may do, and answer commands; to see; to give orders."""
+SCOPES: Final[tuple[AccessScope, ...]] = ("ingest", "guard", "read", "operate")
+
+_TOKEN: Final = re.compile(r"sf_([0-9a-f]{12})_([0-9a-f]{48})")
+
+
+class AccessKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A value of keys.v1, by the id of the key. A revoked key stays, so that it can be said why it is refused."""
+
+    key_id: Id
+    tenant_id: Id
+    scopes: tuple[AccessScope, ...]
+    secret_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    """Of the secret half of the token: 192 random bits, so that no slow hash is needed against guessing."""
+    created_ms: EpochMs
+    created_by: Name
+    label: Name | None = None
+    """What it is for, in its owner's words."""
+    revoked_ms: EpochMs | None = None
+    revoked_by: Name | None = None
+
+    def is_of(self, token: "Token") -> bool:
+        """Whether the token is this key's. Takes the same time whatever is wrong with it."""
+        return hmac.compare_digest(self.secret_sha256, token.secret_sha256)
+
+
+class Token(NamedTuple):
+    """What a client shows: `sf_<id>_<secret>`."""
+
+    key_id: str
+    secret: str
+
+    def __str__(self) -> str:
+        return f"sf_{self.key_id}_{self.secret}"
+
+    @property
+    def secret_sha256(self) -> str:
+        """What is stored of it."""
+        return hashlib.sha256(self.secret.encode()).hexdigest()
+
+
+def read_token(text: str) -> Token | None:
+    """The token that a client has shown; None if it is none of ours."""
+    found = _TOKEN.fullmatch(text.strip())
+    return None if found is None else Token(found[1], found[2])

@@ -1,0 +1,64 @@
+"""`POST /v1/events`: usage.v1 as JSON, for whoever has no Kafka client: one message, an array, or one a line."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+from schemas.codec import decode_usage, encode
+from schemas.edge.access_key import AccessKey
+from schemas.errors import Undecodable
+from schemas.usage import CommandAck
+from streams.gateway.batch import Batch, Item, Rejected, Unreadable
+
+MOST_ITEMS: Final = 10_000
+_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def read_events(body: bytes, key: AccessKey) -> Batch:
+    """Check each message of a body. The tenant is the key's; a message that names another one is rejected.
+
+    Raises:
+        Unreadable: the body as a whole is nothing of that.
+    """
+    batch = Batch()
+    for index, data in enumerate(_messages(body)):
+        if index >= MOST_ITEMS:
+            raise Unreadable(f"more than {MOST_ITEMS:,} messages in one request; send them in several")
+        try:
+            batch.items.append(Item(key.tenant_id, _value(bytes(data), key)))
+        except Undecodable as fault:
+            batch.rejected.append(Rejected(index, fault.reason, fault.detail, bytes(data)))
+    if not batch.items and not batch.rejected:
+        raise Unreadable("the body is empty; send usage.v1 messages as a JSON array, or one JSON object a line")
+    return batch
+
+
+def _messages(body: bytes) -> Iterator[bytes | msgspec.Raw]:
+    start = body.lstrip()
+    if not start.startswith(b"["):
+        yield from (line for line in start.splitlines() if line.strip())
+        return
+    try:
+        yield from _array(start)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"the body begins as a JSON array and is none: {error}") from None
+
+
+def _value(data: bytes, key: AccessKey) -> bytes:
+    """The message as it is written: with the key's tenant, each member once. Raises `Undecodable`."""
+    try:
+        members: Any = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable("not_json", f"not JSON: {error}") from None
+    if not isinstance(members, dict):
+        raise Undecodable("wrong_value", "a message is a JSON object")
+    if members.setdefault("tenant_id", key.tenant_id) != key.tenant_id:
+        raise Undecodable("wrong_tenant", f"the key is of the tenant {key.tenant_id}; leave `tenant_id` out")
+    value = encode(members)
+    message = decode_usage(value)
+    if isinstance(message, CommandAck) and "guard" not in key.scopes:
+        raise Undecodable("wrong_value", "only a key that may `guard` answers commands")
+    if message.backfill:
+        raise Undecodable("wrong_value", "`backfill` is for operators: python -m streams backfill")
+    return value

@@ -1,0 +1,69 @@
+"""Who calls: the keys of keys.v1, in memory."""
+
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from schemas.edge.access_key import AccessKey, AccessScope, read_token
+from streams.kafka.follower import Follower
+from streams.settings import Settings
+
+_decode: Final = msgspec.json.Decoder(AccessKey).decode
+
+
+class Refused(Exception):
+    """A caller may not do what it asks for. `status` is 401 where nobody knows it, 403 where its key allows less."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class KeyRing:
+    """Every key that stands in keys.v1, followed while it is entered: a revoked one is refused within a second."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys: dict[str, AccessKey] = {}
+        self.unreadable = 0
+        """Records of keys.v1 that are no keys."""
+        self._follower = Follower(settings, "keys.v1", self._take)
+
+    def __enter__(self) -> Self:
+        self._follower.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._follower.__exit__(kind, error, trace)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def check(self, shown: str | None, scope: AccessScope) -> AccessKey:
+        """The key that a caller has shown, if it allows `scope`. Raises `Refused`."""
+        if not shown:
+            raise Refused(401, "no key: send `Authorization: Bearer sf_…` (python -m streams keys create makes one)")
+        token = read_token(shown)
+        key = None if token is None else self._keys.get(token.key_id)
+        if token is None or key is None or not key.is_of(token):
+            raise Refused(401, "this key is not known here; `python -m streams keys list` shows which are")
+        if key.revoked_ms is not None:
+            raise Refused(401, f"the key {key.key_id} was revoked; make another one")
+        if scope not in key.scopes:
+            raise Refused(403, f"the key {key.key_id} may not {scope}: it was made for {', '.join(key.scopes)}")
+        return key
+
+    def _take(self, message: Any) -> None:
+        key_id, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
+        if value is None:
+            self._keys.pop(key_id, None)
+            return
+        try:
+            key = _decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.unreadable += 1
+            return
+        if key.key_id == key_id:
+            self._keys[key_id] = key

@@ -1,0 +1,42 @@
+"""Every metric the gateway has, with what it means."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from streams.process.metrics import LATENCY_BUCKETS_S
+
+
+class GatewayMetrics:
+    """The gateway's numbers. One instance a process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "spendfuse_gateway_requests", "Requests answered", ["source", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "spendfuse_gateway_request_seconds",
+            "From a request's headers to its answer",
+            ["source"],
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self.accepted = Counter("spendfuse_gateway_accepted", "Messages taken", ["source"], registry=registry)
+        self.ignored = Counter(
+            "spendfuse_gateway_ignored", "What was sent and says nothing of spend", ["source"], registry=registry
+        )
+        self.rejected = Counter(
+            "spendfuse_gateway_rejected", "Messages that count as nothing", ["source", "reason"], registry=registry
+        )
+        self.undelivered = Counter(
+            "spendfuse_gateway_undelivered", "Records that the brokers did not take in time", registry=registry
+        )
+        self.spooled = Counter("spendfuse_gateway_spooled", "Records written to the disk", registry=registry)
+        self.spool_bytes = Gauge(
+            "spendfuse_gateway_spool_bytes", "What is on the disk and on no broker", registry=registry
+        )
+        self.body_bytes = Gauge("spendfuse_gateway_body_bytes", "Bodies of requests under way", registry=registry)
+        self.keys = Gauge("spendfuse_gateway_keys", "Keys known, revoked ones included", registry=registry)
+        self.broker_away_seconds = Gauge(
+            "spendfuse_broker_away_seconds", "For how long no broker has answered", registry=registry
+        )

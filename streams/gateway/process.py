@@ -1,0 +1,104 @@
+"""`python -m streams gateway` from start to end."""
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from schemas.errors import SettingsError
+from streams.clock import monotonic_ms
+from streams.gateway.app import Gateway
+from streams.gateway.bodies import MOST_BYTES
+from streams.gateway.delivery import Delivery
+from streams.gateway.key_ring import KeyRing
+from streams.gateway.metrics import GatewayMetrics
+from streams.gateway.spool import Spool
+from streams.kafka.admin import existing_topics
+from streams.process.broker_watch import BrokerWatch
+from streams.process.http import HttpServer
+from streams.process.logs import fields
+from streams.process.service import claimed_settings, watched
+from streams.settings import PREFIX, Settings
+
+log = logging.getLogger("spendfuse.gateway")
+
+NEEDED: Final = ("usage.v1", "usage.dlq.v1", "keys.v1")
+MOST_CONNECTIONS: Final = 2_000
+BEAT_S: Final = 1.0
+END_S: Final = 10.0
+
+
+def run_gateway() -> int:
+    """Serve until told to end; returns the exit code. Raises `SpendfuseError` with what to do."""
+    with claimed_settings("gateway") as settings:
+        existing_topics(settings, NEEDED)
+        metrics = GatewayMetrics()
+        broker = BrokerWatch(settings)
+        spool = Spool(_spool_folder(settings), settings.spool_mb << 20)
+        metrics.spool_bytes.set_function(lambda: spool.size_bytes)
+        beat = _Beat()
+        try:
+            with (
+                watched(settings, metrics, broker, lambda: beat.at_ms, lambda: None),
+                KeyRing(settings) as keys,
+                Delivery(settings, spool, metrics) as delivery,
+            ):
+                metrics.keys.set_function(lambda: len(keys))
+                gateway = Gateway(keys, delivery, metrics)
+                metrics.body_bytes.set_function(lambda: gateway.bodies.bytes)
+                asyncio.run(_serve(settings, gateway.routes(), beat))
+        finally:
+            spool.close()
+    return 0
+
+
+class _Beat:
+    """When the event loop last showed that it moves."""
+
+    def __init__(self) -> None:
+        self.at_ms = monotonic_ms()
+
+    async def go_on(self) -> None:
+        while True:
+            self.at_ms = monotonic_ms()
+            await asyncio.sleep(BEAT_S)
+
+
+async def _serve(settings: Settings, routes: list[web.AbstractRouteDef], beat: _Beat) -> None:
+    end = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end.set)
+    host, port = settings.gateway_host, settings.gateway_port
+    server = HttpServer(
+        routes, host, port, f"{PREFIX}GATEWAY_PORT",
+        most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS, longest_s=None, tls=_tls(settings), end_s=END_S,
+    )  # fmt: skip
+    beating = asyncio.create_task(beat.go_on())
+    async with server:
+        log.info("taking usage", extra=fields(host=host, port=port, tls=settings.gateway_tls_certificate is not None))
+        await end.wait()
+    beating.cancel()
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.gateway_tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.gateway_tls_certificate, settings.gateway_tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"{PREFIX}GATEWAY_TLS_CERTIFICATE: {error.strerror or error}") from None
+    return context
+
+
+def _spool_folder(settings: Settings) -> Path:
+    if settings.spool_folder is not None:
+        return settings.spool_folder
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state / "spendfuse" / f"spool-{settings.gateway_port}"

@@ -1,0 +1,86 @@
+"""A topic followed from its beginning, in a thread of its own: what it holds is known, and stays current."""
+
+import logging
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+
+from schemas.errors import BrokerError
+from streams.kafka.admin import existing_topics
+from streams.kafka.client import make_consumer, missing_right
+from streams.process.logs import fields
+from streams.settings import Settings
+
+log = logging.getLogger("spendfuse.follower")
+
+READ_TIMEOUT_S: Final = 30.0
+CHUNK: Final = 1000
+WAIT_S: Final = 0.1
+
+
+class Follower:
+    """Hands every committed record of a topic to `take`, in order within a partition, while it is entered.
+
+    Entering returns once everything that stands in the topic has been taken.
+
+    Args:
+        settings: which cluster.
+        name: the topic, without prefix.
+        take: called in the follower's own thread, with each record; tombstones included. It must not raise.
+
+    Raises:
+        BrokerError: when entered, if the topic is not there or cannot be read to its end in time.
+    """
+
+    def __init__(self, settings: Settings, name: str, take: Callable[[Any], None]) -> None:
+        self._settings = settings
+        self._name = name
+        self._take = take
+        self._fault: str | None = None
+        self._caught_up = threading.Event()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name=f"follow-{name}", daemon=True)
+        self._left: set[int] = set()
+
+    def __enter__(self) -> Self:
+        topic = self._settings.topic(self._name)
+        self._left = set(existing_topics(self._settings, [self._name])[topic].partitions)
+        self._thread.start()
+        if not self._caught_up.wait(READ_TIMEOUT_S) or self._fault is not None:
+            self._end.set()
+            raise BrokerError(self._fault or f"{topic} could not be read within {READ_TIMEOUT_S:.0f} s")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join(READ_TIMEOUT_S)
+
+    def _follow(self) -> None:
+        topic = self._settings.topic(self._name)
+        consumer = make_consumer(self._settings, "spendfuse-reader", {"fetch.wait.max.ms": 100})
+        try:
+            consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in sorted(self._left)])
+            while not self._end.is_set():
+                self._read(consumer)
+        finally:
+            consumer.close()
+
+    def _read(self, consumer: Consumer) -> None:
+        for message in consumer.consume(CHUNK, WAIT_S):
+            error = message.error()
+            if error is None:
+                self._take(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._left.discard(message.partition())
+            elif missing_right(error.code()):
+                self._fault = f"the broker does not allow it: {error.str()}. {missing_right(error.code())}"
+                self._caught_up.set()
+            else:
+                log.warning("the broker reports", extra=fields(topic=self._name, error=error.str()))
+        if not self._left:
+            self._caught_up.set()

@@ -1,0 +1,100 @@
+"""`keys create`, `list` and `revoke`: who may use the gateway. A token is shown once, when it is made."""
+
+import getpass
+import secrets
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from schemas.codec import encode
+from schemas.edge.access_key import AccessKey, AccessScope, Token
+from schemas.errors import BrokerError, SettingsError
+from streams.clock import wall_ms
+from streams.kafka.admin import existing_topics
+from streams.kafka.client import flush, make_producer
+from streams.kafka.whole_topic import committed_records
+from streams.settings import Settings
+
+WRITE_TIMEOUT_S = 10.0
+TOPIC = "keys.v1"
+
+
+def run_create(settings: Settings, tenant_id: str, scopes: Sequence[AccessScope], label: str | None) -> int:
+    """Make a key and print its token. Raises `BrokerError` or `SettingsError`."""
+    existing_topics(settings, [TOPIC])
+    token = Token(secrets.token_hex(6), secrets.token_hex(24))
+    given = {
+        "key_id": token.key_id, "tenant_id": tenant_id, "scopes": list(dict.fromkeys(scopes)), "label": label,
+        "secret_sha256": token.secret_sha256, "created_ms": wall_ms(), "created_by": _who(settings),
+    }  # fmt: skip
+    try:
+        key = msgspec.convert(given, AccessKey)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"no such key can be made: {error}") from None
+    _write(settings, key)
+    print(f"# for {tenant_id}: {', '.join(key.scopes)}. It is shown this once", file=sys.stderr)
+    print(token)
+    return 0
+
+
+def run_list(settings: Settings) -> int:
+    """Print every key, the newest last. Raises `BrokerError`."""
+    existing_topics(settings, [TOPIC])
+    keys = _keys(settings)
+    if not keys:
+        print("no key has been made: python -m streams keys create --tenant NAME")
+    for key in sorted(keys.values(), key=lambda one: one.created_ms):
+        made = datetime.fromtimestamp(key.created_ms / 1000, UTC).strftime("%Y-%m-%d")
+        state = "revoked" if key.revoked_ms is not None else "in use"
+        made_by = f"{made} by {key.created_by}"
+        print("  ".join([key.key_id, key.tenant_id, "+".join(key.scopes), state, made_by, key.label or ""]).rstrip())
+    return 0
+
+
+def run_revoke(settings: Settings, key_id: str) -> int:
+    """Have a key refused from now on. Raises `SettingsError` if there is none whose id begins so, or several."""
+    existing_topics(settings, [TOPIC])
+    found = [key for key in _keys(settings).values() if key.key_id.startswith(key_id.removeprefix("sf_")[:12])]
+    if len(found) != 1 or not key_id:
+        raise SettingsError(
+            f"{len(found)} keys begin with {key_id!r}: name one of those that `keys list` shows"
+            if found
+            else f"no key begins with {key_id!r}: `keys list` shows all"
+        )
+    [key] = found
+    if key.revoked_ms is not None:
+        print(f"{key.key_id} of {key.tenant_id} was revoked already")
+        return 0
+    _write(settings, msgspec.structs.replace(key, revoked_ms=wall_ms(), revoked_by=_who(settings)))
+    print(f"{key.key_id} of {key.tenant_id} is revoked: gateways refuse it within a second")
+    return 0
+
+
+def _keys(settings: Settings) -> dict[str, AccessKey]:
+    """Every key by its id, as its newest record says."""
+    decode = msgspec.json.Decoder(AccessKey).decode
+    keys: dict[str, AccessKey] = {}
+    for message in committed_records(settings, TOPIC):
+        key_id, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
+        try:
+            keys[key_id] = decode(value or b"")
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            keys.pop(key_id, None)
+    return keys
+
+
+def _write(settings: Settings, key: AccessKey) -> None:
+    faults: list[object] = []
+    producer = make_producer(settings, {"delivery.timeout.ms": int(WRITE_TIMEOUT_S * 1000), "log_level": 0})
+    producer.produce(
+        settings.topic(TOPIC), encode(key), key.key_id.encode(),
+        on_delivery=lambda error, _: faults.append(error) if error is not None else None,
+    )  # fmt: skip
+    if flush(producer, WRITE_TIMEOUT_S + 2) or faults:
+        raise BrokerError(f"the key was not written: {faults[0] if faults else 'no broker has answered in time'}")
+
+
+def _who(settings: Settings) -> str:
+    return settings.operator_name or getpass.getuser()

@@ -1,0 +1,57 @@
+"""The gateway as users start it, a key for it, and a client that knows nothing but HTTP."""
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from infra.kafka.local import free_ports
+from schemas.edge.access_key import AccessScope
+from streams.settings import Settings
+from streams.tools.access_keys import run_create
+from tests.support.service_process import ServiceProcess
+
+ANSWER_S = 20
+
+
+class GatewayProcess(ServiceProcess):
+    """`python -m streams gateway` with a spool of its own; another one with the same `port` and folder takes over."""
+
+    def __init__(self, bootstrap: str, prefix: str, spool: Path, port: int | None = None, **more: object) -> None:
+        self.gateway_port = port or free_ports(1)[0]
+        settings = {
+            "KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "GATEWAY_PORT": self.gateway_port, "SPOOL_FOLDER": spool,
+        }  # fmt: skip
+        super().__init__(["streams", "gateway"], {**settings, **more})
+
+    def wait_ready(self) -> None:
+        """Wait until it takes usage."""
+        self.wait_said("taking usage")
+
+    def post(self, path: str, body: bytes, token: str | None, **headers: str) -> tuple[int, Any]:
+        """Status and answer of a request; (0, None) if nobody answered."""
+        return post(self.gateway_port, path, body, token, **headers)
+
+
+def post(port: int, path: str, body: bytes, token: str | None, **headers: str) -> tuple[int, Any]:
+    """Status and answer of a request to a gateway on that port; (0, None) if nobody answered."""
+    given = {"Content-Type": "application/json", **headers}
+    if token is not None:
+        given["Authorization"] = f"Bearer {token}"
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, given, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
+            return answer.status, json.loads(answer.read() or b"null")
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.loads(refused.read() or b"null")
+    except (OSError, ValueError, http.client.HTTPException):
+        return 0, None
+
+
+def new_key(bootstrap: str, prefix: str, tenant_id: str, *scopes: AccessScope, capture: Any) -> str:
+    """The token of a new key. `capture` is pytest's capsys: tokens are printed, and nowhere else to be had."""
+    capture.readouterr()
+    assert run_create(Settings(kafka_bootstrap=bootstrap, prefix=prefix), tenant_id, scopes or ("ingest",), None) == 0
+    return str(capture.readouterr().out.strip())
