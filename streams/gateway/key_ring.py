@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from schemas.edge.access_key import AccessKey, AccessScope, read_token
-from streams.kafka.follower import Follower
+from streams.gateway.follower import Follower
 from streams.settings import Settings
 
 _decode: Final = msgspec.json.Decoder(AccessKey).decode

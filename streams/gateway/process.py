@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import ssl
@@ -77,7 +78,7 @@ async def _serve(settings: Settings, routes: list[web.AbstractRouteDef], beat: _
     host, port = settings.gateway_host, settings.gateway_port
     server = HttpServer(
         routes, host, port, f"{PREFIX}GATEWAY_PORT",
-        most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS, longest_s=None, tls=_tls(settings), end_s=END_S,
+        most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS, longest_s=math.inf, tls=_tls(settings), end_s=END_S,
     )  # fmt: skip
     beating = asyncio.create_task(beat.go_on())
     async with server:

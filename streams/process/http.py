@@ -41,8 +41,8 @@ class HttpServer:
         port: likewise.
         setting: the setting that says so, for a message.
         most_bytes: a larger body is answered with 413, and not read.
-        most_connections: one more is closed at once.
-        longest_s: no connection lives longer; None for as long as it is used.
+        most_connections: one more is closed at once; None for `MOST_CONNECTIONS`.
+        longest_s: no connection lives longer; None for `LONGEST_S`.
         tls: the certificate to serve with; None for plain HTTP.
         end_s: how long requests under way are waited for at the end.
 
@@ -58,8 +58,8 @@ class HttpServer:
         setting: str,
         *,
         most_bytes: int = 64 * 1024,
-        most_connections: int = MOST_CONNECTIONS,
-        longest_s: float | None = LONGEST_S,
+        most_connections: int | None = None,
+        longest_s: float | None = None,
         tls: ssl.SSLContext | None = None,
         end_s: float = END_S,
     ) -> None:
@@ -74,7 +74,9 @@ class HttpServer:
             lingering_time=END_S,
         )
         self._host, self._port, self._setting = host, port, setting
-        self._most_connections, self._longest_s, self._tls = most_connections, longest_s, tls
+        self._most_connections = MOST_CONNECTIONS if most_connections is None else most_connections
+        self._longest_s = LONGEST_S if longest_s is None else longest_s
+        self._tls = tls
         self._listening: asyncio.Server | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -90,8 +92,7 @@ class HttpServer:
             raise SettingsError(
                 f"{self._setting}: {self._host}:{self._port} cannot be listened on: {error.strerror or error}"
             ) from None
-        if self._longest_s is not None:
-            self._sweeping = asyncio.create_task(self._sweep(self._longest_s))
+        self._sweeping = asyncio.create_task(self._sweep())
         return self
 
     async def __aexit__(
@@ -108,7 +109,7 @@ class HttpServer:
         server = self._server
         return _Connection(server() if len(server.connections) < self._most_connections else _Refused())
 
-    async def _sweep(self, longest_s: float) -> None:
+    async def _sweep(self) -> None:
         """Close what has been connected for too long: a client that takes no answer, or sends no end."""
         loop = asyncio.get_running_loop()
         since: dict[web.RequestHandler, float] = {}
@@ -116,7 +117,7 @@ class HttpServer:
             now = loop.time()
             since = {connection: since.get(connection, now) for connection in self._server.connections}
             for connection, first_seen in since.items():
-                if now - first_seen > longest_s and connection.transport is not None:
+                if now - first_seen > self._longest_s and connection.transport is not None:
                     connection.transport.abort()  # closing would wait for the client to take what is left
             await asyncio.sleep(LOOK_EVERY_S)
 

@@ -51,6 +51,9 @@ AWAY = [
     "dlq",
     "doctor",
     "keys check",
+    "keys create --tenant acme",
+    "keys list",
+    "keys revoke 0123456789ab",
     "topics apply",
     "topics check",
     f"policy publish {POLICY}",
@@ -64,7 +67,7 @@ AWAY = [
     "deliveries repair --save {folder}/f.jsonl",
 ]
 WITHOUT_BROKER = {"routes"}
-PROCESSES = {"worker", "up"}
+PROCESSES = {"worker", "up", "gateway"}
 """What goes on until it is told to end; `test_broker_away` looks at their starts."""
 
 

@@ -19,9 +19,10 @@ CONTRACT_KEYS = {
     "deliveries.v1": "alert id + receiver",
     "state.v1": "the engine's own row key",
     "usage.dlq.v1": "original key",
+    "keys.v1": "id of the key",
 }
 TELL_TIME = {"deliveries.v1", "state.v1"}
-COMPACTED = {"control.v1", "policy.v1", "rollups.v1", "deliveries.v1", "state.v1"}
+COMPACTED = {"control.v1", "policy.v1", "rollups.v1", "deliveries.v1", "state.v1", "keys.v1"}
 COMPONENTS = {
     "sdk", "gateway", "worker", "alerting", "console", "database sink", "weekly review", "operator command line",
 }  # fmt: skip

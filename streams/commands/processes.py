@@ -1,0 +1,33 @@
+"""`worker`, `gateway` and `up`: what goes on until it is told to end. Settings come from the environment."""
+
+from streams.commands.registry import Commands, Options
+
+
+def declare(commands: Commands) -> None:
+    """Alerting is a program of its own: `python -m alerting`."""
+    commands.add("worker", _worker, "the detection worker")
+    commands.add("gateway", _gateway, "take usage over HTTP, for whoever has no Kafka client")
+    up = commands.add("up", _up, "the workers and alerting of this machine, started again when they end")
+    up.add_argument("--workers", type=int, default=1, choices=range(1, 33), metavar="N", help="how many (default 1)")
+
+
+def _worker(_: Options) -> int:
+    from streams.worker.process import run_worker
+
+    return run_worker()
+
+
+def _gateway(_: Options) -> int:
+    from streams.gateway.process import run_gateway
+
+    return run_gateway()
+
+
+def _up(options: Options) -> int:
+    from streams.process.logs import start_logging
+    from streams.process.supervisor import run_supervisor
+    from streams.settings import read_settings
+
+    settings = read_settings()
+    start_logging(settings.log_level)
+    return run_supervisor(settings, options.workers)
