@@ -30,6 +30,8 @@ class Batch:
 
     items: list[Item] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    ignored: int = 0
+    """Parts that say nothing of spend."""
 
 
 class Unreadable(Exception):

@@ -10,12 +10,13 @@ from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from schemas.usage import CommandAck
 from streams.gateway.batch import Batch, Item, Rejected, Unreadable
+from streams.gateway.source import Headers, Source, plain_answer, plain_problem
 
 MOST_ITEMS: Final = 10_000
 _array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def read_events(body: bytes, key: AccessKey) -> Batch:
+def read_events(_: Headers, body: bytes, key: AccessKey) -> Batch:
     """Check each message of a body. The tenant is the key's; a message that names another one is rejected.
 
     Raises:
@@ -61,4 +62,7 @@ def _value(data: bytes, key: AccessKey) -> bytes:
         raise Undecodable("wrong_value", "only a key that may `guard` answers commands")
     if message.backfill:
         raise Undecodable("wrong_value", "`backfill` is for operators: python -m streams backfill")
-    return value
+    return encode(message)  # of what we do not know nothing passes: it may be somebody's text
+
+
+EVENTS: Final = Source("events", read_events, plain_answer, plain_problem)

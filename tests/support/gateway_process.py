@@ -43,11 +43,19 @@ def post(port: int, path: str, body: bytes, token: str | None, **headers: str) -
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, given, method="POST")
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
-            return answer.status, json.loads(answer.read() or b"null")
+            return answer.status, _read(answer.read())
     except urllib.error.HTTPError as refused:
-        return refused.code, json.loads(refused.read() or b"null")
+        return refused.code, _read(refused.read())
     except (OSError, ValueError, http.client.HTTPException):
         return 0, None
+
+
+def _read(body: bytes) -> Any:
+    """JSON as what it says; anything else as it is."""
+    try:
+        return json.loads(body or b"null")
+    except ValueError:
+        return body
 
 
 def new_key(bootstrap: str, prefix: str, tenant_id: str, *scopes: AccessScope, capture: Any) -> str:

@@ -1,0 +1,193 @@
+"""From spans to usage: which are charged, and what their attributes are called in each family.
+
+OpenTelemetry's GenAI conventions old and new, OpenInference, OpenLLMetry, OpenRouter. A span that sums up its children
+(an agent, a chain, a task) repeats their tokens and is never charged.
+"""
+
+import hashlib
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final, Literal
+
+from schemas.usage import ATTRIBUTION
+from streams.gateway.otlp.span import Attributes, Scalar, Span, whole
+
+Kind = Literal["model", "tool"]
+
+INFERENCE: Final = frozenset({"chat", "generate_content", "text_completion", "embeddings"})
+"""`gen_ai.operation.name` of what is charged."""
+KINDS: Final[dict[str, dict[str, Kind]]] = {
+    "gen_ai.operation.name": {**dict.fromkeys(INFERENCE, "model"), "execute_tool": "tool"},
+    "openinference.span.kind": {"LLM": "model", "EMBEDDING": "model", "TOOL": "tool"},
+    "span.type": {"generation": "model"},
+    "traceloop.span.kind": {"tool": "tool"},
+    "llm.request.type": {"chat": "model", "completion": "model", "embedding": "model"},
+}
+"""Attribute -> its value -> what the span is. The first attribute that a span has decides, whatever it says."""
+ORDER: Final = (
+    "span.type",
+    "openinference.span.kind",
+    "gen_ai.operation.name",
+    "traceloop.span.kind",
+    "llm.request.type",
+)
+
+NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "model": (
+        "gen_ai.response.model", "llm.response.model_name", "llm.model_name", "embedding.model_name",
+        "gen_ai.request.model", "llm.request.model_name",
+    ),
+    "provider": (
+        "trace.metadata.openrouter.provider_slug", "gen_ai.provider.name", "gen_ai.system", "llm.provider",
+        "llm.system",
+    ),
+    "route": ("gen_ai.request.model", "llm.request.model_name"),
+    "input_tokens": (
+        "gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt", "llm.usage.prompt_tokens",
+    ),
+    "output_tokens": (
+        "gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion",
+        "llm.usage.completion_tokens",
+    ),
+    "cache_read_tokens": (
+        "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.input_tokens.cached", "llm.token_count.prompt_details.cache_read",
+    ),
+    "cache_write_tokens": (
+        "gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens", "llm.token_count.prompt_details.cache_write",
+    ),
+    "reasoning_tokens": (
+        "gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens", "gen_ai.usage.output_tokens.reasoning",
+        "llm.token_count.completion_details.reasoning",
+    ),
+    "cost": (
+        "gen_ai.usage.cost", "gen_ai.usage.total_cost", "operation.cost", "litellm.cost.total", "llm.cost.total",
+    ),
+    "tool": ("gen_ai.tool.name", "tool.name", "traceloop.entity.name"),
+    "error_type": ("error.type",),
+    "run_id": ("spendfuse.run_id", "trace.metadata.run_id"),
+    "session_id": (
+        "spendfuse.session_id", "gen_ai.conversation.id", "session.id", "traceloop.association.properties.session_id",
+    ),
+    "workflow": ("gen_ai.workflow.name", "traceloop.workflow.name", "service.name"),
+    "agent": ("gen_ai.agent.name", "agent.name"),
+    "user": ("user.id", "enduser.id", "traceloop.association.properties.user_id"),
+    "environment": ("deployment.environment.name", "deployment.environment"),
+    "prompt_version": ("gen_ai.prompt.version", "traceloop.prompt.version"),
+    "owner": ("trace.metadata.openrouter.api_key_name",),
+}  # fmt: skip
+"""Our name -> what the families call it, the surest first. `spendfuse.<our name>` goes before all of them."""
+LONGEST_ID: Final = 128
+LONGEST_NAME: Final = 256
+NS_PER_MS: Final = 1_000_000
+
+
+def usage_of(span: Span) -> dict[str, Any] | None:
+    """The members of a usage.v1 message, without its tenant; None for a span that says nothing of spend."""
+    attributes = {**span.resource, **span.attributes}
+    match _kind(span.attributes):
+        case "model":
+            return _about(span, attributes) | _model_call(span, attributes)
+        case "tool":
+            return _about(span, attributes) | {"type": "tool_call", "tool": _name(attributes, "tool") or "unnamed"}
+        case _:
+            return None
+
+
+def _kind(attributes: Attributes) -> Kind | None:
+    for name in ORDER:
+        if name in attributes:
+            return KINDS[name].get(str(attributes[name]))
+    return None
+
+
+def _about(span: Span, attributes: Attributes) -> dict[str, Any]:
+    """What every message says: which event, when, whose."""
+    started_ms, ended_ms = span.started_ns // NS_PER_MS, span.ended_ns // NS_PER_MS
+    failed = span.failed or "error.type" in attributes
+    about = {
+        "event_id": _event_id(span),
+        "ts_ms": ended_ms,
+        "run_id": _id(attributes, "run_id") or _short_id(span.trace_id),
+        "session_id": _id(attributes, "session_id"),
+        "status": "error" if failed else "ok",
+        "started_ms": started_ms or None,
+        "latency_ms": max(0, ended_ms - started_ms) if started_ms else None,
+        **{name: _name(attributes, name) for name in ATTRIBUTION},
+    }
+    return {name: value for name, value in about.items() if value is not None}
+
+
+def _event_id(span: Span) -> str:
+    """Derived, so that a sender's retry and another replica agree. Instrumentations within each other report one
+    response twice, in one trace; an answer from a cache repeats the response of another.
+    """
+    response = span.attributes.get("gen_ai.response.id")
+    if response and not span.attributes.get("gen_ai.response.cache_hit"):
+        return _hash("otel", span.trace_id, str(response))
+    return _hash("otel", span.trace_id, span.span_id)
+
+
+def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
+    tokens = {
+        name: _count(attributes, name)
+        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+    }
+    cached = tokens["cache_read_tokens"] + tokens["cache_write_tokens"]
+    if cached > tokens["input_tokens"]:
+        tokens["input_tokens"] += cached  # a source that counts them apart, as Anthropic's own answers do
+    tokens["output_tokens"] = max(tokens["output_tokens"], tokens["reasoning_tokens"])
+    cost_nanousd = _nanousd(_first(attributes, "cost"))
+    if cost_nanousd is None and span.failed and not any(tokens.values()):
+        cost_nanousd = 0
+    call = {
+        "type": "llm_call",
+        "model": _name(attributes, "model") or "unknown",
+        "provider": _name(attributes, "provider"),
+        "route": _name(attributes, "route"),
+        **{name: count for name, count in tokens.items() if count},
+        "cost_nanousd": cost_nanousd,
+        "price_source": None if cost_nanousd is None else "reported:otel",
+        "error_type": _name(attributes, "error_type"),
+    }
+    return {name: value for name, value in call.items() if value is not None}
+
+
+def _first(attributes: Attributes, name: str) -> Scalar | None:
+    """The value under the surest of the names that a field has."""
+    for known in (f"spendfuse.{name}", *NAMES.get(name, ())):
+        value = attributes.get(known)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def _name(attributes: Attributes, name: str) -> str | None:
+    value = _first(attributes, name)
+    return None if value is None else str(value)[:LONGEST_NAME]
+
+
+def _id(attributes: Attributes, name: str) -> str | None:
+    value = _first(attributes, name)
+    return None if value is None else _short_id(str(value))
+
+
+def _count(attributes: Attributes, name: str) -> int:
+    return max(0, whole(_first(attributes, name)) or 0)
+
+
+def _short_id(value: str) -> str:
+    return value if 0 < len(value) <= LONGEST_ID else _hash(value)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _nanousd(usd: Scalar | None) -> int | None:
+    """Dollars as nano-dollars. 0 is nothing known: many write it for want of a price."""
+    try:
+        nanousd = round(Decimal(str(usd)) * 10**9) if usd is not None else 0
+    except (InvalidOperation, ValueError, OverflowError):
+        return None
+    return nanousd if nanousd > 0 else None
