@@ -3,8 +3,10 @@
 import gzip
 import json
 import random
+import socket
 import threading
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from infra.kafka.local import LocalKafka, free_ports
 from schemas.codec import decode_dead_letter, decode_usage
 from streams.clock import wall_ms
+from streams.gateway.bodies import MOST_BYTES
 from streams.kafka.client import Admin
 from streams.kafka.partitioner import partition_of
 from streams.kafka.topics import apply
@@ -108,35 +111,56 @@ def test_who_has_no_key_for_it_is_refused(
     assert {tenant for tenant, _ in in_log(space)} == {"acme", "globex"}
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "word"),
-    [
-        (b"", 400, "empty"),
-        (b"[", 400, "JSON array"),
-        (b"[" * 100_000, 400, "JSON array"),
-        (b'{"a":' * 100_000, 400, None),
-        (b"\xff\xfe", 400, None),
-        (b"[1, null, []]", 400, None),
-    ],
-    ids=["empty", "cut off", "deep array", "deep object", "no text", "no objects"],
-)
+HOSTILE: dict[str, tuple[bytes, dict[str, str], int, str]] = {
+    "empty": (b"", {}, 400, "empty"),
+    "cut off": (b"[", {}, 400, "JSON array"),
+    "deep array": (b"[" * 100_000, {}, 400, "JSON array"),
+    "deep object": (b'{"a":' * 100_000, {}, 400, ""),
+    "no text": (b"\xff\xfe", {}, 400, ""),
+    "no objects": (b"[1, null, []]", {}, 400, ""),
+    "no packing": (b"not packed", {"Content-Encoding": "gzip"}, 400, "unpacked"),
+    "unpacks to too much": (gzip.compress(bytes(MOST_BYTES + 1)), {"Content-Encoding": "gzip"}, 413, "MiB"),
+    "too many": (b"{}\n" * 10_001, {}, 400, "in several"),
+    "a message too large": (json.dumps(call("big", workflow="w" * 70_000)).encode(), {}, 400, "too_large"),
+    "binary": (b"\x00\x01", {"Content-Type": "application/x-protobuf"}, 400, ""),
+}
+"""What -> body, headers, status, and a word of the answer."""
+
+
 def test_what_is_no_usage_is_refused_and_the_gateway_goes_on(
-    kafka_topics: TopicSpace,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    body: bytes,
-    status: int,
-    word: str | None,
+    kafka_topics: TopicSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A clear status, and the next request is taken as if nothing had been."""
+    """Each gets a clear status, and the next request is taken as if nothing had been; memory is not what it sends."""
     space = kafka_topics
     token = new_key(space.bootstrap, space.prefix, "acme", capture=capsys)
     with GatewayProcess(space.bootstrap, space.prefix, tmp_path / "spool") as gateway:
         gateway.wait_ready()
-        answered, answer = gateway.post("/v1/events", body, token)
-        assert answered == status
-        assert word is None or word in answer["error"]
-        assert gateway.post("/v1/events", json.dumps(call("next")).encode(), token)[0] == 200
+        for name, (body, headers, status, word) in HOSTILE.items():
+            answered, answer = gateway.post("/v1/events", body, token, **headers)
+            assert (answered, word in json.dumps(answer)) == (status, True), (name, answered, answer)
+            assert gateway.post("/v1/events", json.dumps(call("next")).encode(), token)[0] == 200, name
+        assert gateway.metric("spendfuse_gateway_body_bytes") == {"": 0.0}
+        assert gateway.metric("process_resident_memory_bytes")[""] < 400e6
+
+
+def test_a_body_that_never_comes_holds_nobody_up(
+    kafka_topics: TopicSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Connections that send a header and no body are answered 408, and others are served meanwhile."""
+    space = kafka_topics
+    token = new_key(space.bootstrap, space.prefix, "acme", capture=capsys)
+    with GatewayProcess(space.bootstrap, space.prefix, tmp_path / "spool") as gateway, ExitStack() as held:
+        gateway.wait_ready()
+        slow = [
+            held.enter_context(socket.create_connection(("127.0.0.1", gateway.gateway_port), 30)) for _ in range(50)
+        ]
+        for connection in slow:
+            connection.sendall(
+                f"POST /v1/events HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n"
+                "Content-Length: 1000\r\n\r\n{".encode()
+            )
+        assert gateway.post("/v1/events", json.dumps(call("meanwhile")).encode(), token)[0] == 200
+        assert all(connection.recv(100).startswith(b"HTTP/1.1 408") for connection in slow)
 
 
 def test_usage_that_was_taken_while_no_broker_answered_is_in_the_log(
