@@ -9,6 +9,7 @@ def declare(commands: Commands) -> None:
     commands.add("gateway", _gateway, "take usage over HTTP, for whoever has no Kafka client")
     up = commands.add("up", _up, "the workers and alerting of this machine, started again when they end")
     up.add_argument("--workers", type=int, default=1, choices=range(1, 33), metavar="N", help="how many (default 1)")
+    up.add_argument("--gateway", action="store_true", help="and a gateway")
 
 
 def _worker(_: Options) -> int:
@@ -30,4 +31,4 @@ def _up(options: Options) -> int:
 
     settings = read_settings()
     start_logging(settings.log_level)
-    return run_supervisor(settings, options.workers)
+    return run_supervisor(settings, options.workers, with_gateway=options.gateway)

@@ -179,9 +179,11 @@ class Supervisor:
         return all(ended)
 
 
-def processes(settings: Settings, workers: int) -> list[Child]:
-    """The workers and the alerting process of this machine. With a port for pages, theirs are on the ports after it."""
+def processes(settings: Settings, workers: int, *, with_gateway: bool = False) -> list[Child]:
+    """What runs on this machine, alerting among it. With a port for pages, theirs are on the ports after it."""
     commands = {f"worker-{number}": ["streams", "worker"] for number in range(workers)} | {"alerting": ["alerting"]}
+    if with_gateway:
+        commands["gateway"] = ["streams", "gateway"]
     children = []
     for place, (name, command) in enumerate(commands.items(), 1):
         port = settings.metrics_port + place if settings.metrics_port else 0
@@ -192,9 +194,9 @@ def processes(settings: Settings, workers: int) -> list[Child]:
     return children
 
 
-def run_supervisor(settings: Settings, workers: int) -> int:
+def run_supervisor(settings: Settings, workers: int, *, with_gateway: bool = False) -> int:
     """Keep them running until a signal ends it; returns the exit code. Raises `SettingsError`."""
-    supervisor = Supervisor(processes(settings, workers))
+    supervisor = Supervisor(processes(settings, workers, with_gateway=with_gateway))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     with pages(settings, supervisor.registry, supervisor.healthy):

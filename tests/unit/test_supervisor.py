@@ -6,7 +6,8 @@ import pytest
 
 from schemas.errors import SettingsError
 from streams.clock import pause
-from streams.process.supervisor import LONGEST_PAUSE_MS, STEADY_MS, Child, Supervisor
+from streams.process.supervisor import LONGEST_PAUSE_MS, STEADY_MS, Child, Supervisor, processes
+from streams.settings import Settings
 
 
 class Clock:
@@ -56,3 +57,10 @@ def test_wrong_settings_end_everything_at_the_start() -> None:
     supervisor = Supervisor([ending_with(2, Clock())])
     with pytest.raises(SettingsError, match="worker-0 cannot start with these settings"):
         supervisor.run()
+
+
+def test_a_gateway_runs_beside_the_others_where_it_is_asked_for() -> None:
+    """Under one supervisor, with pages of its own behind those of the others."""
+    settings = Settings(metrics_port=9_000)
+    assert [child.name for child in processes(settings, 2)] == ["worker-0", "worker-1", "alerting"]
+    assert [child.name for child in processes(settings, 1, with_gateway=True)] == ["worker-0", "alerting", "gateway"]
