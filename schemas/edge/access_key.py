@@ -26,6 +26,8 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of the secret half of the token: 192 random bits, so that no slow hash is needed against guessing."""
     created_ms: EpochMs
     created_by: Name
+    when_blind: Literal["continue", "stop"] = "continue"
+    """What a guard that asks with it is told while nobody knows what stands."""
     label: Name | None = None
     """What it is for, in its owner's words."""
     revoked_ms: EpochMs | None = None

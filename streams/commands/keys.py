@@ -26,6 +26,10 @@ def declare(commands: Commands) -> None:
         "--may", nargs="+", choices=("ingest", "guard", "read", "operate"), default=["ingest", "guard"],
         help="what it allows (default: ingest guard)",
     )  # fmt: skip
+    create.add_argument(
+        "--when-blind", choices=("continue", "stop"), default="continue",
+        help="what a guard is told while the gateway cannot know what stands (default: continue)",
+    )  # fmt: skip
     create.add_argument("--label", help="what it is for, in your words")
     create.set_defaults(run=_create)
     actions.add_parser("list", help="all keys of the gateway").set_defaults(run=_list)
@@ -65,7 +69,7 @@ def _create(options: Options) -> int:
     from streams.settings import read_settings
     from streams.tools.access_keys import run_create
 
-    return run_create(read_settings(), options.tenant, options.may, options.label)
+    return run_create(read_settings(), options.tenant, options.may, options.label, options.when_blind)
 
 
 def _list(_: Options) -> int:

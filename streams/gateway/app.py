@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -15,10 +16,12 @@ from streams.gateway.batch import Batch, Rejected, Unreadable
 from streams.gateway.bodies import Bodies, BodyError
 from streams.gateway.delivery import Delivery
 from streams.gateway.events import EVENTS
+from streams.gateway.guard import GuardDesk
+from streams.gateway.hooks import HOOKS, Hook, ask
 from streams.gateway.key_ring import KeyRing, Refused
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.otlp.traces import TRACES
-from streams.gateway.source import Answer, Headers, Source
+from streams.gateway.source import Answer, Headers, Source, plain_problem
 from streams.gateway.spool import Record, SpoolFullError
 from streams.process.logs import fields
 
@@ -26,7 +29,6 @@ log = logging.getLogger("spendfuse.gateway")
 
 HINTS: Final = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 """Status -> headers that tell the client's library what to do."""
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 SOURCES: Final[dict[str, Source]] = {"/v1/events": EVENTS, "/v1/traces": TRACES}
@@ -36,27 +38,46 @@ SOURCES: Final[dict[str, Source]] = {"/v1/events": EVENTS, "/v1/traces": TRACES}
 class Gateway:
     """What all requests share."""
 
-    def __init__(self, keys: KeyRing, delivery: Delivery, metrics: GatewayMetrics) -> None:
+    def __init__(self, keys: KeyRing, desk: GuardDesk, delivery: Delivery, metrics: GatewayMetrics) -> None:
         self._keys = keys
+        self._desk = desk
         self._delivery = delivery
         self._metrics = metrics
         self.bodies = Bodies()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Every endpoint."""
-        return [web.post(path, self._taking(source)) for path, source in SOURCES.items()]
+        taking = [self._route(path, source.name, partial(self._take, source)) for path, source in SOURCES.items()]
+        asked = [self._route(path, hook.name, partial(self._judge, hook)) for path, hook in HOOKS.items()]
+        return [*taking, *asked]
 
-    def _taking(self, source: Source) -> Handler:
+    def _route(self, path: str, name: str, answer: Callable[[web.Request], Awaitable[Answer]]) -> web.RouteDef:
         async def handle(request: web.Request) -> web.StreamResponse:
             started = seconds()
-            status, body, content_type = await self._answer(request, source)
-            self._metrics.requests.labels(source.name, str(status)).inc()
-            self._metrics.request_seconds.labels(source.name).observe(seconds() - started)
+            status, body, content_type = await answer(request)
+            self._metrics.requests.labels(name, str(status)).inc()
+            self._metrics.request_seconds.labels(name).observe(seconds() - started)
             return web.Response(status=status, body=body, content_type=content_type, headers=HINTS.get(status))
 
-        return handle
+        return web.post(path, handle)
 
-    async def _answer(self, request: web.Request, source: Source) -> Answer:
+    async def _judge(self, hook: Hook, request: web.Request) -> Answer:
+        """Tell who asks whether its run may go on."""
+        headers = request.headers
+        try:
+            key = self._caller(headers, "guard")
+            async with self.bodies.read(request) as body:
+                run, call = ask(hook, body, key)
+                verdict = self._desk.check(run, call, key)
+                self._metrics.verdicts.labels(hook.name, verdict.decision).inc()
+                return hook.answer(verdict, body)
+        except (Refused, BodyError) as error:
+            return plain_problem(headers, error.status, str(error))
+        except Unreadable as error:
+            return plain_problem(headers, 400, str(error))
+
+    async def _take(self, source: Source, request: web.Request) -> Answer:
+        """Write what a source sends."""
         headers = request.headers
         try:
             key = self._caller(headers, "ingest")

@@ -28,6 +28,9 @@ class GatewayMetrics:
         self.rejected = Counter(
             "spendfuse_gateway_rejected", "Messages that count as nothing", ["source", "reason"], registry=registry
         )
+        self.verdicts = Counter(
+            "spendfuse_gateway_verdicts", "Questions of guards answered", ["source", "decision"], registry=registry
+        )
         self.undelivered = Counter(
             "spendfuse_gateway_undelivered", "Records that the brokers did not take in time", registry=registry
         )

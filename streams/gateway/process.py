@@ -16,6 +16,7 @@ from streams.clock import monotonic_ms
 from streams.gateway.app import Gateway
 from streams.gateway.bodies import MOST_BYTES
 from streams.gateway.delivery import Delivery
+from streams.gateway.guard import GuardDesk
 from streams.gateway.key_ring import KeyRing
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.spool import Spool
@@ -28,7 +29,7 @@ from streams.settings import PREFIX, Settings
 
 log = logging.getLogger("spendfuse.gateway")
 
-NEEDED: Final = ("usage.v1", "usage.dlq.v1", "keys.v1")
+NEEDED: Final = ("usage.v1", "usage.dlq.v1", "keys.v1", "control.v1")
 MOST_CONNECTIONS: Final = 2_000
 BEAT_S: Final = 1.0
 END_S: Final = 10.0
@@ -47,10 +48,11 @@ def run_gateway() -> int:
             with (
                 watched(settings, metrics, broker, lambda: beat.at_ms, lambda: None),
                 KeyRing(settings) as keys,
+                GuardDesk(settings) as desk,
                 Delivery(settings, spool, metrics) as delivery,
             ):
                 metrics.keys.set_function(lambda: len(keys))
-                gateway = Gateway(keys, delivery, metrics)
+                gateway = Gateway(keys, desk, delivery, metrics)
                 metrics.body_bytes.set_function(lambda: gateway.bodies.bytes)
                 asyncio.run(_serve(settings, gateway.routes(), beat))
         finally:

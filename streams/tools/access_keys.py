@@ -21,13 +21,20 @@ WRITE_TIMEOUT_S = 10.0
 TOPIC = "keys.v1"
 
 
-def run_create(settings: Settings, tenant_id: str, scopes: Sequence[AccessScope], label: str | None) -> int:
+def run_create(
+    settings: Settings,
+    tenant_id: str,
+    scopes: Sequence[AccessScope],
+    label: str | None,
+    when_blind: str = "continue",
+) -> int:
     """Make a key and print its token. Raises `BrokerError` or `SettingsError`."""
     existing_topics(settings, [TOPIC])
     token = Token(secrets.token_hex(6), secrets.token_hex(24))
     given = {
         "key_id": token.key_id, "tenant_id": tenant_id, "scopes": list(dict.fromkeys(scopes)), "label": label,
         "secret_sha256": token.secret_sha256, "created_ms": wall_ms(), "created_by": _who(settings),
+        "when_blind": when_blind,
     }  # fmt: skip
     try:
         key = msgspec.convert(given, AccessKey)

@@ -58,8 +58,11 @@ def _read(body: bytes) -> Any:
         return body
 
 
-def new_key(bootstrap: str, prefix: str, tenant_id: str, *scopes: AccessScope, capture: Any) -> str:
+def new_key(
+    bootstrap: str, prefix: str, tenant_id: str, *scopes: AccessScope, capture: Any, when_blind: str = "continue"
+) -> str:
     """The token of a new key. `capture` is pytest's capsys: tokens are printed, and nowhere else to be had."""
     capture.readouterr()
-    assert run_create(Settings(kafka_bootstrap=bootstrap, prefix=prefix), tenant_id, scopes or ("ingest",), None) == 0
+    settings = Settings(kafka_bootstrap=bootstrap, prefix=prefix)
+    assert run_create(settings, tenant_id, scopes or ("ingest",), None, when_blind) == 0
     return str(capture.readouterr().out.strip())

@@ -22,7 +22,7 @@ ALLOWED = {
     "schemas": {"schemas"},
     "models": {"schemas", "models"},
     "alerting": {"schemas", "alerting"},
-    "streams": {"schemas", "models", "alerting", "streams", "infra"},
+    "streams": {"schemas", "models", "alerting", "streams", "infra", "spendfuse"},
     "infra": {"schemas", "models", "infra", "streams", "spendfuse"},
 }
 OURS = {*PACKAGES, "tests", "sdk"}
