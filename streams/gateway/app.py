@@ -12,16 +12,16 @@ from schemas.codec import dead_letter, encode
 from schemas.edge.access_key import AccessKey, AccessScope
 from schemas.errors import Undecodable
 from streams.clock import seconds, wall_ms
-from streams.gateway.batch import Batch, Rejected, Unreadable
 from streams.gateway.bodies import Bodies, BodyError
 from streams.gateway.delivery import Delivery
-from streams.gateway.events import EVENTS
-from streams.gateway.guard import GuardDesk
-from streams.gateway.hooks import HOOKS, Hook, ask
+from streams.gateway.guards.desk import GuardDesk
+from streams.gateway.guards.hooks import HOOKS, Hook, ask
 from streams.gateway.key_ring import KeyRing, Refused
 from streams.gateway.metrics import GatewayMetrics
-from streams.gateway.otlp.traces import TRACES
-from streams.gateway.source import Answer, Headers, Source, plain_problem
+from streams.gateway.sources.batch import Batch, Rejected, Unreadable
+from streams.gateway.sources.events import EVENTS
+from streams.gateway.sources.otlp.traces import TRACES
+from streams.gateway.sources.source import Answer, Headers, Source, plain_problem
 from streams.gateway.spool import Record, SpoolFullError
 from streams.process.logs import fields
 

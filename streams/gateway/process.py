@@ -16,7 +16,7 @@ from streams.clock import monotonic_ms
 from streams.gateway.app import Gateway
 from streams.gateway.bodies import MOST_BYTES
 from streams.gateway.delivery import Delivery
-from streams.gateway.guard import GuardDesk
+from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.key_ring import KeyRing
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.spool import Spool

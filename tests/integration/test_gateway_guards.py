@@ -27,8 +27,8 @@ def asking(run_id: str) -> Asking:
     tool = {"tool_name": "Bash", "tool_input": {"command": MARKER}, "tool_use_id": "t1"}
     denied = {"hookEventName": "PreToolUse", "permissionDecision": "deny"}
     return {
-        "plain": ("/v1/guard/check", {"run_id": run_id, "model": "gpt-4.1"}, {"decision": "continue", "downgrade": False},
-                  {"decision": "stop", "rule": "same-call-again"}),
+        "plain": ("/v1/guard/check", {"run_id": run_id, "model": "gpt-4.1"},
+                  {"decision": "continue", "downgrade": False}, {"decision": "stop", "rule": "same-call-again"}),
         "claude": ("/hooks/claude", {"session_id": run_id, "hook_event_name": "PreToolUse", **tool}, {},
                    {"hookSpecificOutput": denied}),
         "claude prompt": ("/hooks/claude", {"session_id": run_id, "hook_event_name": "UserPromptSubmit"}, {},
@@ -129,7 +129,7 @@ def test_who_wants_to_stop_while_nothing_is_known_is_stopped(
     policy = tmp_path / "policy.toml"
     policy.write_text(POLICY, encoding="utf-8")
     ingest = new_key(bootstrap, prefix, "acme", "ingest", capture=capsys)
-    other = {"ENGINE_KEY": "another root key than the engine's own"}
+    other: dict[str, Any] = {"ENGINE_KEY": "another root key than the engine's own"}
     with (
         WorkerProcess(bootstrap, prefix, policy) as worker,
         GatewayProcess(bootstrap, prefix, tmp_path / "spool", **other) as gateway,

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from streams.gateway.otlp.span import Attributes, Span
-from streams.gateway.otlp.usage import usage_of
+from streams.gateway.sources.otlp.span import Attributes, Span
+from streams.gateway.sources.otlp.usage import usage_of
 
 RESOURCE: Attributes = {"service.name": "support-bot", "deployment.environment.name": "prod"}
 GENAI: Attributes = {

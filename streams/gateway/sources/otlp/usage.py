@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal
 
 from schemas.usage import ATTRIBUTION
-from streams.gateway.otlp.span import Attributes, Scalar, Span, whole
+from streams.gateway.sources.otlp.span import Attributes, Scalar, Span, whole
 
 Kind = Literal["model", "tool"]
 

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from schemas.edge.access_key import AccessKey
-from streams.gateway.batch import Batch
+from streams.gateway.sources.batch import Batch
 
 JSON: Final = "application/json"
 Headers = Mapping[str, str]

@@ -11,9 +11,9 @@ import msgspec
 
 from schemas.edge.access_key import AccessKey
 from schemas.usage import Id, Name
-from streams.gateway.batch import Unreadable
-from streams.gateway.guard import AskedRun, NextCall, Verdict
-from streams.gateway.source import Answer
+from streams.gateway.guards.desk import AskedRun, NextCall, Verdict
+from streams.gateway.sources.batch import Unreadable
+from streams.gateway.sources.source import Answer
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
-from streams.gateway.batch import Unreadable
+from streams.gateway.sources.batch import Unreadable
 
 MOST_SPANS: Final = 10_000
 ERROR: Final = 2

@@ -9,8 +9,8 @@ from schemas.codec import decode_usage, encode
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from schemas.usage import CommandAck
-from streams.gateway.batch import Batch, Item, Rejected, Unreadable
-from streams.gateway.source import Headers, Source, plain_answer, plain_problem
+from streams.gateway.sources.batch import Batch, Item, Rejected, Unreadable
+from streams.gateway.sources.source import Headers, Source, plain_answer, plain_problem
 
 MOST_ITEMS: Final = 10_000
 _array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode

@@ -8,10 +8,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from schemas.codec import decode_usage, encode
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
-from streams.gateway.batch import Batch, Item, Rejected
-from streams.gateway.otlp.span import Span, read_json, read_protobuf
-from streams.gateway.otlp.usage import usage_of
-from streams.gateway.source import JSON, Answer, Headers, Source
+from streams.gateway.sources.batch import Batch, Item, Rejected
+from streams.gateway.sources.otlp.span import Span, read_json, read_protobuf
+from streams.gateway.sources.otlp.usage import usage_of
+from streams.gateway.sources.source import JSON, Answer, Headers, Source
 
 PROTOBUF: Final = "application/x-protobuf"
 
