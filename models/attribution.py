@@ -1,6 +1,6 @@
 """Whose spend it is: from a message's attribution to the scopes, the cohort and the rules that follow from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from operator import attrgetter
 from sys import getsizeof
 from typing import Any, Final
@@ -9,6 +9,7 @@ from models.rules.policy import matches
 from models.state.partition import PartitionState
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Meter, Scope
+from models.state.spend.unsent import Part
 from models.state.tenant import Tenant
 from models.state.units.route import Route
 from models.state.units.runs import NO_ATTRIBUTION, NO_CALL, Attributes, RouteKey, Run
@@ -53,16 +54,16 @@ class Router:
         if route is None:
             dimensions = dimensions_of(tenant.tenant_id, attributes, key)
             route = self._new(tenant, dimensions)
-            self._remember(tenant, told_apart, route)
+            self._remember(tenant, told_apart, told_apart, route)
         return route
 
-    def _remember(self, tenant: Tenant, told_apart: tuple[str | None, ...], route: Route) -> None:
+    def _remember(self, tenant: Tenant, names: tuple[str | None, ...], key: Hashable, route: Route) -> None:
         """Keep a route for the next message like this one; what was kept before goes where it has become too much."""
-        size = ROUTE_BYTES + sum(map(getsizeof, told_apart)) + 8 * len(route.scopes)
+        size = ROUTE_BYTES + sum(map(getsizeof, names)) + 8 * len(route.scopes)
         if len(tenant.routes) >= MAX_ROUTES or tenant.route_bytes + size > MAX_ROUTE_BYTES:
             tenant.routes.clear()
             tenant.route_bytes = 0
-        tenant.routes[told_apart] = route
+        tenant.routes[key] = route
         tenant.route_bytes += size
 
     def without_call(self, tenant: Tenant, run: Run, route: Route, key: RouteKey) -> Route:
@@ -88,15 +89,23 @@ class Router:
     def _new(self, tenant: Tenant, dimensions: dict[str, str]) -> Route:
         policy = self._state.policy
         scopes = tuple(
-            self._scope(tenant, meter, dimensions)
-            for meter in policy.meters.values()
-            if matches(meter.match, dimensions)
+            self._scope(tenant, meter, dimensions) for meter in policy.tenant_meters if matches(meter.match, dimensions)
         )
+        across = tuple(_part(meter, dimensions) for meter in policy.across_meters if matches(meter.match, dimensions))
         unit_rules = [rule for rule, match in policy.unit_rules if matches(match, dimensions)]
         sequence_rules = [rule for rule, match in policy.sequence_rules if matches(match, dimensions)]
         workflow_rules = [rule for rule, match in policy.workflow_rules if matches(match, dimensions)]
         cohort = self._cohort(tenant, dimensions["workflow"])
-        return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, workflow_rules)
+        return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, workflow_rules, across)
+
+    def route_across(self, tenant: Tenant, meter: Meter, part: Part) -> Route:
+        """The route of spend in a scope across tenants; `tenant` stands for all."""
+        route = tenant.routes.get(part)
+        if route is None:
+            scope = self._scope(tenant, meter, dict(zip(meter.group_by, part.values, strict=True)))
+            route = Route(part.owner, (scope,), Cohort(tenant.tenant_id, UNATTRIBUTED), (), (), ())
+            self._remember(tenant, (part.meter_id, *part.values, part.owner), part, route)
+        return route
 
     def _cohort(self, tenant: Tenant, workflow: str) -> Cohort:
         """The cohort of a workflow; all workflows beyond the tenant's limit share one, and their totals with it."""
@@ -124,6 +133,12 @@ class Router:
         if meter.parent is not None and scope.parent is None:
             scope.parent = self._scope(tenant, meter.parent, dimensions)
         return scope
+
+
+def _part(meter: Meter, dimensions: dict[str, str]) -> Part:
+    """What spend with these dimensions adds to in a meter across tenants."""
+    values = tuple(dimensions.get(name, UNATTRIBUTED) for name in meter.group_by)
+    return Part(meter.meter_id, values, dimensions["owner"] if meter.splits_owners else "")
 
 
 def dimension_of(name: str, attributes: Attributes, key: RouteKey) -> str | None:

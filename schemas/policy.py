@@ -40,17 +40,14 @@ Usd = Annotated[Decimal, Field(ge=0, le=MAX_LIMIT_USD, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
 
-def _within_tenant(group_by: list[str]) -> list[str]:
-    if "tenant_id" not in group_by:
-        raise ValueError(
-            f'a scope lies within one tenant: write ["tenant_id", {", ".join(repr(name) for name in group_by)}]'
-        )
+def _each_once(group_by: list[str]) -> list[str]:
     if len(set(group_by)) != len(group_by):
         raise ValueError("a dimension is named twice")
     return group_by
 
 
-GroupBy = Annotated[list[Dimension], AfterValidator(_within_tenant)]
+GroupBy = Annotated[list[Dimension], AfterValidator(_each_once)]
+"""What tells scopes apart. Without `tenant_id` a scope is one for all tenants, and `[]` is everything."""
 
 
 def _rising(thresholds: list[float]) -> list[float]:

@@ -1,6 +1,9 @@
 """`budget`: what a scope spends in a calendar period, against a limit."""
 
 from collections.abc import Iterable
+from typing import Self
+
+from pydantic import model_validator
 
 from models.calendar import Window
 from models.detectors.base import NEVER, ScopeDetector, commanded, register
@@ -24,6 +27,15 @@ class BudgetSettings(RuleSettings):
     overrides: dict[str, Usd] = {}
     """Scope (its values joined by `/`) -> limit."""
     exceptions: list[BudgetException] = []
+
+    @model_validator(mode="after")
+    def _tells_only_across_tenants(self) -> Self:
+        if "tenant_id" not in self.group_by and self.at_limit != "alert":
+            raise ValueError(
+                f'across tenants a budget tells and stops nobody: write at_limit = "alert", or group_by with '
+                f'"tenant_id" for a limit of each tenant that may {self.at_limit} its runs'
+            )
+        return self
 
 
 @register
@@ -107,7 +119,7 @@ class Budget(ScopeDetector[BudgetSettings]):
             # Nobody reads it, and it is found at every hour: no words are made.
             return Finding(0, "info", spent, "", "", "", window=window)
         ratio = round(spent / limit, 4) if limit else None
-        who = " / ".join(scope.values)
+        who = scope.label
         over = level >= 1
         return Finding(
             level=level,

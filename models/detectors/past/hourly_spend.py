@@ -284,7 +284,7 @@ def _hours(scope: Scope) -> HourlyHistory:
 
 
 def _who(scope: Scope) -> str:
-    return " / ".join(scope.values)
+    return scope.label
 
 
 def _exact(twice: int) -> int | float:
