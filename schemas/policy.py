@@ -46,8 +46,20 @@ def _each_once(group_by: list[str]) -> list[str]:
     return group_by
 
 
-GroupBy = Annotated[list[Dimension], AfterValidator(_each_once)]
-"""What tells scopes apart. Without `tenant_id` a scope is one for all tenants, and `[]` is everything."""
+def _within_tenant(group_by: list[str]) -> list[str]:
+    if "tenant_id" not in group_by:
+        raise ValueError(
+            f'a scope lies within one tenant: write ["tenant_id", {", ".join(repr(name) for name in group_by)}]'
+        )
+    return _each_once(group_by)
+
+
+GroupBy = Annotated[list[Dimension], AfterValidator(_within_tenant)]
+"""What tells a tenant's scopes apart."""
+GroupByAcross = Annotated[list[Dimension], AfterValidator(_each_once)]
+"""Likewise; without `tenant_id` a scope holds what all tenants spend, and `[]` is one scope for everything. For rules
+that need to know what was spent and when, and nothing else.
+"""
 
 
 def _rising(thresholds: list[float]) -> list[float]:

@@ -159,8 +159,8 @@ def test_all_faults_are_told_together_each_with_its_place() -> None:
     places = [
         "timezone:", "misspelt: there is no such setting", 'budget[0] "b".period:', 'budget[0] "b".limit_usd:',
         'budget[1] "twice".thresholds: thresholds must rise',
-        'budget[1] "split".group_by: a dimension is named twice',
-        'budget[2] "company": across tenants a budget tells and stops nobody',
+        'budget[2] "split".group_by: a dimension is named twice',
+        'budget[3] "company": across tenants a budget tells and stops nobody',
         'cap[1] "no-limit": a cap needs limit_usd', 'repeat[0] "r".colour: there is no such setting',
     ]  # fmt: skip
     missing = [place for place in places if not any(fault.startswith(place) for fault in found)]

@@ -16,7 +16,7 @@ from models.rules.finding import Finding
 from models.state.spend.scopes import ClosedPeriods, Scope
 from schemas.duration import HOUR_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import GroupBy, RuleSettings, Severity, Usd
+from schemas.policy import GroupByAcross, RuleSettings, Severity, Usd
 
 SEASON_DAYS = 7
 """Days on which the same hour is looked at."""
@@ -27,7 +27,7 @@ SHARE_HOURS = 3
 class HourlySpendSettings(RuleSettings):
     """`spend_anomaly` in the policy file."""
 
-    group_by: GroupBy = ["tenant_id"]
+    group_by: GroupByAcross = ["tenant_id"]
     multiplier: Annotated[Decimal, Field(gt=1, le=1000)] = Decimal(5)
     baseline_days: Annotated[int, Field(ge=7, le=7)] = 7
     """The rolling median looks back seven days; other windows are not offered yet."""
