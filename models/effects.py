@@ -5,9 +5,9 @@ from typing import Literal, NamedTuple
 from schemas.alert import Alert
 from schemas.control import Command
 from schemas.dead_letter import DeadLetter
+from schemas.internal.spend import SpendDelta
 from schemas.rollup import Rollup
 from schemas.signing import KeyId
-from schemas.spend import SpendDelta
 
 Topic = Literal["alerts.v1", "control.v1", "rollups.v1", "spend.v1", "usage.dlq.v1"]
 

@@ -55,9 +55,9 @@ from models.stimuli import (
 from models.timers import Timers
 from schemas.control import Command, Target
 from schemas.duration import DAY_MS, HOUR_MS
+from schemas.internal.spend import ALL_TENANTS
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
 from schemas.signing import KeyId
-from schemas.spend import ALL_TENANTS
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 AHEAD_MS: Final = 5 * 60_000

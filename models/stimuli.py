@@ -5,8 +5,8 @@ from typing import NamedTuple
 from models.rules.policy import Policy
 from schemas.control import Target
 from schemas.dead_letter import DeadLetter
+from schemas.internal.spend import SpendDelta
 from schemas.operator import OperatorMessage
-from schemas.spend import SpendDelta
 from schemas.usage import UsageMessage
 
 

@@ -16,9 +16,9 @@ from schemas.alert import Alert
 from schemas.control import Command, KeyCheck
 from schemas.dead_letter import DeadLetter, Reason
 from schemas.errors import Undecodable
+from schemas.internal.spend import SpendDelta
 from schemas.operator import OperatorMessage
 from schemas.rollup import Rollup
-from schemas.spend import SpendDelta
 from schemas.usage import END_MS, FIRST_MS, FOREIGN_NAMES, NAME_HINTS, LlmCall, ToolCall, UsageMessage
 
 MAX_MESSAGE_BYTES = 64 * 1024

@@ -3,7 +3,7 @@
 from models.effects import Effect
 from models.state.partition import PartitionState
 from models.state.spend.unsent import Part
-from schemas.spend import ALL_TENANTS
+from schemas.internal.spend import ALL_TENANTS
 
 
 class SpendAcross:

@@ -24,8 +24,8 @@ from models.state.units.route import Route
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.control import Target
+from schemas.internal.spend import SpendDelta
 from schemas.policy import Action
-from schemas.spend import SpendDelta
 
 TOP_RUNS: Final = 5
 MOST_RUNS_LISTED: Final = 20_000

@@ -95,7 +95,7 @@ def check_reach(partition: int, topic: str, included: int, low: int, high: int, 
     if following > high:
         raise StateError(
             f"partition {partition}: the state includes {topic} up to offset {included}, but the topic ends "
-            f"at {high}: it was deleted and made anew. Delete state.v1 too, or restore the topic."
+            f"at {high}: it was deleted and made anew. Delete state.v1 and spend.v1 too, or restore the topic."
         )
     if following >= low:
         return

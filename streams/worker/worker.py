@@ -55,10 +55,11 @@ GROUP = "spendfuse-engine"
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
 INPUTS = ("usage.v1", "operator.v1", "spend.v1")
+"""Written as well, but seldom: what lies in a wrong partition of the first two is moved, and the third sends on what is
+spent across tenants.
+"""
 CO_PARTITIONED = (*INPUTS, "state.v1", "alerts.v1")
 TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
-CO_READ = ("usage.v1", "operator.v1")
-"""Written as well, but seldom: what lies in a wrong partition of them is moved."""
 REJOIN_AFTER_S = 20.0
 """So long a broker that answers may keep us from our state, then a new consumer asks: one has been seen that asked a
 former coordinator of its group for ever."""
@@ -116,7 +117,7 @@ class Worker:
         """Work. Raises `SpendfuseError` with what to do when it cannot go on."""
         gc.disable()  # state is free of cycles, and looking for some would stall the loop for half a second
         self._partition_count = partition_count(self._settings, needed=TOPICS, alike=CO_PARTITIONED)
-        require_write(self._settings, CO_READ)
+        require_write(self._settings, INPUTS)
         self._metrics.topic_partitions.set(self._partition_count)
         self._time.ask(0)
         policies = Policies(self._settings, self._metrics.policy_faults)

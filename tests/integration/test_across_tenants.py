@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from models.state.rows import read_fields
-from schemas.spend import ALL_TENANTS
+from schemas.internal.spend import ALL_TENANTS
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_settled, wait_until
 from tests.support.worker_process import WorkerProcess
 

@@ -18,7 +18,7 @@ from schemas.alert import Alert
 from schemas.codec import decode_usage, encode
 from schemas.control import Command
 from schemas.duration import DAY_MS
-from schemas.spend import SpendDelta
+from schemas.internal.spend import SpendDelta
 from schemas.usage import UsageMessage
 from tests.support.scenario import load, play, scenario_files
 from tests.support.traffic import RandomTraffic, random_answer, random_order

@@ -40,7 +40,7 @@ from models.rules.policy import Policy, read_policy
 from models.stimuli import OperatorSeen, PolicyChanged, SpendDue, SpendSeen, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.control import Command, Target
-from schemas.spend import SpendDelta
+from schemas.internal.spend import SpendDelta
 from tests.support import messages
 from tests.support.messages import DAY_MS, HOUR_MS, MINUTE_MS, MONDAY_MS, SECOND_MS, USD
 

@@ -28,7 +28,7 @@ from models.stimuli import (
 from schemas.alert import Alert
 from schemas.control import Command, Target
 from schemas.dead_letter import DeadLetter
-from schemas.spend import SpendDelta
+from schemas.internal.spend import SpendDelta
 from streams.worker.partition import Partition
 from tests.support.histories import EVERYTHING, Changelog, first_difference, written
 from tests.support.messages import DAY_MS, HOUR_MS, MONDAY_MS, llm_call, tool_call

@@ -3,7 +3,7 @@
 from typing import Any, Final, NamedTuple
 
 from models.state.rows import Row, row_key_of
-from schemas.spend import ScopeSpend, SpendDelta
+from schemas.internal.spend import ScopeSpend, SpendDelta
 
 UNSENT_KEY: Final = row_key_of("unsent")
 MOST_BYTES: Final = 64 * 1024

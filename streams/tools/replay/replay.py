@@ -9,7 +9,7 @@ from models.state.seen import SeenIds
 from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, SpendDue, SpendSeen, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.control import Command
-from schemas.spend import SpendDelta
+from schemas.internal.spend import SpendDelta
 from schemas.usage import LlmCall, RunFinished, RunStarted, ToolCall
 from streams.tools.event_log import Aside, Line, PolicySeen
 from streams.tools.replay.past_runs import PastRun, PastRuns
