@@ -288,7 +288,7 @@ def _meter(
         match=match,
         periods=tuple(period for period in PERIODS if period in periods),
         keeps_history=keeps_history or any(rule.keeps_history for rule in rules),
-        splits_owners="owner" not in group_by and any(rule.splits_owners for rule in rules),
+        splits_owners="owner" not in group_by and (is_across or any(rule.splits_owners for rule in rules)),
         rules=tuple(rule.rule for rule in rules),
         calendar=calendar,
         parent=parent,

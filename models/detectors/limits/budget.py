@@ -137,10 +137,10 @@ class Budget(ScopeDetector[BudgetSettings]):
             },
             summary=f"{who} has spent {format_usd(spent)} of its {format_usd(limit)} budget {words}",
             next_action=(
-                "Look at the top runs; raise the limit with an exception if the spend is wanted."
+                f"Look at {scope.spenders}; raise the limit with an exception if the spend is wanted."
                 if over
-                else f"Look at the top runs if this is early in the {self.settings.period}; raise the limit in time if "
-                "the spend is wanted."
+                else f"Look at {scope.spenders} if this is early in the {self.settings.period}; raise the limit in "
+                "time if the spend is wanted."
             ),
         )
 

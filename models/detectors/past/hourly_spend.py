@@ -228,7 +228,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
                 f"{_who(scope)} has spent {format_usd(spent)} {words}, and too little is known of it yet to say what "
                 f"is usual: {hours} active hours in the last seven days"
             ),
-            next_action="Look at the top runs; set a budget if this is what it is going to cost.",
+            next_action=f"Look at {scope.spenders}; set a budget if this is what it is going to cost.",
         )
 
     def _breach(self, scope: Scope, hour: Window, spent: int, words: str, limit: Limit, baseline: Baseline) -> Finding:
@@ -258,7 +258,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
                 **evidence,
             },
             summary=f"{_who(scope)} has spent {format_usd(spent)} {words}{usual}{so_far}",
-            next_action="Look at the top runs; mark it as planned if somebody meant it.",
+            next_action=f"Look at {scope.spenders}; mark it as planned if somebody meant it.",
         )
 
 

@@ -166,6 +166,11 @@ class Scope(Row):
             return named
         return f"{named} across all tenants" if named else "The company (all tenants)"
 
+    @property
+    def spenders(self) -> str:
+        """Whom to look at first, as its alerts list them."""
+        return "the owners who spend most of it" if self.meter.is_across else "the top runs"
+
     def follow(self, meter: Meter) -> None:
         """Another policy watches: forget what followed from the old one, and keep what was spent."""
         self.meter = meter
