@@ -11,8 +11,10 @@ import pytest
 
 from models.state.rows import read_fields
 from schemas.internal.spend import ALL_TENANTS
+from streams.settings import Settings
+from streams.tools.rebuild import run_rebuild
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_settled, wait_until
-from tests.support.worker_process import WorkerProcess
+from tests.support.worker_process import OPERATOR_PUBLIC_KEY, WorkerProcess
 
 SEED = 20_261_127
 HOUR_MS = 3_600_000
@@ -106,10 +108,41 @@ def watched(space: TopicSpace) -> dict[str, int]:
     return found
 
 
+def counted(worker: WorkerProcess, space: TopicSpace, records: list[Record]) -> None:
+    """Have a worker count records, and end."""
+    worker.wait_said("state restored")
+    places = produce(space.bootstrap, space.name("usage.v1"), records)
+    worker.wait_applied({one.partition: one.offset for one in places if one.partition is not None and one.offset})
+    assert worker.stop() == 0, worker.tail()
+
+
 def sent(space: TopicSpace) -> int:
     """What all deltas come to, each counted once for the company and once for its model."""
     deltas = [json.loads(record.value or b"") for record in read_all(space.bootstrap, space.name("spend.v1"))]
     return sum(amount[4] for delta in deltas for amount in delta["amounts"])
+
+
+@pytest.mark.timeout(200)
+def test_a_rebuild_counts_all_tenants_again(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """State made anew from usage.v1 holds what all tenants have spent, whatever was sent on and whatever was not when
+    the worker ended, and goes on from there; nothing is told a second time.
+    """
+    log = calls((time.time_ns() // 10**6 // HOUR_MS - 3) * HOUR_MS)
+    rules = policy(log, tmp_path / "policy.toml")
+    settings = Settings(
+        kafka_bootstrap=kafka_topics.bootstrap, prefix=kafka_topics.prefix, policy=rules, session_timeout_ms=6000,
+        operator_public_key=(bytes.fromhex(OPERATOR_PUBLIC_KEY),),
+    )  # fmt: skip
+    middle = len(log.records) * 7 // 10
+    for records in (log.records[:middle], log.records[middle:]):
+        with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, rules, TICK_MS=200) as worker:
+            counted(worker, kafka_topics, records)
+        assert run_rebuild(settings) == 0
+    with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, rules) as worker:
+        counted(worker, kafka_topics, log.records[-1:])
+    assert watched(kafka_topics) == {"company": log.total, **log.spent}
+    told = levels(alerts(kafka_topics))
+    assert {scope: sorted(set(found)) for scope, found in told.items()} == told, "told twice"
 
 
 @pytest.mark.timeout(300)

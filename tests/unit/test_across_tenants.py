@@ -1,6 +1,8 @@
 """What all tenants spend together, over partitions that restart, repeat and lag: the plain sum, in the right hours."""
 
 from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -8,13 +10,17 @@ import pytest
 from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import read_policy_toml
+from models.state.spend.unsent import MOST_BYTES, UNSENT_KEY
 from models.state.tenant import Tenant
-from models.stimuli import SpendDue, SpendSeen, UsageSeen
+from models.stimuli import OperatorSeen, PolicyChanged, SpendDue, SpendSeen, UsageSeen
 from schemas.alert import Alert
+from schemas.codec import encode
 from schemas.internal.spend import ALL_TENANTS, SpendDelta
 from streams.kafka.partitioner import partition_of
+from streams.tools.backtest import effects_of
+from streams.tools.scorecard import Scorecard
 from tests.support.histories import Changelog
-from tests.support.messages import HOUR_MS, MONDAY_MS, llm_call
+from tests.support.messages import HOUR_MS, MONDAY_MS, limit_exception, llm_call
 from tests.support.oracle import Record, counted
 
 PARTITIONS = 3
@@ -128,6 +134,118 @@ def live(records: list[Record], draw: Random) -> tuple[Tenant, list[Alert], list
     assert isinstance(company, Tenant)
     assert all(ALL_TENANTS not in one.engine.tenants for number, one in enumerate(partitions) if number != HOME)
     return company, told, deltas
+
+
+def test_a_replay_counts_the_same(tmp_path: Path) -> None:
+    """A backtest over the log of all partitions comes to what the workers came to: the same incidents at the same
+    levels, and the deltas stay inside.
+    """
+    draw = Random(1)
+    records = traffic(draw)
+    _, told, _ = live(records, draw)
+    lines = [{"topic": "usage.v1", "append_ms": append_ms, "value": message} for message, append_ms in records]
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"\n".join(map(encode, lines)))
+    effects = list(effects_of(POLICY, path, Scorecard(), progress=False))
+    replayed = [effect.value for effect in effects if isinstance(effect.value, Alert) and effect.key == ALL_TENANTS]
+    assert highest(replayed) == highest(told)
+    assert {effect.topic for effect in effects} == {"alerts.v1", "rollups.v1"}
+
+
+def highest(told: Iterable[Alert]) -> dict[str, float]:
+    """Incident -> the highest level told of it."""
+    found: dict[str, float] = {}
+    for alert in told:
+        found[alert.incident_id] = max(alert.level, found.get(alert.incident_id, 0.0))
+    return found
+
+
+def test_what_was_booked_of_an_earlier_day_counts_in_its_month() -> None:
+    """Spend that came too late and is booked by hand counts for all tenants together as it does for its own: in the
+    running month, judged with the present, and nobody is told of the hour that is over.
+    """
+    engine = Engine(POLICY)
+    now_ms = MONDAY_MS + 30 * HOUR_MS
+    past = llm_call(MONDAY_MS - 48 * HOUR_MS, usd=2000.0, feature="search", backfill=True)
+    for stimulus in (UsageSeen(llm_call(now_ms, usd=1.0, feature="search"), now_ms), UsageSeen(past, now_ms)):
+        engine.handle(stimulus)
+    told = sent_on(engine)
+    found = [(alert.rule, alert.level, alert.value) for alert in told if alert.rule != "data-quality"]
+    assert found == [("feature-month", 0.5, 2001 * 10**9)]
+    company = engine.tenants[ALL_TENANTS]
+    assert isinstance(company, Tenant)
+    assert all(scope.spend("hour") == 10**9 for scope in company.scopes.values())
+
+
+def sent_on(engine: Engine) -> list[Alert]:
+    """What is told once the spend so far has come in, by the one partition that there is."""
+    engine.handle(SpendDue())
+    effects = engine.drain_effects()
+    for effect in effects:
+        if isinstance(effect.value, SpendDelta):
+            engine.handle(SpendSeen(effect.value))
+    return [effect.value for effect in (*effects, *engine.drain_effects()) if isinstance(effect.value, Alert)]
+
+
+def test_an_exception_raises_the_limit_of_all_tenants() -> None:
+    """An operator's order under the name that stands for all reaches the company's budget, and ends by itself."""
+    engine = Engine(POLICY)
+    until_ms = MONDAY_MS + 2 * HOUR_MS
+    order = limit_exception(MONDAY_MS, "company", ALL_TENANTS, 2000 * 10**9, until_ms, ALL_TENANTS)
+    engine.handle(OperatorSeen(order, MONDAY_MS))
+    levels = []
+    for hour in (0, 2):
+        at_ms = MONDAY_MS + hour * HOUR_MS + 1
+        engine.handle(UsageSeen(llm_call(at_ms, usd=400.0), at_ms))
+        told = [alert for alert in sent_on(engine) if alert.rule == "company" and alert.state == "open"]
+        levels += [(hour, alert.level) for alert in told]
+    assert levels == [(2, 1.0)]
+
+
+def test_names_without_end_make_neither_row_nor_record_large() -> None:
+    """Whoever makes up names fills the row of what is not sent yet: it leaves before it is large; nothing is lost."""
+    policy = read_policy_toml('[[budget]]\nname = "b"\ngroup_by = ["user", "feature"]\nperiod = "day"\nlimit_usd = 1')
+    engine = Engine(policy)
+    rows, sums, largest = 0, 0, 0
+    for number in range(3_000):
+        call = llm_call(MONDAY_MS, cost_nanousd=number, user=f"{number}" + "ü" * 250, feature="f" * 256)
+        engine.handle(UsageSeen(call, MONDAY_MS))
+        if number % 7 == 0 or number == 2_999:
+            rows = max([rows, *(len(value or b"") for key, value in engine.drain_rows() if key == UNSENT_KEY)])
+    engine.handle(SpendDue())
+    for effect in engine.drain_effects():
+        if isinstance(effect.value, SpendDelta):
+            largest = max(largest, len(encode(effect.value)))
+            sums += sum(one.nanousd for one in effect.value.amounts)
+    assert rows < 2 * MOST_BYTES
+    assert largest < 2 * MOST_BYTES
+    assert sums == sum(range(3_000))
+
+
+def test_without_such_a_rule_nothing_is_kept_and_nothing_sent() -> None:
+    """Who has no limit across tenants pays nothing for it: no row, no delta."""
+    engine = Engine(read_policy_toml(""))
+    engine.handle(UsageSeen(llm_call(MONDAY_MS, usd=5.0), MONDAY_MS))
+    engine.handle(SpendDue())
+    assert UNSENT_KEY not in dict(engine.drain_rows())
+    assert not [effect for effect in engine.drain_effects() if effect.topic == "spend.v1"]
+
+
+def test_spend_of_a_rule_that_is_gone_is_left_out() -> None:
+    """A policy reaches partitions one after the other: what a rule counted that is not in force here counts nowhere,
+    and what others count is not touched by it.
+    """
+    engine = Engine(POLICY)
+    engine.handle(UsageSeen(llm_call(MONDAY_MS, usd=5.0, feature="chat"), MONDAY_MS))
+    engine.handle(SpendDue())
+    (delta,) = [effect.value for effect in engine.drain_effects() if isinstance(effect.value, SpendDelta)]
+    other = Engine(read_policy_toml('[[budget]]\nname = "c"\ngroup_by = []\nperiod = "day"\nlimit_usd = 5'))
+    other.handle(SpendSeen(delta))
+    company = other.tenants[ALL_TENANTS]
+    assert isinstance(company, Tenant)
+    assert {scope.values: scope.total_nanousd for scope in company.scopes.values()} == {(): 5 * 10**9}
+    other.handle(PolicyChanged(POLICY, MONDAY_MS))
+    assert [scope.total_nanousd for scope in company.scopes.values()] == [5 * 10**9], "what was counted stays"
 
 
 @pytest.mark.parametrize("seed", range(6))
