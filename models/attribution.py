@@ -1,6 +1,6 @@
 """Whose spend it is: from a message's attribution to the scopes, the cohort and the rules that follow from it."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from operator import attrgetter
 from sys import getsizeof
 from typing import Any, Final
@@ -54,16 +54,16 @@ class Router:
         if route is None:
             dimensions = dimensions_of(tenant.tenant_id, attributes, key)
             route = self._new(tenant, dimensions)
-            self._remember(tenant, told_apart, told_apart, route)
+            self._remember(tenant, told_apart, route)
         return route
 
-    def _remember(self, tenant: Tenant, names: tuple[str | None, ...], key: Hashable, route: Route) -> None:
+    def _remember(self, tenant: Tenant, told_apart: tuple[str | None, ...], route: Route) -> None:
         """Keep a route for the next message like this one; what was kept before goes where it has become too much."""
-        size = ROUTE_BYTES + sum(map(getsizeof, names)) + 8 * len(route.scopes)
+        size = ROUTE_BYTES + sum(map(getsizeof, told_apart)) + 8 * len(route.scopes)
         if len(tenant.routes) >= MAX_ROUTES or tenant.route_bytes + size > MAX_ROUTE_BYTES:
             tenant.routes.clear()
             tenant.route_bytes = 0
-        tenant.routes[key] = route
+        tenant.routes[told_apart] = route
         tenant.route_bytes += size
 
     def without_call(self, tenant: Tenant, run: Run, route: Route, key: RouteKey) -> Route:
@@ -98,13 +98,14 @@ class Router:
         cohort = self._cohort(tenant, dimensions["workflow"])
         return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, workflow_rules, across)
 
-    def route_across(self, tenant: Tenant, meter: Meter, part: Part) -> Route:
+    def route_across(self, tenant: Tenant, meter: Meter, values: tuple[str, ...], owner: str) -> Route:
         """The route of spend in a scope across tenants; `tenant` stands for all."""
-        route = tenant.routes.get(part)
+        names = (meter.meter_id, *values, owner)
+        route = tenant.routes.get(names)
         if route is None:
-            scope = self._scope(tenant, meter, dict(zip(meter.group_by, part.values, strict=True)))
-            route = Route(part.owner, (scope,), Cohort(tenant.tenant_id, UNATTRIBUTED), (), (), ())
-            self._remember(tenant, (part.meter_id, *part.values, part.owner), part, route)
+            scope = self._scope(tenant, meter, dict(zip(meter.group_by, values, strict=True)))
+            route = Route(owner, (scope,), Cohort(tenant.tenant_id, UNATTRIBUTED), (), (), ())
+            self._remember(tenant, names, route)
         return route
 
     def _cohort(self, tenant: Tenant, workflow: str) -> Cohort:

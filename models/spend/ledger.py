@@ -18,7 +18,6 @@ from models.spend.hours import Hours
 from models.spend.ownership import owners_of, shares_as_evidence
 from models.state.partition import PartitionState
 from models.state.spend.scopes import AT_ONCE, Meter, Scope
-from models.state.spend.unsent import Part
 from models.state.tenant import Raised, Tenant
 from models.state.units.route import Route
 from models.state.units.runs import Run
@@ -106,7 +105,7 @@ class SpendLedger:
             meter = self._state.policy.meters.get(one.meter_id)
             if meter is None:
                 continue
-            route = self._router.route_across(tenant, meter, Part(one.meter_id, one.values, one.owner))
+            route = self._router.route_across(tenant, meter, one.values, one.owner)
             if one.is_booked:
                 self.book_past(tenant, route, one.nanousd, one.at_ms)
             else:
@@ -123,7 +122,7 @@ class SpendLedger:
                 self._state.touch(scope.history)
             self._judge(tenant, scope, None, scope.at_ms)
         if route.across:
-            self._across.add(route.across, self._hours.around(at_ms)[0], at_ms, cost_nanousd, is_booked=True)
+            self._across.book(route.across, self._hours.around(at_ms)[0], at_ms, cost_nanousd)
 
     def admit(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """A run starts: where a limit is reached already, it is stopped before its first model call."""
