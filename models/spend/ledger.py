@@ -305,13 +305,11 @@ class SpendLedger:
         """Evidence of who spends: the dearest live runs, and what every owner has spent in the period. Across tenants
         no run is known.
         """
-        if scope.meter.is_across:
-            return shares_as_evidence(scope, rule, window)
-        spending = self._runs_in(tenant, scope) if len(tenant.runs) <= MOST_RUNS_LISTED else []
-        top = sorted(spending, key=lambda one: (-one.cost_nanousd, one.unit_id))[:TOP_RUNS]
-        evidence: dict[str, Any] = {
-            "top_runs": [{"run_id": one.unit_id, "cost_nanousd": one.cost_nanousd} for one in top]
-        }
+        evidence: dict[str, Any] = {}
+        if not scope.meter.is_across:
+            spending = self._runs_in(tenant, scope) if len(tenant.runs) <= MOST_RUNS_LISTED else []
+            top = sorted(spending, key=lambda one: (-one.cost_nanousd, one.unit_id))[:TOP_RUNS]
+            evidence["top_runs"] = [{"run_id": one.unit_id, "cost_nanousd": one.cost_nanousd} for one in top]
         if rule.limit_action is not None:
             evidence["scope_id"] = scope.scope_id
         return evidence | shares_as_evidence(scope, rule, window)

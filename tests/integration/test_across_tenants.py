@@ -3,18 +3,26 @@
 import json
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import pytest
+from spendfuse import Emitter, Guard, Paused, Run, derive_keys
+from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from models.state.rows import read_fields
+from schemas.codec import encode
 from schemas.internal.spend import ALL_TENANTS
+from schemas.operator import LimitException
+from schemas.signing import OperatorKey
+from streams.clock import wall_ms
+from streams.kafka.partitioner import partition_of
 from streams.settings import Settings
 from streams.tools.rebuild import run_rebuild
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_settled, wait_until
-from tests.support.worker_process import OPERATOR_PUBLIC_KEY, WorkerProcess
+from tests.support.worker_process import ENGINE_KEY, OPERATOR_KEY, OPERATOR_PUBLIC_KEY, WorkerProcess
 
 SEED = 20_261_127
 HOUR_MS = 3_600_000
@@ -120,6 +128,81 @@ def sent(space: TopicSpace) -> int:
     """What all deltas come to, each counted once for the company and once for its model."""
     deltas = [json.loads(record.value or b"") for record in read_all(space.bootstrap, space.name("spend.v1"))]
     return sum(amount[4] for delta in deltas for amount in delta["amounts"])
+
+
+PAUSE = """
+version = "pause"
+[[budget]]
+name = "feature-month"
+group_by = ["feature"]
+period = "month"
+limit_usd = 2
+thresholds = [1.0]
+at_limit = "pause"
+mode = "enforce"
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_budget_of_all_tenants_stops_the_runs_of_each(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """Two tenants in two partitions spend a budget together. Each one's guard, with no key but its own tenant's, has
+    its runs in that scope wait, also those that spent nothing; others go on. An exception lets all go on.
+    """
+    rules = tmp_path / "policy.toml"
+    rules.write_text(PAUSE, encoding="utf-8")
+    bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
+    names = [name for name in TENANTS if partition_of(name.encode(), kafka_topics.partitions)][:1] + [
+        name for name in TENANTS if not partition_of(name.encode(), kafka_topics.partitions)
+    ][:1]
+    with (
+        WorkerProcess(bootstrap, prefix, rules, TICK_MS=200) as worker,
+        Emitter(KafkaTransport(bootstrap, prefix=prefix)) as emitter,
+        ExitStack() as guards,
+    ):
+        served = {
+            name: guards.enter_context(
+                Guard(
+                    KafkaControl(bootstrap, prefix=prefix), emitter, when_blind="stop", tenant_id=name,
+                    keys=derive_keys(ENGINE_KEY.encode(), name),
+                )
+            )
+            for name in names
+        }  # fmt: skip
+        assert all(guard.wait_ready(30) for guard in served.values())
+        worker.wait_said("state restored")
+        runs = {name: emitter.run(tenant_id=name, feature="search", workflow="w").start() for name in names}
+        for run in runs.values():
+            run.llm_call(model="m", input_tokens=9, output_tokens=9, cost_nanousd=10**9)
+        for name, guard in served.items():
+            worker.wait_for(lambda guard=guard, name=name: is_paused(guard, runs[name]), 60, f"{name} is paused")  # type: ignore[misc]
+            assert is_paused(guard, emitter.run(tenant_id=name, feature="search"))
+            assert not is_paused(guard, emitter.run(tenant_id=name, feature="other"))
+        give_exception(kafka_topics)
+        for name, guard in served.items():
+            worker.wait_for(lambda guard=guard, name=name: not is_paused(guard, runs[name]), 60, f"{name} goes on")  # type: ignore[misc]
+            assert guard.stats.forged == 0
+        assert worker.stop() == 0, worker.tail()
+
+
+def is_paused(guard: Guard, run: Run) -> bool:
+    """Whether the run has to wait before its next call."""
+    try:
+        guard.check(run)
+    except Paused:
+        return True
+    return False
+
+
+def give_exception(space: TopicSpace) -> None:
+    """An operator raises the budget of all tenants."""
+    now_ms = wall_ms()
+    order = LimitException(
+        message_id="exception-1", ts_ms=now_ms, tenant_id=ALL_TENANTS, who="ana", why="launch", rule="feature-month",
+        scope="search", limit_nanousd=10 * 10**9, until_ms=now_ms + HOUR_MS,
+    )  # fmt: skip
+    value = encode(order)
+    headers = tuple(OperatorKey(OPERATOR_KEY.encode()).order_headers(ALL_TENANTS, value))
+    produce(space.bootstrap, space.name("operator.v1"), [Record(value, ALL_TENANTS.encode(), headers, now_ms)])
 
 
 @pytest.mark.timeout(200)

@@ -29,12 +29,9 @@ class BudgetSettings(RuleSettings):
     exceptions: list[BudgetException] = []
 
     @model_validator(mode="after")
-    def _tells_only_across_tenants(self) -> Self:
-        if "tenant_id" not in self.group_by and self.at_limit != "alert":
-            raise ValueError(
-                f'across tenants a budget tells and stops nobody: write at_limit = "alert", or group_by with '
-                f'"tenant_id" for a limit of each tenant that may {self.at_limit} its runs'
-            )
+    def _kills_nobody_across_tenants(self) -> Self:
+        if "tenant_id" not in self.group_by and self.at_limit == "kill":
+            raise ValueError('across tenants nobody is killed: people lift kills one by one; write at_limit = "pause"')
         return self
 
 
