@@ -17,7 +17,8 @@ from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.internal.spend import ALL_TENANTS, SpendDelta
 from streams.kafka.partitioner import partition_of
-from streams.tools.backtest import effects_of
+from streams.tools.backtest import FileLog, effects_of
+from streams.tools.replay.replay import Replay
 from streams.tools.scorecard import Scorecard
 from tests.support.histories import Changelog
 from tests.support.messages import HOUR_MS, MONDAY_MS, limit_exception, llm_call
@@ -150,6 +151,46 @@ def test_a_replay_counts_the_same(tmp_path: Path) -> None:
     replayed = [effect.value for effect in effects if isinstance(effect.value, Alert) and effect.key == ALL_TENANTS]
     assert highest(replayed) == highest(told)
     assert {effect.topic for effect in effects} == {"alerts.v1", "rollups.v1"}
+
+
+@pytest.mark.parametrize(("as_recorded", "levels"), [(False, [1.0]), (True, [1.0, 2.0])])
+def test_in_a_backtest_the_runs_of_all_tenants_obey(tmp_path: Path, levels: list[float], *, as_recorded: bool) -> None:
+    """What a budget across tenants pauses in a log waits, whoever's it is, and what is outside of its scope goes on."""
+    calls = [
+        llm_call(
+            MONDAY_MS + number * 60_000, usd=1.0, tenant_id=f"t{number % 2}", run_id=f"r{number % 2}",
+            feature="chat" if number % 5 else "search", owner="ana", workflow="w", event_id=f"e{number}",
+        )
+        for number in range(20)
+    ]  # fmt: skip
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"\n".join(map(encode, calls)))
+    policy = read_policy_toml(
+        """
+        [[budget]]
+        name = "chat"
+        group_by = []
+        match = { feature = "chat" }
+        period = "hour"
+        limit_usd = 5
+        thresholds = [1.0, 2.0]
+        at_limit = "pause"
+        mode = "enforce"
+        [[budget]]
+        name = "search"
+        group_by = ["feature"]
+        match = { feature = "search" }
+        period = "hour"
+        limit_usd = 4
+        thresholds = [1.0]
+        """
+    )
+    scorecard = Scorecard()
+    replay = Replay(policy, scorecard, as_recorded=as_recorded)
+    told = [effect.value for effect in replay.effects(FileLog(path, progress=False).lines())]
+    alerts = [alert for alert in told if isinstance(alert, Alert) and alert.state != "resolved"]
+    assert [alert.level for alert in alerts if alert.rule == "chat"] == levels
+    assert [alert.level for alert in alerts if alert.rule == "search"] == [1.0]
 
 
 def highest(told: Iterable[Alert]) -> dict[str, float]:
