@@ -103,7 +103,7 @@ class SpendLedger:
         """
         for one in delta.amounts:
             meter = self._state.policy.meters.get(one.meter_id)
-            if meter is None:
+            if meter is None or not meter.is_across or len(one.values) != len(meter.group_by):
                 continue
             route = self._router.route_across(tenant, meter, one.values, one.owner)
             if one.is_booked:

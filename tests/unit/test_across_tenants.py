@@ -15,7 +15,7 @@ from models.state.tenant import Tenant
 from models.stimuli import OperatorSeen, PolicyChanged, SpendDue, SpendSeen, UsageSeen
 from schemas.alert import Alert
 from schemas.codec import encode
-from schemas.internal.spend import ALL_TENANTS, SpendDelta
+from schemas.internal.spend import ALL_TENANTS, ScopeSpend, SpendDelta
 from streams.kafka.partitioner import partition_of
 from streams.tools.backtest import FileLog, effects_of
 from streams.tools.replay.replay import Replay
@@ -274,14 +274,19 @@ def test_without_such_a_rule_nothing_is_kept_and_nothing_sent() -> None:
 
 def test_spend_of_a_rule_that_is_gone_is_left_out() -> None:
     """A policy reaches partitions one after the other: what a rule counted that is not in force here counts nowhere,
-    and what others count is not touched by it.
+    and what others count is not touched by it. Nor does what no partition would have sent.
     """
     engine = Engine(POLICY)
     engine.handle(UsageSeen(llm_call(MONDAY_MS, usd=5.0, feature="chat"), MONDAY_MS))
     engine.handle(SpendDue())
     (delta,) = [effect.value for effect in engine.drain_effects() if isinstance(effect.value, SpendDelta)]
-    other = Engine(read_policy_toml('[[budget]]\nname = "c"\ngroup_by = []\nperiod = "day"\nlimit_usd = 5'))
+    rules = ('name = "c"\ngroup_by = []', 'name = "own"')
+    tables = "\n".join(f'[[budget]]\n{rule}\nperiod = "day"\nlimit_usd = 5' for rule in rules)
+    other = Engine(read_policy_toml(tables))
     other.handle(SpendSeen(delta))
+    own, across = other.policy.tenant_meters, other.policy.across_meters
+    for meter_id, values in ((own[0].meter_id, ("acme",)), (across[0].meter_id, ("one too many",))):
+        other.handle(SpendSeen(SpendDelta(ts_ms=MONDAY_MS, amounts=[ScopeSpend(meter_id, values, "", MONDAY_MS, 1)])))
     company = other.tenants[ALL_TENANTS]
     assert isinstance(company, Tenant)
     assert {scope.values: scope.total_nanousd for scope in company.scopes.values()} == {(): 5 * 10**9}
