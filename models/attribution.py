@@ -9,6 +9,7 @@ from models.rules.policy import matches
 from models.state.partition import PartitionState
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Meter, Scope
+from models.state.spend.unsent import Part
 from models.state.tenant import Tenant
 from models.state.units.route import Route
 from models.state.units.runs import NO_ATTRIBUTION, NO_CALL, Attributes, RouteKey, Run
@@ -88,15 +89,24 @@ class Router:
     def _new(self, tenant: Tenant, dimensions: dict[str, str]) -> Route:
         policy = self._state.policy
         scopes = tuple(
-            self._scope(tenant, meter, dimensions)
-            for meter in policy.meters.values()
-            if matches(meter.match, dimensions)
+            self._scope(tenant, meter, dimensions) for meter in policy.tenant_meters if matches(meter.match, dimensions)
         )
+        across = tuple(_part(meter, dimensions) for meter in policy.across_meters if matches(meter.match, dimensions))
         unit_rules = [rule for rule, match in policy.unit_rules if matches(match, dimensions)]
         sequence_rules = [rule for rule, match in policy.sequence_rules if matches(match, dimensions)]
         workflow_rules = [rule for rule, match in policy.workflow_rules if matches(match, dimensions)]
         cohort = self._cohort(tenant, dimensions["workflow"])
-        return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, workflow_rules)
+        return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, workflow_rules, across)
+
+    def route_across(self, tenant: Tenant, meter: Meter, values: tuple[str, ...], owner: str) -> Route:
+        """The route of spend in a scope across tenants; `tenant` stands for all."""
+        names = (meter.meter_id, *values, owner)
+        route = tenant.routes.get(names)
+        if route is None:
+            scope = self._scope(tenant, meter, dict(zip(meter.group_by, values, strict=True)))
+            route = Route(owner, (scope,), Cohort(tenant.tenant_id, UNATTRIBUTED), (), (), ())
+            self._remember(tenant, names, route)
+        return route
 
     def _cohort(self, tenant: Tenant, workflow: str) -> Cohort:
         """The cohort of a workflow; all workflows beyond the tenant's limit share one, and their totals with it."""
@@ -124,6 +134,12 @@ class Router:
         if meter.parent is not None and scope.parent is None:
             scope.parent = self._scope(tenant, meter.parent, dimensions)
         return scope
+
+
+def _part(meter: Meter, dimensions: dict[str, str]) -> Part:
+    """What spend with these dimensions adds to in a meter across tenants."""
+    values = tuple(dimensions.get(name, UNATTRIBUTED) for name in meter.group_by)
+    return Part(meter.meter_id, values, dimensions["owner"] if meter.splits_owners else "")
 
 
 def dimension_of(name: str, attributes: Attributes, key: RouteKey) -> str | None:

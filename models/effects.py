@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple
 from schemas.alert import Alert
 from schemas.control import Command
 from schemas.dead_letter import DeadLetter
+from schemas.internal.spend import SpendDelta
 from schemas.rollup import Rollup
 from schemas.signing import KeyId
 
-Topic = Literal["alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1"]
+Topic = Literal["alerts.v1", "control.v1", "rollups.v1", "spend.v1", "usage.dlq.v1"]
 
 
 class Effect(NamedTuple):
@@ -16,5 +17,5 @@ class Effect(NamedTuple):
 
     topic: Topic
     key: str
-    value: Alert | Command | Rollup | DeadLetter
+    value: Alert | Command | Rollup | SpendDelta | DeadLetter
     signer: KeyId | None = None

@@ -14,6 +14,7 @@ from models.commands.enforcement import Enforcement
 from models.commands.obedience import Obedience
 from models.commands.orders import Orders
 from models.commands.standing import StandingCommand
+from models.counts import Counts
 from models.effects import Effect
 from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
@@ -27,6 +28,7 @@ from models.runs.groups import Groups
 from models.runs.memory import Memory
 from models.runs.registry import RunRegistry
 from models.runs.workflows import Workflows
+from models.spend.across import SpendAcross
 from models.spend.backfill import Backfill, is_bookable
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.hours import Hours
@@ -44,6 +46,8 @@ from models.stimuli import (
     PolicyChanged,
     RecordMoved,
     RecordRefused,
+    SpendDue,
+    SpendSeen,
     Stimulus,
     Ticked,
     UsageSeen,
@@ -51,6 +55,7 @@ from models.stimuli import (
 from models.timers import Timers
 from schemas.control import Command, Target
 from schemas.duration import DAY_MS, HOUR_MS
+from schemas.internal.spend import ALL_TENANTS
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
 from schemas.signing import KeyId
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
@@ -59,21 +64,6 @@ AHEAD_MS: Final = 5 * 60_000
 """How far a message's own time may lie after its append."""
 TOO_LATE_MS: Final = DAY_MS
 """How late a message may be and still count in its own bucket."""
-
-
-class Counts:
-    """What the engine has done, for metrics and scorecards."""
-
-    __slots__ = ("backfilled", "duplicates", "events", "refused", "too_late")
-
-    def __init__(self) -> None:
-        self.events = 0
-        self.duplicates = 0
-        self.too_late = 0
-        """More than a day late, and counted nowhere."""
-        self.backfilled = 0
-        """Sent again after that, and booked."""
-        self.refused = 0
 
 
 class Engine:
@@ -94,11 +84,12 @@ class Engine:
         state = self._state = PartitionState(policy) if breathe is None else PartitionState(policy, breathe)
         self._hours = Hours(state)
         router = Router(state)
+        self._across = SpendAcross(state)
         incidents = self._incidents = Incidents(state)
         commands = self._commands = Commands(state, incidents, go_out_at_once=commands_go_out_at_once)
         enforcement = Enforcement(state, incidents, commands)
         totals = self._totals = HourlyTotals(state, self._hours)
-        ledger = self._ledger = SpendLedger(state, router, self._hours, incidents, commands, enforcement)
+        ledger = self._ledger = SpendLedger(state, router, self._hours, self._across, incidents, commands, enforcement)
         obedience = self._obedience = Obedience(state, incidents, commands)
         groups = Groups(state, incidents)
         counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
@@ -138,6 +129,10 @@ class Engine:
                 self._state.publish(Effect("usage.dlq.v1", letter.key or "", letter))
                 if tenant is not None:
                     self._quality.unreadable(tenant, letter)
+            case SpendDue():
+                self._across.send()
+            case SpendSeen(delta):
+                self._ledger.charge_across(self._at(ALL_TENANTS, delta.ts_ms), delta)
             case OperatorSeen(message, append_ms):
                 self._operator(message, append_ms)
             case RecordMoved(tenant_id, run_id, had_key):
@@ -443,6 +438,17 @@ class Engine:
             self._state.breathe()
             self._timers.pass_time(tenants[tenant_id], now_ms)
 
+    def _at(self, tenant_id: str, append_ms: int) -> Tenant:
+        """A tenant to which something happens that was appended then, with what falls due by then done."""
+        tenant = self._ordered(tenant_id, append_ms)
+        if append_ms > tenant.clock_ms:
+            self._timers.pass_time(tenant, append_ms)
+            tenant = self._ordered(tenant_id, append_ms)
+            tenant.clock_ms = append_ms
+            self._state.touch(tenant)
+        self._state.now_ms = tenant.clock_ms
+        return tenant
+
     def _ordered(self, tenant_id: str, append_ms: int) -> Tenant:
         """The tenant of an order; the word of a person makes it known, however many there are."""
         tenant = self._known(tenant_id, append_ms)
@@ -455,13 +461,7 @@ class Engine:
         if not self._seen.ids.add(f"operator\0{message.tenant_id}", message.message_id, append_ms):
             self.counts.duplicates += 1
             return
-        tenant = self._ordered(message.tenant_id, append_ms)
-        if append_ms > tenant.clock_ms:
-            self._timers.pass_time(tenant, append_ms)
-            tenant = self._ordered(message.tenant_id, append_ms)
-            tenant.clock_ms = append_ms
-            self._state.touch(tenant)
-        self._state.now_ms = tenant.clock_ms
+        tenant = self._at(message.tenant_id, append_ms)
         self._state.cause_event_id = message.message_id
         match message:
             case Resume():

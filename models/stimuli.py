@@ -5,6 +5,7 @@ from typing import NamedTuple
 from models.rules.policy import Policy
 from schemas.control import Target
 from schemas.dead_letter import DeadLetter
+from schemas.internal.spend import SpendDelta
 from schemas.operator import OperatorMessage
 from schemas.usage import UsageMessage
 
@@ -14,6 +15,16 @@ class UsageSeen(NamedTuple):
 
     message: UsageMessage
     append_ms: int
+
+
+class SpendSeen(NamedTuple):
+    """A partition has told what its tenants have spent in scopes across tenants."""
+
+    delta: SpendDelta
+
+
+class SpendDue(NamedTuple):
+    """What this partition's tenants have spent in scopes across tenants is to be told: about once a second."""
 
 
 class OperatorSeen(NamedTuple):
@@ -69,4 +80,14 @@ class Ticked(NamedTuple):
     tenant_id: str | None = None
 
 
-Stimulus = UsageSeen | OperatorSeen | RecordMoved | CommandForged | RecordRefused | PolicyChanged | Ticked
+Stimulus = (
+    UsageSeen
+    | SpendSeen
+    | SpendDue
+    | OperatorSeen
+    | RecordMoved
+    | CommandForged
+    | RecordRefused
+    | PolicyChanged
+    | Ticked
+)

@@ -16,6 +16,7 @@ from schemas.alert import Alert
 from schemas.control import Command, KeyCheck
 from schemas.dead_letter import DeadLetter, Reason
 from schemas.errors import Undecodable
+from schemas.internal.spend import SpendDelta
 from schemas.operator import OperatorMessage
 from schemas.rollup import Rollup
 from schemas.usage import END_MS, FIRST_MS, FOREIGN_NAMES, NAME_HINTS, LlmCall, ToolCall, UsageMessage
@@ -35,6 +36,7 @@ _alert: Final = msgspec.json.Decoder(Alert)
 _command: Final = msgspec.json.Decoder(Command)
 _key_check: Final = msgspec.json.Decoder(KeyCheck)
 _dead_letter: Final = msgspec.json.Decoder(DeadLetter)
+_spend: Final = msgspec.json.Decoder(SpendDelta)
 _rollup: Final = msgspec.json.Decoder(Rollup)
 _encoder: Final = msgspec.json.Encoder()
 _string: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
@@ -137,6 +139,12 @@ def decode_rollup(data: bytes | None) -> Rollup:
     """Read one rollups.v1 value. Raises `Undecodable`."""
     rollup: Rollup = _decode(_rollup, data)
     return rollup
+
+
+def decode_spend(data: bytes | None) -> SpendDelta:
+    """Read one spend.v1 value. Raises `Undecodable`."""
+    delta: SpendDelta = _decode(_spend, data)
+    return delta
 
 
 def decode_dead_letter(data: bytes | None) -> DeadLetter:

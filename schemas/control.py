@@ -12,7 +12,7 @@ Scope = dict[str, list[str]]
 and of single calls `model`, `provider` and `route`.
 
 A run is in the scope when its own value of every named dimension is one of those listed. A missing value is
-"unattributed". An empty scope is the whole tenant.
+"unattributed". An empty scope is the whole tenant; of a command to `spendfuse/all-tenants`, everybody.
 """
 
 

@@ -40,17 +40,26 @@ Usd = Annotated[Decimal, Field(ge=0, le=MAX_LIMIT_USD, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
 
-def _within_tenant(group_by: list[str]) -> list[str]:
-    if "tenant_id" not in group_by:
-        raise ValueError(
-            f'a scope lies within one tenant: write ["tenant_id", {", ".join(repr(name) for name in group_by)}]'
-        )
+def _each_once(group_by: list[str]) -> list[str]:
     if len(set(group_by)) != len(group_by):
         raise ValueError("a dimension is named twice")
     return group_by
 
 
+def _within_tenant(group_by: list[str]) -> list[str]:
+    if "tenant_id" not in group_by:
+        raise ValueError(
+            f'a scope lies within one tenant: write ["tenant_id", {", ".join(repr(name) for name in group_by)}]'
+        )
+    return _each_once(group_by)
+
+
 GroupBy = Annotated[list[Dimension], AfterValidator(_within_tenant)]
+"""What tells a tenant's scopes apart."""
+GroupByAcross = Annotated[list[Dimension], AfterValidator(_each_once)]
+"""Likewise; without `tenant_id` a scope holds what all tenants spend, and `[]` is one scope for everything. For rules
+that need to know what was spent and when, and nothing else.
+"""
 
 
 def _rising(thresholds: list[float]) -> list[float]:

@@ -4,6 +4,7 @@
 |---|---|---|---|
 | a command | the engine, HMAC-SHA256 | the tenant's guards | the tenant's key, derived from the engine's root |
 | a resume, besides | the engine, Ed25519 | the tenant's guards | the engine's public key |
+| a command to all tenants | the engine, Ed25519 | all guards | the engine's public key |
 | an order | an operator, Ed25519 | worker, alerting, tools | operators' public keys |
 
 Whoever can check an HMAC can make one, so a guard's key can stop the runs of its own tenant; it lets nobody go on. Only
@@ -20,6 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from schemas.control import Command, KeyCheck
+from schemas.internal.spend import ALL_TENANTS
 
 KeyId = Literal["engine", "operator"]
 """On whose word: the engine's own, or an operator's whose order the engine has checked."""
@@ -27,7 +29,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 KID_HEADER: Final = "spendfuse-kid"
 SIGNATURE_HEADER: Final = "spendfuse-signature"
 LIFT_HEADER: Final = "spendfuse-lift"
-"""The engine's Ed25519 signature of a resume."""
+"""The engine's Ed25519 signature of a resume, and of what is commanded to all tenants."""
 SIGNED_HEADERS: Final = frozenset({KID_HEADER, SIGNATURE_HEADER, LIFT_HEADER})
 REPEAT_HEADER: Final = "spendfuse-repeat"
 """On a command that was given before and is written once more: same id, same seq."""
@@ -80,7 +82,9 @@ class EngineKeys:
     def command_headers(self, command: Command, value: bytes, kid: KeyId) -> list[tuple[str, bytes]]:
         """Kafka headers that prove the engine's word for `command`, whose encoded form is `value`."""
         text = _command_text(command, value, kid)
-        return self._headers(kid, command.tenant_id, text, lifts=command.action == "resume")
+        # Every guard hears what all tenants are told, and none may hold what signs it.
+        needs_lift_key = command.action == "resume" or command.tenant_id == ALL_TENANTS
+        return self._headers(kid, command.tenant_id, text, lifts=needs_lift_key)
 
     def key_check_headers(self, check: KeyCheck, value: bytes) -> list[tuple[str, bytes]]:
         """Kafka headers that prove the engine's keys, whose check has the encoded form `value`."""

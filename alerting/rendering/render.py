@@ -14,6 +14,7 @@ from alerting.rendering.figures import amount, bar, clock, part_of, percent, sha
 from alerting.rendering.foreign import MOST_OF_A_LINE, MOST_OF_A_SENTENCE, clean, name, names
 from schemas.alert import Alert
 from schemas.duration import format_duration
+from schemas.internal.spend import ALL_TENANTS
 from schemas.policy import Severity
 
 MOST_FACTS = 6
@@ -47,7 +48,7 @@ def headline(alert: Alert) -> str:
 
 def _subject(alert: Alert) -> Iterator[str]:
     """Tenant, workflow and the rest of the scope, without what the summary names."""
-    if names(alert.summary, alert.tenant_id, at_start=True):
+    if alert.tenant_id == ALL_TENANTS or names(alert.summary, alert.tenant_id, at_start=True):
         return
     yield alert.tenant_id
     of_scope = {key: value for key, value in alert.scope.items() if key not in ("tenant_id", *_UNITS)}

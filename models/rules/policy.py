@@ -55,8 +55,16 @@ class Policy:
         """Rules about the finished runs of workflows, each with its match."""
         self.command_rules = [rule for rule in self.rules.values() if isinstance(rule, CommandDetector)]
         scope_rules = [rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)]
-        self.scope_rules, self.meters = _meters(scope_rules, self.calendar)
+        within = [rule for rule in scope_rules if "tenant_id" in rule.group_by]
+        across = [rule for rule in scope_rules if "tenant_id" not in rule.group_by]
+        watching, meters = _meters(within, self.calendar, is_across=False)
+        watching_across, meters_across = _meters(across, self.calendar, is_across=True)
+        self.scope_rules, self.meters = watching | watching_across, meters | meters_across
         """Id of a meter -> the rules that watch its scopes; and the meters."""
+        self.tenant_meters = tuple(meters.values())
+        """Those that cut each tenant's spend."""
+        self.across_meters = tuple(meters_across.values())
+        """Those that cut the spend of all tenants together."""
         quality_rules = [rule for rule in self.rules.values() if isinstance(rule, DataQualityDetector)]
         self.quality_rules = {kind: [rule for rule in quality_rules if kind in rule.kinds] for kind in KINDS}
         """Kind of wrong data -> the rules about it."""
@@ -244,7 +252,7 @@ def _with_match(rules: Iterable[D]) -> list[tuple[D, Match]]:
 
 
 def _meters(
-    rules: list[ScopeDetector[Any]], calendar: Calendar
+    rules: list[ScopeDetector[Any]], calendar: Calendar, *, is_across: bool
 ) -> tuple[dict[str, tuple[ScopeDetector[Any], ...]], dict[str, Meter]]:
     """One meter per distinct (group_by, match), with its parents: rules that watch the same scopes share them."""
     wanted: dict[tuple[tuple[str, ...], Match], list[ScopeDetector[Any]]] = {}
@@ -262,7 +270,7 @@ def _meters(
             for (names, cut), others in wanted.items()
         )
         parent = meters.get((group_by[:-1], match))
-        meter = _meter(group_by, match, of, calendar, keeps_history=children, parent=parent)
+        meter = _meter(group_by, match, of, calendar, keeps_history=children, parent=parent, is_across=is_across)
         meters[group_by, match] = meter
         watching[meter.meter_id] = tuple(of)
     return watching, {meter.meter_id: meter for meter in meters.values()}
@@ -270,17 +278,19 @@ def _meters(
 
 def _meter(
     group_by: tuple[str, ...], match: Match, rules: list[ScopeDetector[Any]], calendar: Calendar, *,
-    keeps_history: bool, parent: Meter | None,
+    keeps_history: bool, parent: Meter | None, is_across: bool,
 ) -> Meter:  # fmt: skip
+    whose = ("across",) if is_across else ()
     periods = {"hour", *(period for rule in rules for period in rule.periods)}
     return Meter(
-        meter_id=derived_id(*group_by, "|", *(f"{name}={','.join(values)}" for name, values in match))[:12],
+        meter_id=derived_id(*whose, *group_by, "|", *(f"{name}={','.join(values)}" for name, values in match))[:12],
         group_by=group_by,
         match=match,
         periods=tuple(period for period in PERIODS if period in periods),
         keeps_history=keeps_history or any(rule.keeps_history for rule in rules),
-        splits_owners="owner" not in group_by and any(rule.splits_owners for rule in rules),
+        splits_owners="owner" not in group_by and (is_across or any(rule.splits_owners for rule in rules)),
         rules=tuple(rule.rule for rule in rules),
         calendar=calendar,
         parent=parent,
+        is_across=is_across,
     )

@@ -13,6 +13,7 @@ from models.detectors.base import ScopeDetector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
+from models.spend.across import SpendAcross
 from models.spend.hours import Hours
 from models.spend.ownership import owners_of, shares_as_evidence
 from models.state.partition import PartitionState
@@ -22,6 +23,7 @@ from models.state.units.route import Route
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.control import Target
+from schemas.internal.spend import SpendDelta
 from schemas.policy import Action
 
 TOP_RUNS: Final = 5
@@ -37,6 +39,7 @@ class SpendLedger:
         state: PartitionState,
         router: Router,
         hours: Hours,
+        across: SpendAcross,
         incidents: Incidents,
         commands: Commands,
         enforcement: Enforcement,
@@ -44,6 +47,7 @@ class SpendLedger:
         self._state = state
         self._router = router
         self._hours = hours
+        self._across = across
         self._incidents = incidents
         self._commands = commands
         self._enforcement = enforcement
@@ -62,7 +66,7 @@ class SpendLedger:
                 self._state.breathe()
                 self._judge_now(tenant, tenant.scopes[key])
 
-    def charge(self, tenant: Tenant, run: Run, route: Route, cost_nanousd: int, at_ms: int) -> None:
+    def charge(self, tenant: Tenant, run: Run | None, route: Route, cost_nanousd: int, at_ms: int) -> None:
         """Book spend. Per scope: one add, one compare; the rest only when the hour turns or a trip is reached."""
         hours = self._hours
         if not hours.start_ms <= at_ms < hours.end_ms:
@@ -89,6 +93,23 @@ class SpendLedger:
             if scope.total_nanousd >= scope.trip:
                 scope.at_ms = max(at_ms, scope.segment_ms)
                 self._judge(tenant, scope, run, at_ms)
+        if route.across and cost_nanousd:
+            self._across.add(route.across, segment_ms, at_ms, cost_nanousd)
+
+    def charge_across(self, tenant: Tenant, delta: SpendDelta) -> None:
+        """Book what a partition's tenants have spent in scopes across tenants; `tenant` stands for all.
+
+        Left out is what no rule in force here counts: a policy reaches partitions one after the other.
+        """
+        for one in delta.amounts:
+            meter = self._state.policy.meters.get(one.meter_id)
+            if meter is None or not meter.is_across or len(one.values) != len(meter.group_by):
+                continue
+            route = self._router.route_across(tenant, meter, one.values, one.owner)
+            if one.is_booked:
+                self.book_past(tenant, route, one.nanousd, one.at_ms)
+            else:
+                self.charge(tenant, None, route, one.nanousd, one.at_ms)
 
     def book_past(self, tenant: Tenant, route: Route, cost_nanousd: int, at_ms: int) -> None:
         """Book spend of a day that is over, into every period that holds it. The present is judged with it; of what is
@@ -100,6 +121,8 @@ class SpendLedger:
             if scope.history is not None:
                 self._state.touch(scope.history)
             self._judge(tenant, scope, None, scope.at_ms)
+        if route.across:
+            self._across.book(route.across, self._hours.around(at_ms)[0], at_ms, cost_nanousd)
 
     def admit(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """A run starts: where a limit is reached already, it is stopped before its first model call."""
@@ -217,7 +240,9 @@ class SpendLedger:
             trip = min(trip, rule.next_trip(scope))
         scope.trip = trip
 
-    def _charge_late(self, tenant: Tenant, run: Run, route: Route, scope: Scope, cost_nanousd: int, at_ms: int) -> None:
+    def _charge_late(
+        self, tenant: Tenant, run: Run | None, route: Route, scope: Scope, cost_nanousd: int, at_ms: int
+    ) -> None:
         closed = scope.add_late(self._state.policy.calendar, at_ms, cost_nanousd, route.owner)
         scope.at_ms = scope.present_ms(self._state.now_ms)
         self._state.touch(scope)
@@ -277,12 +302,14 @@ class SpendLedger:
         self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)
 
     def _who(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], window: Window) -> dict[str, Any]:
-        """Evidence of who spends: the dearest live runs, and what every owner has spent in the period."""
-        spending = self._runs_in(tenant, scope) if len(tenant.runs) <= MOST_RUNS_LISTED else []
-        top = sorted(spending, key=lambda one: (-one.cost_nanousd, one.unit_id))[:TOP_RUNS]
-        evidence: dict[str, Any] = {
-            "top_runs": [{"run_id": one.unit_id, "cost_nanousd": one.cost_nanousd} for one in top]
-        }
+        """Evidence of who spends: the dearest live runs, and what every owner has spent in the period. Across tenants
+        no run is known.
+        """
+        evidence: dict[str, Any] = {}
+        if not scope.meter.is_across:
+            spending = self._runs_in(tenant, scope) if len(tenant.runs) <= MOST_RUNS_LISTED else []
+            top = sorted(spending, key=lambda one: (-one.cost_nanousd, one.unit_id))[:TOP_RUNS]
+            evidence["top_runs"] = [{"run_id": one.unit_id, "cost_nanousd": one.cost_nanousd} for one in top]
         if rule.limit_action is not None:
             evidence["scope_id"] = scope.scope_id
         return evidence | shares_as_evidence(scope, rule, window)
@@ -332,4 +359,5 @@ def _without_rules(meter: Meter) -> Meter:
         meter.splits_owners,
         (),
         meter.calendar,
+        is_across=meter.is_across,
     )

@@ -6,6 +6,7 @@ from models.effects import Effect
 from models.rules.policy import Policy
 from models.state.policy_row import EarlierPolicy, FollowedPolicy, PolicyRow
 from models.state.rows import Row, row_digest, row_key, row_value
+from models.state.spend.unsent import UnsentSpend
 from models.state.tenant import Tenant
 
 
@@ -18,7 +19,7 @@ class PartitionState:
 
     __slots__ = (
         "breathe", "cause_event_id", "dirty", "earlier", "effects", "followed", "now_ms", "policy", "policy_row",
-        "raised_until_ms", "row_sum", "tenants", "waiting",
+        "raised_until_ms", "row_sum", "tenants", "unsent", "waiting",
     )  # fmt: skip
 
     def __init__(self, policy: Policy, breathe: Callable[[], None] = _hold_breath) -> None:
@@ -34,6 +35,8 @@ class PartitionState:
         """The policies that somebody who waits follows or has to pass through, oldest first."""
         self.followed: dict[str, FollowedPolicy] = {}
         """Which policy a tenant follows, as far as that is not the oldest that anybody does."""
+        self.unsent = UnsentSpend()
+        """What its tenants have spent in scopes across tenants since the last delta."""
         self.dirty: list[Row] = []
         self.effects: list[Effect] = []
         self.cause_event_id: str | None = None

@@ -15,6 +15,7 @@ from models.state.seen_rows import SEEN, SeenRows
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Meter, Scope, ScopeHistory
 from models.state.spend.totals import HourTotals
+from models.state.spend.unsent import UNSENT_KEY
 from models.state.tenant import Tenant
 from models.state.units.groups import RunTree, Session
 from schemas.errors import StateError
@@ -38,6 +39,9 @@ def restore(state: PartitionState, seen: SeenRows, rows: Mapping[bytes, bytes]) 
         digest = row_digest(key, value)
         if key == POLICY_KEY:
             state.policy_row.row_hash = digest
+        elif key == UNSENT_KEY:
+            state.unsent.read(read_fields(value))
+            state.unsent.row_hash = digest
         else:
             restore_row(state, seen, key, value, digest)
         state.row_sum = (state.row_sum + digest) % 2**64
@@ -173,7 +177,8 @@ def _find_scope(state: PartitionState, tenant: Tenant, parts: Parts) -> Scope:
 
 def _unknown_meter(key: Parts, calendar: Calendar) -> Meter:
     """A meter of an earlier policy: its scopes are kept, in case the policy comes back."""
-    return Meter(key[0], tuple(f"dimension_{n}" for n in range(1, len(key))), (), ("hour",), False, False, (), calendar)
+    dimensions = tuple(f"dimension_{n}" for n in range(1, len(key)))
+    return Meter(key[0], dimensions, (), ("hour",), False, False, (), calendar)
 
 
 def _totals(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:

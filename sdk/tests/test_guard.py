@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from spendfuse import Emitter, Guard, Paused, Stopped, _ed25519, derive_keys, derive_tenant_key
-from spendfuse._command import ControlRecord, parse
+from spendfuse._command import ALL_TENANTS, ControlRecord, parse
 from spendfuse._signing import (
     KID_HEADER,
     LIFT_HEADER,
@@ -696,3 +696,38 @@ def test_what_cannot_be_verified_may_be_genuine(
             control.put(given("resume", 7))
         guard.check(run)
         assert guard.waiting_for is None
+
+
+def to_all(action: str = "pause", seq: int = 5, **fields: Any) -> ControlRecord:
+    """A command to a scope of all tenants, properly signed."""
+    scope = {"tenant_id": ALL_TENANTS, "target": {"type": "scope", "id": "s1"}, "scope": {}}
+    return given(action, seq, **(scope | fields))
+
+
+def test_what_all_tenants_are_told_is_believed_by_the_lift_key_alone(emitter: Emitter, clock: Clock) -> None:
+    """Every guard hears it, so no agent's key may be able to sign it: with any tenant's key, the one that stands for
+    all among them, it is forged, and blinds nobody: that the lift key is the right one is known by the key check.
+    """
+    mac = {KID_HEADER: b"engine"}
+    forged = []
+    for tenant_id in ("acme", ALL_TENANTS):
+        value = to_all().value or b""
+        text = signed_text("engine", parse(value), value)
+        headers = mac | {SIGNATURE_HEADER: signature(derive_tenant_key(ROOT, tenant_id), text)}
+        forged.append(ControlRecord(value, tuple(headers.items())))
+    for records, state, counts in (
+        (forged, "free", {"forged": 2}),
+        ([to_all()], "paused", {"applied": 1}),
+        ([*forged, to_all()], "paused", {"forged": 2, "applied": 1}),
+        ([to_all(), to_all("resume", 6)], "free", {"applied": 2}),
+    ):
+        control = FakeControl(root=ROOT)
+        for record in records:
+            control.put(record)
+        with Guard(
+            control, emitter, when_blind="stop", blind_after_s=3600, tenant_id="acme", keys=KEYS, clock_ms=clock
+        ) as guard:
+            assert guard.wait_ready(TIMEOUT_S)
+            assert not guard.blind
+            assert state_of(guard, emitter.run(tenant_id="acme")) == state
+            assert {name: getattr(guard.stats, name) for name in counts} == counts

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spendfuse import Emitter, Guard, Paused, Stopped
-from spendfuse._command import Command, Scope
+from spendfuse._command import ALL_TENANTS, Command, Scope
 from spendfuse._scope import CallDimensions, ScopeIndex
 from spendfuse._standing import StandingCommands
 from spendfuse.testing import FakeControl, MemoryTransport
@@ -410,3 +410,48 @@ def test_the_index_holds_what_was_added_and_not_removed() -> None:
         index.remove(command)
     assert not list(index.reaching(run))
     assert not index._by_names
+
+
+def test_what_all_tenants_are_told_reaches_the_runs_of_every_tenant(
+    guard: Guard, control: FakeControl, emitter: Emitter, clock: Clock
+) -> None:
+    """A budget across tenants is used up: runs in its scope wait whoever's they are, live ones and later ones, until it
+    is lifted or its period ends. One that an operator lets go on is exempt, and runs outside of the scope never hear.
+    """
+    order(control, "pause", {"owner": ["ana"], "tenant_id": ["acme", "globex"]}, tenant_id=ALL_TENANTS)
+    runs = {name: emitter.run(tenant_id=name, run_id="r1", owner="ana") for name in ("acme", "globex", "initech")}
+    assert {name: state_of(guard, run) for name, run in runs.items()} == {
+        "acme": "paused", "globex": "paused", "initech": "free",
+    }  # fmt: skip
+    assert state_of(guard, emitter.run(tenant_id="acme", owner="bo")) == "free"
+    order(control, "resume", kid="operator", target=("run", "r1"))
+    assert (state_of(guard, runs["acme"]), state_of(guard, runs["globex"])) == ("free", "paused")
+    order(control, "resume", kid="engine", tenant_id=ALL_TENANTS)
+    assert state_of(guard, runs["globex"]) == "free"
+    order(control, "downgrade", {}, tenant_id=ALL_TENANTS)
+    assert state_of(guard, emitter.run(tenant_id="hooli", run_id="r2")) == "downgraded", "an empty scope is everybody"
+    clock.now_ms += HOUR_MS
+    assert state_of(guard, emitter.run(tenant_id="hooli", run_id="r3")) == "free"
+
+
+def test_live_runs_of_every_tenant_are_stopped_by_a_push(guard: Guard, control: FakeControl, emitter: Emitter) -> None:
+    """A kill in a scope of all tenants sets the events of whoever is in it, nobody else's; its resume unsets them."""
+    with (
+        emitter.run(tenant_id="acme", run_id="in", owner="ana") as one,
+        emitter.run(tenant_id="globex", run_id="in", owner="ana") as other,
+        emitter.run(tenant_id="acme", run_id="out", owner="bo") as outside,
+    ):
+        order(control, "kill", {"owner": ["ana"]}, tenant_id=ALL_TENANTS)
+        assert [run.stop_event.is_set() for run in (one, other, outside)] == [True, True, False]
+        order(control, "resume", kid="operator", tenant_id=ALL_TENANTS)
+        assert [run.stop_event.is_set() for run in (one, other, outside)] == [False, False, False]
+
+
+@pytest.mark.parametrize("target", [("run", "r1"), ("tenant", "acme"), ("workflow", "docs")])
+def test_all_tenants_are_told_of_scopes_alone(
+    guard: Guard, control: FakeControl, emitter: Emitter, target: tuple[str, str]
+) -> None:
+    """Ids are a tenant's own: the same one elsewhere is another run, so that nobody is stopped by it."""
+    order(control, "kill", target=target, tenant_id=ALL_TENANTS)
+    assert guard.stats.malformed == 1
+    assert state_of(guard, emitter.run(tenant_id="acme", run_id="r1", workflow="docs")) == "free"

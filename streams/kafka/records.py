@@ -25,7 +25,7 @@ class Records:
 
     def __init__(self, settings: Settings) -> None:
         self._topics = {
-            name: settings.topic(name) for name in ("alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
+            name: settings.topic(name) for name in ("alerts.v1", "control.v1", "rollups.v1", "spend.v1", "usage.dlq.v1")
         }
         self._keys = None if settings.engine_root_key is None else EngineKeys(settings.engine_root_key)
         self._operator_keys = sorted(key.hex() for key in settings.operator_public_keys)

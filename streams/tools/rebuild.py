@@ -7,18 +7,21 @@ dropped. What comes after is left to the worker. Beside a running worker it is r
 import sys
 from collections.abc import Iterator
 from heapq import merge
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from tqdm import tqdm
 
+from models.stimuli import SpendDue, SpendSeen
 from schemas.errors import BrokerError, SpendfuseError
+from schemas.internal.spend import ALL_TENANTS, SpendDelta
 from streams.broker_time import BrokerTime
 from streams.clock import BrokerClock, pause, seconds
 from streams.kafka.admin import UnsupportedByBrokerError, existing_topics, group_members
 from streams.kafka.client import Admin, make_consumer, make_producer
 from streams.kafka.leaders import watermarks
 from streams.kafka.order_reader import OrderReader
+from streams.kafka.partitioner import partition_of
 from streams.kafka.state_reader import StateReader
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
@@ -27,7 +30,7 @@ from streams.worker.fence import FENCE_KEY, write_fence
 from streams.worker.partition import Partition
 from streams.worker.worker import GROUP
 
-NEEDED = ("usage.v1", "operator.v1", "state.v1")
+NEEDED = ("usage.v1", "operator.v1", "spend.v1", "state.v1")
 TIMEOUT_S = 30.0
 MARGIN_S = 5.0
 """How much longer than its session a worker that has ended may be taken for running."""
@@ -73,9 +76,12 @@ def run_rebuild(settings: Settings, *, publish_again: bool = False) -> int:
             confirm("--publish-again")
         producer, brokers = _producer(settings), BrokerClock()
         BrokerTime(settings, brokers, "state.v1").ask(0)  # a fence says when it was written
-        for number in range(count):
+        home = partition_of(ALL_TENANTS.encode(), count)
+        deltas: list[SpendDelta] = []
+        for number in sorted(range(count), key=lambda number: number == home):  # last, when all deltas are known
             partition = Partition(number, count, policy, {}, None, brokers=brokers)
-            _rebuild(settings, consumer, producer, partition, count)
+            spend = _Spend(deltas, is_home=number == home)
+            _rebuild(settings, consumer, producer, partition, count, spend)
     except KafkaException as error:
         raise BrokerError(error.args[0].str()) from error
     finally:
@@ -117,7 +123,40 @@ def _nobody_knows_what_was_published(settings: Settings, consumer: Consumer, par
     return any(high > low for low, high in ends)
 
 
-def _rebuild(settings: Settings, consumer: Consumer, producer: Producer, partition: Partition, partitions: int) -> None:
+class _Spend(NamedTuple):
+    """What is spent across tenants: added up anew from what all partitions have counted, so that nothing of spend.v1 is
+    read. All that stands there is part of it.
+    """
+
+    deltas: list[SpendDelta]
+    """Of the partitions rebuilt before."""
+    is_home: bool
+    """Whether they come together in this one."""
+
+    def stream(self) -> Iterator[SpendDelta]:
+        """What this partition takes in of the others, in the order of time."""
+        return iter(sorted(self.deltas, key=lambda delta: delta.ts_ms) if self.is_home else ())
+
+    def pass_on(self, partition: Partition) -> None:
+        """Send what the partition has counted itself since the last call."""
+        partition.engine.handle(SpendDue())
+        for effect in partition.engine.drain_effects():
+            if not isinstance(effect.value, SpendDelta):
+                continue
+            if self.is_home:
+                partition.engine.handle(SpendSeen(effect.value))
+            else:
+                self.deltas.append(effect.value)
+
+
+def _rebuild(
+    settings: Settings,
+    consumer: Consumer,
+    producer: Producer,
+    partition: Partition,
+    partitions: int,
+    spend: _Spend,
+) -> None:
     number = partition.number
     inputs = [TopicPartition(settings.topic(name), number) for name in ("usage.v1", "operator.v1")]
     ends = [max(0, one.offset) for one in consumer.committed(inputs, TIMEOUT_S)]
@@ -130,23 +169,32 @@ def _rebuild(settings: Settings, consumer: Consumer, producer: Producer, partiti
         )
     rows: dict[bytes, bytes] = {}
     orders = OrderReader.of(settings)
-    streams = [
+    streams: list[Iterator[Any]] = [
         _records(settings, one.topic, number, low, end) for one, low, end in zip(inputs, lows, ends, strict=True)
     ]
     total = sum(max(0, end - low) for low, end in zip(lows, ends, strict=True))
-    ordered = merge(*streams, key=lambda message: int(message.timestamp()[1]))
+    ordered = merge(*streams, spend.stream(), key=_time_of)
     for index, message in enumerate(tqdm(ordered, total=total, desc=f"partition {number}", disable=None), 1):
-        if message.topic() == inputs[0].topic:
+        if isinstance(message, SpendDelta):
+            partition.engine.handle(SpendSeen(message))
+        elif message.topic() == inputs[0].topic:
             partition.usage(message)
         else:
             partition.operator(message, orders)
         if index % TAKE_ROWS_EVERY == 0:
+            spend.pass_on(partition)
             _take(partition, rows)
+    spend.pass_on(partition)
     _take(partition, rows)
     partition.usage_offset, partition.operator_offset = ends[0] - 1, ends[1] - 1
+    partition.spend_offset = watermarks(consumer, TopicPartition(settings.topic("spend.v1"), number), TIMEOUT_S)[1] - 1
     await_no_workers(settings)
     _write(settings, producer, partition, rows, partitions)
     print(f"partition {number}: {len(rows):,} rows rebuilt, up to offset {ends[0] - 1} of usage.v1")
+
+
+def _time_of(message: Any) -> int:
+    return message.ts_ms if isinstance(message, SpendDelta) else int(message.timestamp()[1])
 
 
 def _take(partition: Partition, rows: dict[bytes, bytes]) -> None:

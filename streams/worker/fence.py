@@ -1,9 +1,14 @@
 """The fence row: how far a partition's state goes, and the proof that it is whole. Last row of every transaction."""
 
+import logging
+
 import msgspec
 
 from models.state.rows import SCHEMA, row_key_of
 from schemas.errors import StateError
+from streams.process.logs import fields
+
+log = logging.getLogger("spendfuse.fence")
 
 FENCE_KEY = row_key_of("fence")
 _INSTEAD = "Rebuild the state from the input: python -m streams rebuild --from-input"
@@ -14,6 +19,8 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
 
     usage_offset: int
     operator_offset: int
+    spend_offset: int = -1
+    """Of spend.v1; -1 in fences of older versions, which knew no such topic."""
     digest: str
     """Sum of the digests of all rows, modulo 2**64, in hexadecimal."""
     schema: int
@@ -79,23 +86,23 @@ def check_digest(partition: int, fence: Fence, digest: int) -> None:
         )
 
 
-def check_reach(partition: int, fence: Fence, low: int, high: int, *, accept_gap: bool) -> str | None:
-    """Compare the fence with the input that still exists, from `low` to before `high`.
+def check_reach(partition: int, topic: str, included: int, low: int, high: int, *, accept_gap: bool) -> None:
+    """Compare how far the fence `included` an input with what still exists of it, from `low` to before `high`.
 
-    Returns a warning if a gap was accepted. Raises `StateError`.
+    A gap that is accepted is logged. Raises `StateError`.
     """
-    following = fence.usage_offset + 1
+    following = included + 1
     if following > high:
         raise StateError(
-            f"partition {partition}: the state includes usage.v1 up to offset {fence.usage_offset}, but the topic ends "
-            f"at {high}: it was deleted and made anew. Delete state.v1 too, or restore the topic."
+            f"partition {partition}: the state includes {topic} up to offset {included}, but the topic ends "
+            f"at {high}: it was deleted and made anew. Delete state.v1 and spend.v1 too, or restore the topic."
         )
     if following >= low:
-        return None
-    gap = f"partition {partition}: usage.v1 from offset {following} to {low - 1} was deleted before it was counted"
+        return
+    gap = f"partition {partition}: {topic} from offset {following} to {low - 1} was deleted before it was counted"
     if not accept_gap:
         raise StateError(f"{gap}. Set SPENDFUSE_ACCEPT_INPUT_GAP=true to go on without it.")
-    return gap
+    log.error("input is missing", extra=fields(gap=gap))
 
 
 def refuse_lost_state(number: int, group_offset: int) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.state.rows import SCHEMA
-from models.stimuli import OperatorSeen, PolicyChanged, RecordMoved, RecordRefused, Ticked
+from models.stimuli import OperatorSeen, PolicyChanged, RecordMoved, RecordRefused, SpendDue, SpendSeen, Ticked
 from schemas.alert import Alert
-from schemas.codec import dead_letter, decode_usage
+from schemas.codec import dead_letter, decode_spend, decode_usage
 from schemas.errors import StateError, Undecodable
 from streams.clock import BrokerClock, PartitionClock, seconds
 from streams.kafka.order_reader import OrderReader
@@ -70,6 +70,7 @@ class Partition:
         self.engine = Engine(policy, 0 if rows else secrets.randbits(64), breathe, commands_go_out_at_once=False)
         self.usage_offset = -1
         self.operator_offset = -1
+        self.spend_offset = -1
         self.moved = False
         """Whether something was read since the last commit."""
         self.beat: Alert | None = None
@@ -102,6 +103,7 @@ class Partition:
                 )
             self.usage_offset = fence.usage_offset
             self.operator_offset = fence.operator_offset
+            self.spend_offset = fence.spend_offset
             self._last_append_ms = fence.last_append_ms
 
     def carry_clock(self) -> None:
@@ -163,6 +165,27 @@ class Partition:
         self.engine.handle(OperatorSeen(order, append_ms))
         self._tell_of_move(message, order.tenant_id, None)
 
+    def spend(self, message: Any) -> None:
+        """Take in one record of spend.v1: what some partition's tenants have spent in scopes across tenants."""
+        offset = message.offset()
+        if offset <= self.spend_offset:
+            return
+        if not self.moved:
+            self._move()
+        self.spend_offset = offset
+        append_ms = message.timestamp()[1]
+        value = message.value()
+        try:
+            delta = decode_spend(value)
+        except Undecodable as fault:
+            self._refuse(message, value, fault, append_ms)
+            return
+        if not self._last_append_ms:
+            # No tenant of its own makes this partition's time pass.
+            self.clock.record(delta.ts_ms)
+            self.clock.end_reached()
+        self.engine.handle(SpendSeen(delta))
+
     def change_policy(self, changed: PolicyChanged) -> None:
         """Follow another policy, since its append or since as late as the input has been read: each tenant when
         something happens to it, or when `catch_up` comes to it.
@@ -184,6 +207,11 @@ class Partition:
         """Everything that may be read of usage.v1 has been read, up to before `offset`."""
         self._end_offset = offset
         self.clock.end_reached()
+
+    @property
+    def offsets(self) -> dict[str, int]:
+        """Input -> the offset of its last record that was taken in, -1 for none."""
+        return {"usage.v1": self.usage_offset, "operator.v1": self.operator_offset, "spend.v1": self.spend_offset}
 
     @property
     def read_to(self) -> int:
@@ -214,16 +242,18 @@ class Partition:
         self.misplaced = []
 
     def tick(self) -> None:
-        """Let time pass where no message makes it pass."""
+        """Let time pass where no message makes it pass, and send on what was spent across tenants."""
         now_ms = self._now_ms()
         if now_ms > 0:
             self.engine.handle(Ticked(now_ms))
+        self.engine.handle(SpendDue())
 
     def fence(self, partitions: int) -> Fence:
         """How far the rows taken so far go."""
         return Fence(
             usage_offset=self.usage_offset,
             operator_offset=self.operator_offset,
+            spend_offset=self.spend_offset,
             digest=f"{self.engine.digest:016x}",
             schema=SCHEMA,
             partitions=partitions,

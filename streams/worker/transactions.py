@@ -187,8 +187,10 @@ class Transactions:
             raise KafkaException(reasons[0])
 
     def _offsets(self, partition: Partition) -> list[TopicPartition]:
-        inputs = (("usage.v1", partition.usage_offset), ("operator.v1", partition.operator_offset))
-        return [TopicPartition(self._settings.topic(topic), partition.number, offset + 1) for topic, offset in inputs]
+        return [
+            TopicPartition(self._settings.topic(topic), partition.number, offset + 1)
+            for topic, offset in partition.offsets.items()
+        ]
 
     def _send_rows(self, rows: list[tuple[bytes, bytes | None]], partition: int) -> None:
         """Many per batch, so the loop holds nothing but the call itself."""

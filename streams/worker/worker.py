@@ -54,10 +54,12 @@ log = logging.getLogger("spendfuse.worker")
 GROUP = "spendfuse-engine"
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
-CO_PARTITIONED = ("usage.v1", "operator.v1", "state.v1", "alerts.v1")
+INPUTS = ("usage.v1", "operator.v1", "spend.v1")
+"""Written as well, but seldom: what lies in a wrong partition of the first two is moved, and the third sends on what is
+spent across tenants.
+"""
+CO_PARTITIONED = (*INPUTS, "state.v1", "alerts.v1")
 TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
-CO_READ = ("usage.v1", "operator.v1")
-"""Written as well, but seldom: what lies in a wrong partition of them is moved."""
 REJOIN_AFTER_S = 20.0
 """So long a broker that answers may keep us from our state, then a new consumer asks: one has been seen that asked a
 former coordinator of its group for ever."""
@@ -86,7 +88,8 @@ class Worker:
         self._outages = broker.outages
         self._metrics = metrics
         self._usage_topic = settings.topic("usage.v1")
-        self._operator_topic = settings.topic("operator.v1")
+        self._spend_topic = settings.topic("spend.v1")
+        self._inputs = {name: settings.topic(name) for name in INPUTS}
         self._orders = OrderReader.of(settings)
         self._clock = BrokerClock()
         self._time = BrokerTime(settings, self._clock, "state.v1")
@@ -114,7 +117,7 @@ class Worker:
         """Work. Raises `SpendfuseError` with what to do when it cannot go on."""
         gc.disable()  # state is free of cycles, and looking for some would stall the loop for half a second
         self._partition_count = partition_count(self._settings, needed=TOPICS, alike=CO_PARTITIONED)
-        require_write(self._settings, CO_READ)
+        require_write(self._settings, INPUTS)
         self._metrics.topic_partitions.set(self._partition_count)
         self._time.ask(0)
         policies = Policies(self._settings, self._metrics.policy_faults)
@@ -134,7 +137,7 @@ class Worker:
         """Work as a member of the group, until asked to stop or until the place in it is lost."""
         consumer = self._consumer()
         consumer.subscribe(
-            [self._usage_topic, self._operator_topic],
+            list(self._inputs.values()),
             on_assign=self._assigned,
             on_revoke=self._revoked,
             on_lost=self._revoked,
@@ -241,7 +244,7 @@ class Worker:
 
     def _decide(self, messages: Iterable[Any]) -> None:
         partitions = self._partitions
-        usage_topic = self._usage_topic
+        usage_topic, spend_topic = self._usage_topic, self._spend_topic
         for message in messages:
             error = message.error()
             if error is not None:
@@ -252,6 +255,8 @@ class Worker:
                 continue  # revoked since it was fetched
             if message.topic() == usage_topic:
                 partition.usage(message)
+            elif message.topic() == spend_topic:
+                partition.spend(message)
             else:
                 partition.operator(message, self._orders)
         for partition in partitions.values():
@@ -426,9 +431,7 @@ class Worker:
 
     def _restore_once(self, consumer: Consumer, numbers: list[int]) -> list[TopicPartition]:
         started = seconds()
-        inputs = [
-            TopicPartition(topic, number) for number in numbers for topic in (self._usage_topic, self._operator_topic)
-        ]
+        inputs = [TopicPartition(topic, number) for number in numbers for topic in self._inputs.values()]
         if not inputs:
             return []
         # Asking for committed offsets waits for transactions still pending on them, before the changelog is read.
@@ -444,30 +447,27 @@ class Worker:
         self._reporter.restored(self._partitions.values(), seconds() - started)
         self._watch.restored(self._partitions)
         return [
-            TopicPartition(topic, number, offset + 1)
+            TopicPartition(self._inputs[name], number, offset + 1)
             for number, partition in self._partitions.items()
-            for topic, offset in (
-                (self._usage_topic, partition.usage_offset),
-                (self._operator_topic, partition.operator_offset),
-            )
+            for name, offset in partition.offsets.items()
         ]
 
     def _restored(
         self, consumer: Consumer, number: int, rows: dict[bytes, bytes], committed: dict[tuple[str, int], int]
     ) -> Partition:
         fence = read_fence(number, rows.pop(FENCE_KEY, None), len(rows))
-        usage = TopicPartition(self._usage_topic, number)
-        low, high = watermarks(consumer, usage, QUERY_TIMEOUT_S)
+        low, high = watermarks(consumer, TopicPartition(self._usage_topic, number), QUERY_TIMEOUT_S)
+        spend_low, spend_high = watermarks(consumer, TopicPartition(self._spend_topic, number), QUERY_TIMEOUT_S)
         group_offset = committed.get((self._usage_topic, number), -1)
         if fence is None:
             refuse_lost_state(number, group_offset)
             partition = self._partition(number, rows, None)
-            partition.usage_offset = low - 1
+            partition.usage_offset, partition.spend_offset = low - 1, spend_low - 1
             return partition
         check_fence(number, fence, self._partition_count)
-        gap = check_reach(number, fence, low, high, accept_gap=self._settings.accept_input_gap)
-        if gap:
-            log.error("input is missing", extra=fields(gap=gap))
+        accept_gap = self._settings.accept_input_gap
+        check_reach(number, "usage.v1", fence.usage_offset, low, high, accept_gap=accept_gap)
+        check_reach(number, "spend.v1", fence.spend_offset, spend_low, spend_high, accept_gap=accept_gap)
         if group_offset not in (fence.usage_offset + 1, -1001, -1):
             log.warning(
                 "the group's offset differs from the fence, which rules",
@@ -477,6 +477,7 @@ class Worker:
         policy_ms = self._policy.at_ms if fence.usage_offset + 1 >= high else 0
         partition = self._partition(number, rows, fence, policy_ms)
         partition.usage_offset = max(fence.usage_offset, low - 1)
+        partition.spend_offset = max(fence.spend_offset, spend_low - 1)
         return partition
 
     def _partition(self, number: int, rows: dict[bytes, bytes], fence: Fence | None, policy_ms: int = 0) -> Partition:

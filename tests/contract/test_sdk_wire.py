@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from operator import methodcaller
 from typing import Any, get_args
 
+import msgspec
 import pytest
 import spendfuse._wire as sdk_wire
 from spendfuse import Emitter, Guard, InvalidEvent, Run, Stopped, derive_keys
+from spendfuse._command import ALL_TENANTS as OURS
 from spendfuse._command import ControlRecord, parse, record_key
 from spendfuse._intake import Believed, Intake
 from spendfuse.testing import FakeControl, MemoryTransport
@@ -15,6 +17,7 @@ from spendfuse.testing import FakeControl, MemoryTransport
 from schemas.codec import MAX_MESSAGE_BYTES, decode_usage, encode
 from schemas.control import Command, Target, TargetType
 from schemas.export import topic_documents
+from schemas.internal.spend import ALL_TENANTS
 from schemas.policy import Action
 from schemas.signing import EngineKeys, KeyId, control_key, tenant_key
 from schemas.usage import (
@@ -278,6 +281,20 @@ def test_the_client_refuses_another_signers_another_tenants_and_missing_signatur
     }
     for what, headers in forged.items():
         assert intake.read(ControlRecord(value, headers)) == "forged", what
+
+
+@pytest.mark.parametrize("action", ["pause", "downgrade", "resume"])
+def test_the_client_believes_what_the_service_tells_all_tenants(action: Action) -> None:
+    """By the key that every agent may hold because it signs nothing, whoever the guard serves."""
+    assert OURS == ALL_TENANTS
+    command = msgspec.structs.replace(_command(ALL_TENANTS, "scope", "s1", action=action), scope={"owner": ["ana"]})
+    record = _record(command, "engine")
+    read = Intake("acme", _keys("acme")).read(record)
+    assert isinstance(read, Believed)
+    assert (read.command.tenant_id, read.command.scope) == (ALL_TENANTS, {"owner": frozenset({"ana"})})
+    without = ControlRecord(record.value, tuple(each for each in record.headers if each[0] != "spendfuse-lift"))
+    assert Intake("acme", _keys("acme")).read(without) == "forged"
+    assert Intake("acme", {"engine": _keys("acme")["engine"]}).read(record) == "forged"
 
 
 def test_a_signed_kill_of_the_service_stops_the_run_and_a_forged_one_does_not(

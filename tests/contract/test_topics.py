@@ -18,6 +18,7 @@ CONTRACT_KEYS = {
     "rollups.v1": "tenant_id/workflow/start of the hour",
     "deliveries.v1": "alert id + receiver",
     "state.v1": "the engine's own row key",
+    "spend.v1": "the tenant that stands for all",
     "usage.dlq.v1": "original key",
     "keys.v1": "id of the key",
 }
@@ -94,11 +95,11 @@ def test_more_copies_are_demanded_the_more_there_are(spec: TopicSpec) -> None:
 
 
 def test_what_one_process_reads_side_by_side_is_co_partitioned() -> None:
-    """State of partition i is made from partition i of both inputs; what is told of it, from partition i of alerts and
+    """State of partition i is made from partition i of its inputs; what is told of it, from partition i of alerts and
     orders, and remembered in partition i of deliveries: so all have the same number.
     """
     group = {name for name, spec in TOPICS.items() if spec.partition_group == "tenant"}
-    assert group == {"usage.v1", "operator.v1", "state.v1", "alerts.v1", "deliveries.v1"}
+    assert group == {"usage.v1", "operator.v1", "spend.v1", "state.v1", "alerts.v1", "deliveries.v1"}
     assert len({TOPICS[name].partition_count(12) for name in group}) == 1
 
 

@@ -199,7 +199,8 @@ TAMPERINGS: dict[str, tuple[Callable[[Settled], None], tuple[str, ...]]] = {
         lambda settled: settled.change_fence(schema=99), ("written by a newer version", "Run that version")
     ),
     "input-made-anew": (
-        lambda settled: recreate(settled, "usage.v1"), ("it was deleted and made anew", "Delete state.v1 too")
+        lambda settled: recreate(settled, "usage.v1"),
+        ("it was deleted and made anew", "Delete state.v1 and spend.v1 too"),
     ),
 }  # fmt: skip
 

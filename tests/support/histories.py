@@ -13,11 +13,12 @@ from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy, read_policy_toml
 from models.state.rows import row_digest
-from models.stimuli import OperatorSeen, PolicyChanged, Stimulus, Ticked, UsageSeen
+from models.stimuli import OperatorSeen, PolicyChanged, SpendDue, SpendSeen, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.codec import decode_usage, encode
 from schemas.control import Command
 from schemas.duration import DAY_MS
+from schemas.internal.spend import SpendDelta
 from schemas.usage import UsageMessage
 from tests.support.scenario import load, play, scenario_files
 from tests.support.traffic import RandomTraffic, random_answer, random_order
@@ -57,6 +58,23 @@ group_by = ["tenant_id", "model"]
 period = "week"
 limit_usd = 400
 match = { model = ["gpt-4o", "gpt-5-premium"] }
+[[budget]]
+name = "company-hour"
+group_by = []
+period = "hour"
+limit_usd = 60
+[[budget]]
+name = "model-day"
+group_by = ["model"]
+period = "day"
+limit_usd = 300
+match = { workflow = ["docs", "chat"] }
+[[spend_anomaly]]
+name = "hourly-model"
+group_by = ["model", "owner"]
+min_active_hours = 3
+min_history_hours = 3
+multiplier = 1.5
 [[cap]]
 name = "run-cost"
 limit_usd = 6
@@ -150,6 +168,9 @@ def random_case(seed: int, rounds: int = ROUNDS, *, policies_change: bool = True
         values = [effect.value for effect in engine.drain_effects()]
         commands.extend(value for value in values if isinstance(value, Command))
         alerts.extend(value for value in values if isinstance(value, Alert))
+        for value in values:
+            if isinstance(value, SpendDelta):
+                happen(SpendSeen(value))
 
     for number, (message, append_ms) in enumerate(RandomTraffic(seed).messages(rounds)):
         happen(UsageSeen(message, append_ms))
@@ -157,6 +178,8 @@ def random_case(seed: int, rounds: int = ROUNDS, *, policies_change: bool = True
             happen(UsageSeen(of_the_past(draw, message), append_ms))
         if draw.random() < 0.05:
             happen(Ticked(append_ms + draw.randrange(20_000)))
+        if number % 10 == 0:
+            happen(SpendDue())
         if commands and draw.random() < 0.05:
             happen(UsageSeen(random_answer(draw, commands, append_ms), append_ms))
         if commands and alerts and draw.random() < 0.02:

@@ -11,6 +11,8 @@ Times are `[d<day> ]HH:MM:SS[.mmm]`, counted from `start` (Monday 2026-11-23, 00
 when something happened and when it was appended, unless `append` tells the latter. `{n}` in a text is the number of the
 repetition. What is expected is matched in part, field by field, and nothing else may come; rollups are not looked at.
 
+Spend across tenants is sent on after every entry, and comes in at once.
+
 Beside usage messages the series takes operators' orders (`kill`, `resume`, `exception`, `acknowledge`, `feedback`; a
 `target` of `scope` is the scope commanded last), and steps:
 
@@ -35,9 +37,10 @@ from models.detectors import REGISTRY
 from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy, read_policy
-from models.stimuli import OperatorSeen, PolicyChanged, Stimulus, Ticked, UsageSeen
+from models.stimuli import OperatorSeen, PolicyChanged, SpendDue, SpendSeen, Stimulus, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.control import Command, Target
+from schemas.internal.spend import SpendDelta
 from tests.support import messages
 from tests.support.messages import DAY_MS, HOUR_MS, MINUTE_MS, MONDAY_MS, SECOND_MS, USD
 
@@ -152,12 +155,18 @@ class _Player:
                 )
             case _:
                 self.handle(_stimulus(entry, self._scenario, self.played))
+        if self._policy.across_meters:
+            self.handle(SpendDue())
 
     def handle(self, stimulus: Stimulus) -> None:
         """Give the engine what happens, and collect what comes of it."""
         self.played.stimuli.append(stimulus)
         self._engine.handle(stimulus)
-        self.played.effects.extend(self._engine.drain_effects())
+        effects = self._engine.drain_effects()
+        self.played.effects.extend(effects)
+        for effect in effects:
+            if isinstance(effect.value, SpendDelta):
+                self.handle(SpendSeen(effect.value))
 
     def _restart(self, policy: Policy, at_ms: int) -> None:
         """The worker was down, and is back under the policy that is in force now, since `at_ms` if it is another."""

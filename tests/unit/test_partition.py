@@ -14,8 +14,9 @@ from schemas.codec import encode
 from schemas.control import Command
 from schemas.dead_letter import DeadLetter
 from schemas.errors import StateError
+from schemas.internal.spend import ALL_TENANTS, ScopeSpend, SpendDelta
 from schemas.signing import OperatorKey
-from streams.clock import BrokerClock
+from streams.clock import BrokerClock, monotonic_ms
 from streams.kafka.order_reader import OrderReader
 from streams.process.metrics import Metrics
 from streams.settings import Settings
@@ -24,7 +25,7 @@ from streams.worker.partition import Partition, PoisonedInput
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Outcome
 from tests.support.leftovers import leftovers
-from tests.support.messages import MONDAY_MS, llm_call, resume
+from tests.support.messages import HOUR_MS, MONDAY_MS, llm_call, resume
 from tests.support.notices import alert
 
 KEY = b"the root key of operators, in tests"
@@ -105,6 +106,34 @@ def read_usage(partition: Partition, records: list[Record]) -> None:
 def partition() -> Partition:
     """One that has read nothing yet."""
     return Partition(0, 1, default_policy(), {}, None)
+
+
+def test_spend_of_all_tenants_counts_once_and_makes_time_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delta at or below the fence is counted already, one that cannot be read is set aside with its place. Where no
+    tenant of the partition's own ever spoke, time goes on from the deltas: what the company was told of ends by itself.
+    """
+    company = read_policy({"budget": [{"name": "company", "group_by": [], "period": "hour", "limit_usd": 1}]})
+    meter_id = company.across_meters[0].meter_id
+    amount = ScopeSpend(meter_id, (), "ana", MONDAY_MS, 10**9)
+    delta = encode(SpendDelta(ts_ms=MONDAY_MS, amounts=[amount]))
+    partition = Partition(0, 1, company, {}, None)
+    for offset, value in enumerate((delta, b"junk", encode({"ts_ms": MONDAY_MS, "amounts": [["m", [], "", 0, -1]]}))):
+        for _ in range(2):
+            record = Record("spend.v1", value, ALL_TENANTS.encode())
+            record.at = offset
+            partition.spend(record)
+    effects = partition.engine.drain_effects()
+    assert [(one.value.value, one.value.level) for one in effects if isinstance(one.value, Alert)] == [(10**9, 1.0)]
+    found = [(one.value.topic, one.value.offset) for one in effects if isinstance(one.value, DeadLetter)]
+    assert found == [("spend.v1", 1), ("spend.v1", 2)]
+    fence = read_fence(0, write_fence(partition.fence(1)), 1)
+    assert fence is not None
+    assert fence.spend_offset == partition.offsets["spend.v1"] == 2
+    later_ms = monotonic_ms() + 2 * HOUR_MS
+    monkeypatch.setattr("streams.clock.monotonic_ms", lambda: later_ms)
+    partition.tick()
+    states = [one.value.state for one in partition.engine.drain_effects() if isinstance(one.value, Alert)]
+    assert states == ["resolved"]
 
 
 def test_orders_that_are_none_never_stop_a_worker(partition: Partition) -> None:

@@ -133,7 +133,17 @@ def test_all_faults_are_told_together_each_with_its_place() -> None:
         period = "day"
         limit_usd = 1
         thresholds = [0.8, 0.5]
+        [[budget]]
+        name = "split"
+        period = "day"
+        limit_usd = 1
+        group_by = ["workflow", "workflow"]
+        [[budget]]
+        name = "company"
+        period = "day"
+        limit_usd = 1
         group_by = ["workflow"]
+        at_limit = "pause"
         [[cap]]
         name = "twice"
         limit_usd = 1
@@ -149,7 +159,8 @@ def test_all_faults_are_told_together_each_with_its_place() -> None:
     places = [
         "timezone:", "misspelt: there is no such setting", 'budget[0] "b".period:', 'budget[0] "b".limit_usd:',
         'budget[1] "twice".thresholds: thresholds must rise',
-        'budget[1] "twice".group_by: a scope lies within one tenant',
+        'budget[2] "split".group_by: a dimension is named twice',
+        'budget[3] "company": across tenants a budget tells and stops nobody',
         'cap[1] "no-limit": a cap needs limit_usd', 'repeat[0] "r".colour: there is no such setting',
     ]  # fmt: skip
     missing = [place for place in places if not any(fault.startswith(place) for fault in found)]

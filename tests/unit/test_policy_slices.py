@@ -28,6 +28,7 @@ from models.stimuli import (
 from schemas.alert import Alert
 from schemas.control import Command, Target
 from schemas.dead_letter import DeadLetter
+from schemas.internal.spend import SpendDelta
 from streams.worker.partition import Partition
 from tests.support.histories import EVERYTHING, Changelog, first_difference, written
 from tests.support.messages import DAY_MS, HOUR_MS, MONDAY_MS, llm_call, tool_call
@@ -100,7 +101,7 @@ def by_tenant(effects: Iterable[Effect]) -> dict[tuple[str, str], list[bytes]]:
     found: dict[tuple[str, str], list[Effect]] = defaultdict(list)
     for effect in effects:
         value = effect.value
-        tenant = effect.key if isinstance(value, DeadLetter) else value.tenant_id
+        tenant = effect.key if isinstance(value, DeadLetter | SpendDelta) else value.tenant_id
         found[tenant, effect.topic].append(effect)
     return {place: written(found[place]) for place in sorted(found)}
 

@@ -189,6 +189,16 @@ name = "daily"
 group_by = ["tenant_id", "workflow"]
 period = "day"
 limit_usd = 5
+[[budget]]
+name = "company"
+group_by = []
+period = "day"
+limit_usd = 5
+[[budget]]
+name = "by-model"
+group_by = ["model"]
+period = "day"
+limit_usd = 5
 [[cap]]
 name = "run-cost"
 limit_usd = 5
@@ -202,6 +212,13 @@ limit_usd = 5
         ("--rule daily --scope acme/docs", None),
         ("--rule daily --scope acme/a/b", None),
         ("--rule hourli", "its budgets: hourly, daily"),
+        ("--rule company --tenant spendfuse/all-tenants", None),
+        ("--rule by-model --tenant spendfuse/all-tenants --scope gpt-5", None),
+        ("--rule by-model --tenant spendfuse/all-tenants", "scopes such as <model>"),
+        ("--rule company", "is that of all tenants: --tenant spendfuse/all-tenants"),
+        ("--rule by-model --scope gpt-5", "is that of all tenants: --tenant spendfuse/all-tenants"),
+        ("--rule company --tenant spendfuse/all-tenants --scope gpt-5", "scopes such as spendfuse/all-tenants"),
+        ("--rule hourly --tenant spendfuse/all-tenants", "is a tenant's own"),
         ("--rule run-cost", "no budget 'run-cost'"),
         ("--rule hourly --scope globex", "scopes such as acme"),
         ("--rule hourly --scope acme/docs", "scopes such as acme"),
@@ -212,7 +229,7 @@ limit_usd = 5
 )
 def test_an_exception_must_be_to_something(words: str, says: str | None) -> None:
     """A budget that does not exist, or somebody else's scope, is refused instead of being raised in vain."""
-    found = typed(f"exception --limit-usd 30 --for 1h {words}")
+    found = order(f"exception --limit-usd 30 --for 1h{WHY} {words}", "ana", NOW_MS)
     assert isinstance(found, LimitException)
     if says is None:
         check_exception(found, read_policy_toml(POLICY))

@@ -1,6 +1,9 @@
 """`budget`: what a scope spends in a calendar period, against a limit."""
 
 from collections.abc import Iterable
+from typing import Self
+
+from pydantic import model_validator
 
 from models.calendar import Window
 from models.detectors.base import NEVER, ScopeDetector, commanded, register
@@ -8,7 +11,7 @@ from models.rules.finding import Finding
 from models.rules.levels import levels_of, next_amount, reached
 from models.state.spend.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import Action, BudgetException, GroupBy, Limit, Period, RuleSettings, Thresholds, Usd
+from schemas.policy import Action, BudgetException, GroupByAcross, Limit, Period, RuleSettings, Thresholds, Usd
 
 PERIOD_WORDS: dict[Period, str] = {"hour": "this hour", "day": "today", "week": "this week", "month": "this month"}
 
@@ -16,7 +19,7 @@ PERIOD_WORDS: dict[Period, str] = {"hour": "this hour", "day": "today", "week": 
 class BudgetSettings(RuleSettings):
     """One budget per distinct value of `group_by`, for every calendar period in the policy's time zone."""
 
-    group_by: GroupBy = ["tenant_id"]
+    group_by: GroupByAcross = ["tenant_id"]
     period: Period
     limit_usd: Usd
     thresholds: Thresholds = [0.5, 0.8, 1.0]
@@ -24,6 +27,12 @@ class BudgetSettings(RuleSettings):
     overrides: dict[str, Usd] = {}
     """Scope (its values joined by `/`) -> limit."""
     exceptions: list[BudgetException] = []
+
+    @model_validator(mode="after")
+    def _kills_nobody_across_tenants(self) -> Self:
+        if "tenant_id" not in self.group_by and self.at_limit == "kill":
+            raise ValueError('across tenants nobody is killed: people lift kills one by one; write at_limit = "pause"')
+        return self
 
 
 @register
@@ -107,7 +116,7 @@ class Budget(ScopeDetector[BudgetSettings]):
             # Nobody reads it, and it is found at every hour: no words are made.
             return Finding(0, "info", spent, "", "", "", window=window)
         ratio = round(spent / limit, 4) if limit else None
-        who = " / ".join(scope.values)
+        who = scope.label
         over = level >= 1
         return Finding(
             level=level,
@@ -125,10 +134,10 @@ class Budget(ScopeDetector[BudgetSettings]):
             },
             summary=f"{who} has spent {format_usd(spent)} of its {format_usd(limit)} budget {words}",
             next_action=(
-                "Look at the top runs; raise the limit with an exception if the spend is wanted."
+                f"Look at {scope.spenders}; raise the limit with an exception if the spend is wanted."
                 if over
-                else f"Look at the top runs if this is early in the {self.settings.period}; raise the limit in time if "
-                "the spend is wanted."
+                else f"Look at {scope.spenders} if this is early in the {self.settings.period}; raise the limit in "
+                "time if the spend is wanted."
             ),
         )
 

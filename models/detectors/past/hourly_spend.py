@@ -16,7 +16,7 @@ from models.rules.finding import Finding
 from models.state.spend.scopes import ClosedPeriods, Scope
 from schemas.duration import HOUR_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import GroupBy, RuleSettings, Severity, Usd
+from schemas.policy import GroupByAcross, RuleSettings, Severity, Usd
 
 SEASON_DAYS = 7
 """Days on which the same hour is looked at."""
@@ -27,7 +27,7 @@ SHARE_HOURS = 3
 class HourlySpendSettings(RuleSettings):
     """`spend_anomaly` in the policy file."""
 
-    group_by: GroupBy = ["tenant_id"]
+    group_by: GroupByAcross = ["tenant_id"]
     multiplier: Annotated[Decimal, Field(gt=1, le=1000)] = Decimal(5)
     baseline_days: Annotated[int, Field(ge=7, le=7)] = 7
     """The rolling median looks back seven days; other windows are not offered yet."""
@@ -228,7 +228,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
                 f"{_who(scope)} has spent {format_usd(spent)} {words}, and too little is known of it yet to say what "
                 f"is usual: {hours} active hours in the last seven days"
             ),
-            next_action="Look at the top runs; set a budget if this is what it is going to cost.",
+            next_action=f"Look at {scope.spenders}; set a budget if this is what it is going to cost.",
         )
 
     def _breach(self, scope: Scope, hour: Window, spent: int, words: str, limit: Limit, baseline: Baseline) -> Finding:
@@ -258,7 +258,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
                 **evidence,
             },
             summary=f"{_who(scope)} has spent {format_usd(spent)} {words}{usual}{so_far}",
-            next_action="Look at the top runs; mark it as planned if somebody meant it.",
+            next_action=f"Look at {scope.spenders}; mark it as planned if somebody meant it.",
         )
 
 
@@ -284,7 +284,7 @@ def _hours(scope: Scope) -> HourlyHistory:
 
 
 def _who(scope: Scope) -> str:
-    return " / ".join(scope.values)
+    return scope.label
 
 
 def _exact(twice: int) -> int | float:

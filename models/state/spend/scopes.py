@@ -21,7 +21,7 @@ AT_ONCE: Final = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Meter:
-    """A way to cut a tenant's spend into scopes: by these dimensions, of what matches."""
+    """A way to cut a tenant's spend, or that of all tenants, into scopes: by these dimensions, of what matches."""
 
     meter_id: str
     group_by: tuple[str, ...]
@@ -35,6 +35,8 @@ class Meter:
     calendar: Calendar
     """Cuts time into the periods."""
     parent: Optional["Meter"] = None
+    is_across: bool = False
+    """Whether its scopes hold the spend of all tenants: they belong to the tenant that stands for all."""
 
 
 ClosedPeriods = dict[Period, tuple[Window, int]]
@@ -151,8 +153,23 @@ class Scope(Row):
 
     @property
     def override_key(self) -> str:
-        """What the policy's `overrides` and `exceptions` call it: the values in order, joined by `/`."""
-        return "/".join(self.values)
+        """What the policy's `overrides` and `exceptions` call it: the values in order, joined by `/`; the tenant that
+        stands for all where there are none.
+        """
+        return "/".join(self.values) or self.tenant_id
+
+    @property
+    def label(self) -> str:
+        """What people call it."""
+        named = " / ".join(self.values)
+        if not self.meter.is_across:
+            return named
+        return f"{named} across all tenants" if named else "The company (all tenants)"
+
+    @property
+    def spenders(self) -> str:
+        """Whom to look at first, as its alerts list them."""
+        return "the owners who spend most of it" if self.meter.is_across else "the top runs"
 
     def follow(self, meter: Meter) -> None:
         """Another policy watches: forget what followed from the old one, and keep what was spent."""

@@ -7,6 +7,7 @@ from models.detectors.base import SequenceDetector, UnitDetector, WorkflowDetect
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Scope
 from models.state.spend.totals import HourTotals
+from models.state.spend.unsent import Part
 from models.state.units.unit import UnitKind
 from schemas.usage import UNATTRIBUTED
 
@@ -17,7 +18,7 @@ class Route:
     """Everything that follows from a message's attribution, worked out once."""
 
     __slots__ = (
-        "cohort", "is_attributed", "model_rules", "owner", "scopes", "tool_rules", "totals", "unit_rules",
+        "across", "cohort", "is_attributed", "model_rules", "owner", "scopes", "tool_rules", "totals", "unit_rules",
         "without_call", "workflow", "workflow_rules",
     )  # fmt: skip
 
@@ -29,9 +30,12 @@ class Route:
         unit_rules: Iterable[UnitDetector[Any]],
         sequence_rules: Iterable[SequenceDetector[Any]],
         workflow_rules: Iterable[WorkflowDetector[Any]],
+        across: tuple[Part, ...] = (),
     ) -> None:
         self.owner = owner
         self.scopes = scopes
+        self.across = across
+        """The scopes across tenants in which it counts as well."""
         self.cohort = cohort
         self.workflow = cohort.workflow
         self.is_attributed = UNATTRIBUTED not in (owner, cohort.workflow)

@@ -11,6 +11,8 @@ TARGET_TYPES = frozenset(("run", "session", "run_tree", "workflow", "tenant", "s
 MAX_COMMAND_BYTES = 64 * 1024
 _MAX_INT = 2**63 - 1
 DENIAL = "forged/"
+ALL_TENANTS = "spendfuse/all-tenants"
+"""The tenant of a command to a scope in which the runs of every tenant are."""
 
 Target = tuple[str, str]
 """Type and id."""
@@ -69,6 +71,11 @@ class Command:
     scope: Scope | None = None
     denies: str | None = None
     """The SHA-256, in hexadecimal, of a forged record that this command answers."""
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether it is about the runs of every tenant."""
+        return self.tenant_id == ALL_TENANTS
 
 
 def key_check_tenant(value: bytes) -> str | None:

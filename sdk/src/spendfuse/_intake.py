@@ -9,7 +9,9 @@ from spendfuse._logging import LOG
 from spendfuse._signing import Keys, TenantKeys, claimed_kid, is_authentic, keys_hold
 
 KeysByTenant = Callable[[str], Keys]
-"""Raises LookupError for a tenant that is not served here."""
+"""Raises LookupError for a tenant that is not served here. Asked for `spendfuse/all-tenants` too, of whose keys only
+`lift` is looked at.
+"""
 
 Ignored = Literal["tombstone", "malformed", "forged", "replayed", "expired", "not_entitled"]
 """Why a record was not acted on. `forged` covers a missing, wrong or doubled signature."""
@@ -59,8 +61,9 @@ class Intake:
         self._keys = TenantKeys.of(keys) if isinstance(keys, Mapping) else keys
         if isinstance(self._keys, TenantKeys) and not self._keys.lift:
             LOG.warning(
-                "guard without a key under `lift`, which proves a resume: what is stopped stays so until this process "
-                "has it; `python -m streams keys derive` prints it"
+                "guard without a key under `lift`, which proves a resume and what all tenants are told: what is "
+                "stopped stays so, and budgets of all tenants stop nothing here, until this process has it; `python -m "
+                "streams keys derive` prints it"
             )
 
     def read(self, record: ControlRecord) -> Believed | KeysChecked | Ignored | None:
@@ -77,7 +80,10 @@ class Intake:
             command = parse(record.value)
         except Malformed:
             return "malformed"
-        if self._tenant_id is not None and command.tenant_id != self._tenant_id:
+        if command.is_for_all:
+            if command.target[0] != "scope":
+                return "malformed"
+        elif self._tenant_id is not None and command.tenant_id != self._tenant_id:
             return None
         kid = claimed_kid(record)
         if self._keys is not None:

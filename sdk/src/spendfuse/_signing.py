@@ -2,7 +2,8 @@
 
 Every command carries an HMAC of the engine under a key derived for the tenant, so that a tenant's key is of no use
 against another one. Whoever can check an HMAC can make one, so a resume also carries a signature of the engine's that
-an agent can check and not make: no agent can let anything go on, not even itself.
+an agent can check and not make: no agent can let anything go on, not even itself. What all tenants are told carries
+that one as well, and is believed by it alone: no agent can stop another tenant's runs.
 """
 
 import hashlib
@@ -81,7 +82,7 @@ def signed_headers(root: bytes, kid: KeyId, command: Command, value: bytes) -> t
     text = signed_text(kid, command, value)
     mac = signature(derive_tenant_key(root, command.tenant_id), text)
     headers = [(KID_HEADER, kid.encode()), (SIGNATURE_HEADER, mac)]
-    if command.action == "resume":
+    if command.action == "resume" or command.is_for_all:
         headers.append((LIFT_HEADER, _ed25519.sign(lift_seed(root), text).hex().encode()))
     return tuple(headers)
 
@@ -100,6 +101,8 @@ def claimed_kid(record: ControlRecord) -> KeyId | None:
 def is_authentic(record: ControlRecord, kid: KeyId, keys: TenantKeys, command: Command, value: bytes) -> bool:
     """Whether the record carries the engine's signature, and where it lifts something the one for that as well."""
     text = signed_text(kid, command, value)
+    if command.is_for_all:  # no agent holds a key that signs it
+        return _holds_lift(_only(record, LIFT_HEADER), keys.lift, text)
     if not _holds_mac(_only(record, SIGNATURE_HEADER), keys.engine, text):
         return False
     return command.action != "resume" or _holds_lift(_only(record, LIFT_HEADER), keys.lift, text)

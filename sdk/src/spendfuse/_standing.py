@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from spendfuse._command import Command, Target
+from spendfuse._command import ALL_TENANTS, Command, Target
 from spendfuse._runlike import RunLike
 from spendfuse._scope import NO_CALL, CallDimensions, ScopeIndex
 
@@ -55,6 +55,10 @@ class Applied:
 class _Tenant:
     by_target: dict[Target, Standing] = field(default_factory=dict)
     scopes: ScopeIndex = field(default_factory=ScopeIndex)
+
+
+_NOTHING = _Tenant()
+"""Of a tenant to whom nothing was said. Not to be changed."""
 
 
 class StandingCommands:
@@ -100,8 +104,8 @@ class StandingCommands:
         return next(self._reaching("downgrade", run, now_ms, call), None)
 
     def is_quiet(self, tenant_id: str) -> bool:
-        """Whether nothing was ever said to the tenant: the usual case, in one lookup."""
-        return tenant_id not in self._tenants
+        """Whether nothing was ever said to the tenant, nor to all: the usual case, in two lookups."""
+        return tenant_id not in self._tenants and ALL_TENANTS not in self._tenants
 
     def prune(self, now_ms: int) -> None:
         """Forget targets whose every command has expired: a replay of those is ignored for being expired."""
@@ -114,18 +118,17 @@ class StandingCommands:
                 del self._tenants[tenant_id]
 
     def _reaching(self, action: str, run: RunLike, now_ms: int, call: CallDimensions) -> Iterator[Command]:
-        tenant = self._tenants.get(run.tenant_id)
-        if tenant is None:
-            return
+        tenant = self._tenants.get(run.tenant_id, _NOTHING)
         for target in targets_of(run):
             standing = tenant.by_target.get(target)
             command: Command | None = None if standing is None else getattr(standing, action)
             if command is not None and command.expires_ms > now_ms:
                 yield command
         own = tenant.by_target.get(("run", run.run_id))
-        for command in tenant.scopes.reaching(run, call):
-            if command.action == action and command.expires_ms > now_ms and not _is_exempt(own, now_ms):
-                yield command
+        for scopes in (tenant.scopes, self._tenants.get(ALL_TENANTS, _NOTHING).scopes):
+            for command in scopes.reaching(run, call):
+                if command.action == action and command.expires_ms > now_ms and not _is_exempt(own, now_ms):
+                    yield command
 
 
 def targets_of(run: RunLike) -> tuple[Target, ...]:

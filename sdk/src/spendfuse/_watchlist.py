@@ -52,7 +52,12 @@ class Watchlist:
         is_scope = command.target[0] == "scope"
         target = ("tenant", command.tenant_id) if is_scope else command.target
         with self._lock:
-            runs = list(self._by_target.get((command.tenant_id, target), {}).values())
+            if command.is_for_all:
+                runs = [
+                    run for (_, (kind, _)), found in self._by_target.items() if kind == "run" for run in found.values()
+                ]
+            else:
+                runs = list(self._by_target.get((command.tenant_id, target), {}).values())
         if not is_scope:
             return runs
         return [run for run in runs if any(Dimensions(run).are_in(scope) for scope in scopes)]

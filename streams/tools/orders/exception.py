@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from models.detectors.limits.budget import Budget
 from models.rules.policy import Policy
 from schemas.errors import SettingsError
+from schemas.internal.spend import ALL_TENANTS
 from schemas.operator import LimitException
 from streams.tools.orders.verb import (
     Audit,
@@ -35,10 +36,14 @@ def check_exception(order: LimitException, policy: Policy) -> None:
         raise SettingsError(
             f"--rule: the policy in force ({policy.version}) has no budget {order.rule!r}; its budgets: {names}"
         )
+    if ("tenant_id" in budget.group_by) == (order.tenant_id == ALL_TENANTS):
+        whose = "a tenant's own" if "tenant_id" in budget.group_by else f"that of all tenants: --tenant {ALL_TENANTS}"
+        raise SettingsError(f"--tenant {order.tenant_id!r}: the budget {order.rule} is {whose}")
     of_tenant = {"tenant_id": order.tenant_id}
     pattern = "/".join(re.escape(of_tenant[name]) if name in of_tenant else ".+" for name in budget.group_by)
-    if re.fullmatch(pattern, order.scope, re.DOTALL) is None:
-        shape = "/".join(of_tenant.get(name, f"<{name}>") for name in budget.group_by)
+    is_named = order.scope != ALL_TENANTS or not budget.group_by
+    if not is_named or re.fullmatch(pattern or ALL_TENANTS, order.scope, re.DOTALL) is None:
+        shape = "/".join(of_tenant.get(name, f"<{name}>") for name in budget.group_by) or ALL_TENANTS
         raise SettingsError(f"--scope {order.scope!r}: the budget {order.rule} is about scopes such as {shape}")
 
 

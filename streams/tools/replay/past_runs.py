@@ -90,7 +90,7 @@ class PastRuns:
 
 
 def means(command: Command, run: PastRun, message: UsageMessage | None) -> bool:
-    """Whether a command is for this run of its tenant, at this message of the run where it depends on that."""
+    """Whether a command is for this run, at this message of the run where it depends on that."""
     target = command.target
     match target.type:
         case "run":
@@ -105,8 +105,9 @@ def means(command: Command, run: PastRun, message: UsageMessage | None) -> bool:
             return True
         case "scope":
             scope = command.scope or {}
+            tenant_id = command.tenant_id if message is None else message.tenant_id
             return all(
-                _value(name, command.tenant_id, run.attributes, message) in values
+                _value(name, tenant_id, run.attributes, message) in values
                 for name, values in scope.items()
                 if message is not None or name not in CALL_DIMENSIONS
             )

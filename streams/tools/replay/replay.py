@@ -6,9 +6,10 @@ from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.state.seen import SeenIds
-from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, Ticked, UsageSeen
+from models.stimuli import OperatorSeen, PolicyChanged, RecordRefused, SpendDue, SpendSeen, Ticked, UsageSeen
 from schemas.alert import Alert
 from schemas.control import Command
+from schemas.internal.spend import SpendDelta
 from schemas.usage import LlmCall, RunFinished, RunStarted, ToolCall
 from streams.tools.event_log import Aside, Line, PolicySeen
 from streams.tools.replay.past_runs import PastRun, PastRuns
@@ -18,6 +19,7 @@ from streams.tools.scorecard import Fate, Scorecard
 
 REACTION_MS = 1000
 SETTLE_EVERY = 1000
+SEND_SPEND_MS = 1000
 FLUSH_MS = 10_000
 """Totals are published so long after they have changed."""
 
@@ -51,6 +53,7 @@ class Replay:
         self._keeps_policy = keeps_policy
         self._clocks_ms: dict[str, int] = {}
         self._latest_ms = 0
+        self._spend_due_ms = 0
         self._effects: list[Effect] = []
         scorecard.policy(policy)
 
@@ -106,6 +109,7 @@ class Replay:
         message, append_ms = seen
         self._pass(message.tenant_id, append_ms)
         self._latest_ms = max(self._latest_ms, append_ms)
+        self._send_spend()
         run = self._runs.of(message)
         is_new = self._seen.add(message.tenant_id, message.event_id, append_ms)
         stop = self._stops.over(message, run, append_ms)
@@ -170,6 +174,7 @@ class Replay:
         if self._obeys:
             for tenant_id in self._runs.tenants():
                 self._pass(tenant_id, now_ms)
+        self._engine.handle(SpendDue())
         self._engine.handle(Ticked(now_ms))
         self._drain()
 
@@ -213,9 +218,20 @@ class Replay:
                 self._tick(tenant_id, answer_ms)
                 self._answer(tenant_id)
 
+    def _send_spend(self) -> None:
+        """What was spent across tenants is told once a second, as a worker does."""
+        if self._latest_ms >= self._spend_due_ms:
+            self._spend_due_ms = self._latest_ms + SEND_SPEND_MS
+            self._engine.handle(SpendDue())
+            self._drain()
+
     def _drain(self) -> None:
         if self._engine.has_effects:
             for effect in self._engine.drain_effects():
+                if isinstance(effect.value, SpendDelta):
+                    self._engine.handle(SpendSeen(effect.value))
+                    self._drain()
+                    continue
                 if isinstance(effect.value, Command):
                     self._stops.given(effect.value)
                 self._publish(effect)

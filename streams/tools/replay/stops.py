@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from schemas.control import Command
+from schemas.internal.spend import ALL_TENANTS
 from schemas.usage import (
     CommandAck,
     LlmCall,
@@ -85,27 +86,33 @@ class Stops:
 
     def over(self, message: UsageMessage, run: PastRun, now_ms: int) -> Stop | None:
         """The command that stands on a run at its message, if any: a kill before a pause."""
-        standing = self._standing.get(message.tenant_id)
-        if not standing:
-            return None
-        targets = [
+        found: Stop | None = None
+        for tenant_id in (message.tenant_id, ALL_TENANTS):
+            standing = self._standing.get(tenant_id)
+            if not standing:
+                continue
+            for target in self._targets(tenant_id, message, run):
+                stop = standing.get(target)
+                if stop is not None and not stop.stands(now_ms):
+                    self._lift(tenant_id, target)
+                elif stop is not None and (found is None or stop.is_kill > found.is_kill):
+                    found = stop
+        return found
+
+    def _targets(self, tenant_id: str, message: UsageMessage, run: PastRun) -> list[tuple[str, str]]:
+        """What a command of that tenant may name to reach the run at this message."""
+        scopes = self._scopes.get(tenant_id, ())
+        targets = [key for key in scopes if means(self._standing[tenant_id][key].command, run, message)]
+        if tenant_id == ALL_TENANTS:
+            return targets
+        return [
             ("run", run.run_id),
             ("session", run.session_id or ""),
             ("run_tree", run.root_run_id),
             ("workflow", message.workflow or run.workflow),
-            ("tenant", message.tenant_id),
+            ("tenant", tenant_id),
+            *targets,
         ]
-        targets += [
-            key for key in self._scopes.get(message.tenant_id, ()) if means(standing[key].command, run, message)
-        ]
-        found: Stop | None = None
-        for target in targets:
-            stop = standing.get(target)
-            if stop is not None and not stop.stands(now_ms):
-                self._lift(message.tenant_id, target)
-            elif stop is not None and (found is None or stop.is_kill > found.is_kill):
-                found = stop
-        return found
 
     def _lift(self, tenant_id: str, target: tuple[str, str]) -> None:
         self._standing.get(tenant_id, {}).pop(target, None)
