@@ -111,7 +111,7 @@ class Engine:
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)
         self._prices = PriceBook(policy.header)
-        self._quality = QualityWatch(state, enforcement)
+        self._quality = QualityWatch(state, totals, enforcement)
         self._backfill = Backfill(router, memory, totals, ledger, self._quality)
         self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS, seed)
         self.counts = Counts()
@@ -376,6 +376,8 @@ class Engine:
         totals.tool_calls += 1
         if call.status == "error":
             totals.errors += 1
+        if call.args_hash is None:
+            self._quality.blind(tenant, route, totals, call.run_id)
         cost_nanousd = call.cost_nanousd or 0
         self._counters.tool_call(tenant, run, route, call, cost_nanousd, at_ms)
         if cost_nanousd:

@@ -90,8 +90,8 @@ class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True,
 class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_call"):
     """One use of a tool: hashes of what went in and what came out, never the text.
 
-    `result_shape_hash` is of the result without its times, durations, counters, ids and white space. `writes` says
-    that the tool changed something.
+    `result_shape_hash` is of the result without its times, durations, counters, ids, paths of temporary files and white
+    space, after the version of what is left out (`schemas.result_shape`). `writes` says that the tool changed something.
     """
 
     tool: Name

@@ -64,6 +64,36 @@ function canonical(value) {
   return JSON.stringify(value).replace(/[\u007f-\uffff]/g, escape);
 }
 
+// The shape of a result
+const { shapes } = vectors;
+const TEXT = new RegExp(shapes.text_patterns.join("|"), "g");
+const KEY = new RegExp(shapes.key_pattern);
+const GONE = "\0";
+
+function shaped(value) {
+  if (typeof value === "string") return value.replace(TEXT, GONE).replace(/[ \t\n\r\f\v]+/g, " ").replace(/^ | $/g, "");
+  if (Array.isArray(value)) return value.map(shaped);
+  if (value === null || typeof value !== "object") return value;
+  const isGone = (name, item) => item !== null && !["boolean", "object"].includes(typeof item) && KEY.test(name);
+  return Object.fromEntries(
+    Object.entries(value).map(([name, item]) => [name, isGone(name, item) ? GONE : shaped(item)]),
+  );
+}
+
+function shapeOf(result) {
+  if (canonical(result).length > shapes.most_characters) return null;
+  let whole = result;
+  if (typeof result === "string" && /^\s*[{[]/.test(result)) {
+    try {
+      whole = JSON.parse(result);
+    } catch {
+      // a text that only begins like JSON
+    }
+  }
+  const text = canonical(shaped(whole));
+  return /[0-9A-Za-z]/.test(text.replaceAll("\\u0000", "")) ? text : null;
+}
+
 // A guard
 const ACTIONS = ["kill", "pause", "resume", "downgrade"];
 const TARGETS = ["run", "session", "run_tree", "workflow", "tenant", "scope"];
@@ -176,6 +206,11 @@ for (const { forged, cause_event_id } of vectors.denials) same("denial", "forged
 for (const { value, hash, keyed } of vectors.hashes) {
   same(`hash of ${canonical(value)}`, sha256(canonical(value)).slice(0, 32), hash);
   same(`keyed hash of ${canonical(value)}`, hmac(root, canonical(value)).toString("hex").slice(0, 32), keyed);
+}
+for (const { result, shape, hash } of shapes.results) {
+  const found = shapeOf(result);
+  same(`shape of ${canonical(result)}`, found, shape);
+  same(`hash of that shape`, found && `${shapes.version}:${sha256(canonical(found)).slice(0, 32)}`, hash);
 }
 const { tenant_id: tenantId, now_ms: nowMs, run, records } = vectors.guard;
 const guard = new Guard(tenantId, deriveKeys(tenantId), nowMs);

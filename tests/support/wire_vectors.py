@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import spendfuse
+from spendfuse import _shape
 from spendfuse._acks import ack_id
 
 from schemas.control import Command, KeyCheck, Target
@@ -28,6 +29,16 @@ HASHED: Final[tuple[Any, ...]] = (
     "", "old_name", "ümlaut 日本 \U0001f600", 0, -17, True, None, [1, "a", None],
     {"b": 1, "a": [{"d": False, "c": "x"}]},
     {"quote": '"', "slash": "/", "back": "\\", "line": "\n", "delete": "\x7f", "zero": "\0"},
+)  # fmt: skip
+SHAPED: Final[tuple[Any, ...]] = (
+    "exit 1 at 09:41", "2026-11-28T23:59:59.123+01:00 deploy failed", "Sat, 5 Dec 2026 14:05:06 GMT: no",
+    "last seen 1795276861", "timed out after 9.87 s", "took 12ms", "5 \u00b5s later",
+    "no such order 7f3b2c9e-1111-4222-8333-444455556666", "commit 9f8e7d6c5b refused", "0x7f052fef8750 busy",
+    "request req_022DTIpFfrt6D46L3VVrS8Gz failed", "Attempt 3 of 10 failed", "RETRY #17", "request id: 4711 failed",
+    "wrote /tmp/tmpa1b2c3/out.txt", "wrote C:\\Users\\a\\AppData\\Local\\Temp\\x1", " no   such\n\tfile ",
+    "3 tests failed", "version 1.2.3", "error in line 12", "the whole face deadbeef added", "\u00fcmlaut \u65e5\u672c 12:30",
+    {"error": "busy", "requestId": 1, "createdAt": "x", "elapsed_ms": 9, "attempt": None, "at": {"x": 1}},
+    [{"name": "a", "id": 1}, True, 7], '{"error": "busy", "id": 2}', "[1, 2", "2026-11-27", "", {},
 )  # fmt: skip
 RUN: Final = {
     "tenant_id": "acme", "run_id": "r1", "session_id": "s1", "root_run_id": None, "workflow": "docs",
@@ -165,6 +176,20 @@ def vectors() -> dict[str, Any]:
             {"value": value, "hash": spendfuse.hash_of(value), "keyed": spendfuse.hash_of(value, key=ROOT)}
             for value in HASHED
         ],
+        "shapes": {
+            "version": _shape.VERSION,
+            "most_characters": _shape.MAX_CHARS,
+            "text_patterns": _shape.TEXT_PATTERNS,
+            "key_pattern": _shape.KEY_PATTERN,
+            "results": [
+                {
+                    "result": result,
+                    "shape": (shape := _shape.shape_of(result)),
+                    "hash": None if shape is None else _shape.versioned(spendfuse.hash_of(shape)),
+                }
+                for result in SHAPED
+            ],
+        },
         "guard": {"tenant_id": "acme", "now_ms": NOW_MS, "run": RUN, "records": steps()},
     }  # fmt: skip
 
