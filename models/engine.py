@@ -11,6 +11,7 @@ from typing import Final
 from models.attribution import Router
 from models.commands.commands import Commands
 from models.commands.enforcement import Enforcement
+from models.commands.nudges import Nudges
 from models.commands.obedience import Obedience
 from models.commands.orders import Orders
 from models.commands.standing import StandingCommand
@@ -96,10 +97,11 @@ class Engine:
         router = Router(state)
         incidents = self._incidents = Incidents(state)
         commands = self._commands = Commands(state, incidents, go_out_at_once=commands_go_out_at_once)
-        enforcement = Enforcement(state, incidents, commands)
+        nudges = Nudges(state)
+        enforcement = Enforcement(state, incidents, commands, nudges)
         totals = self._totals = HourlyTotals(state, self._hours)
         ledger = self._ledger = SpendLedger(state, router, self._hours, incidents, commands, enforcement)
-        obedience = self._obedience = Obedience(state, incidents, commands)
+        obedience = self._obedience = Obedience(state, incidents, commands, nudges)
         groups = Groups(state, incidents)
         counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
         memory = Memory(state, incidents, groups)

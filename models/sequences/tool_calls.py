@@ -23,8 +23,7 @@ from models.sequences.pauses import (
     with_pause,
 )
 from schemas.duration import MINUTE_MS
-from schemas.result_shape import VERSION_BITS, version_of
-from schemas.usage import CallStatus, ToolCall
+from schemas.usage import SHAPE_VERSION_BITS, CallStatus, ToolCall, shape_version
 
 STEPS: Final = 16
 """Tool calls remembered."""
@@ -46,7 +45,7 @@ _REACH: Final = LONGEST_PERIOD * _STEP
 _KEPT: Final = (STEPS - 1) * _STEP
 """What stays of the steps when another comes."""
 _FARTHEST_MS: Final = 100 * 0xFFFF
-_REST: Final = 0xFF >> VERSION_BITS
+_REST: Final = 0xFF >> SHAPE_VERSION_BITS
 """Bits of a shape's first byte that are none of its version's."""
 _NO_SIGNATURE: Final = bytes(_SIGNATURE)
 _NO_HASH: Final = bytes(_HASH)
@@ -299,7 +298,7 @@ def _hashes(exact: str | None, shape: str | None) -> bytes:
 def _shape(shape: bytes) -> bytes:
     """The hash of a shape's hash, its first bits those of the version."""
     digest = xxhash.xxh3_64_digest(shape)
-    return bytes((digest[0] & _REST | version_of(shape) << 8 - VERSION_BITS,)) + digest[1:_HASH]
+    return bytes((digest[0] & _REST | shape_version(shape) << 8 - SHAPE_VERSION_BITS,)) + digest[1:_HASH]
 
 
 def _same_result(one: bytes, other: bytes) -> bool | None:

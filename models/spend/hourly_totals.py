@@ -33,7 +33,7 @@ class HourlyTotals:
         self._announce(tenant, totals)
         return totals
 
-    def today(self, tenant: Tenant, totals: HourTotals) -> list[HourTotals]:
+    def of_day(self, tenant: Tenant, totals: HourTotals) -> list[HourTotals]:
         """The hours of the day (UTC) until the one of `totals`, which is the first of them."""
         day_ms = totals.start_ms - totals.start_ms % DAY_MS
         starts = range(totals.start_ms, day_ms - 1, -HOUR_MS)

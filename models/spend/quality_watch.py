@@ -64,7 +64,7 @@ class QualityWatch:
         tally = Tally(totals.start_ms - totals.start_ms % DAY_MS)
         if not route.tool_rules or not is_due or tally.day_ms + DAY_MS <= self._state.now_ms:
             return
-        hours = self._totals.today(tenant, totals)
+        hours = self._totals.of_day(tenant, totals)
         tally.records = sum(hour.blind_tool_calls for hour in hours)
         tally.of_records = sum(hour.tool_calls for hour in hours)
         tally.runs = [run_id]

@@ -58,6 +58,9 @@ def test_the_clients_guard_agrees_with_the_vectors() -> None:
             verdict = read or "other_tenant"
         assert (step["what"], verdict) == (step["what"], step["verdict"])
         assert (step["what"], stands(commands, run, GUARD["now_ms"])) == (step["what"], step["stands"])
+        if "told" in step:
+            nudge = commands.take_nudge(run, GUARD["now_ms"])
+            assert (step["what"], nudge and nudge.reason) == (step["what"], step["told"])
 
 
 def test_the_clients_keys_are_the_services() -> None:

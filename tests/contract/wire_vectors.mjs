@@ -95,7 +95,7 @@ function shapeOf(result) {
 }
 
 // A guard
-const ACTIONS = ["kill", "pause", "resume", "downgrade"];
+const ACTIONS = ["kill", "pause", "resume", "downgrade", "nudge"];
 const TARGETS = ["run", "session", "run_tree", "workflow", "tenant", "scope"];
 
 function parsed(value) {
@@ -111,13 +111,14 @@ function parsed(value) {
   const holds =
     ACTIONS.includes(body?.action) && TARGETS.includes(target?.type) && isText(target.id) && isText(body.command_id) &&
     isText(body.tenant_id) && [body.seq, body.issued_ms, body.expires_ms].every(isWhole) &&
+    (body.action !== "nudge" || target.type === "run") &&
     (target.type !== "scope" || body.action === "resume" || (body.scope && typeof body.scope === "object"));
   return holds ? body : null;
 }
 
 class Guard {
   constructor(tenantId, keys, nowMs) {
-    Object.assign(this, { tenantId, keys, nowMs, standing: new Map() });
+    Object.assign(this, { tenantId, keys, nowMs, standing: new Map(), nudgeSeqs: new Map(), nudges: new Map() });
   }
 
   take(record) {
@@ -147,7 +148,23 @@ class Guard {
     return this.apply(body, kid === "operator");
   }
 
+  applyNudge(body) {
+    const runId = body.target.id;
+    if (body.seq <= (this.nudgeSeqs.get(runId) ?? -1)) return "replayed";
+    this.nudgeSeqs.set(runId, body.seq);
+    if (body.expires_ms <= this.nowMs) return "expired";
+    this.nudges.set(runId, body.reason);
+    return "applied";
+  }
+
+  tell(run) {
+    const sentence = this.nudges.get(run.run_id) ?? null;
+    this.nudges.delete(run.run_id);
+    return sentence;
+  }
+
   apply(body, byOperator) {
+    if (body.action === "nudge") return this.applyNudge(body);
     const name = `${body.target.type}/${body.target.id}`;
     const standing = this.standing.get(name) ?? { seq: -1 };
     this.standing.set(name, standing);
@@ -218,6 +235,7 @@ for (const record of records) {
   same(record.what, guard.take(record), record.verdict);
   same(`${record.what}: signed text`, guard.signedText ?? record.signed_text, record.signed_text);
   same(`${record.what}: what stands`, guard.stands(run), record.stands);
+  if ("told" in record) same(`${record.what}: what the agent is told`, guard.tell(run), record.told);
 }
 console.log(faults.length ? faults.join("\n") : `${records.length} records and all else agree`);
 process.exit(faults.length ? 1 : 0);

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.loops.in_a_row import ToolPatterns, about, notice, page
+from models.detectors.loops.in_a_row import SURE, ToolPatterns, about, notice, page, plain, sentence
 from models.rules.finding import Finding
 from models.sequences.tool_calls import LONGEST_PERIOD, MOST_MATCHES
 from models.state.units.call_history import CallHistory
@@ -48,7 +48,7 @@ class Cycle(SequenceDetector[CycleSettings]):
             alike, _ = tools.matches(period, self.settings.within_minutes)
             if alike >= needed and tools.same_call < period:
                 finding = self._judge(history, call, period, needed)
-                return about(finding, tools.repeated(period), self.settings)
+                return about(finding, tools.repeated(period), self.settings, _nudge(finding))
         return None
 
     def _judge(self, history: CallHistory, call: ToolCall, period: int, needed: int) -> Finding:
@@ -84,3 +84,15 @@ class Cycle(SequenceDetector[CycleSettings]):
         elif not equal:
             advice = "Report `result_hash` for these tools; without it a circle cannot be told from progress."
         return notice(count, limit, summary, advice, evidence)
+
+
+def _nudge(finding: Finding) -> str:
+    """What the agent is told of a circle that is sure to be one."""
+    if finding.level < SURE:
+        return ""
+    found = finding.evidence
+    tools = ", ".join(dict.fromkeys(plain(tool) for tool in found["tools"]))
+    rounds = found["calls_in_a_row"] // found["period"]
+    return sentence(
+        f"You have made the same {found['period']} tool calls ({tools}) {rounds} times over, with the same results."
+    )

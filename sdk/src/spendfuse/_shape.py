@@ -56,8 +56,8 @@ TEXT_PATTERNS = (
     r"\b(?:[a-z]{2,8}[_-])?(?=[A-Za-z]{0,63}[0-9])(?=[0-9]{0,63}[A-Za-z])[A-Za-z0-9]{20,64}\b",
     rf"\b(?:{_any_case(_COUNTED)}){_SP}?(?:[Nn][Oo]\.?{_SP}?|[:=#]{_SP}?|\[)?\d{{1,18}}(?:{_SP}?(?:[Oo][Ff]|/){_SP}?\d{{1,18}})?",
 )
-"""What is left out of texts. The first that fits at a place counts. `\\w`, `\\d` and `\\b` mean ASCII, so that JavaScript's
-regular expressions and these say the same; `docs/connect/wire-vectors.json` holds them for other languages.
+"""What is left out of texts. The first that fits at a place counts. `\\w`, `\\d` and `\\b` mean ASCII, so that regular
+expressions of JavaScript and these say the same; `docs/connect/wire-vectors.json` holds them for other languages.
 """
 KEY_PATTERN = (
     r"(?:^|[_\-.])(?:id|ids|uuid|guid|nonce|etag|pid|time|times|timestamp|ts|date|datetime|at|now|ms|ns|seconds|secs"
