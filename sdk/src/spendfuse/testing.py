@@ -101,9 +101,9 @@ class FakeControl:
         """Ask for a cheaper model."""
         return self.command("downgrade", target, tenant_id=tenant_id, kid=kid, **fields)
 
-    def nudge(self, run: RunLike, sentence: str, **fields: object) -> str:
+    def nudge(self, run: RunLike, sentence: str, *, kid: KeyId = "engine", **fields: object) -> str:
         """Have a sentence wait for the agent of a run; return the command's id."""
-        return self.command("nudge", run, reason=sentence, **fields)
+        return self.command("nudge", run, tenant_id=None, kid=kid, reason=sentence, **fields)
 
     def resume(
         self, target: RunLike | Target, *, tenant_id: str | None = None, kid: KeyId = "operator", **fields: object
