@@ -1,4 +1,4 @@
-"""What agents are told of their loops: numbered so that none hides another, answered across restarts, replacing nothing."""
+"""What agents are told of their loops: none taken for a replay, answered across restarts, in no command's place."""
 
 from typing import Any
 
@@ -38,13 +38,13 @@ def published(engine: Engine) -> tuple[list[Command], list[Alert]]:
     return [one for one in values if isinstance(one, Command)], [one for one in values if isinstance(one, Alert)]
 
 
-def test_two_rules_at_one_call_are_both_heard() -> None:
+def test_of_two_at_one_call_none_is_a_replay() -> None:
     """A guard takes only what has a higher number than the last; of the same thing nobody is told twice."""
     engine = Engine(read_policy_toml(POLICY))
     for number in range(4):
         engine.handle(call(number, status="error"))
     nudges, _ = published(engine)
-    assert [nudge.rule for nudge in nudges] == ["again", "fails"]
+    assert [nudge.rule for nudge in nudges] == ["fails", "again"]
     assert nudges[0].seq < nudges[1].seq
     assert len({nudge.command_id for nudge in nudges}) == 2
 
