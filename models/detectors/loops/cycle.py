@@ -1,6 +1,6 @@
 """A run that goes round in a circle of several tool calls."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -9,6 +9,7 @@ from models.detectors.loops.in_a_row import SURE, ToolPatterns, about, notice, p
 from models.rules.finding import Finding
 from models.sequences.tool_calls import LONGEST_PERIOD, MOST_MATCHES
 from models.state.units.call_history import CallHistory
+from schemas.policy import Steps
 from schemas.usage import ToolCall
 
 LEAST_MATCHES = 4
@@ -18,6 +19,7 @@ LEAST_MATCHES = 4
 class CycleSettings(ToolPatterns):
     """How often a circle must have been gone round."""
 
+    steps: ClassVar[Steps] = {"rounds": (0.67, 1.34, 1.67, 2)}
     rounds: Annotated[int, Field(ge=2, le=25)] = 3
     """The first round included."""
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -11,7 +11,7 @@ from models.detectors.base import commanded
 from models.rules.finding import Finding
 from models.sequences.pauses import LONGEST_PAUSE_MINUTES
 from schemas.duration import MINUTE_MS
-from schemas.policy import RunRuleSettings
+from schemas.policy import RunRuleSettings, Steps
 
 NOTICE = 0.5
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
@@ -36,6 +36,7 @@ class SequenceSettings(RunRuleSettings):
 class RowSettings(SequenceSettings):
     """Two counts of calls in a row: at the lower one it is worth a look, at the higher one it is sure."""
 
+    steps: ClassVar[Steps] = {"notice_at": (0.67, 1.34, 2), "page_at": (0.6, 0.8, 1.2, 1.6, 2)}
     notice_at: CallCount = 3
     page_at: PageCount = 5
     """0 means never."""
