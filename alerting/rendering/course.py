@@ -68,11 +68,8 @@ def _told(alert: Alert) -> str:
     delivered_ms = alert.evidence.get("nudge_delivered_ms")
     if isinstance(delivered_ms, int):
         return f" The agent was told at {time_of_day(delivered_ms)}."
-    if "nudged_ms" not in alert.evidence:
-        return ""
-    return (
-        " The agent is being told." if alert.state == "open" else " The agent was sent a word, and never asked for it."
-    )
+    is_under_way = "nudged_ms" in alert.evidence and alert.state == "open"
+    return " Its agent was sent a word about it." if is_under_way else ""
 
 
 def _why_not(alert: Alert) -> str:

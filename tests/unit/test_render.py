@@ -120,11 +120,11 @@ def test_a_name_is_a_word_of_its_own(text: str, what: str, expected: bool) -> No
         ),
         (
             {"mode": "alert", "evidence": {"nudged_ms": 1_767_279_990_000}},
-            "Nothing was stopped: this rule only alerts. The agent is being told.",
+            "Nothing was stopped: this rule only alerts. Its agent was sent a word about it.",
         ),
         (
             {"command": "kill", "state": "escalated", "evidence": {"nudged_ms": 5}},
-            "A kill was sent to the run, not yet confirmed. The agent was sent a word, and never asked for it.",
+            "A kill was sent to the run, not yet confirmed.",
         ),
         (
             {"command": "kill", "evidence": {"nudged_ms": 5, "nudge_delivered_ms": 1_767_279_990_000}},

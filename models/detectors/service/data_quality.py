@@ -198,9 +198,9 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
                 "runs": list(tally.runs),
             },
             summary=f"{tally.records:,} of {counted(tally.of_records, 'tool call')} today came without args_hash: a "
-            "loop of these cannot be seen, and nothing stops it",
-            next_action="Have the producer send args_hash and result_hash with every tool_call: the client does for "
-            "run.tool_call(name, args=…, result=…), with args={} for a tool that takes none.",
+            "loop of these cannot be seen",
+            next_action="Have the producer send args_hash with every tool_call, of {} for a tool that takes none; the "
+            "client makes it of run.tool_call(name, args=…).",
         )
 
     def _counted(self, fault: _Counted, tally: Tally) -> Finding:
