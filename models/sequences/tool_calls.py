@@ -47,6 +47,7 @@ _KEPT: Final = (STEPS - 1) * _STEP
 _FARTHEST_MS: Final = 100 * 0xFFFF
 _REST: Final = 0xFF >> SHAPE_VERSION_BITS
 """Bits of a shape's first byte that are none of its version's."""
+_BYTES: Final = tuple(bytes((one,)) for one in range(256))
 _NO_SIGNATURE: Final = bytes(_SIGNATURE)
 _NO_HASH: Final = bytes(_HASH)
 _NO_RESULT: Final = bytes(_RESULT)
@@ -291,14 +292,14 @@ class ToolCalls:
 def _hashes(exact: str | None, shape: str | None) -> bytes:
     """What is remembered of a result: the hash of it all and that of its shape, zeros for unknown."""
     return (_NO_HASH if exact is None else xxhash.xxh3_64_digest(exact.encode())[:_HASH]) + (
-        _NO_HASH if not shape else _shape(shape.encode())
+        _NO_HASH if shape is None else _shape(shape)
     )
 
 
-def _shape(shape: bytes) -> bytes:
+def _shape(shape: str) -> bytes:
     """The hash of a shape's hash, its first bits those of the version."""
-    digest = xxhash.xxh3_64_digest(shape)
-    return bytes((digest[0] & _REST | shape_version(shape) << 8 - SHAPE_VERSION_BITS,)) + digest[1:_HASH]
+    digest = xxhash.xxh3_64_digest(shape.encode())
+    return _BYTES[digest[0] & _REST | shape_version(shape) << 8 - SHAPE_VERSION_BITS] + digest[1:_HASH]
 
 
 def _same_result(one: bytes, other: bytes) -> bool | None:

@@ -17,8 +17,9 @@ from schemas.dead_letter import DeadLetter
 from schemas.duration import DAY_MS
 from schemas.usage import UNATTRIBUTED, LlmCall, UsageMessage
 
-LOOK_EVERY: Final = 10
-"""From one look at the whole day's to the next, blind tool calls of an hour; its first one is looked at as well."""
+LOOKS: Final = frozenset((1, *range(10, 100, 10)))
+LOOK_EVERY: Final = 100
+"""After how many blind tool calls of an hour the whole day's are looked at."""
 NOBODYS: Final = {(True, True): ("owner", "workflow"), (True, False): ("owner",), (False, True): ("workflow",)}
 """What spend does not name, by whether its owner and its workflow are unknown."""
 
@@ -60,9 +61,11 @@ class QualityWatch:
     def blind(self, tenant: Tenant, route: Route, totals: HourTotals, run_id: str) -> None:
         """Count a tool call of which nobody knows what it did, where a rule wants to know; by workflow, in `totals`."""
         totals.blind_tool_calls += 1
-        is_due = totals.blind_tool_calls == 1 or not totals.blind_tool_calls % LOOK_EVERY
+        is_due = totals.blind_tool_calls in LOOKS or not totals.blind_tool_calls % LOOK_EVERY
+        if not is_due or not route.tool_rules:
+            return
         tally = Tally(totals.start_ms - totals.start_ms % DAY_MS)
-        if not route.tool_rules or not is_due or tally.day_ms + DAY_MS <= self._state.now_ms:
+        if tally.day_ms + DAY_MS <= self._state.now_ms:
             return
         hours = self._totals.of_day(tenant, totals)
         tally.records = sum(hour.blind_tool_calls for hour in hours)
