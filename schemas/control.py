@@ -26,7 +26,7 @@ class Target(msgspec.Struct, frozen=True):
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One order to one target. `seq` rises per target; a kill is lifted by nothing but an operator's resume. Nudges are
-    for runs, and have a record key and a `seq` of their own: they replace no command.
+    for runs, and have record keys and a `seq` of their own: they replace no command.
 
     `scope` is given for targets of the type `scope` only: it says which runs are meant, runs not yet started included.
     """

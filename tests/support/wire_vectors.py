@@ -14,7 +14,7 @@ from spendfuse import _shape
 from spendfuse._acks import ack_id
 
 from schemas.control import Command, KeyCheck, Target
-from schemas.signing import NUDGE, EngineKeys, KeyId, _command_text, _key_check_text, control_key, key_check_key
+from schemas.signing import EngineKeys, KeyId, _command_text, _key_check_text, control_key, key_check_key, nudge_key
 from streams.kafka.partitioner import partition_of
 
 VECTORS: Final = Path(__file__).parents[2] / "docs/connect/wire-vectors.json"
@@ -89,8 +89,9 @@ def given(
     asks.
     """
     headers = change.get("headers", signed(body, kid))
-    kind = NUDGE if body["action"] == "nudge" else body["target"]["type"]
-    key = control_key(body["tenant_id"], kind, body["target"]["id"])
+    key = control_key(body["tenant_id"], body["target"]["type"], body["target"]["id"])
+    if body["action"] == "nudge":
+        key = nudge_key(body["tenant_id"], body["target"]["id"])
     text = _command_text(typed(body), encoded(body), kid).decode()
     told = {"told": change["told"]} if "told" in change else {}
     return record(what, key, encoded(body), headers, verdict, stands, signed_text=text, **told)
