@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from models.detectors.base import Detector
 from models.rules.policy import Policy
-from schemas.policy import Mode
 
 
 class Variant(NamedTuple):
@@ -38,11 +37,8 @@ def enforced(policy: Policy) -> Policy:
     found = policy
     for rule in policy.rules.values():
         if rule.settings.mode == "alert":
-            found = _with(found, rule, mode=_ENFORCE)
+            found = _with(found, rule, mode="enforce")
     return found
-
-
-_ENFORCE: Mode = "enforce"
 
 
 def _of(policy: Policy, rule: Detector[Any]) -> Iterator[Variant]:
