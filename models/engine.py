@@ -11,6 +11,7 @@ from typing import Final
 from models.attribution import Router
 from models.commands.commands import Commands
 from models.commands.enforcement import Enforcement
+from models.commands.nudges import Nudges
 from models.commands.obedience import Obedience
 from models.commands.orders import Orders
 from models.commands.standing import StandingCommand
@@ -87,10 +88,11 @@ class Engine:
         self._across = SpendAcross(state)
         incidents = self._incidents = Incidents(state)
         commands = self._commands = Commands(state, incidents, go_out_at_once=commands_go_out_at_once)
-        enforcement = Enforcement(state, incidents, commands)
+        nudges = Nudges(state)
+        enforcement = Enforcement(state, incidents, commands, nudges)
         totals = self._totals = HourlyTotals(state, self._hours)
         ledger = self._ledger = SpendLedger(state, router, self._hours, self._across, incidents, commands, enforcement)
-        obedience = self._obedience = Obedience(state, incidents, commands)
+        obedience = self._obedience = Obedience(state, incidents, commands, nudges)
         groups = Groups(state, incidents)
         counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
         memory = Memory(state, incidents, groups)
@@ -102,7 +104,7 @@ class Engine:
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)
         self._prices = PriceBook(policy.header)
-        self._quality = QualityWatch(state, enforcement)
+        self._quality = QualityWatch(state, totals, enforcement)
         self._backfill = Backfill(router, memory, totals, ledger, self._quality)
         self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS, seed)
         self.counts = Counts()
@@ -371,6 +373,8 @@ class Engine:
         totals.tool_calls += 1
         if call.status == "error":
             totals.errors += 1
+        if call.args_hash is None:
+            self._quality.blind(tenant, route, totals, call.run_id)
         cost_nanousd = call.cost_nanousd or 0
         self._counters.tool_call(tenant, run, route, call, cost_nanousd, at_ms)
         if cost_nanousd:

@@ -4,8 +4,9 @@ from typing import Literal
 
 import msgspec
 
-from schemas.policy import Action
-
+CommandAction = Literal["kill", "pause", "resume", "downgrade", "nudge"]
+"""What a command says: an action, which stands until something ends it, or a nudge, which is said once and stands for
+nothing: a sentence (`reason`) that the guard of a run hands to its agent, to be put before the model."""
 TargetType = Literal["run", "session", "run_tree", "workflow", "tenant", "scope"]
 Scope = dict[str, list[str]]
 """Dimension -> its allowed values, as in a rule's `group_by` and `match`: `tenant_id`, attribution, `tags.<name>`,
@@ -24,13 +25,14 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One order to one target. `seq` rises per target; a kill is lifted by nothing but an operator's resume.
+    """One order to one target. `seq` rises per target; a kill is lifted by nothing but an operator's resume. Nudges are
+    for runs, and have record keys and a `seq` of their own: they replace no command.
 
     `scope` is given for targets of the type `scope` only: it says which runs are meant, runs not yet started included.
     """
 
     command_id: str
-    action: Action
+    action: CommandAction
     tenant_id: str
     target: Target
     reason: str

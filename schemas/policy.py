@@ -4,9 +4,10 @@ The rule tables are open: each detector brings its own settings class, derived f
 detector needs no edit here. `models.rules.policy` joins the two and validates a policy whole.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -77,9 +78,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Steps = Mapping[str, tuple[float, ...]]
+
+
 class RuleSettings(Settings):
     """What every rule has. A detector's settings class derives from it and adds its own."""
 
+    steps: ClassVar[Steps] = {}
+    """Its main settings -> by how many times their value `tune` tries them, one at a time."""
     name: RuleName
     match: Matcher = {}
     """Dimension -> the value or values it must have; empty matches everything."""

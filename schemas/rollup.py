@@ -8,8 +8,9 @@ from schemas.signing import part
 class Rollup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one workflow of one tenant did in one hour. Counts and money are totals of the hour so far.
 
-    With `booked_hour_ms`, only what came more than a day late and was booked in the hour that began then: it is no part
-    of the other totals of its hour, and to be added to them.
+    `blind_tool_calls` are those of the tool calls that came without `args_hash`. With `booked_hour_ms`, only what came
+    more than a day late and was booked in the hour that began then: it is no part of the other totals of its hour, and
+    to be added to them.
     """
 
     tenant_id: str
@@ -32,6 +33,7 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rejected: int
     escalated: int
     ts_ms: int
+    blind_tool_calls: int = 0
     booked_hour_ms: int | None = None
 
     @property

@@ -34,6 +34,8 @@ SIGNED_HEADERS: Final = frozenset({KID_HEADER, SIGNATURE_HEADER, LIFT_HEADER})
 REPEAT_HEADER: Final = "spendfuse-repeat"
 """On a command that was given before and is written once more: same id, same seq."""
 KEY_CHECK: Final = "key_check"
+NUDGE: Final = "nudge"
+"""What stands in place of the target's type in the record key of a nudge: it must not take a command's place."""
 SHORTEST_ROOT: Final = 32
 """Bytes of a root key: what is shorter can be guessed from a single signature."""
 
@@ -56,6 +58,20 @@ def key_check_key(tenant_id: str) -> str:
 def is_key_check(key: bytes | None) -> bool:
     """Whether a record of control.v1 with this key is a key check, and no command."""
     return key is not None and f"/{KEY_CHECK}/".encode() in key
+
+
+def nudge_key(tenant_id: str, run_id: str) -> str:
+    """The record key of control.v1 of what a run's agent is told: one of 256 a tenant.
+
+    Compaction keeps the last record of each key for good, and guards that start read them all. A nudge is worth nothing
+    after minutes, so that most runs' may go as soon as another's comes.
+    """
+    return control_key(tenant_id, NUDGE, hashlib.sha256(run_id.encode("utf-8", "surrogatepass")).hexdigest()[:2])
+
+
+def is_standing(key: bytes | None) -> bool:
+    """Whether a record of control.v1 with this key is a command that may stand: neither a key check nor a nudge."""
+    return not is_key_check(key) and (key is None or f"/{NUDGE}/".encode() not in key)
 
 
 def tenant_key(root: bytes, tenant_id: str) -> bytes:

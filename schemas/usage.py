@@ -90,8 +90,8 @@ class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True,
 class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_call"):
     """One use of a tool: hashes of what went in and what came out, never the text.
 
-    `result_shape_hash` is of the result without its times, durations, counters, ids and white space. `writes` says
-    that the tool changed something.
+    `result_shape_hash` is of the result without its times, durations, counters, ids, paths of temporary files and white
+    space, after the version of what is left out (`shape_version`). `writes` says that the tool changed something.
     """
 
     tool: Name
@@ -138,7 +138,8 @@ class CommandAck(
     """A guard's answer to a command."""
 
     command_id: Id
-    acted: Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored"]
+    acted: Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored", "delivered"]
+    """`delivered` answers a nudge: the agent has it."""
 
 
 UsageMessage = LlmCall | ToolCall | RunStarted | RunFinished | Outcome | CommandAck
@@ -148,6 +149,20 @@ ATTRIBUTION = (
     "feature_flag", "prompt_version",
 )  # fmt: skip
 """Fields that say whose spend it is; a run inherits them from its `run_started`."""
+
+SHAPE_VERSION_BITS: Final = 3
+_VERSIONS: Final = {f"{version}:": version % 8 for version in range(1, 10)}
+
+
+def shape_version(shape_hash: str) -> int:
+    """The version before a `result_shape_hash` (`1:5f0c…`) in so many bits: seven in a row are told apart; 0 for none.
+
+    What is left out of a shape is said once, in the client (`spendfuse._shape`), and as data in
+    `docs/connect/wire-vectors.json` for clients in other languages. Whoever makes shapes for agents that have no
+    client, as a gateway does, takes it from there. Here they are only compared, and only within a version.
+    """
+    return _VERSIONS.get(shape_hash[:2], 0)
+
 
 UNATTRIBUTED = "unattributed"
 """The explicit scope value of missing attribution."""

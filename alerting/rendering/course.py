@@ -42,7 +42,7 @@ def done(alert: Alert) -> str:
     if alert.state == "resolved":
         return _ended(alert)
     lasts = f"It has been open for {lasted}. " if alert.state == "reminder" and (lasted := _lasted(alert)) else ""
-    return f"{lasts}{_so_far(alert)}".rstrip()
+    return f"{lasts}{_so_far(alert)}{_told(alert)}".strip()
 
 
 def _so_far(alert: Alert) -> str:
@@ -63,6 +63,15 @@ def _so_far(alert: Alert) -> str:
     return _ORDERED.get(str(alert.evidence.get("at_limit")), "")
 
 
+def _told(alert: Alert) -> str:
+    """Whether the agent itself knows of it."""
+    delivered_ms = alert.evidence.get("nudge_delivered_ms")
+    if isinstance(delivered_ms, int):
+        return f" The agent was told at {time_of_day(delivered_ms)}."
+    is_under_way = "nudged_ms" in alert.evidence and alert.state == "open"
+    return " Its agent was sent a word about it." if is_under_way else ""
+
+
 def _why_not(alert: Alert) -> str:
     """Why nothing was stopped, where the alert knows it."""
     until_ms = alert.evidence.get("allowed_until_ms")
@@ -77,7 +86,7 @@ def _why_not(alert: Alert) -> str:
 
 def _ended(alert: Alert) -> str:
     lasted = f" The incident lasted {lasted}." if (lasted := _lasted(alert)) else ""
-    return f"{_how(alert)}{_unconfirmed(alert)}{_cost(alert)}.{lasted}"
+    return f"{_how(alert)}{_unconfirmed(alert)}{_cost(alert)}.{lasted}{_told(alert)}"
 
 
 def _lasted(alert: Alert) -> str:

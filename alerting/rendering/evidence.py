@@ -16,10 +16,12 @@ MOST_LISTED = 5
 _UNSAID = frozenset({
     # In the summary.
     "active_hours", "at_limit", "calls_in_a_row", "counter", "failed_in_a_row", "finished_runs", "finished_sessions",
-    "kind", "last", "missing", "period", "results_verified", "sent_in_a_row", "surely_the_same", "tokens", "tool",
-    "tools",
+    "kind", "last", "missing", "of_tool_calls", "period", "results_verified", "sent_in_a_row", "share",
+    "surely_the_same", "tokens", "tool", "tools", "without_args_hash",
     # In what is said of the incident's course.
-    "action", "cause_to_stop_ms", "late", "limit_raised", "overshoot_nanousd", "run_status", "runs_stopped", "since_ms",
+    "action", "cause_to_stop_ms", "late", "limit_raised", "nudge_delivered_ms", "nudged_ms", "overshoot_nanousd",
+    "run_status",
+    "runs_stopped", "since_ms",
     # In lines of their own.
     "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",
     "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash",

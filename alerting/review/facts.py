@@ -11,9 +11,9 @@ from typing import Literal
 
 from alerting.review.week import Week
 from schemas.alert import Alert
-from schemas.control import Command, TargetType
+from schemas.control import Command, CommandAction, TargetType
 from schemas.operator import OperatorMessage, Verdict
-from schemas.policy import Action, Severity
+from schemas.policy import Severity
 from schemas.rollup import Rollup
 
 TOP = 5
@@ -305,7 +305,7 @@ class Review:
     """Models that the alerts about missing prices name."""
     charges_unpriced: bool
     kills: tuple[Kill, ...]
-    commands: dict[Action, int]
+    commands: dict[CommandAction, int]
     incidents: tuple[Incidents, ...]
     on_trial: tuple[Incidents, ...]
     """Of rules in shadow mode: nobody was told."""

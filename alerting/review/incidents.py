@@ -19,9 +19,9 @@ from alerting.review.facts import (
 )
 from alerting.review.week import Week
 from schemas.alert import WATCHDOG, Alert
-from schemas.control import Command
+from schemas.control import Command, CommandAction
 from schemas.operator import Feedback, LimitException, OperatorMessage, Resume, Silence
-from schemas.policy import Action, Severity
+from schemas.policy import Severity
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "error", "warning", "info")
 """Worst first."""
@@ -88,7 +88,7 @@ def verdicts(incident_ids: Iterable[str], said: Judged) -> Verdicts:
     return Verdicts(counts["useful"], counts["noise"], counts["planned"], counts[None])
 
 
-def commands_given(commands: Iterable[Command], week: Week, until_ms: int) -> dict[Action, int]:
+def commands_given(commands: Iterable[Command], week: Week, until_ms: int) -> dict[CommandAction, int]:
     """How often each action was ordered in the week."""
     issued = {one.command_id: one.action for one in commands if week.start_ms <= one.issued_ms < until_ms}
     return dict(sorted(Counter(issued.values()).items()))

@@ -134,7 +134,8 @@ class Watcher:
 
     def _command(self, value: bytes) -> None:
         command = decode_command(value)
-        if command.command_id not in self.kills:  # else it is written once more, for those who have not heard it
+        # A kill that is known is written once more, for those who have not heard it.
+        if command.action == "kill" and command.command_id not in self.kills:
             self.kills[command.command_id] = command
             self._story.kill(command)
 

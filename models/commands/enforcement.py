@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from models.commands.commands import Commands
+from models.commands.nudges import Nudges
 from models.commands.standing import Origin
 from models.commands.workflow_stops import WorkflowStops
 from models.detectors.base import Detector
@@ -32,10 +33,11 @@ class Stop(NamedTuple):
 class Enforcement:
     """Judged, noted, commanded: in this order, for every kind of rule."""
 
-    def __init__(self, state: PartitionState, incidents: Incidents, commands: Commands) -> None:
+    def __init__(self, state: PartitionState, incidents: Incidents, commands: Commands, nudges: Nudges) -> None:
         self._state = state
         self._incidents = incidents
         self._commands = commands
+        self._nudges = nudges
         self._workflow_stops = WorkflowStops(state, incidents)
 
     def apply(
@@ -70,6 +72,9 @@ class Enforcement:
                     tenant, stop.target, stop.action or action, origin, at_ms,
                     spent_nanousd=stop.spent_nanousd, expires_ms=stop.expires_ms, scope=stop.scope,
                 )  # fmt: skip
+        tells = is_news and action is None and rule.settings.mode != "shadow"
+        if tells and finding.nudge and subject.run is not None:
+            self._nudges.give(tenant, incident, finding.nudge, subject.run, at_ms)
         if is_news:
             self._incidents.publish(tenant, incident, late=subject.late)
 

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from models.commands.commands import Commands, overshoot, stop_evidence
+from models.commands.nudges import Nudges
 from models.commands.standing import StandingCommand
 from models.detectors.base import Detector
 from models.incidents.incident import Subject
@@ -22,13 +23,17 @@ STOPPED: Final = ("stopped", "already_finished")
 class Obedience:
     """Watches the commands that were given."""
 
-    def __init__(self, state: PartitionState, incidents: Incidents, commands: Commands) -> None:
+    def __init__(self, state: PartitionState, incidents: Incidents, commands: Commands, nudges: Nudges) -> None:
         self._state = state
         self._incidents = incidents
         self._commands = commands
+        self._nudges = nudges
 
     def acknowledge(self, tenant: Tenant, ack: CommandAck, at_ms: int) -> None:
         """A guard has answered. A kill that was obeyed is confirmed at once: what it was given for is over."""
+        if ack.acted == "delivered":
+            self._nudges.delivered(tenant, ack, at_ms)
+            return
         command = tenant.command_ids.get(ack.command_id)
         if command is None or ack.acted == "ignored" or not command.move("ack"):
             return

@@ -34,7 +34,7 @@ TRANSITIONS: Final[dict[tuple[CommandState, CommandEvent], CommandState]] = {
     ("expired", "give"): "given",
 }
 
-STRENGTH: Final[dict[Action, int]] = {"resume": 0, "downgrade": 1, "pause": 2, "kill": 3}
+STRENGTH: Final[dict[str, int]] = {"resume": 0, "downgrade": 1, "pause": 2, "kill": 3}
 """A command gives way only to a stronger one."""
 
 KILL_STANDS_MS: Final = 7 * 24 * HOUR_MS

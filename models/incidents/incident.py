@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from models.identity import derived_id
 from models.state.rows import PLAIN, Row
 from models.state.units.runs import Run
 from schemas.alert import Alert
@@ -54,7 +55,8 @@ class Incident(Row):
 
     __slots__ = (
         "acknowledged", "alert", "aspect", "due_ms", "ends_ms", "forget_ms", "incident_id", "level", "limit",
-        "opened_ms", "openings", "remind_ms", "reminders", "rule", "tenant_id", "unit_id",
+        "nudge_delivered_ms", "nudged_ms", "opened_ms", "openings", "remind_ms", "reminders", "rule", "tenant_id",
+        "unit_id",
     )  # fmt: skip
     kind = "incident"
 
@@ -81,7 +83,22 @@ class Incident(Row):
         self.reminders = 0
         self.remind_ms = 0
         """When the next reminder is due, 0 for never."""
+        self.nudged_ms = 0
+        """When the agent was sent a sentence about it, 0 if it was not."""
+        self.nudge_delivered_ms = 0
+        """When its guard said that the agent has it."""
         self.due_ms = 0
+
+    @property
+    def nudge_id(self) -> str:
+        """The id of the command that carried the sentence."""
+        return derived_id(self.incident_id, "nudge", self.nudged_ms)
+
+    @property
+    def nudge_evidence(self) -> dict[str, int]:
+        """What an alert says of it."""
+        told = {"nudged_ms": self.nudged_ms, "nudge_delivered_ms": self.nudge_delivered_ms}
+        return {name: at_ms for name, at_ms in told.items() if at_ms}
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.incident_id)
@@ -93,7 +110,8 @@ class Incident(Row):
         alert = None if self.alert is None else msgspec.to_builtins(self.alert)
         return (
             alert, self.rule, self.aspect, self.unit_id, self.level, self.limit, self.opened_ms, self.openings,
-            self.ends_ms, self.forget_ms, self.acknowledged, self.reminders, self.remind_ms,
+            self.ends_ms, self.forget_ms, self.acknowledged, self.reminders, self.remind_ms, self.nudged_ms,
+            self.nudge_delivered_ms,
         )  # fmt: skip
 
     @classmethod
@@ -103,7 +121,8 @@ class Incident(Row):
         incident = cls(parts[0], parts[1], rule, aspect, unit_id)
         (
             incident.level, incident.limit, incident.opened_ms, incident.openings, incident.ends_ms, incident.forget_ms,
-            incident.acknowledged, incident.reminders, incident.remind_ms,
+            incident.acknowledged, incident.reminders, incident.remind_ms, incident.nudged_ms,
+            incident.nudge_delivered_ms,
         ) = fields[4:]  # fmt: skip
         incident.alert = None if alert is None else msgspec.convert(alert, Alert)
         incident.due_ms = due_ms

@@ -50,6 +50,7 @@ class Incidents:
         alert = self._alert(tenant, rule, finding, subject, incident, state, at_ms)
         if incident.alert is None:
             incident.opened_ms, incident.reminders, incident.acknowledged = at_ms, 0, False
+            incident.nudged_ms = incident.nudge_delivered_ms = 0
         else:
             evidence = {**alert.evidence, "since_ms": incident.opened_ms}
             known = owned_as(alert, incident.alert.owner, tuple(incident.alert.owners))
@@ -72,7 +73,8 @@ class Incidents:
         assert incident.alert is not None
         alert = incident.alert
         action = tenant.action_on(alert.run_id, incident.unit_id, self._state.now_ms)
-        incident.alert = msgspec.structs.replace(alert, command=action)
+        evidence = {**alert.evidence, **incident.nudge_evidence}
+        incident.alert = msgspec.structs.replace(alert, command=action, evidence=evidence)
         self._publish(tenant, incident.alert)
         if late:
             self.resolve(tenant, incident, self._state.now_ms, {})
@@ -227,7 +229,7 @@ class Incidents:
             state=state,
             ts_ms=at_ms,
             cause_event_id=self._state.cause_event_id if evidence else alert.cause_event_id,
-            evidence={**alert.evidence, **evidence, "since_ms": incident.opened_ms},
+            evidence={**alert.evidence, **incident.nudge_evidence, **evidence, "since_ms": incident.opened_ms},
             command=tenant.action_on(alert.run_id, incident.unit_id, self._state.now_ms),
         )
 

@@ -36,4 +36,6 @@ class Finding:
     """How long after it is found for the last time the incident about a run is over, 0 for at the run's end."""
     hour: Literal["breach", "new_normal"] | None = None
     """What it says of the scope's running hour: too expensive to be part of what is normal, or the new normal."""
+    nudge: str = ""
+    """A sentence for the agent itself, where nothing is stopped: what it does over and over. Empty for none."""
     evidence: dict[str, Any] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from models.sequences.pauses import (
     with_pause,
 )
 from schemas.duration import MINUTE_MS
-from schemas.usage import CallStatus, ToolCall
+from schemas.usage import SHAPE_VERSION_BITS, CallStatus, ToolCall, shape_version
 
 STEPS: Final = 16
 """Tool calls remembered."""
@@ -37,14 +37,17 @@ _HASH: Final = 3
 _RESULT: Final = 2 * _HASH
 _DISTANCE: Final = 2
 _STEP: Final = _SIGNATURE + _RESULT + _DISTANCE
-"""Bytes of a step: 40 bits of the hash of tool and arguments, 24 each of the hash of the result and of its shape, and
-the distance in tenths of a second from the start of the step before. Steps are compared within one run only, and only
-with the last few: two different calls look the same once in 10^12 comparisons, two different results of the same call
-once in 10^7."""
+"""Bytes of a step: 40 bits of the hash of tool and arguments, 24 each of the hash of the result and of its shape, of
+these 3 for the version of the shape, and the distance in tenths of a second from the start of the step before. Steps
+are compared within one run only, and only with the last few: two different calls look the same once in 10^12
+comparisons, two different results of the same call once in 10^7, two different shapes once in 2 * 10^6."""
 _REACH: Final = LONGEST_PERIOD * _STEP
 _KEPT: Final = (STEPS - 1) * _STEP
 """What stays of the steps when another comes."""
 _FARTHEST_MS: Final = 100 * 0xFFFF
+_REST: Final = 0xFF >> SHAPE_VERSION_BITS
+"""Bits of a shape's first byte that are none of its version's."""
+_BYTES: Final = tuple(bytes((one,)) for one in range(256))
 _NO_SIGNATURE: Final = bytes(_SIGNATURE)
 _NO_HASH: Final = bytes(_HASH)
 _NO_RESULT: Final = bytes(_RESULT)
@@ -289,17 +292,31 @@ class ToolCalls:
 def _hashes(exact: str | None, shape: str | None) -> bytes:
     """What is remembered of a result: the hash of it all and that of its shape, zeros for unknown."""
     return (_NO_HASH if exact is None else xxhash.xxh3_64_digest(exact.encode())[:_HASH]) + (
-        _NO_HASH if shape is None else xxhash.xxh3_64_digest(shape.encode())[:_HASH]
+        _NO_HASH if shape is None else _shape(shape)
     )
 
 
+def _shape(shape: str) -> bytes:
+    """The hash of a shape's hash, its first bits those of the version."""
+    digest = xxhash.xxh3_64_digest(shape.encode())
+    return _BYTES[digest[0] & _REST | shape_version(shape) << 8 - SHAPE_VERSION_BITS] + digest[1:_HASH]
+
+
 def _same_result(one: bytes, other: bytes) -> bool | None:
-    """Whether two results are the same, in full or in shape; None if they have no hash of one kind to compare."""
+    """Whether two results are the same, in full or in shape; None if nothing says so or otherwise.
+
+    Without one kind of hash the other decides. Shapes of two versions are neither the same nor different: results that
+    differ in full are then an unknown, not progress.
+    """
     if one == other:
         return None if one == _NO_RESULT else True
-    kinds = ((one[:_HASH], other[:_HASH]), (one[_HASH:], other[_HASH:]))
-    known = [mine == theirs for mine, theirs in kinds if _NO_HASH not in (mine, theirs)]
-    return any(known) if known else None
+    mine, theirs = one[:_HASH], other[:_HASH]
+    if _NO_HASH not in (mine, theirs) and mine == theirs:
+        return True
+    shape, their_shape = one[_HASH:], other[_HASH:]
+    if _NO_HASH not in (shape, their_shape):
+        return shape == their_shape if shape[0] | _REST == their_shape[0] | _REST else None
+    return None if _NO_HASH in (mine, theirs) else False
 
 
 def _is_step(steps: bytes, signature: bytes) -> bool:

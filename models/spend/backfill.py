@@ -43,6 +43,7 @@ class Backfill:
             case ToolCall():
                 cost_nanousd = message.cost_nanousd or 0
                 totals.tool_calls += 1
+                totals.blind_tool_calls += message.args_hash is None
                 totals.errors += message.status == "error"
             case Outcome():
                 setattr(totals, message.outcome, getattr(totals, message.outcome) + 1)

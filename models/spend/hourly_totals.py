@@ -6,7 +6,7 @@ from models.state.partition import PartitionState
 from models.state.spend.totals import FLUSH_MS, HourTotals, totals_key
 from models.state.tenant import Tenant
 from models.state.units.route import Route
-from schemas.duration import HOUR_MS
+from schemas.duration import DAY_MS, HOUR_MS
 
 
 class HourlyTotals:
@@ -32,6 +32,13 @@ class HourlyTotals:
         totals = self._find(tenant, route.workflow, at_ms, tenant.clock_ms - tenant.clock_ms % HOUR_MS)
         self._announce(tenant, totals)
         return totals
+
+    def of_day(self, tenant: Tenant, totals: HourTotals) -> list[HourTotals]:
+        """The hours of the day (UTC) until the one of `totals`, which is the first of them."""
+        day_ms = totals.start_ms - totals.start_ms % DAY_MS
+        starts = range(totals.start_ms, day_ms - 1, -HOUR_MS)
+        found = (tenant.totals.get(totals_key(totals.workflow, start_ms)) for start_ms in starts)
+        return [hour for hour in found if hour is not None]
 
     def due(self, tenant: Tenant, key: tuple[str, ...], now_ms: int) -> None:
         """A rollup is due, or an hour so old that nothing can change it any more."""

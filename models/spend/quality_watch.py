@@ -1,12 +1,15 @@
 """Wrong data at work: counted in the tenant's tallies, and told once a tenant, kind and day."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from models.commands.enforcement import Enforcement
 from models.incidents.incident import Subject
 from models.prices.book import Charge, Problem
+from models.spend.hourly_totals import HourlyTotals
 from models.state.data_quality import Kind, Tally
 from models.state.partition import PartitionState
+from models.state.spend.totals import HourTotals
 from models.state.tenant import Tenant
 from models.state.units.route import Route
 from models.state.units.runs import Run
@@ -14,6 +17,9 @@ from schemas.dead_letter import DeadLetter
 from schemas.duration import DAY_MS
 from schemas.usage import UNATTRIBUTED, LlmCall, UsageMessage
 
+LOOKS: Final = frozenset((1, *range(10, 100, 10)))
+LOOK_EVERY: Final = 100
+"""After how many blind tool calls of an hour the whole day's are looked at."""
 NOBODYS: Final = {(True, True): ("owner", "workflow"), (True, False): ("owner",), (False, True): ("workflow",)}
 """What spend does not name, by whether its owner and its workflow are unknown."""
 
@@ -21,8 +27,9 @@ NOBODYS: Final = {(True, True): ("owner", "workflow"), (True, False): ("owner",)
 class QualityWatch:
     """The data-quality rules of a partition."""
 
-    def __init__(self, state: PartitionState, enforcement: Enforcement) -> None:
+    def __init__(self, state: PartitionState, totals: HourlyTotals, enforcement: Enforcement) -> None:
         self._state = state
+        self._totals = totals
         self._enforcement = enforcement
 
     def charged(self, tenant: Tenant, run: Run, route: Route, call: LlmCall, charge: Charge, at_ms: int) -> None:
@@ -50,6 +57,29 @@ class QualityWatch:
         missing = NOBODYS[route.owner == UNATTRIBUTED, route.workflow == UNATTRIBUTED]
         tally.add(cost_nanousd=cost_nanousd, run_id=run_id, notes=missing)
         self._judge(tenant, "unattributed", tally, at_ms)
+
+    def blind(self, tenant: Tenant, route: Route, totals: HourTotals, run_id: str) -> None:
+        """Count a tool call of which nobody knows what it did, where a rule wants to know; by workflow, in `totals`."""
+        totals.blind_tool_calls += 1
+        is_due = totals.blind_tool_calls in LOOKS or not totals.blind_tool_calls % LOOK_EVERY
+        if not is_due or not route.tool_rules:
+            return
+        tally = Tally(totals.start_ms - totals.start_ms % DAY_MS)
+        if tally.day_ms + DAY_MS <= self._state.now_ms:
+            return
+        hours = self._totals.of_day(tenant, totals)
+        tally.records = sum(hour.blind_tool_calls for hour in hours)
+        tally.of_records = sum(hour.tool_calls for hour in hours)
+        tally.runs = [run_id]
+        subject = replace(
+            _subject(tenant, "blind", tally),
+            key=("blind", totals.workflow, tally.day_ms),
+            scope={"tenant_id": tenant.tenant_id, "workflow": totals.workflow},
+            owner=None if route.owner == UNATTRIBUTED else route.owner,
+        )
+        for rule in self._state.policy.quality_rules["blind"]:
+            if (finding := rule.judge("blind", tally, out_of_reach=False)) is not None:
+                self._enforcement.apply(tenant, rule, finding, subject, self._state.now_ms)
 
     def too_late(self, tenant: Tenant, message: UsageMessage, cost_nanousd: int) -> None:
         """Count a record that came more than a day late, on the day it came."""

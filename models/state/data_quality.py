@@ -6,7 +6,7 @@ from schemas.duration import DAY_MS
 
 Kind = Literal[
     "unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced", "uncounted", "too_late", "backfilled",
-    "misplaced", "unattributed", "unreadable",
+    "misplaced", "unattributed", "unreadable", "blind",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MOST_EXAMPLES: Final = 5
@@ -18,13 +18,15 @@ class Tally:
     """One kind of fault on one day (UTC): how many records, what they cost, and a few of them by name."""
 
     __slots__ = (
-        "computed_nanousd", "cost_nanousd", "day_ms", "models", "next_records", "notes", "off_nanousd", "records",
-        "runs", "stamp", "tokens",
+        "computed_nanousd", "cost_nanousd", "day_ms", "models", "next_records", "notes", "of_records", "off_nanousd",
+        "records", "runs", "stamp", "tokens",
     )  # fmt: skip
 
     def __init__(self, day_ms: int) -> None:
         self.day_ms = day_ms
         self.records = 0
+        self.of_records = 0
+        """How many there were in all, where the share matters: known to whoever counts them, and no part of the row."""
         self.cost_nanousd = 0
         self.computed_nanousd = 0
         """What the records would have cost by the price tables."""

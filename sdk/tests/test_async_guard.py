@@ -46,6 +46,20 @@ def played(emitter: Emitter, play: Callable[[Agent], Awaitable[None]]) -> None:
     asyncio.run(main())
 
 
+def test_a_nudge_is_handed_over_once(emitter: Emitter, transport: MemoryTransport) -> None:
+    """The sentence is there for the agent's next call, and answered."""
+
+    async def play(agent: Agent) -> None:
+        with emitter.run("acme") as run:
+            assert await agent.guard.nudge(run) is None
+            await asyncio.to_thread(agent.control.nudge, run, "the third time")
+            assert [await agent.guard.nudge(run), await agent.guard.nudge(run)] == ["the third time", None]
+
+    played(emitter, play)
+    emitter.flush()
+    assert [ack["acted"] for ack in transport.of_type("command_ack")] == ["delivered"]
+
+
 def test_a_kill_ends_the_call_under_way(emitter: Emitter, transport: MemoryTransport) -> None:
     """The awaited call is cancelled, the run ends by Stopped as killed and acknowledged, and its task goes on."""
 

@@ -501,6 +501,67 @@ def test_a_forgery_is_not_answered(
     assert acks(emitter, transport) == []
 
 
+def test_a_nudge_is_handed_over_once(
+    guard: Guard, control: FakeControl, emitter: Emitter, transport: MemoryTransport, clock: Clock
+) -> None:
+    """The agent that asks has the sentence before its next call, once, and the service hears that it has. Of two that
+    wait the later one is told; none that is expired, replayed, forged or another run's.
+    """
+    with emitter.run(tenant_id="acme", run_id="r1") as run, emitter.run(tenant_id="acme", run_id="r2") as other:
+        assert guard.nudge(run) is None
+        control.put(given("nudge", 5, reason="the third time"))
+        assert (state_of(guard, run), guard.nudge(other)) == ("free", None)
+        assert [guard.nudge(run), guard.nudge(run)] == ["the third time", None]
+        control.put(given("nudge", 5, reason="replayed"))
+        control.put(given("nudge", 6, reason="too old", ends_in_ms=-1))
+        control.put(replace(given("nudge", 7, reason="forged"), headers=()))
+        assert guard.nudge(run) is None
+        control.put(given("nudge", 8, reason="earlier"))
+        control.put(given("nudge", 9, reason="later"))
+        assert [guard.nudge(run), guard.nudge(run)] == ["later", None]
+        control.put(given("nudge", 10, reason="asked for too late"))
+        clock.now_ms += 60_000
+        assert guard.nudge(run) is None
+    assert acks(emitter, transport) == [("nudge-5", "delivered"), ("nudge-9", "delivered")]
+    assert (guard.stats.replayed, guard.stats.expired, guard.stats.forged) == (1, 1, 1)
+
+
+def test_a_nudge_stands_for_nothing(
+    guard: Guard, control: FakeControl, emitter: Emitter, transport: MemoryTransport
+) -> None:
+    """It neither hides a kill whose number is lower nor lifts one, and a run that is over does not answer it."""
+    run = emitter.run(tenant_id="acme", run_id="r1")
+    control.put(given("nudge", 50))
+    control.put(given("kill", 5))
+    assert state_of(guard, run) == "stopped"
+    control.put(given("nudge", 51))
+    assert state_of(guard, run) == "stopped"
+    with emitter.run(tenant_id="acme", run_id="r3"):
+        pass
+    control.put(given("nudge", 52, target={"type": "run", "id": "r3"}))
+    assert acks(emitter, transport) == [("kill-5", "stopped")]
+
+
+def test_a_forged_nudge_blinds_nobody(control: FakeControl, emitter: Emitter, clock: Clock) -> None:
+    """What nobody has to obey cannot stop an agent that fails closed."""
+    with Guard(control, emitter, when_blind="stop", tenant_id="acme", keys=KEYS, clock_ms=clock) as guard:
+        assert guard.wait_ready(TIMEOUT_S)
+        control.put(replace(given("nudge", 5), headers=()))
+        assert (guard.stats.forged, guard.blind) == (1, False)
+        guard.check(emitter.run(tenant_id="acme", run_id="r1"))
+
+
+def test_nudges_that_nobody_asked_for_are_forgotten(
+    guard: Guard, control: FakeControl, emitter: Emitter, clock: Clock
+) -> None:
+    """A guard that follows a topic for months remembers no run that was told of something once."""
+    for number in range(20):
+        control.put(given("nudge", number + 1, target={"type": "run", "id": f"r{number}"}))
+    clock.now_ms += 60_000
+    guard._standing.prune(clock.now_ms)
+    assert guard._standing.is_quiet("acme")
+
+
 def test_a_kill_is_pushed_to_live_runs_only(guard: Guard, control: FakeControl, emitter: Emitter) -> None:
     """Event and callback come without a check, once; a broken callback does not keep the others from hearing."""
     heard: list[tuple[str, str]] = []

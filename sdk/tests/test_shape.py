@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from spendfuse import Emitter
-from spendfuse._shape import shape_of
+from spendfuse._shape import VERSION, shape_of
 from spendfuse.testing import MemoryTransport
 
 SAME: list[tuple[object, object]] = [
@@ -138,6 +138,7 @@ def test_shapes_travel_as_keyed_hashes(transport: MemoryTransport) -> None:
     first, second, third = transport.of_type("tool_call")
     assert first["result_hash"] != second["result_hash"]
     assert first["result_shape_hash"] == second["result_shape_hash"] == emitter.shape_hash_of("exit 1 at 09:02")
-    assert len(first["result_shape_hash"]) == 32
+    assert first["result_shape_hash"].startswith(f"{VERSION}:")
+    assert len(first["result_shape_hash"].partition(":")[2]) == 32
     assert first["result_shape_hash"] != Emitter(MemoryTransport()).shape_hash_of("exit 1 at 09:00")
     assert "result_shape_hash" not in third

@@ -1,5 +1,5 @@
-"""`backtest`, `record` and `backfill`: a policy tried on a log of the past, such a log out of the topics, and what came
-too late booked.
+"""`backtest` and `tune`: policies tried on a log of the past; `record`: such a log out of the topics; and `backfill`:
+what came too late booked.
 """
 
 import argparse
@@ -29,6 +29,16 @@ def declare(commands: Commands) -> None:
     )
     backtest.add_argument("--as-recorded", action="store_true", help="nobody obeys: everything is as it is in the log")
     backtest.add_argument("--keep-policy", action="store_true", help="leave out the policies that the log holds")
+    tune = commands.add("tune", _tune, "try each rule's main settings on a log of the past, and propose a policy diff")
+    tune.add_argument("--policy", type=Path, metavar="P.toml", help="policy file; without it, the defaults")
+    log = tune.add_mutually_exclusive_group(required=True)
+    log.add_argument("--events", type=Path, metavar="F.jsonl[.gz]", help="usage.v1, one a line, or a recorded log")
+    log.add_argument("--topic", choices=["usage.v1"], help="what the topics hold, verdicts too")
+    _add_range(tune, required=False)
+    tune.add_argument("--labels", type=Path, metavar="L.jsonl", help='{"run_id": "r1", "label": "stuck"} a line')
+    tune.add_argument("--rule", metavar="NAME", help="this rule only")
+    tune.add_argument("--enforced", action="store_true", help="as if rules that alert were to enforce")
+
     record = commands.add("record", _record, "a recorded log out of the topics: an incident to replay")
     _add_range(record, required=True)
     record.add_argument("--out", type=Path, required=True, metavar="F.jsonl[.gz]", help="the file to write")
@@ -71,9 +81,25 @@ def _backtest(options: Options) -> int:
         from streams.tools.topic_backtest import run_topic_backtest
 
         return run_topic_backtest(read_settings(), _range(options), options.policy, options.out, options.against, asked)
+    _refuse_range(options)
+    return run_backtest(options.policy, options.events, options.out, options.against, asked)
+
+
+def _refuse_range(options: Options) -> None:
     if options.since or options.until or options.tenant:
         raise SettingsError("--since, --until and --tenant are for --topic: a file is read whole")
-    return run_backtest(options.policy, options.events, options.out, options.against, asked)
+
+
+def _tune(options: Options) -> int:
+    from streams.tools.tune.tune import Asked, run_topic_tune, run_tune
+
+    asked = Asked(options.policy, options.labels, options.rule, options.enforced)
+    if options.topic is not None:
+        from streams.settings import read_settings
+
+        return run_topic_tune(read_settings(), _range(options), asked)
+    _refuse_range(options)
+    return run_tune(options.events, asked)
 
 
 def _record(options: Options) -> int:

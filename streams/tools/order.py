@@ -11,7 +11,7 @@ from schemas.control import Command, Target, TargetType
 from schemas.duration import DAY_MS
 from schemas.errors import BrokerError, PolicyError, SettingsError, Undecodable
 from schemas.operator import OperatorMessage
-from schemas.signing import control_key, is_key_check
+from schemas.signing import control_key, is_key_check, is_standing
 from schemas.usage import UsageMessage
 from streams.clock import seconds
 from streams.kafka.admin import partition_count
@@ -138,7 +138,7 @@ class TopicFacts:
         """The last command under each key. What cannot be read leaves the one before it: others tell of it."""
         commands: dict[bytes, Command] = {}
         for key, message in self._last().items():
-            if not is_key_check(key):
+            if is_standing(key):
                 commands[key] = message
         return commands
 

@@ -139,6 +139,10 @@ class Scorecard:
             "held back by pauses": format_usd(self.nanousd["held back"]),
         }
         lines = ["   ".join(f"{name}: {value}" for name, value in row.items()) for row in (counts, sums)]
+        if nudges := sum(count for (action, _), count in self.commands.items() if action == "nudge"):
+            lines.append(
+                f"nudges: {nudges:,}   whether agents would have heeded them no log can tell: none counts as saved"
+            )
         for (tenant_id, workflow), nanousd in sorted(self.after_kills.items(), key=lambda pair: (-pair[1], pair[0])):
             lines.append(f"  {tenant_id} / {workflow}: {format_usd(nanousd)}")
         return lines

@@ -11,11 +11,13 @@ from confluent_kafka import Message, Producer
 from spendfuse._command import ControlRecord
 from spendfuse._intake import Believed, Intake, KeysChecked
 from spendfuse._kafka.transport import DEFAULTS
+from spendfuse._shape import VERSION
 from spendfuse._signing import derive_keys
 from spendfuse._standing import StandingCommands
 
 from infra.kafka.embedded import EmbeddedBroker
 from schemas.signing import EngineKeys
+from schemas.usage import SHAPE_VERSION_BITS, shape_version
 from tests.support.wire_vectors import NAMES, ROOT, VECTORS, text, vectors
 
 NODE = shutil.which("node")
@@ -58,6 +60,9 @@ def test_the_clients_guard_agrees_with_the_vectors() -> None:
             verdict = read or "other_tenant"
         assert (step["what"], verdict) == (step["what"], step["verdict"])
         assert (step["what"], stands(commands, run, GUARD["now_ms"])) == (step["what"], step["stands"])
+        if "told" in step:
+            nudge = commands.take_nudge(run, GUARD["now_ms"])
+            assert (step["what"], nudge and nudge.reason) == (step["what"], step["told"])
 
 
 def test_the_clients_keys_are_the_services() -> None:
@@ -65,6 +70,13 @@ def test_the_clients_keys_are_the_services() -> None:
     engine = EngineKeys(ROOT)
     for name in NAMES:
         assert derive_keys(ROOT, name) == {"engine": engine.tenant_key(name), "lift": engine.lift_key}
+
+
+def test_the_service_knows_the_version_of_a_shape() -> None:
+    """As the client writes it, so that shapes of two versions are never compared; a bare hash has none."""
+    hashes = [each["hash"] for each in vectors()["shapes"]["results"] if each["hash"] is not None]
+    assert {shape_version(each) for each in hashes} == {VERSION % 2**SHAPE_VERSION_BITS} != {0}
+    assert {shape_version(each) for each in ("", "1", *(each[2:] for each in hashes))} == {0}
 
 
 def test_the_clients_partitioner_finds_the_partitions(embedded: EmbeddedBroker) -> None:

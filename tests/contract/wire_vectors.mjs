@@ -64,8 +64,38 @@ function canonical(value) {
   return JSON.stringify(value).replace(/[\u007f-\uffff]/g, escape);
 }
 
+// The shape of a result
+const { shapes } = vectors;
+const TEXT = new RegExp(shapes.text_patterns.join("|"), "g");
+const KEY = new RegExp(shapes.key_pattern);
+const GONE = "\0";
+
+function shaped(value) {
+  if (typeof value === "string") return value.replace(TEXT, GONE).replace(/[ \t\n\r\f\v]+/g, " ").replace(/^ | $/g, "");
+  if (Array.isArray(value)) return value.map(shaped);
+  if (value === null || typeof value !== "object") return value;
+  const isGone = (name, item) => item !== null && !["boolean", "object"].includes(typeof item) && KEY.test(name);
+  return Object.fromEntries(
+    Object.entries(value).map(([name, item]) => [name, isGone(name, item) ? GONE : shaped(item)]),
+  );
+}
+
+function shapeOf(result) {
+  if (canonical(result).length > shapes.most_characters) return null;
+  let whole = result;
+  if (typeof result === "string" && /^\s*[{[]/.test(result)) {
+    try {
+      whole = JSON.parse(result);
+    } catch {
+      // a text that only begins like JSON
+    }
+  }
+  const text = canonical(shaped(whole));
+  return /[0-9A-Za-z]/.test(text.replaceAll("\\u0000", "")) ? text : null;
+}
+
 // A guard
-const ACTIONS = ["kill", "pause", "resume", "downgrade"];
+const ACTIONS = ["kill", "pause", "resume", "downgrade", "nudge"];
 const TARGETS = ["run", "session", "run_tree", "workflow", "tenant", "scope"];
 
 function parsed(value) {
@@ -81,13 +111,14 @@ function parsed(value) {
   const holds =
     ACTIONS.includes(body?.action) && TARGETS.includes(target?.type) && isText(target.id) && isText(body.command_id) &&
     isText(body.tenant_id) && [body.seq, body.issued_ms, body.expires_ms].every(isWhole) &&
+    (body.action !== "nudge" || target.type === "run") &&
     (target.type !== "scope" || body.action === "resume" || (body.scope && typeof body.scope === "object"));
   return holds ? body : null;
 }
 
 class Guard {
   constructor(tenantId, keys, nowMs) {
-    Object.assign(this, { tenantId, keys, nowMs, standing: new Map() });
+    Object.assign(this, { tenantId, keys, nowMs, standing: new Map(), nudgeSeqs: new Map(), nudges: new Map() });
   }
 
   take(record) {
@@ -117,7 +148,23 @@ class Guard {
     return this.apply(body, kid === "operator");
   }
 
+  applyNudge(body) {
+    const runId = body.target.id;
+    if (body.seq <= (this.nudgeSeqs.get(runId) ?? -1)) return "replayed";
+    this.nudgeSeqs.set(runId, body.seq);
+    if (body.expires_ms <= this.nowMs) return "expired";
+    this.nudges.set(runId, body.reason);
+    return "applied";
+  }
+
+  tell(run) {
+    const sentence = this.nudges.get(run.run_id) ?? null;
+    this.nudges.delete(run.run_id);
+    return sentence;
+  }
+
   apply(body, byOperator) {
+    if (body.action === "nudge") return this.applyNudge(body);
     const name = `${body.target.type}/${body.target.id}`;
     const standing = this.standing.get(name) ?? { seq: -1 };
     this.standing.set(name, standing);
@@ -177,12 +224,18 @@ for (const { value, hash, keyed } of vectors.hashes) {
   same(`hash of ${canonical(value)}`, sha256(canonical(value)).slice(0, 32), hash);
   same(`keyed hash of ${canonical(value)}`, hmac(root, canonical(value)).toString("hex").slice(0, 32), keyed);
 }
+for (const { result, shape, hash } of shapes.results) {
+  const found = shapeOf(result);
+  same(`shape of ${canonical(result)}`, found, shape);
+  same(`hash of that shape`, found && `${shapes.version}:${sha256(canonical(found)).slice(0, 32)}`, hash);
+}
 const { tenant_id: tenantId, now_ms: nowMs, run, records } = vectors.guard;
 const guard = new Guard(tenantId, deriveKeys(tenantId), nowMs);
 for (const record of records) {
   same(record.what, guard.take(record), record.verdict);
   same(`${record.what}: signed text`, guard.signedText ?? record.signed_text, record.signed_text);
   same(`${record.what}: what stands`, guard.stands(run), record.stands);
+  if ("told" in record) same(`${record.what}: what the agent is told`, guard.tell(run), record.told);
 }
 console.log(faults.length ? faults.join("\n") : `${records.length} records and all else agree`);
 process.exit(faults.length ? 1 : 0);

@@ -14,6 +14,7 @@ from spendfuse import Emitter, Guard, derive_keys
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from infra.kafka.local import LocalKafka
+from schemas.signing import is_standing
 from streams.kafka.client import Admin
 from streams.kafka.topics import apply
 from streams.settings import Settings
@@ -152,7 +153,8 @@ def _check_dead_letters(space: TopicSpace, day: Day, told: str) -> None:
 
 
 def _check_kills(space: TopicSpace, fleet: Fleet, told: str) -> None:
-    commands = [json.loads(record.value or b"") for record in commands_on(space.bootstrap, space.name("control.v1"))]
+    records = commands_on(space.bootstrap, space.name("control.v1"))
+    commands = [json.loads(record.value or b"") for record in records if is_standing(record.key)]
     assert {command["action"] for command in commands} == {"kill"}, told
     assert Counter(command["target"]["id"] for command in commands) == dict.fromkeys(fleet.stopped, 1), told
     assert len(fleet.stopped) == LOOPS, told

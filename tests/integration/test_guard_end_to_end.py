@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer
@@ -69,6 +70,44 @@ def test_a_looping_agent_is_stopped_and_says_so(kafka_topics: TopicSpace, tmp_pa
     assert resolved["evidence"]["cause_to_stop_ms"] >= 0
 
 
+def test_an_agent_that_is_told_of_its_loop_leaves_it(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """At the third equal call the guard has a sentence for the model, which it believes by its signature and hands over
+    once; nothing is stopped, and the last word about the incident says that the agent was told.
+    """
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY, encoding="utf-8")
+    bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
+    told: list[str] = []
+    with (
+        WorkerProcess(bootstrap, prefix, policy) as worker,
+        Emitter(KafkaTransport(bootstrap, prefix=prefix), clock_ms=_one_by_one()) as emitter,
+        Guard(KafkaControl(bootstrap, prefix=prefix), emitter, when_blind="stop", tenant_id=TENANT, keys=KEYS) as guard,
+    ):
+        assert guard.wait_ready(30)
+        with emitter.run(tenant_id=TENANT, workflow="docs") as run:
+            for _ in range(3):
+                run.tool_call("grep", args={"pattern": "old_name"}, result=["a.md"])
+
+            def asked() -> bool:
+                told.extend(filter(None, [guard.nudge(run)]))
+                return bool(told)
+
+            wait_until(asked, 30, f"a sentence; {worker.tail()}")
+            run.tool_call("read", args={"path": "a.md"}, result="old_name")
+            guard.check(run)
+        assert emitter.flush(10) == 0
+        sent = read_all(bootstrap, kafka_topics.name("usage.v1"))
+        worker.wait_applied({record.partition: record.offset for record in sent})  # type: ignore[misc]  # as read
+        assert worker.stop() == 0, worker.tail()
+    assert told[0].startswith("You have called grep 3 times in a row with the same arguments")
+    [ack] = _acks(kafka_topics)
+    [nudge] = [one for one in _values(kafka_topics, "control.v1") if one.get("action")]
+    assert (nudge["action"], ack["command_id"], ack["acted"]) == ("nudge", nudge["command_id"], "delivered")
+    alerts = _values(kafka_topics, "alerts.v1")
+    assert [alert["state"] for alert in alerts] == ["open", "resolved"]
+    assert "nudge_delivered_ms" in alerts[-1]["evidence"]
+
+
 def test_a_guard_with_another_key_knows_that_it_is_blind(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """A command whose signature it cannot check is counted as forged, and so are its keys found out: a guard that fails
     closed stops its runs, one that fails open says what is wrong, and neither is ready again.
@@ -89,7 +128,7 @@ def test_a_guard_with_another_key_knows_that_it_is_blind(kafka_topics: TopicSpac
         for _ in range(6):
             run.tool_call("grep", args={"pattern": "old_name"}, result=["a.md"])
         emitter.flush(10)
-        wait_until(lambda: guard.stats.forged == 1, 30, f"the guard has seen the command; {worker.tail()}")
+        wait_until(lambda: guard.stats.forged == 2, 30, f"the guard has seen nudge and kill; {worker.tail()}")
         with pytest.raises(Stopped) as stopped:
             guard.check(run)
         assert (stopped.value.command_id, run.stop_event.is_set()) == (None, False)
@@ -138,5 +177,8 @@ def _one_by_one() -> Callable[[], int]:
 
 
 def _acks(space: TopicSpace) -> list[dict[str, object]]:
-    messages = [json.loads(record.value or b"") for record in read_all(space.bootstrap, space.name("usage.v1"))]
-    return [message for message in messages if message["type"] == "command_ack"]
+    return [message for message in _values(space, "usage.v1") if message["type"] == "command_ack"]
+
+
+def _values(space: TopicSpace, topic: str) -> list[dict[str, Any]]:
+    return [json.loads(record.value or b"") for record in read_all(space.bootstrap, space.name(topic))]

@@ -130,7 +130,8 @@ def live_through(space: TopicSpace, folder: Path) -> None:
 
 def test_a_recorded_log_gives_the_facts_of_the_live_run(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """Alerts, commands and refusals of a backtest over the recorded log are those of the worker that lived through it,
-    a forged order is left out and counted, and a backtest straight over the topics says the same.
+    a forged order is left out and counted, and a backtest straight over the topics says the same. `tune` begins
+    with the policy in force.
     """
     live_through(kafka_topics, tmp_path)
     out, effects = tmp_path / "log.jsonl.gz", tmp_path / "effects.jsonl"
@@ -148,6 +149,9 @@ def test_a_recorded_log_gives_the_facts_of_the_live_run(kafka_topics: TopicSpace
     assert facts(map(json.loads, effects.read_text().splitlines())) == lived
     run(kafka_topics, "backtest", "--topic", "usage.v1", "--since", "1h", "--as-recorded", "--out", str(effects))
     assert facts(map(json.loads, effects.read_text().splitlines())) == lived
+    tuned = run(kafka_topics, "tune", "--topic", "usage.v1", "--since", "1h").stdout
+    assert "limit_usd = 7.5 " in tuned, "one and a half times that of the policy in force"
+    assert "Nothing is proposed." in tuned
 
 
 def test_a_log_of_one_tenant_holds_nothing_of_another(kafka_topics: TopicSpace, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@
 
 Times are `[d<day> ]HH:MM:SS[.mmm]`, counted from `start` (Monday 2026-11-23, 00:00 UTC, unless given), and mean both
 when something happened and when it was appended, unless `append` tells the latter. `{n}` in a text is the number of the
-repetition. What is expected is matched in part, field by field, and nothing else may come; rollups are not looked at.
+repetition. What is expected is matched in part, field by field, and nothing else may come; rollups are not looked at,
+and `nudges`, what agents were told, only where the file lists them.
 
 Spend across tenants is sent on after every entry, and comes in at once.
 
@@ -67,6 +68,7 @@ class Scenario:
     series: list[Fields]
     alerts: list[Fields]
     commands: list[Fields]
+    nudges: list[Fields] | None
     until_ms: int | None
 
 
@@ -82,7 +84,14 @@ class Played:
         return [effect.value for effect in self.effects if isinstance(effect.value, Alert)]
 
     def commands(self) -> list[Command]:
-        """The commands, in order."""
+        """The commands that stand, in order."""
+        return [command for command in self._commands() if command.action != "nudge"]
+
+    def nudges(self) -> list[Command]:
+        """What agents were told, in order."""
+        return [command for command in self._commands() if command.action == "nudge"]
+
+    def _commands(self) -> list[Command]:
         return [effect.value for effect in self.effects if isinstance(effect.value, Command)]
 
 
@@ -94,7 +103,7 @@ def scenario_files() -> list[Path]:
 def load(path: Path) -> Scenario:
     """Read a scenario file. Unknown entries are refused: a misspelt expectation is none."""
     raw = tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
-    known = {"promise", "start", "series", "alerts", "commands", "policy", "policies", "until"}
+    known = {"promise", "start", "series", "alerts", "commands", "nudges", "policy", "policies", "until"}
     if not raw.get("promise") or not raw.keys() <= known:
         raise ValueError(f"{path.name}: needs a promise, and knows no {sorted(raw.keys() - known)}")
     start = raw.get("start")
@@ -108,6 +117,7 @@ def load(path: Path) -> Scenario:
         series=raw["series"],
         alerts=raw.get("alerts", []),
         commands=raw.get("commands", []),
+        nudges=raw.get("nudges"),
         until_ms=None if until is None else start_ms + clock_ms(until),
     )
 
@@ -187,6 +197,7 @@ def differences(scenario: Scenario, played: Played) -> list[str]:
     return [
         *_compare("alerts", scenario, scenario.alerts, played.alerts()),
         *_compare("commands", scenario, scenario.commands, played.commands()),
+        *(_compare("nudges", scenario, scenario.nudges, played.nudges()) if scenario.nudges is not None else ()),
     ]
 
 
@@ -250,7 +261,8 @@ def _stimulus(entry: Fields, scenario: Scenario, played: Played) -> Stimulus:
         fields["cost_nanousd"] = None
     if kind == "command_ack":
         target = fields.pop("of")
-        fields["command_id"] = [one for one in played.commands() if _target(one) == target][-1].command_id
+        given = played.nudges() if fields.get("acted") == "delivered" else played.commands()
+        fields["command_id"] = [one for one in given if _target(one) == target][-1].command_id
     return UsageSeen(getattr(messages, kind)(ts_ms, **fields), append_ms)
 
 

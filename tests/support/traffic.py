@@ -142,6 +142,8 @@ def random_answer(draw: Random, commands: Sequence[Command], at_ms: int) -> Usag
     """A guard answers one of the latest commands, not always with what was asked."""
     command = draw.choice(commands[-20:])
     acted = draw.choice(("stopped", "stopped", "paused", "resumed", "already_finished", "ignored"))
+    if command.action == "nudge":
+        acted = "delivered"
     return messages.command_ack(
         at_ms, command.command_id, tenant_id=command.tenant_id, run_id=command.target.id, acted=acted
     )

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import spendfuse
+from spendfuse import _shape
 from spendfuse._acks import ack_id
 
 from schemas.control import Command, KeyCheck, Target
-from schemas.signing import EngineKeys, KeyId, _command_text, _key_check_text, control_key, key_check_key
+from schemas.signing import EngineKeys, KeyId, _command_text, _key_check_text, control_key, key_check_key, nudge_key
 from streams.kafka.partitioner import partition_of
 
 VECTORS: Final = Path(__file__).parents[2] / "docs/connect/wire-vectors.json"
@@ -28,6 +29,17 @@ HASHED: Final[tuple[Any, ...]] = (
     "", "old_name", "ümlaut 日本 \U0001f600", 0, -17, True, None, [1, "a", None],
     {"b": 1, "a": [{"d": False, "c": "x"}]},
     {"quote": '"', "slash": "/", "back": "\\", "line": "\n", "delete": "\x7f", "zero": "\0"},
+)  # fmt: skip
+SHAPED: Final[tuple[Any, ...]] = (
+    "exit 1 at 09:41", "2026-11-28T23:59:59.123+01:00 deploy failed", "Sat, 5 Dec 2026 14:05:06 GMT: no",
+    "last seen 1795276861", "timed out after 9.87 s", "took 12ms", "5 \u00b5s later",
+    "no such order 7f3b2c9e-1111-4222-8333-444455556666", "commit 9f8e7d6c5b refused", "0x7f052fef8750 busy",
+    "request req_022DTIpFfrt6D46L3VVrS8Gz failed", "Attempt 3 of 10 failed", "RETRY #17", "request id: 4711 failed",
+    "wrote /tmp/tmpa1b2c3/out.txt", "wrote C:\\Users\\a\\AppData\\Local\\Temp\\x1", " no   such\n\tfile ",
+    "3 tests failed", "version 1.2.3", "error in line 12", "the whole face deadbeef added",
+    "\u00fcmlaut \u65e5\u672c 12:30",
+    {"error": "busy", "requestId": 1, "createdAt": "x", "elapsed_ms": 9, "attempt": None, "at": {"x": 1}},
+    [{"name": "a", "id": 1}, True, 7], '{"error": "busy", "id": 2}', "[1, 2", "2026-11-27", "", {},
 )  # fmt: skip
 RUN: Final = {
     "tenant_id": "acme", "run_id": "r1", "session_id": "s1", "root_run_id": None, "workflow": "docs",
@@ -73,11 +85,16 @@ def record(
 def given(
     what: str, body: dict[str, Any], verdict: str, stands: str | None, *, kid: KeyId = "engine", **change: Any
 ) -> dict[str, Any]:
-    """A step with a command; `headers` replaces the engine's own."""
+    """A step with a command; `headers` replaces the engine's own. `told` is what the run's agent is told then, if it
+    asks.
+    """
     headers = change.get("headers", signed(body, kid))
     key = control_key(body["tenant_id"], body["target"]["type"], body["target"]["id"])
+    if body["action"] == "nudge":
+        key = nudge_key(body["tenant_id"], body["target"]["id"])
     text = _command_text(typed(body), encoded(body), kid).decode()
-    return record(what, key, encoded(body), headers, verdict, stands, signed_text=text)
+    told = {"told": change["told"]} if "told" in change else {}
+    return record(what, key, encoded(body), headers, verdict, stands, signed_text=text, **told)
 
 
 def steps() -> list[dict[str, Any]]:
@@ -133,6 +150,17 @@ def steps() -> list[dict[str, Any]]:
         given("a scope that the run is not in", command("kill", 53, ("scope", "b2"), scope={"owner": ["bob"]}),
               "applied", "pause"),
         given("the engine opens the scope", command("resume", 54, ("scope", "b1")), "applied", "downgrade"),
+        given("a nudge of the run: a sentence that is handed over once", command("nudge", 90, reason="Stop it."),
+              "applied", "downgrade", told="Stop it."),
+        given("the same once more", command("nudge", 90, reason="Stop it."), "replayed", "downgrade", told=None),
+        given("a nudge that has expired", command("nudge", 91, reason="Old.", expires_ms=NOW_MS - 1), "expired",
+              "downgrade", told=None),
+        given("a nudge of another run", command("nudge", 92, ("run", "r2"), reason="Not you."), "applied", "downgrade",
+              told=None),
+        given("a nudge of more than a run", command("nudge", 93, ("workflow", "docs")), "malformed", "downgrade"),
+        given("nudges are counted by themselves: this pause is newer than the run's last command",
+              command("pause", 56), "applied", "pause"),
+        given("and ends", command("resume", 57), "applied", "downgrade"),
         given("everybody of the tenant is killed", command("kill", 55, ("tenant", "acme")), "applied", "kill"),
     ]  # fmt: skip
 
@@ -165,6 +193,20 @@ def vectors() -> dict[str, Any]:
             {"value": value, "hash": spendfuse.hash_of(value), "keyed": spendfuse.hash_of(value, key=ROOT)}
             for value in HASHED
         ],
+        "shapes": {
+            "version": _shape.VERSION,
+            "most_characters": _shape.MAX_CHARS,
+            "text_patterns": _shape.TEXT_PATTERNS,
+            "key_pattern": _shape.KEY_PATTERN,
+            "results": [
+                {
+                    "result": result,
+                    "shape": (shape := _shape.shape_of(result)),
+                    "hash": None if shape is None else _shape.versioned(spendfuse.hash_of(shape)),
+                }
+                for result in SHAPED
+            ],
+        },
         "guard": {"tenant_id": "acme", "now_ms": NOW_MS, "run": RUN, "records": steps()},
     }  # fmt: skip
 

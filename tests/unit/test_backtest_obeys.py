@@ -263,6 +263,15 @@ def test_a_false_kill_is_one_whose_output_was_wanted(folder: Path) -> None:
     assert (found.figure("kills"), found.figure("false kills")) == ("4", "2")
 
 
+def test_nudges_are_counted_and_save_nothing(folder: Path) -> None:
+    """Whether an agent would have heeded its guard no log can tell: the run goes on as it did, and is killed for it."""
+    policy = '[[repeat]]\nname = "again"\nmode = "enforce"'
+    lines = [event("tool_call", f"t{n}", n * 1000, tool="look", args_hash="a", result_hash="x") for n in range(5)]
+    found = backtest(folder, policy, [*lines, call(9, 20_000)])
+    assert found.commands() == [("nudge", "r"), ("kill", "r")]
+    assert (found.figure("nudges"), found.figure("kills"), found.figure("saved")) == ("1", "1", "$1.00")
+
+
 def test_every_event_is_counted_once(folder: Path) -> None:
     """Repetitions, what comes too late and what cannot be read stand apart, and their money is not added, before and
     after a kill.

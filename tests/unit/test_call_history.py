@@ -280,12 +280,21 @@ def test_a_round_in_which_one_call_works_has_not_failed() -> None:
         (("h", None), (None, "s"), 2, 1),
         ((None, "s"), (None, "s"), 2, 2),
         ((None, "s1"), ("h", "s2"), 1, 1),
+        (("h1", "1:s"), ("h2", "1:s"), 2, 2),
+        (("h1", "1:s"), ("h2", "1:t"), 1, 1),
+        (("h1", "1:s"), ("h2", "2:s"), 2, 1),
+        (("h1", "1:s"), ("h2", "s"), 2, 1),
+        (("h", "1:s"), ("h", "2:s"), 2, 2),
+        ((None, "1:s"), ("h", "2:t"), 2, 1),
     ],
 )
 def test_results_are_the_same_in_full_or_in_shape(
     one: tuple[str | None, str | None], other: tuple[str | None, str | None], alike: int, verified: int
 ) -> None:
-    """One kind of hash that is equal is enough; one that differs counts unless the other is equal; else it is open."""
+    """One kind of hash that is equal is enough; one that differs counts unless the other is equal; else it is open.
+
+    Shapes of two versions, as from agents that are updated one by one, never differ: that would pass for progress.
+    """
     calls = [tool_call("a", result, at_ms=n, result_shape_hash=shape) for n, (result, shape) in enumerate((one, other))]
     row = after(*calls).tools
     assert (row.alike, row.verified) == (alike, verified)

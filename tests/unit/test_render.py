@@ -118,6 +118,18 @@ def test_a_name_is_a_word_of_its_own(text: str, what: str, expected: bool) -> No
             {"evidence": {"resumed_by": "ana", "allowed_until_ms": 2 * 10**12}},
             "Nothing was stopped: an operator has let",
         ),
+        (
+            {"mode": "alert", "evidence": {"nudged_ms": 1_767_279_990_000}},
+            "Nothing was stopped: this rule only alerts. Its agent was sent a word about it.",
+        ),
+        (
+            {"command": "kill", "state": "escalated", "evidence": {"nudged_ms": 5}},
+            "A kill was sent to the run, not yet confirmed.",
+        ),
+        (
+            {"command": "kill", "evidence": {"nudged_ms": 5, "nudge_delivered_ms": 1_767_279_990_000}},
+            "A kill was sent to the run, not yet confirmed. The agent was told at 15:06:30 UTC.",
+        ),
         ({"run_id": None, "evidence": {"runs_stopped": 7}}, "Each of these 7 runs was sent a command to stop."),
         ({"detector": "unpriced", "mode": "alert"}, "Nothing was stopped: this is about records, not about a run."),
     ],
@@ -222,6 +234,10 @@ STOPPED = {"run_status": "killed", "cost_nanousd": 5_040_000_000, "command_id": 
             "The run has finished; the downgrade was never confirmed.",
         ),
         ({"evidence": {"stopped_by": "<!channel>", "command_id": "c"}}, "The run was stopped by another rule."),
+        (
+            {"evidence": {"run_status": "completed", "nudged_ms": 5, "nudge_delivered_ms": 1_767_279_990_000}},
+            "The run has finished. The agent was told at 15:06:30 UTC.",
+        ),
         ({"evidence": {"limit_raised": True}}, "The limit was raised, or a new allowance has begun."),
         ({"evidence": {"run_status": "failed"}}, "The run has failed."),
         ({"evidence": {"run_status": "idle", "cost_nanousd": 10**9}}, "The run has gone quiet; it cost $1.00 in all."),

@@ -1,7 +1,7 @@
 """`budget`: what a scope spends in a calendar period, against a limit."""
 
 from collections.abc import Iterable
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
@@ -11,7 +11,7 @@ from models.rules.finding import Finding
 from models.rules.levels import levels_of, next_amount, reached
 from models.state.spend.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import Action, BudgetException, GroupByAcross, Limit, Period, RuleSettings, Thresholds, Usd
+from schemas.policy import Action, BudgetException, GroupByAcross, Limit, Period, RuleSettings, Steps, Thresholds, Usd
 
 PERIOD_WORDS: dict[Period, str] = {"hour": "this hour", "day": "today", "week": "this week", "month": "this month"}
 
@@ -19,6 +19,7 @@ PERIOD_WORDS: dict[Period, str] = {"hour": "this hour", "day": "today", "week": 
 class BudgetSettings(RuleSettings):
     """One budget per distinct value of `group_by`, for every calendar period in the policy's time zone."""
 
+    steps: ClassVar[Steps] = {"limit_usd": (0.5, 0.75, 1.5, 2)}
     group_by: GroupByAcross = ["tenant_id"]
     period: Period
     limit_usd: Usd

@@ -1,7 +1,7 @@
 """`cap`: what one run, session or run tree may use up."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ from models.state.spend.cohort import Cohort
 from models.state.units.unit import NO_TRIP, Counter, Grant, Unit, UnitKind, grant_key
 from schemas.duration import format_duration
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import Action, Limit, RuleSettings, Thresholds, Usd
+from schemas.policy import Action, Limit, RuleSettings, Steps, Thresholds, Usd
 
 Most = Annotated[int, Field(ge=0, le=10**12)]
 UNIT_WORDS: dict[UnitKind, str] = {"run": "run", "session": "session", "run_tree": "run tree"}
@@ -25,6 +25,9 @@ COUNTER_UNITS: dict[Counter, str] = {"cost_nanousd": "nanousd", "duration_ms": "
 class CapSettings(RuleSettings):
     """Limits on every single run, session or run tree. At least one `limit_usd` or `max_…` must be set."""
 
+    steps: ClassVar[Steps] = dict.fromkeys(
+        ("limit_usd", "max_calls", "max_tool_calls", "max_retries", "max_duration_s"), (0.5, 0.75, 1.5, 2)
+    )
     per: UnitKind = "run"
     limit_usd: Usd | None = None
     max_calls: Most | None = None

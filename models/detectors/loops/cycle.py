@@ -1,14 +1,15 @@
 """A run that goes round in a circle of several tool calls."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.loops.in_a_row import ToolPatterns, about, notice, page
+from models.detectors.loops.in_a_row import SURE, ToolPatterns, about, notice, page, plain, sentence
 from models.rules.finding import Finding
 from models.sequences.tool_calls import LONGEST_PERIOD, MOST_MATCHES
 from models.state.units.call_history import CallHistory
+from schemas.policy import Steps
 from schemas.usage import ToolCall
 
 LEAST_MATCHES = 4
@@ -18,6 +19,7 @@ LEAST_MATCHES = 4
 class CycleSettings(ToolPatterns):
     """How often a circle must have been gone round."""
 
+    steps: ClassVar[Steps] = {"rounds": (0.67, 1.34, 1.67, 2)}
     rounds: Annotated[int, Field(ge=2, le=25)] = 3
     """The first round included."""
 
@@ -48,7 +50,7 @@ class Cycle(SequenceDetector[CycleSettings]):
             alike, _ = tools.matches(period, self.settings.within_minutes)
             if alike >= needed and tools.same_call < period:
                 finding = self._judge(history, call, period, needed)
-                return about(finding, tools.repeated(period), self.settings)
+                return about(finding, tools.repeated(period), self.settings, _nudge(finding))
         return None
 
     def _judge(self, history: CallHistory, call: ToolCall, period: int, needed: int) -> Finding:
@@ -84,3 +86,15 @@ class Cycle(SequenceDetector[CycleSettings]):
         elif not equal:
             advice = "Report `result_hash` for these tools; without it a circle cannot be told from progress."
         return notice(count, limit, summary, advice, evidence)
+
+
+def _nudge(finding: Finding) -> str:
+    """What the agent is told of a circle that is sure to be one."""
+    if finding.level < SURE:
+        return ""
+    found = finding.evidence
+    tools = ", ".join(dict.fromkeys(plain(tool) for tool in found["tools"]))
+    rounds = found["calls_in_a_row"] // found["period"]
+    return sentence(
+        f"You have made the same {found['period']} tool calls ({tools}) {rounds} times over, with the same results."
+    )

@@ -1,7 +1,7 @@
 """A run whose calls fail one after another."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.loops.in_a_row import RowSettings, about, notice, page
+from models.detectors.loops.in_a_row import RowSettings, about, notice, page, plain, sentence
 from models.rules.finding import Finding
 from models.state.units.call_history import CallHistory
 from schemas.usage import LlmCall, ToolCall
@@ -36,11 +36,13 @@ class ErrorStreak(SequenceDetector[ErrorStreakSettings]):
         within = self.settings.within_minutes
         if isinstance(call, ToolCall):
             kind, last, count = "tool", call.tool, history.tools.failed_rounds(within)
+            nudge = sentence(f"Your last {count} tool calls have all failed, most recently {plain(last)}.")
         else:
             kind, last, count = "model", call.model, max(history.models.failed_calls(within), call.attempt)
+            nudge = ""  # a model cannot be told by a call that fails
         if count < self.settings.notice_at:
             return None
-        return about(self._judge(call, kind, last, count), kind, self.settings)
+        return about(self._judge(call, kind, last, count), kind, self.settings, nudge)
 
     def _judge(self, call: ToolCall | LlmCall, kind: str, last: str, count: int) -> Finding:
         summary = f"The last {count} {kind} calls of the run have failed, most recently {last}."

@@ -1,8 +1,9 @@
 """What the rules about calls in a row share: their settings, and the two findings they make."""
 
+import re
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -10,9 +11,10 @@ from models.detectors.base import commanded
 from models.rules.finding import Finding
 from models.sequences.pauses import LONGEST_PAUSE_MINUTES
 from schemas.duration import MINUTE_MS
-from schemas.policy import RunRuleSettings
+from schemas.policy import RunRuleSettings, Steps
 
 NOTICE = 0.5
+_NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 SURE = 1.0
 
 CallCount = Annotated[int, Field(ge=2, le=1000)]
@@ -26,11 +28,15 @@ class SequenceSettings(RunRuleSettings):
     within_minutes: Annotated[int, Field(ge=1, le=LONGEST_PAUSE_MINUTES)] = 10
     """In a row means soon: a call that starts later than this after the end of the one before starts the counts anew,
     and an incident about what is repeated is over after so long without it."""
+    nudge: bool = True
+    """Whether the agent itself is told, through its guard, once a level and where nothing is stopped: at the notice,
+    and in `alert` at the page. Not in shadow mode; an agent that never asks its guard is not affected."""
 
 
 class RowSettings(SequenceSettings):
     """Two counts of calls in a row: at the lower one it is worth a look, at the higher one it is sure."""
 
+    steps: ClassVar[Steps] = {"notice_at": (0.67, 1.34, 2), "page_at": (0.6, 0.8, 1.2, 1.6, 2)}
     notice_at: CallCount = 3
     page_at: PageCount = 5
     """0 means never."""
@@ -71,16 +77,27 @@ def _any_matches(patterns: tuple[str, ...], tool: str) -> bool:
     return any(fnmatchcase(name, pattern.lower()) for pattern in patterns)
 
 
-def about(finding: Finding, repeated: str, settings: SequenceSettings) -> Finding:
+def about(finding: Finding, repeated: str, settings: SequenceSettings, nudge: str = "") -> Finding:
     """The finding as one about `repeated`: another thing repeated is another incident, and so is the same one again
-    after `within_minutes` without it.
+    after `within_minutes` without it. `nudge` is what the agent is told, where nothing is stopped for it.
     """
     return replace(
         finding,
+        nudge=nudge if settings.nudge else "",
         aspect=repeated,
         lasts_ms=settings.within_minutes * MINUTE_MS,
         evidence={**finding.evidence, "repeated": repeated, "within_minutes": settings.within_minutes},
     )
+
+
+def sentence(what: str) -> str:
+    """What is put before the model of an agent that goes on like that: that it does, and how it may get out of it."""
+    return f"{what} Doing it again will not change that: try something else, or say what keeps you from going on."
+
+
+def plain(tool: str) -> str:
+    """A tool's name as a model may read it. Names come from outside, and what is no name is not put before a model."""
+    return tool if _NAME.fullmatch(tool) else "the same tool"
 
 
 def notice(count: int, limit: int, summary: str, next_action: str, evidence: dict[str, Any]) -> Finding:

@@ -1,7 +1,7 @@
 """A run that makes one and the same tool call again and again."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.loops.in_a_row import PageCount, RowSettings, ToolPatterns, about, notice, page
+from models.detectors.loops.in_a_row import PageCount, RowSettings, ToolPatterns, about, notice, page, plain, sentence
 from models.rules.finding import Finding
 from models.sequences.tool_calls import SameCalls
 from models.state.units.call_history import CallHistory
@@ -38,7 +38,7 @@ class Repeat(SequenceDetector[RepeatSettings]):
             return None
         row = history.tools.same_calls(self.settings.within_minutes)
         finding = self._page(history, call, row) or self._notice(history, call, row)
-        return finding and about(finding, history.tools.repeated(1), self.settings)
+        return finding and about(finding, history.tools.repeated(1), self.settings, self._nudge(history, call, row))
 
     def _page(self, history: CallHistory, call: ToolCall, row: SameCalls) -> Finding | None:
         settings = self.settings
@@ -80,6 +80,14 @@ class Repeat(SequenceDetector[RepeatSettings]):
             advice = f"Nothing, if it is waiting for something; it pages at {limit} calls." if limit else "Nothing."
         summary = f"Tool {call.tool} was called {count} times in a row with the same arguments {outcome}."
         return notice(count, limit, summary, advice, _evidence(call, row, count))
+
+    def _nudge(self, history: CallHistory, call: ToolCall, row: SameCalls) -> str:
+        """What the agent is told: only where every result is known to be the same, and nothing is waited for."""
+        if row.verified < row.alike or self.settings.polls(call.tool) or _waits(history, call, row.alike):
+            return ""
+        got = "failed in the same way" if call.status == "error" else "got the same result"
+        calls = f"You have called {plain(call.tool)} {row.alike} times in a row with the same arguments"
+        return sentence(f"{calls} and {got} each time.")
 
 
 def _waits(history: CallHistory, call: ToolCall, count: int) -> bool:

@@ -1,7 +1,7 @@
 """A run that sends the same model call again and again."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.loops.in_a_row import RowSettings, about, notice, page
+from models.detectors.loops.in_a_row import RowSettings, about, notice, page, sentence
 from models.rules.finding import Finding
 from models.state.units.call_history import CallHistory
 from schemas.usage import LlmCall
@@ -37,7 +37,10 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
             return None
         # Calls known by their size only are not known apart either: all of a run's are one incident.
         repeated = "" if call.prompt_hash is None else history.models.name()
-        return about(self._judge(call, sent, sure), repeated, self.settings)
+        nudge = ""
+        if sure >= sent:
+            nudge = sentence(f"The same request has now been sent {sent} times in a row, and every time was charged.")
+        return about(self._judge(call, sent, sure), repeated, self.settings, nudge)
 
     def _judge(self, call: LlmCall, sent: int, sure: int) -> Finding:
         evidence: dict[str, object] = {

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -16,7 +16,7 @@ from models.rules.finding import Finding
 from models.state.spend.scopes import ClosedPeriods, Scope
 from schemas.duration import HOUR_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import GroupByAcross, RuleSettings, Severity, Usd
+from schemas.policy import GroupByAcross, RuleSettings, Severity, Steps, Usd
 
 SEASON_DAYS = 7
 """Days on which the same hour is looked at."""
@@ -27,6 +27,7 @@ SHARE_HOURS = 3
 class HourlySpendSettings(RuleSettings):
     """`spend_anomaly` in the policy file."""
 
+    steps: ClassVar[Steps] = {"multiplier": (0.5, 0.75, 1.5, 2), "min_usd": (0.5, 2, 5, 10)}
     group_by: GroupByAcross = ["tenant_id"]
     multiplier: Annotated[Decimal, Field(gt=1, le=1000)] = Decimal(5)
     baseline_days: Annotated[int, Field(ge=7, le=7)] = 7

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,12 +12,13 @@ from models.rules.finding import Finding
 from models.state.spend.cohort import Cohort
 from models.state.units.unit import Counter, Unit
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
+from schemas.policy import Action, Limit, RuleSettings, Severity, Steps, Usd
 
 
 class SessionOutlierSettings(RuleSettings):
     """What is statistical tells and, unless asked to, does not stop."""
 
+    steps: ClassVar[Steps] = {"multiplier": (0.5, 0.75, 1.5, 2), "min_usd": (0.5, 2, 5, 10)}
     per: Literal["run", "session"] = "run"
     multiplier: Annotated[float, Field(gt=1, le=1000)] = 5.0
     min_runs: Annotated[int, Field(ge=5, le=256)] = 20

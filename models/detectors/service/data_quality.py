@@ -84,6 +84,10 @@ class DataQualitySettings(RuleSettings):
     backfilled_records: AtLeastOne = 1
     misplaced_records: AtLeastOne = 1
     unattributed_usd: Usd = Usd(25)
+    blind_calls: AtLeastOne = 20
+    """Tool calls of one workflow and day without `args_hash`."""
+    blind_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The least share of the workflow's tool calls that they are: fewer leave enough to judge by."""
     unreadable_records: AtLeastOne = 1
     unreadable_page_at: AtLeastOne = 1_000
     """Records of a day that cannot be read, from which on it pages: what they have cost is counted nowhere."""
@@ -93,14 +97,15 @@ class DataQualitySettings(RuleSettings):
 class DataQuality(DataQualityDetector[DataQualitySettings]):
     """Fires when enough of a tenant's records of a day cannot be right: costs far from the computed ones, counts that
     contradict each other, parts without a price, calls without tokens and cost, records more than a day late, or booked
-    after that, in a wrong partition or that cannot be read, spend without owner or workflow.
+    after that, in a wrong partition or that cannot be read, spend without owner or workflow; and, once a workflow and
+    day, when most of its tool calls have no hashes to see a loop by.
     """
 
     name = "data_quality"
     settings_class = DataQualitySettings
     defaults = ({"name": "data-quality"},)
     always_on = True
-    kinds = ("price_mismatch", *_COUNTED, "unattributed", "unreadable")
+    kinds = ("price_mismatch", *_COUNTED, "unattributed", "unreadable", "blind")
 
     def judge(self, kind: Kind, tally: Tally, *, out_of_reach: bool) -> Finding | None:
         if kind in self.settings.ignore or not self._enough(kind, tally):
@@ -112,6 +117,8 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
                 return self._unattributed(tally)
             case "unreadable":
                 return self._unreadable(tally)
+            case "blind":
+                return self._blind(tally)
             case _:
                 return self._counted(_COUNTED[kind], tally)
 
@@ -124,6 +131,8 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
                 return tally.cost_nanousd >= max(usd_to_nanousd(mine.unattributed_usd), 1)
             case "unreadable":
                 return tally.records >= mine.unreadable_records
+            case "blind":
+                return tally.records >= max(mine.blind_calls, mine.blind_share * tally.of_records)
             case "too_late" if tally.cost_nanousd >= max(usd_to_nanousd(mine.late_usd), 1):
                 return True
             case _:
@@ -174,6 +183,24 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
             "cost is counted nowhere",
             next_action="Have the producer send what schemas/json describes, and send those events again: "
             "docs/runbooks/dead-letters.md",
+        )
+
+    def _blind(self, tally: Tally) -> Finding:
+        return Finding(
+            level=level_of(self.settings.severity),
+            severity=self.settings.severity,
+            value=tally.records,
+            unit="calls",
+            evidence={
+                "of_tool_calls": tally.of_records,
+                "without_args_hash": tally.records,
+                "share": round(tally.records / tally.of_records, 3),
+                "runs": list(tally.runs),
+            },
+            summary=f"{tally.records:,} of {counted(tally.of_records, 'tool call')} today came without args_hash: a "
+            "loop of these cannot be seen",
+            next_action="Have the producer send args_hash with every tool_call, of {} for a tool that takes none; the "
+            "client makes it of run.tool_call(name, args=…).",
         )
 
     def _counted(self, fault: _Counted, tally: Tally) -> Finding:

@@ -18,7 +18,8 @@ MAX_INTEGER: Final = (1 << 63) - 1
 
 COUNTERS: Final = (
     "cost_nanousd", "calls", "tool_calls", "retries", "errors", "input_tokens", "output_tokens", "unpriced_calls",
-    "unpriced_tokens", "runs_started", "runs_finished", "accepted", "edited", "rejected", "escalated",
+    "unpriced_tokens", "blind_tool_calls", "runs_started", "runs_finished", "accepted", "edited", "rejected",
+    "escalated",
 )  # fmt: skip
 
 _read_counters: Callable[[Any], tuple[int, ...]] = attrgetter(*COUNTERS)
@@ -51,6 +52,8 @@ class HourTotals(Row):
         self.output_tokens = 0
         self.unpriced_calls = 0
         self.unpriced_tokens = 0
+        self.blind_tool_calls = 0
+        """Tool calls without `args_hash`: nobody knows whether one is like another."""
         self.runs_started = 0
         self.runs_finished = 0
         self.accepted = 0

@@ -44,6 +44,11 @@ class AsyncGuard:
         await self._look_first()
         return self.guard.advice(run, **call)
 
+    async def nudge(self, run: RunLike) -> str | None:
+        """As `Guard.nudge`: a sentence to put before the model, each once."""
+        await self._look_first()
+        return self.guard.nudge(run)
+
     async def wait_while_paused(
         self, run: RunLike, timeout_s: float | None = None, **call: Unpack[CallDimensions]
     ) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NoReturn, Protocol
 from urllib.parse import quote
 
-ACTIONS = frozenset(("kill", "pause", "resume", "downgrade"))
+ACTIONS = frozenset(("kill", "pause", "resume", "downgrade", "nudge"))
 TARGET_TYPES = frozenset(("run", "session", "run_tree", "workflow", "tenant", "scope"))
 MAX_COMMAND_BYTES = 64 * 1024
 _MAX_INT = 2**63 - 1
@@ -53,8 +53,9 @@ class ControlFeed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What an agent must do, for as long as `expires_ms` lies ahead. `seq` rises per target.
+    """What an agent must do, for as long as `expires_ms` lies ahead. `seq` rises per target, of nudges by itself.
 
+    A nudge is nothing that must be done: its `reason` is a sentence for the model of one run.
     `scope` is set for targets of the type `scope`, and only there; a resume may leave it out.
     """
 
@@ -110,6 +111,8 @@ def parse(value: bytes) -> Command:
         raise Malformed("target is not an object")
     target_type = _one_of(target, "type", TARGET_TYPES)
     action = _one_of(body, "action", ACTIONS)
+    if action == "nudge" and target_type != "run":
+        raise Malformed("a nudge is for a run")
     return Command(
         command_id=_text(body, "command_id"),
         action=action,

@@ -14,7 +14,7 @@ from spendfuse._logging import RareWarning
 from spendfuse._money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD, Usd, nanousd
 from spendfuse._outbox import EmitterStats, Outbox
 from spendfuse._run import Run, RunObserver, RunOptions
-from spendfuse._shape import shape_of
+from spendfuse._shape import shape_of, versioned
 from spendfuse._transport import Record, Transport
 from spendfuse._wire import Event, checked, encoded
 
@@ -120,7 +120,7 @@ class Emitter:
     def shape_hash_of(self, value: object) -> str | None:
         """Return the hash of a result's shape under this emitter's key; None if it has no shape to compare by."""
         shape = shape_of(value)
-        return None if shape is None else self.hash_of(shape)
+        return None if shape is None else versioned(self.hash_of(shape))
 
     def flush(self, timeout_s: float = 5.0) -> int:
         """Wait for the broker, at most `timeout_s` seconds; return how many events it does not have.

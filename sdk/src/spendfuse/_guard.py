@@ -204,6 +204,19 @@ class Guard:
         self._acks.give(run, command, "downgraded")
         return Advice(downgrade=True, reason=command.reason, command_id=command.command_id)
 
+    def nudge(self, run: RunLike) -> str | None:
+        """Return a sentence to put before the model, if there is one; each once, and nearly always None.
+
+        A rule has noticed that the run does the same over and over. Asking says that the agent has it: put it before
+        the next call. Nothing else follows, unless the run goes on like that.
+        """
+        self.look_first()
+        command = self._standing.take_nudge(run, self._clock_ms())
+        if command is None:
+            return None
+        self._acks.give(run, command, "delivered")
+        return command.reason
+
     def on_stop(self, callback: StopCallback) -> Callable[[], None]:
         """Call `callback(run, stopped)` once a kill for a watched run arrives; return what ends that.
 
@@ -338,7 +351,8 @@ class Guard:
         if read is None:
             self.stats.other_tenant += 1
         elif isinstance(read, Believed):
-            self._settle(read.command)
+            if read.command.action != "nudge":
+                self._settle(read.command)
             self._apply(read, record)
         elif isinstance(read, KeysChecked):
             self._note_keys(read)
@@ -364,7 +378,11 @@ class Guard:
         digest = hashlib.sha256(record.value).hexdigest()
         if command.is_for_all:
             return
-        if command.action != "resume" and command.expires_ms > self._clock_ms() and digest not in self._denied:
+        if (
+            command.action not in ("resume", "nudge")
+            and command.expires_ms > self._clock_ms()
+            and digest not in self._denied
+        ):
             self._unverifiable.setdefault(command.tenant_id, {})[digest] = command
 
     def _settle(self, genuine: Command) -> None:
@@ -382,8 +400,7 @@ class Guard:
         now_ms = self._clock_ms()
         applied = self._standing.apply(command, by_operator=believed.by_operator, now_ms=now_ms)
         # Looked up after the command stands: a run that starts or ends meanwhile meets it by itself.
-        runs = self._watchlist.live(command, applied.lifted)
-        for run in runs:
+        for run in () if command.action == "nudge" else self._watchlist.live(command, applied.lifted):
             self._release(run, command, applied.lifted, now_ms)
             if applied.verdict in ("expired", "not_entitled"):
                 self._acks.give(run, command, "ignored")
@@ -392,7 +409,7 @@ class Guard:
         if applied.verdict == "applied":
             self.stats.applied += 1
             finished = self._watchlist.finished(command.tenant_id, command.target)
-            if finished is not None:
+            if finished is not None and command.action != "nudge":
                 self._acks.give(finished, command, "already_finished")
         else:
             self._ignore(applied.verdict, record)

@@ -13,7 +13,7 @@ from spendfuse._logging import LOG
 from spendfuse._money import Usd
 from spendfuse._wire import ATTRIBUTION, Event
 
-Acted = Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored"]
+Acted = Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored", "delivered"]
 CallStatus = Literal["ok", "error", "cancelled"]
 FinishStatus = Literal["completed", "failed", "cancelled", "killed"]
 

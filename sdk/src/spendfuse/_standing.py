@@ -7,8 +7,10 @@
 | downgrade | newer, unexpired                      | the same                                       |
 | resume    | newer, unexpired, from the operator   | lifts everything                               |
 | resume    | newer, unexpired, from the engine     | lifts pause and downgrade; a kill stays        |
+| nudge     | newer, unexpired                      | is there to be taken once; stands for nothing  |
 
-Newer means a higher `seq` than any authentic command the target has had, expired ones included.
+Newer means a higher `seq` than any authentic command the target has had, expired ones included. A nudge counts among
+nudges only, so that it keeps no kill from being heard.
 
 A run that an operator lets go on is exempt from what was commanded to its scopes before: the scope stays closed for
 others, and when the run has used up what it was allowed, the engine commands the run itself.
@@ -55,6 +57,10 @@ class Applied:
 class _Tenant:
     by_target: dict[Target, Standing] = field(default_factory=dict)
     scopes: ScopeIndex = field(default_factory=ScopeIndex)
+    nudges: dict[str, Command] = field(default_factory=dict)
+    """Run -> the last sentence for its agent, until it is taken."""
+    last_nudges: dict[str, Command] = field(default_factory=dict)
+    """Run -> its last nudge, taken or not, until it expires."""
 
 
 _NOTHING = _Tenant()
@@ -70,6 +76,8 @@ class StandingCommands:
     def apply(self, command: Command, *, by_operator: bool, now_ms: int) -> Applied:
         """Take in an authentic command."""
         tenant = self._tenants.setdefault(command.tenant_id, _Tenant())
+        if command.action == "nudge":
+            return _noted(tenant, command, now_ms)
         standing = tenant.by_target.setdefault(command.target, Standing())
         if command.seq <= standing.seq:
             return Applied("replayed")
@@ -103,6 +111,12 @@ class StandingCommands:
         """The downgrade that stands for the run, if any."""
         return next(self._reaching("downgrade", run, now_ms, call), None)
 
+    def take_nudge(self, run: RunLike, now_ms: int) -> Command | None:
+        """The sentence that waits for the run's agent, if any: it is not there any more afterwards."""
+        tenant = self._tenants.get(run.tenant_id)
+        nudge = None if tenant is None else tenant.nudges.pop(run.run_id, None)
+        return nudge if nudge is not None and nudge.expires_ms > now_ms else None
+
     def is_quiet(self, tenant_id: str) -> bool:
         """Whether nothing was ever said to the tenant, nor to all: the usual case, in two lookups."""
         return tenant_id not in self._tenants and ALL_TENANTS not in self._tenants
@@ -114,7 +128,10 @@ class StandingCommands:
                 standing = tenant.by_target.pop(target)
                 if target[0] == "scope":
                     _index(tenant.scopes, standing.commands, ())
-            if not tenant.by_target:
+            for run_id in [run_id for run_id, last in tenant.last_nudges.items() if last.expires_ms <= now_ms]:
+                del tenant.last_nudges[run_id]
+                tenant.nudges.pop(run_id, None)
+            if not tenant.by_target and not tenant.last_nudges:
                 del self._tenants[tenant_id]
 
     def _reaching(self, action: str, run: RunLike, now_ms: int, call: CallDimensions) -> Iterator[Command]:
@@ -139,6 +156,18 @@ def targets_of(run: RunLike) -> tuple[Target, ...]:
     if run.workflow is not None:
         targets.append(("workflow", run.workflow))
     return (*targets, ("tenant", run.tenant_id))
+
+
+def _noted(tenant: _Tenant, nudge: Command, now_ms: int) -> Applied:
+    run_id = nudge.target[1]
+    last = tenant.last_nudges.get(run_id)
+    if last is not None and nudge.seq <= last.seq:
+        return Applied("replayed")
+    tenant.last_nudges[run_id] = nudge
+    if nudge.expires_ms <= now_ms:
+        return Applied("expired")
+    tenant.nudges[run_id] = nudge
+    return Applied("applied")
 
 
 def _is_exempt(own: Standing | None, now_ms: int) -> bool:

@@ -170,7 +170,7 @@ _OWN: dict[str, dict[str, _Field]] = {
     "outcome": {"outcome": _OneOf(("accepted", "edited", "rejected", "escalated"))},
     "command_ack": {
         "command_id": _ID,
-        "acted": _OneOf(("stopped", "paused", "resumed", "downgraded", "already_finished", "ignored")),
+        "acted": _OneOf(("stopped", "paused", "resumed", "downgraded", "already_finished", "ignored", "delivered")),
     },
 }
 

@@ -101,6 +101,10 @@ class FakeControl:
         """Ask for a cheaper model."""
         return self.command("downgrade", target, tenant_id=tenant_id, kid=kid, **fields)
 
+    def nudge(self, run: RunLike, sentence: str, *, kid: KeyId = "engine", **fields: object) -> str:
+        """Have a sentence wait for the agent of a run; return the command's id."""
+        return self.command("nudge", run, tenant_id=None, kid=kid, reason=sentence, **fields)
+
     def resume(
         self, target: RunLike | Target, *, tenant_id: str | None = None, kid: KeyId = "operator", **fields: object
     ) -> str:
