@@ -1,0 +1,232 @@
+"""What one agent of a run sends one model, call after call: how large it is, how it has grown, what was sent before.
+
+Agents of one run that say who they are (`agent`) have contexts of their own, and so has each model that one talks to: a
+sub-agent with a small context, or a small model asked for a title, is no compaction of the large one.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from schemas.usage import LlmCall
+
+LARGE: Final = 20_000
+"""Tokens. What happens to a smaller context costs too little to be followed."""
+NEAR: Final = 20
+"""Calls. What is full again within so many has been soon full again."""
+NO_TRIP: Final = 1 << 62
+
+
+class Totals(NamedTuple):
+    """What calls came to."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cost_nanousd: int = 0
+
+    def plus(self, other: "Totals") -> "Totals":
+        """Both together."""
+        return Totals(*[mine + theirs for mine, theirs in zip(self, other, strict=True)])
+
+    def minus(self, other: "Totals") -> "Totals":
+        """What there is beyond the other."""
+        return Totals(*[mine - theirs for mine, theirs in zip(self, other, strict=True)])
+
+
+NOTHING: Final = Totals()
+
+
+class Rebuilds:
+    """How often a large context was thrown away and filled again, or sent again without growing."""
+
+    __slots__ = (
+        "anchor", "before", "cached_before", "compactions", "in_a_row", "last", "reloads", "sent_before", "still",
+        "tool_calls",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.compactions = 0
+        """Falls to half or less."""
+        self.reloads = 0
+        """Calls that say that the context was sent again without a cache."""
+        self.before = 0
+        """How large it was before the last compaction, 0 once it is full again."""
+        self.in_a_row = 0
+        """Rebuilds, each within `NEAR` calls of the one before."""
+        self.last = 0
+        """Number of the call that rebuilt it last."""
+        self.still = 0
+        """Calls in a row that it did not grow with, without a tool call in between."""
+        self.anchor = 0
+        """How large it was at the first of them; a tenth more or less is the same."""
+        self.tool_calls = 0
+        """The run's tool calls at the first of them, and what had been sent and read from a cache before it."""
+        self.sent_before = 0
+        self.cached_before = 0
+
+    def rebuilt(self, calls: int) -> bool:
+        """It was filled anew at call number `calls`. Returns whether that was soon."""
+        near = self.in_a_row > 0 and calls - self.last <= NEAR
+        self.in_a_row = self.in_a_row + 1 if near else 1
+        self.last = calls
+        return near
+
+    def stayed(self, tokens: int, tool_calls: int, totals: Totals) -> bool:
+        """A call did not make it larger. Returns whether that is so again and again."""
+        if tool_calls == self.tool_calls and 10 * abs(tokens - self.anchor) <= self.anchor:
+            self.still += 1
+            return True
+        self.still, self.anchor, self.tool_calls = 1, tokens, tool_calls
+        self.sent_before = totals.input_tokens - tokens
+        self.cached_before = totals.cache_read_tokens
+        return False
+
+    def to_row(self) -> tuple[int, ...]:
+        """The state as plain values; `from_row` makes the same of it."""
+        return (
+            self.compactions, self.reloads, self.before, self.in_a_row, self.last, self.still, self.anchor,
+            self.tool_calls, self.sent_before, self.cached_before,
+        )  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: Sequence[int]) -> "Rebuilds":
+        """What `to_row` described."""
+        rebuilds = cls()
+        (
+            rebuilds.compactions, rebuilds.reloads, rebuilds.before, rebuilds.in_a_row, rebuilds.last, rebuilds.still,
+            rebuilds.anchor, rebuilds.tool_calls, rebuilds.sent_before, rebuilds.cached_before,
+        ) = row  # fmt: skip
+        return rebuilds
+
+
+class Context:
+    """The input of one agent's calls of one model. In the ordinary case a call is a little larger than the last, and
+    only `tokens` follows; everything else is worked out when `add` is asked.
+    """
+
+    __slots__ = (
+        "agent", "begun", "first", "fresh", "input_trip", "largest", "model", "output_trip", "rebuilds", "tokens",
+        "totals",
+    )  # fmt: skip
+
+    def __init__(self, agent: str | None, model: str) -> None:
+        self.agent = agent
+        self.model = model
+        self.totals = NOTHING
+        """What its calls came to until the run turned to another context: see `Run.totals_of`."""
+        self.tokens = 0
+        """Input of the last call."""
+        self.first = 0
+        """Input of the first one: its own start."""
+        self.largest = 0
+        """Most input of a call before the last fall."""
+        self.begun = 0
+        """Input at the last fall, from which it has grown since."""
+        self.fresh = 0
+        """Tokens that were new when they were sent, as of the last fall."""
+        self.rebuilds: Rebuilds | None = None
+        self.clear_trips()
+
+    def clear_trips(self) -> None:
+        """Rules have to say anew at what size of a call they want to look: the next call is looked at."""
+        self.input_trip = 0
+        self.output_trip = 0
+
+    def set_trips(self, input_tokens: int, output_tokens: int) -> None:
+        """Look at calls of so many tokens; and, after a compaction, once the context is full again."""
+        before = 0 if self.rebuilds is None else self.rebuilds.before
+        self.input_trip = min(input_tokens, _full(before)) if before else input_tokens
+        self.output_trip = output_tokens
+
+    def add(self, call: LlmCall, totals: Totals, tool_calls: int) -> bool:
+        """Take in a call that is more than a little larger than the last one; `totals` are the context's with it, and
+        `tool_calls` the run's. Returns whether rules should look.
+        """
+        tokens = call.input_tokens
+        if not tokens or call.cache_hit:
+            return False  # nothing was sent
+        if tokens > self.tokens:
+            rebuilds = self.rebuilds
+            refilled = rebuilds is not None and 0 < rebuilds.before and tokens >= _full(rebuilds.before)
+            look = tokens >= self.input_trip
+            if refilled:
+                look = self._refilled(call, totals) or look
+            self.first = self.first or tokens
+        else:
+            look = self._not_larger(call, totals, tool_calls)
+        if call.context_reload and tokens >= LARGE:
+            cuts = self._rebuilds()
+            cuts.reloads += 1
+            look = cuts.rebuilt(totals.calls) or look
+        self.tokens = tokens
+        return look or call.output_tokens >= self.output_trip
+
+    def most_tokens(self) -> int:
+        """The largest input so far."""
+        return max(self.largest, self.tokens)
+
+    def resent_tokens(self, totals: Totals) -> int:
+        """How much of its input had been sent before: all that it has not grown by."""
+        return max(0, totals.input_tokens - self.fresh - (self.tokens - self.begun))
+
+    def to_row(self) -> tuple[Any, ...]:
+        """The state as plain values; `from_row` makes the same of it."""
+        return (
+            self.agent, self.model, self.totals if any(self.totals) else 0, self.tokens, self.first, self.largest,
+            self.begun, self.fresh, self.input_trip, self.output_trip,
+            0 if self.rebuilds is None else self.rebuilds.to_row(),
+        )  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: Sequence[Any]) -> "Context":
+        """What `to_row` described; written down and read again its tuples are lists."""
+        agent, model, *_ = row
+        context = cls(agent, model)
+        (
+            _, _, totals, context.tokens, context.first, context.largest, context.begun, context.fresh,
+            context.input_trip, context.output_trip, rebuilds,
+        ) = row  # fmt: skip
+        context.totals = Totals(*totals) if totals else NOTHING
+        context.rebuilds = Rebuilds.from_row(rebuilds) if rebuilds else None
+        return context
+
+    def _rebuilds(self) -> Rebuilds:
+        if self.rebuilds is None:
+            self.rebuilds = Rebuilds()
+        return self.rebuilds
+
+    def _not_larger(self, call: LlmCall, totals: Totals, tool_calls: int) -> bool:
+        tokens, last = call.input_tokens, self.tokens
+        self.largest = max(self.largest, last)
+        self.fresh += last - self.begun
+        self.begun = tokens
+        if last < LARGE:
+            return False
+        cuts = self._rebuilds()
+        if 2 * tokens <= last:
+            cuts.compactions += 1
+            cuts.before = last
+            self.input_trip = min(self.input_trip, _full(last))
+            return False
+        if call.status != "ok" or call.attempt > 1:
+            return False  # sent once more, not once again: that is for `retry_storm`
+        return cuts.stayed(tokens, tool_calls, totals)
+
+    def _refilled(self, call: LlmCall, totals: Totals) -> bool:
+        """It is full again after a fall. Where it is so with one call, most of it from a cache, it was never gone:
+        somebody who does not say who it is has called in between.
+        """
+        cuts = self._rebuilds()
+        before, cuts.before = cuts.before, 0
+        from_cache = 2 * call.cache_read_tokens >= call.input_tokens or not totals.cache_read_tokens
+        if 2 * (call.input_tokens - self.tokens) > before and from_cache:
+            cuts.compactions -= 1
+            self.begun += before - self.tokens
+            return False
+        return cuts.rebuilt(totals.calls)
+
+
+def _full(before: int) -> int:
+    """From how many tokens on a context is full again that had `before` of them."""
+    return max(1, 3 * before // 4)
