@@ -94,9 +94,10 @@ class Router:
         )
         unit_rules = [rule for rule, match in policy.unit_rules if matches(match, dimensions)]
         sequence_rules = [rule for rule, match in policy.sequence_rules if matches(match, dimensions)]
+        context_rules = [rule for rule, match in policy.context_rules if matches(match, dimensions)]
         workflow_rules = [rule for rule, match in policy.workflow_rules if matches(match, dimensions)]
         cohort = self._cohort(tenant, dimensions["workflow"])
-        return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, workflow_rules)
+        return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, context_rules, workflow_rules)
 
     def _cohort(self, tenant: Tenant, workflow: str) -> Cohort:
         """The cohort of a workflow; all workflows beyond the tenant's limit share one, and their totals with it."""

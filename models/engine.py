@@ -22,6 +22,7 @@ from models.prices.book import PriceBook
 from models.rules.finding import Finding
 from models.rules.policy import Policy
 from models.rules.service_rules import FORGED_COMMAND, TENANTS
+from models.runs.contexts import Contexts
 from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
@@ -101,7 +102,8 @@ class Engine:
         ledger = self._ledger = SpendLedger(state, router, self._hours, incidents, commands, enforcement)
         obedience = self._obedience = Obedience(state, incidents, commands)
         groups = Groups(state, incidents)
-        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
+        contexts = self._contexts = Contexts(policy.header)
+        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement, contexts)
         memory = Memory(state, incidents, groups)
         workflows = Workflows(state, enforcement)
         runs = self._runs = RunRegistry(
@@ -110,7 +112,7 @@ class Engine:
         timers = self._timers = Timers(state, incidents, commands, obedience, totals, runs, memory)
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)
-        self._prices = PriceBook(policy.header)
+        self._prices = contexts.prices
         self._quality = QualityWatch(state, enforcement)
         self._backfill = Backfill(router, memory, totals, ledger, self._quality)
         self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS, seed)
@@ -262,7 +264,7 @@ class Engine:
 
     def _announce(self, policy: Policy, previous: Policy | None, at_ms: int) -> None:
         """Another policy is in force; tenants follow later."""
-        self._prices = PriceBook(policy.header)
+        self._prices = self._contexts.prices = PriceBook(policy.header)
         self._seen.ids.remember(policy.header.dedup_hours * HOUR_MS)
         self._counters.policy_changed()
         self._changes.announce(policy, previous, at_ms)

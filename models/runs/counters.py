@@ -11,6 +11,7 @@ from models.detectors.base import Detector, SequenceDetector, UnitDetector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
+from models.runs.contexts import Contexts
 from models.runs.groups import Groups
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
@@ -29,13 +30,20 @@ class UnitCounters:
     """The counters of a partition's units."""
 
     def __init__(
-        self, state: PartitionState, router: Router, groups: Groups, incidents: Incidents, enforcement: Enforcement
+        self,
+        state: PartitionState,
+        router: Router,
+        groups: Groups,
+        incidents: Incidents,
+        enforcement: Enforcement,
+        contexts: Contexts,
     ) -> None:
         self._state = state
         self._router = router
         self._groups = groups
         self._incidents = incidents
         self._enforcement = enforcement
+        self._contexts = contexts
         self._premium: dict[str, bool] = {}
 
     def policy_changed(self) -> None:
@@ -63,6 +71,24 @@ class UnitCounters:
                 self.judge(tenant, unit, run, route, at_ms)
             if at_ms > unit.last_ms:
                 unit.last_ms = at_ms
+        if run.unit_id and not call.cache_hit:
+            context = run.context
+            if context is None or call.model != context.model or call.agent != context.agent:
+                context = run.turn_to(call)
+            context.calls += 1
+            context.input_tokens += call.input_tokens
+            context.output_tokens += call.output_tokens
+            context.cache_read_tokens += call.cache_read_tokens
+            context.cost_nanousd += cost_nanousd
+            if (
+                context.tokens < call.input_tokens < context.input_trip
+                and call.output_tokens < context.output_trip
+                and not call.context_reload
+            ):
+                context.tokens = call.input_tokens
+            elif context.add(call, run.tool_calls):
+                for rule, finding in self._contexts.look(run, context, route, call, cost_nanousd):
+                    self._apply(tenant, run, run, route, rule, finding, at_ms)
         if route.model_rules and run.unit_id and run.state == "live" and run.history.model(call):
             self._step(tenant, run, route, route.model_rules, call, at_ms)
 

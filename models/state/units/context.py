@@ -5,7 +5,7 @@ sub-agent with a small context, or a small model asked for a title, is no compac
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from schemas.usage import LlmCall
 
@@ -13,28 +13,8 @@ LARGE: Final = 20_000
 """Tokens. What happens to a smaller context costs too little to be followed."""
 NEAR: Final = 20
 """Calls. What is full again within so many has been soon full again."""
-NO_TRIP: Final = 1 << 62
-
-
-class Totals(NamedTuple):
-    """What calls came to."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cost_nanousd: int = 0
-
-    def plus(self, other: "Totals") -> "Totals":
-        """Both together."""
-        return Totals(*[mine + theirs for mine, theirs in zip(self, other, strict=True)])
-
-    def minus(self, other: "Totals") -> "Totals":
-        """What there is beyond the other."""
-        return Totals(*[mine - theirs for mine, theirs in zip(self, other, strict=True)])
-
-
-NOTHING: Final = Totals()
+STILL_LOOKS: Final = 5
+"""Every so many calls that a large context does not grow with, rules look."""
 
 
 class Rebuilds:
@@ -72,14 +52,14 @@ class Rebuilds:
         self.last = calls
         return near
 
-    def stayed(self, tokens: int, tool_calls: int, totals: Totals) -> bool:
-        """A call did not make it larger. Returns whether that is so again and again."""
+    def stayed(self, context: "Context", tokens: int, tool_calls: int) -> bool:
+        """A call did not make it larger. Returns whether to look."""
         if tool_calls == self.tool_calls and 10 * abs(tokens - self.anchor) <= self.anchor:
             self.still += 1
-            return True
+            return self.still % STILL_LOOKS == 0
         self.still, self.anchor, self.tool_calls = 1, tokens, tool_calls
-        self.sent_before = totals.input_tokens - tokens
-        self.cached_before = totals.cache_read_tokens
+        self.sent_before = context.input_tokens - tokens
+        self.cached_before = context.cache_read_tokens
         return False
 
     def to_row(self) -> tuple[int, ...]:
@@ -101,22 +81,27 @@ class Rebuilds:
 
 
 class Context:
-    """The input of one agent's calls of one model. In the ordinary case a call is a little larger than the last, and
-    only `tokens` follows; everything else is worked out when `add` is asked.
+    """What one agent's calls of one model send and get. In the ordinary case a call is a little larger than the last:
+    then sums and `tokens` follow, and everything else is worked out when `add` is asked.
     """
 
     __slots__ = (
-        "agent", "begun", "first", "fresh", "input_trip", "largest", "model", "output_trip", "rebuilds", "tokens",
-        "totals",
+        "agent", "begun", "cache_read_tokens", "calls", "cost_nanousd", "first", "fresh", "input_tokens", "input_trip",
+        "largest", "model", "output_tokens", "output_trip", "rebuilds", "tokens", "tokens_before",
     )  # fmt: skip
 
     def __init__(self, agent: str | None, model: str) -> None:
         self.agent = agent
         self.model = model
-        self.totals = NOTHING
-        """What its calls came to until the run turned to another context: see `Run.totals_of`."""
+        self.calls = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cache_read_tokens = 0
+        self.cost_nanousd = 0
         self.tokens = 0
         """Input of the last call."""
+        self.tokens_before = 0
+        """Input of the call before the last that was looked at."""
         self.first = 0
         """Input of the first one: its own start."""
         self.largest = 0
@@ -139,26 +124,31 @@ class Context:
         self.input_trip = min(input_tokens, _full(before)) if before else input_tokens
         self.output_trip = output_tokens
 
-    def add(self, call: LlmCall, totals: Totals, tool_calls: int) -> bool:
-        """Take in a call that is more than a little larger than the last one; `totals` are the context's with it, and
-        `tool_calls` the run's. Returns whether rules should look.
+    def add(self, call: LlmCall, tool_calls: int) -> bool:
+        """Take in the size of a call that is not simply a little larger than the last one and is in the sums already;
+        `tool_calls` are the run's. Returns whether rules should look.
         """
         tokens = call.input_tokens
-        if not tokens or call.cache_hit:
+        if not tokens:
             return False  # nothing was sent
-        if tokens > self.tokens:
-            rebuilds = self.rebuilds
-            refilled = rebuilds is not None and 0 < rebuilds.before and tokens >= _full(rebuilds.before)
+        last = self.tokens
+        if tokens > last:
+            cuts = self.rebuilds
             look = tokens >= self.input_trip
-            if refilled:
-                look = self._refilled(call, totals) or look
+            if cuts is not None and cuts.before and tokens >= _full(cuts.before):
+                look = self._refilled(call) or look
             self.first = self.first or tokens
         else:
-            look = self._not_larger(call, totals, tool_calls)
+            if last > self.largest:
+                self.largest = last
+            self.fresh += last - self.begun
+            self.begun = tokens
+            look = last >= LARGE and self._not_larger(call, tool_calls)
         if call.context_reload and tokens >= LARGE:
             cuts = self._rebuilds()
             cuts.reloads += 1
-            look = cuts.rebuilt(totals.calls) or look
+            look = cuts.rebuilt(self.calls) or look
+        self.tokens_before = last
         self.tokens = tokens
         return look or call.output_tokens >= self.output_trip
 
@@ -166,16 +156,20 @@ class Context:
         """The largest input so far."""
         return max(self.largest, self.tokens)
 
-    def resent_tokens(self, totals: Totals) -> int:
+    def resent_tokens(self) -> int:
         """How much of its input had been sent before: all that it has not grown by."""
-        return max(0, totals.input_tokens - self.fresh - (self.tokens - self.begun))
+        return max(0, self.input_tokens - self.fresh - (self.tokens - self.begun))
+
+    def answers(self) -> int:
+        """Output tokens per million input tokens."""
+        return 1_000_000 * self.output_tokens // self.input_tokens if self.input_tokens else 0
 
     def to_row(self) -> tuple[Any, ...]:
         """The state as plain values; `from_row` makes the same of it."""
         return (
-            self.agent, self.model, self.totals if any(self.totals) else 0, self.tokens, self.first, self.largest,
-            self.begun, self.fresh, self.input_trip, self.output_trip,
-            0 if self.rebuilds is None else self.rebuilds.to_row(),
+            self.agent, self.model, self.calls, self.input_tokens, self.output_tokens, self.cache_read_tokens,
+            self.cost_nanousd, self.tokens, self.tokens_before, self.first, self.largest, self.begun, self.fresh,
+            self.input_trip, self.output_trip, 0 if self.rebuilds is None else self.rebuilds.to_row(),
         )  # fmt: skip
 
     @classmethod
@@ -184,10 +178,10 @@ class Context:
         agent, model, *_ = row
         context = cls(agent, model)
         (
-            _, _, totals, context.tokens, context.first, context.largest, context.begun, context.fresh,
-            context.input_trip, context.output_trip, rebuilds,
+            _, _, context.calls, context.input_tokens, context.output_tokens, context.cache_read_tokens,
+            context.cost_nanousd, context.tokens, context.tokens_before, context.first, context.largest, context.begun,
+            context.fresh, context.input_trip, context.output_trip, rebuilds,
         ) = row  # fmt: skip
-        context.totals = Totals(*totals) if totals else NOTHING
         context.rebuilds = Rebuilds.from_row(rebuilds) if rebuilds else None
         return context
 
@@ -196,13 +190,8 @@ class Context:
             self.rebuilds = Rebuilds()
         return self.rebuilds
 
-    def _not_larger(self, call: LlmCall, totals: Totals, tool_calls: int) -> bool:
+    def _not_larger(self, call: LlmCall, tool_calls: int) -> bool:
         tokens, last = call.input_tokens, self.tokens
-        self.largest = max(self.largest, last)
-        self.fresh += last - self.begun
-        self.begun = tokens
-        if last < LARGE:
-            return False
         cuts = self._rebuilds()
         if 2 * tokens <= last:
             cuts.compactions += 1
@@ -211,20 +200,20 @@ class Context:
             return False
         if call.status != "ok" or call.attempt > 1:
             return False  # sent once more, not once again: that is for `retry_storm`
-        return cuts.stayed(tokens, tool_calls, totals)
+        return cuts.stayed(self, tokens, tool_calls)
 
-    def _refilled(self, call: LlmCall, totals: Totals) -> bool:
+    def _refilled(self, call: LlmCall) -> bool:
         """It is full again after a fall. Where it is so with one call, most of it from a cache, it was never gone:
         somebody who does not say who it is has called in between.
         """
         cuts = self._rebuilds()
         before, cuts.before = cuts.before, 0
-        from_cache = 2 * call.cache_read_tokens >= call.input_tokens or not totals.cache_read_tokens
+        from_cache = 2 * call.cache_read_tokens >= call.input_tokens or not self.cache_read_tokens
         if 2 * (call.input_tokens - self.tokens) > before and from_cache:
             cuts.compactions -= 1
             self.begun += before - self.tokens
             return False
-        return cuts.rebuilt(totals.calls)
+        return cuts.rebuilt(self.calls)
 
 
 def _full(before: int) -> int:
