@@ -5,7 +5,6 @@ from typing import Any
 from models.detectors.base import NEVER, ContextDetector, Look
 from models.prices.book import PriceBook
 from models.rules.finding import Finding
-from models.state.units.context import Context
 from models.state.units.route import Route
 from models.state.units.runs import Run
 from schemas.policy import PolicyHeader
@@ -19,9 +18,12 @@ class Contexts:
         self.prices = PriceBook(header)
 
     def look(
-        self, run: Run, context: Context, route: Route, call: LlmCall, cost_nanousd: int
+        self, run: Run, route: Route, call: LlmCall, cost_nanousd: int
     ) -> list[tuple[ContextDetector[Any], Finding]]:
-        """Ask the rules about a context in which a call stands out."""
+        """Ask the rules about a call that stands out in its context, the run's latest."""
+        context = run.context
+        if context is None:
+            return []
         past = route.cohort.models.get(call.model)
         look = Look(context, call, cost_nanousd, past, self.prices)
         found = []

@@ -56,21 +56,7 @@ class UnitCounters:
         if premium is None:
             premium = self._learn_premium(call.model)
         retry = call.attempt > 1
-        for unit in self._units(tenant, run) if self._state.policy.tracks_groups else (run,):
-            unit.cost_nanousd += cost_nanousd
-            unit.calls += 1
-            unit.retries += retry
-            unit.premium_calls += premium
-            if (
-                unit.cost_nanousd >= unit.cost_trip
-                or unit.calls >= unit.calls_trip
-                or unit.retries >= unit.retries_trip
-                or unit.premium_calls >= unit.premium_calls_trip
-                or at_ms >= unit.deadline_ms
-            ):
-                self.judge(tenant, unit, run, route, at_ms)
-            if at_ms > unit.last_ms:
-                unit.last_ms = at_ms
+        stands_out = False
         if run.unit_id and not call.cache_hit:
             context = run.context
             if context is None or call.model != context.model or call.agent != context.agent:
@@ -86,9 +72,26 @@ class UnitCounters:
                 and not call.context_reload
             ):
                 context.tokens = call.input_tokens
-            elif context.add(call, run.tool_calls):
-                for rule, finding in self._contexts.look(run, context, route, call, cost_nanousd):
-                    self._apply(tenant, run, run, route, rule, finding, at_ms)
+            else:
+                stands_out = context.add(call, run.tool_calls)
+        for unit in self._units(tenant, run) if self._state.policy.tracks_groups else (run,):
+            unit.cost_nanousd += cost_nanousd
+            unit.calls += 1
+            unit.retries += retry
+            unit.premium_calls += premium
+            if (
+                unit.cost_nanousd >= unit.cost_trip
+                or unit.calls >= unit.calls_trip
+                or unit.retries >= unit.retries_trip
+                or unit.premium_calls >= unit.premium_calls_trip
+                or at_ms >= unit.deadline_ms
+            ):
+                self.judge(tenant, unit, run, route, at_ms)
+            if at_ms > unit.last_ms:
+                unit.last_ms = at_ms
+        if stands_out:
+            for rule, finding in self._contexts.look(run, route, call, cost_nanousd):
+                self._apply(tenant, run, run, route, rule, finding, at_ms)
         if route.model_rules and run.unit_id and run.state == "live" and run.history.model(call):
             self._step(tenant, run, route, route.model_rules, call, at_ms)
 

@@ -9,8 +9,8 @@ from pydantic import Field
 from models.detectors.base import NEVER, ContextDetector, Look, commanded, register
 from models.detectors.run_shape.resent import Resent, resent_by, thousands
 from models.rules.finding import Finding
-from models.state.spend.model_cohort import ANSWERS, GROWTH, LARGEST
-from models.state.units.context import LARGE, NEAR, Rebuilds
+from models.state.spend.model_cohort import ANSWERS, GROWTH, LARGEST, REBUILDS, STILL
+from models.state.units.context import LARGE, Rebuilds
 from schemas.money import usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
 
@@ -32,10 +32,12 @@ class ContextGrowthSettings(RuleSettings):
     """Of what sending it again has cost."""
     min_runs: Annotated[int, Field(ge=5, le=64)] = 20
     rebuilds_at: Annotated[int, Field(ge=2, le=1000)] = 4
-    """Compactions and reloads in a row, each within 20 calls of the one before."""
+    """Compactions and reloads in a row, each within 20 calls of the one before; and `usual_times` as many as is usual
+    of the workflow's runs with the model."""
     still_at: Annotated[int, Field(ge=2, le=1000)] = 10
-    """Calls in a row with which a context does not grow, without a tool call in between, most of it at full price;
-    looked at each fifth time."""
+    """Calls in a row with which a context does not grow, most of it at full price; looked at each fifth time. And
+    `usual_times` as many as is usual."""
+    usual_times: Annotated[float, Field(ge=1, le=1000)] = 3.0
     severity: Severity = "warning"
     at_limit: Limit = "alert"
 
@@ -108,18 +110,25 @@ class ContextGrowth(ContextDetector[ContextGrowthSettings]):
     def _again(self, look: Look, rebuilds: Rebuilds) -> str:
         """What goes on again and again, as the beginning of a sentence; empty if nothing does."""
         tokens = thousands(look.call.input_tokens)
-        if rebuilds.in_a_row >= self.settings.rebuilds_at and rebuilds.last == look.context.calls:
+        rebuilds_at, still_at = self._at(look, REBUILDS), self._at(look, STILL)
+        if rebuilds.in_a_row >= rebuilds_at and rebuilds.last == look.context.calls:
             return (
                 f"The context was thrown away and soon full again ({tokens} tokens) {rebuilds.in_a_row} times in a row"
             )
         sent = look.context.input_tokens - rebuilds.sent_before
         read = look.context.cache_read_tokens - rebuilds.cached_before
-        if rebuilds.still >= self.settings.still_at and 2 * read < sent:
-            return (
-                f"A context of {tokens} tokens is sent again and again without growing, {rebuilds.still} times so far, "
-                "with no tool call in between"
-            )
+        if rebuilds.still >= still_at and 2 * read < sent:
+            tools = f"{rebuilds.tools_between:,} tool calls" if rebuilds.tools_between else "no tool call"
+            times = f"{rebuilds.still:,} times without growing"
+            return f"A context of {tokens} tokens was sent again {times}, with {tools} in between"
         return ""
+
+    def _at(self, look: Look, place: int) -> float:
+        """From how many on it is told, of rebuilds or of calls without growth."""
+        least = self.settings.rebuilds_at if place == REBUILDS else self.settings.still_at
+        if look.past is None or len(look.past.contexts) < self.settings.min_runs:
+            return least
+        return max(least, self.settings.usual_times * look.past.contexts.median(place))
 
     def _growth(self, look: Look, resent: Resent, limit: int | None) -> Finding:
         summary = (
@@ -156,9 +165,8 @@ def _evidence(look: Look, resent: Resent) -> dict[str, Any]:
         "most_tokens": max(look.context.most_tokens(), look.call.input_tokens),
         "calls": look.context.calls,
         "compactions": rebuilds.compactions,
-        "context_reloads": rebuilds.reloads,
+        "context_reloads": rebuilds.reloads or None,
         "resent_tokens": resent.tokens,
         "resent_nanousd": resent.nanousd,
         "full_price_percent": round(100 * resent.full_price_share),
-        "soon_calls": NEAR,
     }

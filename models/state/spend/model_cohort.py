@@ -7,9 +7,10 @@ from models.baselines.recent_figures import RecentFigures
 from models.state.rows import Row
 from models.state.units.context import Context
 
-GROWTH, LARGEST, ANSWERS, INPUT, OUTPUT = range(5)
+GROWTH, LARGEST, ANSWERS, INPUT, OUTPUT, REBUILDS, STILL = range(7)
 """Places of a context's figures: its largest input over its first, in hundredths; its largest input; its output per
-million input tokens; input and output of a call, on average. All in tokens.
+million input tokens; input and output of a call, on average, in tokens; how often in a row it was rebuilt, and did not
+grow.
 """
 
 
@@ -27,7 +28,7 @@ class ModelCohort(Row):
         self.workflow = workflow
         self.model = model
         self.recent = RecentCosts()
-        self.contexts = RecentFigures(5)
+        self.contexts = RecentFigures(STILL + 1)
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.workflow, self.model)
@@ -48,11 +49,13 @@ def figures_of(context: Context) -> tuple[int, ...] | None:
     """What a finished context came to, None if it sent nothing."""
     if not context.first:
         return None
-    largest = context.most_tokens()
+    largest, rebuilds = context.most_tokens(), context.rebuilds
     return (
         100 * largest // context.first,
         largest,
         context.answers(),
         context.input_tokens // context.calls,
         context.output_tokens // context.calls,
+        0 if rebuilds is None else rebuilds.most_in_a_row,
+        0 if rebuilds is None else rebuilds.most_still,
     )

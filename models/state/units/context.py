@@ -21,8 +21,8 @@ class Rebuilds:
     """How often a large context was thrown away and filled again, or sent again without growing."""
 
     __slots__ = (
-        "anchor", "before", "cached_before", "compactions", "in_a_row", "last", "reloads", "sent_before", "still",
-        "tool_calls",
+        "anchor", "before", "cached_before", "compactions", "in_a_row", "last", "most_in_a_row", "most_still",
+        "reloads", "sent_before", "still", "tool_calls", "tools_between",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -34,15 +34,19 @@ class Rebuilds:
         """How large it was before the last compaction, 0 once it is full again."""
         self.in_a_row = 0
         """Rebuilds, each within `NEAR` calls of the one before."""
+        self.most_in_a_row = 0
         self.last = 0
         """Number of the call that rebuilt it last."""
         self.still = 0
-        """Calls in a row that it did not grow with, without a tool call in between."""
+        """Calls in a row that it did not grow with. Those with which it grew a little are not counted."""
+        self.most_still = 0
         self.anchor = 0
         """How large it was at the first of them; a tenth more or less is the same."""
         self.tool_calls = 0
-        """The run's tool calls at the first of them, and what had been sent and read from a cache before it."""
+        """The run's tool calls at the first of them, and since."""
+        self.tools_between = 0
         self.sent_before = 0
+        """What had been sent, and read from a cache, before the first of them."""
         self.cached_before = 0
 
     def rebuilt(self, calls: int) -> bool:
@@ -50,14 +54,17 @@ class Rebuilds:
         near = self.in_a_row > 0 and calls - self.last <= NEAR
         self.in_a_row = self.in_a_row + 1 if near else 1
         self.last = calls
+        self.most_in_a_row = max(self.most_in_a_row, self.in_a_row)
         return near
 
     def stayed(self, context: "Context", tokens: int, tool_calls: int) -> bool:
         """A call did not make it larger. Returns whether to look."""
-        if tool_calls == self.tool_calls and 10 * abs(tokens - self.anchor) <= self.anchor:
+        if 10 * abs(tokens - self.anchor) <= self.anchor:
             self.still += 1
+            self.most_still = max(self.most_still, self.still)
+            self.tools_between = tool_calls - self.tool_calls
             return self.still % STILL_LOOKS == 0
-        self.still, self.anchor, self.tool_calls = 1, tokens, tool_calls
+        self.still, self.anchor, self.tool_calls, self.tools_between = 1, tokens, tool_calls, 0
         self.sent_before = context.input_tokens - tokens
         self.cached_before = context.cache_read_tokens
         return False
@@ -65,8 +72,8 @@ class Rebuilds:
     def to_row(self) -> tuple[int, ...]:
         """The state as plain values; `from_row` makes the same of it."""
         return (
-            self.compactions, self.reloads, self.before, self.in_a_row, self.last, self.still, self.anchor,
-            self.tool_calls, self.sent_before, self.cached_before,
+            self.compactions, self.reloads, self.before, self.in_a_row, self.most_in_a_row, self.last, self.still,
+            self.most_still, self.anchor, self.tool_calls, self.tools_between, self.sent_before, self.cached_before,
         )  # fmt: skip
 
     @classmethod
@@ -74,8 +81,9 @@ class Rebuilds:
         """What `to_row` described."""
         rebuilds = cls()
         (
-            rebuilds.compactions, rebuilds.reloads, rebuilds.before, rebuilds.in_a_row, rebuilds.last, rebuilds.still,
-            rebuilds.anchor, rebuilds.tool_calls, rebuilds.sent_before, rebuilds.cached_before,
+            rebuilds.compactions, rebuilds.reloads, rebuilds.before, rebuilds.in_a_row, rebuilds.most_in_a_row,
+            rebuilds.last, rebuilds.still, rebuilds.most_still, rebuilds.anchor, rebuilds.tool_calls,
+            rebuilds.tools_between, rebuilds.sent_before, rebuilds.cached_before,
         ) = row  # fmt: skip
         return rebuilds
 
