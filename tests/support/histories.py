@@ -114,7 +114,6 @@ growth_multiplier = 1.1
 size_multiplier = 1.1
 at_limit = "pause"
 mode = "enforce"
-match = { workflow = "chat" }
 [[output_ratio]]
 name = "ratio"
 min_runs = 5

@@ -27,8 +27,9 @@ Tokens = Annotated[int, Field(ge=0, le=10**12)]
 class OutputRatioSettings(RuleSettings):
     """Of the context that most of a run's cost went to, in both directions."""
 
-    multiplier: Annotated[float, Field(gt=1, le=1000)] = 3.0
-    """Times the usual ratio, or that part of it; more where healthy runs differ more."""
+    multiplier: Annotated[float, Field(gt=1, le=1000)] = 5.0
+    """Times the usual ratio, or that part of it; more where healthy runs differ more. A run three times as long as
+    usual gets a third of the output for its input by its length alone."""
     min_output_tokens: Tokens = 20_000
     """Of a run that writes too much."""
     min_input_tokens: Tokens = 500_000
@@ -41,8 +42,8 @@ class OutputRatioSettings(RuleSettings):
 
 @register
 class OutputRatio(UnitDetector[OutputRatioSettings]):
-    """Fires when a run writes 3 x as much for what it sends as is usual of the workflow's runs with that model
-    (`verbose`), or gets a third of it (`bloat`), or further off where they differ more. Judged at `min_usd` (1) and
+    """Fires when a run writes 5 x as much for what it sends as is usual of the workflow's runs with that model
+    (`verbose`), or gets a fifth of it (`bloat`), or further off where they differ more. Judged at `min_usd` (1) and
     at each doubling of what it has cost, from 16 model calls on. A run's model is the one that most of its cost went
     to.
     """

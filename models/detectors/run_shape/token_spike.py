@@ -1,16 +1,19 @@
 """`token_spike`: a single call that sends or gets far more than the workflow's calls of that model do."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from models.detectors.base import NEVER, ContextDetector, Look, commanded, register
 from models.detectors.run_shape.resent import thousands
 from models.rules.finding import Finding
-from models.state.spend.model_cohort import INPUT, OUTPUT
+from models.state.spend.model_cohort import INPUT, LARGEST, OUTPUT
 from schemas.money import format_usd
 from schemas.policy import Action, Limit, RuleSettings, Severity
+
+BEYOND_LARGEST: Final = 2
+"""Times the input of a run's usual largest call: where calls differ by nature, a large one is no news."""
 
 Tokens = Annotated[int, Field(ge=1, le=10**9)]
 
@@ -29,7 +32,8 @@ class TokenSpikeSettings(RuleSettings):
 @register
 class TokenSpike(ContextDetector[TokenSpikeSettings]):
     """Fires when one model call sends or gets more than 10 x the tokens that are usual of the workflow's calls of that
-    model. Input has to come at once as well, twice that of the call before: what grows is for `context_growth`.
+    model. Input has to be twice that of a run's usual largest call as well, and twice that of the call before: what
+    grows is for `context_growth`.
     """
 
     name = "token_spike"
@@ -56,9 +60,11 @@ class TokenSpike(ContextDetector[TokenSpikeSettings]):
         """The smallest size of a call that stands out, None while too few runs have finished."""
         if look.past is None or len(look.past.contexts) < self.settings.min_runs:
             return None
-        floor = self.settings.min_input_tokens if place == INPUT else self.settings.min_output_tokens
-        usual = round(self.settings.multiplier * 10_000) * look.past.contexts.median(place) // 10_000
-        return max(floor, usual + 1)
+        known = look.past.contexts
+        usual = round(self.settings.multiplier * 10_000) * known.median(place) // 10_000
+        if place == OUTPUT:
+            return max(self.settings.min_output_tokens, usual + 1)
+        return max(self.settings.min_input_tokens, usual + 1, BEYOND_LARGEST * known.median(LARGEST) + 1)
 
     def _finding(self, look: Look, what: str, tokens: int, limit: int, place: int) -> Finding:
         known = look.past.contexts if look.past else None

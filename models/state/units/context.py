@@ -144,7 +144,7 @@ class Context:
             cuts = self.rebuilds
             look = tokens >= self.input_trip
             if cuts is not None and cuts.before and tokens >= _full(cuts.before):
-                look = self._refilled(call) or look
+                look = self._refilled(call, tool_calls) or look
             self.first = self.first or tokens
         else:
             if last > self.largest:
@@ -210,9 +210,10 @@ class Context:
             return False  # sent once more, not once again: that is for `retry_storm`
         return cuts.stayed(self, tokens, tool_calls)
 
-    def _refilled(self, call: LlmCall) -> bool:
+    def _refilled(self, call: LlmCall, tool_calls: int) -> bool:
         """It is full again after a fall. Where it is so with one call, most of it from a cache, it was never gone:
-        somebody who does not say who it is has called in between.
+        somebody who does not say who it is has called in between. Where nothing is ever read from a cache that cannot
+        be told, and is assumed.
         """
         cuts = self._rebuilds()
         before, cuts.before = cuts.before, 0
@@ -220,7 +221,7 @@ class Context:
         if 2 * (call.input_tokens - self.tokens) > before and from_cache:
             cuts.compactions -= 1
             self.begun += before - self.tokens
-            return False
+            return call.input_tokens <= before and cuts.stayed(self, call.input_tokens, tool_calls)
         return cuts.rebuilt(self.calls)
 
 
