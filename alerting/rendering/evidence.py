@@ -71,6 +71,8 @@ def _tells(alert: Alert, key: str, value: Any) -> bool:
         return False
     if isinstance(value, int) and (names(alert.summary, f"{value:,} {key}") or alert.evidence.get("counter") == key):
         return False
+    if key == "model" and not alert.evidence.keys().isdisjoint(("finished_runs", "finished_contexts")):
+        return False  # beside what is usual
     if key == "calls" and "runs_stopped" in alert.evidence:
         return False  # of the latest run alone
     return not (key == "attempt" and value == 1)

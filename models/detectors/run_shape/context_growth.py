@@ -16,6 +16,7 @@ from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
 
 UNPRICED_TOKENS = 1_000_000
 """Tokens sent again that are worth a word where nobody knows what they cost."""
+REFILLED = "Stop it or cap it: what it loads after each compaction fills its context again. Have it load less."
 
 
 class ContextGrowthSettings(RuleSettings):
@@ -76,16 +77,17 @@ class ContextGrowth(ContextDetector[ContextGrowthSettings]):
             return
         limit, rebuilds = self._limit(look), look.context.rebuilds
         has_grown = limit is not None and tokens >= limit and self._answers_little(look)
-        again = "" if rebuilds is None else self._again(look, rebuilds)
-        if not has_grown and not again:
+        again = None if rebuilds is None else self._again(look, rebuilds)
+        if not has_grown and again is None:
             return
         resent = resent_by(look)
         if not self._costs_enough(resent):
             return
         if has_grown:
             yield self._growth(look, resent, limit)
-        if again:
-            yield self._finding(look, resent, "again", again, None)
+        if again is not None:
+            what, advice = again
+            yield self._finding(look, resent, "again", what, advice or resent.advice(), None)
 
     def _limit(self, look: Look) -> int | None:
         """The smallest input that stands out, None while too little is known of such runs."""
@@ -107,21 +109,28 @@ class ContextGrowth(ContextDetector[ContextGrowthSettings]):
             return resent.tokens >= UNPRICED_TOKENS
         return resent.nanousd >= self.floor_nanousd
 
-    def _again(self, look: Look, rebuilds: Rebuilds) -> str:
-        """What goes on again and again, as the beginning of a sentence; empty if nothing does."""
+    def _again(self, look: Look, rebuilds: Rebuilds) -> tuple[str, str] | None:
+        """What goes on again and again, as the beginning of a sentence, and what to do if that is something special;
+        None if nothing does.
+        """
         tokens = thousands(look.call.input_tokens)
         rebuilds_at, still_at = self._at(look, REBUILDS), self._at(look, STILL)
         if rebuilds.in_a_row >= rebuilds_at and rebuilds.last == look.context.calls:
-            return (
-                f"The context was thrown away and soon full again ({tokens} tokens) {rebuilds.in_a_row} times in a row"
-            )
+            if not rebuilds.compactions:
+                return (
+                    f"A context of {tokens} tokens was sent again without a cache {rebuilds.in_a_row} times in a row",
+                    "",
+                )
+            what = "compacted or reloaded" if rebuilds.reloads else "compacted"
+            times = f"{rebuilds.in_a_row} times in a row"
+            return f"The context was {what} {times}, and soon full again ({tokens} tokens)", REFILLED
         sent = look.context.input_tokens - rebuilds.sent_before
         read = look.context.cache_read_tokens - rebuilds.cached_before
         if rebuilds.still >= still_at and 2 * read < sent:
             tools = f"{rebuilds.tools_between:,} tool calls" if rebuilds.tools_between else "no tool call"
             times = f"{rebuilds.still:,} times without growing"
-            return f"A context of {tokens} tokens was sent again {times}, with {tools} in between"
-        return ""
+            return f"A context of {tokens} tokens was sent again {times}, with {tools} in between", ""
+        return None
 
     def _at(self, look: Look, place: int) -> float:
         """From how many on it is told, of rebuilds or of calls without growth."""
@@ -135,9 +144,9 @@ class ContextGrowth(ContextDetector[ContextGrowthSettings]):
             f"The context has grown from {thousands(look.context.first)} to {thousands(look.call.input_tokens)} tokens "
             f"in {look.context.calls:,} calls"
         )
-        return self._finding(look, resent, "", summary, limit)
+        return self._finding(look, resent, "", summary, resent.advice(), limit)
 
-    def _finding(self, look: Look, resent: Resent, aspect: str, what: str, limit: int | None) -> Finding:
+    def _finding(self, look: Look, resent: Resent, aspect: str, what: str, advice: str, limit: int | None) -> Finding:
         tokens, known = look.call.input_tokens, look.past.contexts if look.past and limit is not None else None
         usual = None if known is None else known.median(LARGEST)
         return Finding(
@@ -152,7 +161,7 @@ class ContextGrowth(ContextDetector[ContextGrowthSettings]):
             aspect=aspect,
             evidence={**_evidence(look, resent), **({"finished_contexts": len(known)} if known else {})},
             summary=f"{what}; {resent.in_words(look.context.cost_nanousd)}",
-            next_action=resent.advice(),
+            next_action=advice,
         )
 
 
@@ -162,10 +171,10 @@ def _evidence(look: Look, resent: Resent) -> dict[str, Any]:
         "model": look.call.model,
         "agent": look.context.agent,
         "first_tokens": look.context.first,
-        "most_tokens": max(look.context.most_tokens(), look.call.input_tokens),
-        "calls": look.context.calls,
         "compactions": rebuilds.compactions,
         "context_reloads": rebuilds.reloads or None,
+        "calls": look.context.calls,
+        "most_tokens": look.context.most_tokens(),
         "resent_tokens": resent.tokens,
         "resent_nanousd": resent.nanousd,
         "full_price_percent": round(100 * resent.full_price_share),

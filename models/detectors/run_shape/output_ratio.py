@@ -84,11 +84,12 @@ class OutputRatio(UnitDetector[OutputRatioSettings]):
         ratio, usual = context.answers(), past.contexts.median(ANSWERS)
         sent, got = thousands(context.input_tokens), thousands(context.output_tokens)
         if aspect == "verbose":
-            limit, off = round(usual * multiple), f"{ratio / usual:,.3g} times as much as usual" if usual else "unusual"
+            limit: int | None = round(usual * multiple)
+            off = f"{ratio / usual:,.3g} times as much as usual" if usual else "where others write nothing"
             summary = f"The run writes much: {got} tokens for {sent} sent, {off}"
             advice = "Look at what it writes; limit its output tokens or its reasoning."
         else:
-            limit, off = round(usual / multiple), f"{usual / max(1, ratio):,.3g} times less than usual"
+            limit, off = None, f"{usual / max(1, ratio):,.3g} times less than usual"
             summary = f"The run sends much and gets hardly anything: {got} tokens for {sent} sent, {off}"
             advice = "Look at what fills its context; cut it, compact it, or stop the run if it is stuck."
         return Finding(
@@ -98,7 +99,7 @@ class OutputRatio(UnitDetector[OutputRatioSettings]):
             limit=limit,
             baseline=usual,
             ratio=round(ratio / usual, 4) if usual else None,
-            unit="output_per_million",
+            unit="tokens per million sent",
             action=self.limit_action,
             aspect=aspect,
             evidence={

@@ -36,7 +36,8 @@ class Resent(NamedTuple):
     def advice(self) -> str:
         """What to do about it."""
         if self.full_price_share >= 0.5:
-            return f"Cache it: {self.full_price_share:.0%} was sent again at full price. Or compact it, or cap the run."
+            part = "all of it" if self.full_price_share > 0.99 else f"{self.full_price_share:.0%} of it"
+            return f"Cache it: {part} was sent again at full price. Or compact it, or cap the run."
         return "Compact it or start afresh; cap the run if it need not be this long."
 
 

@@ -54,7 +54,7 @@ class TokenSpike(ContextDetector[TokenSpikeSettings]):
         if sends is not None and call.input_tokens >= max(sends, 2 * look.context.tokens_before):
             yield self._finding(look, "sent", call.input_tokens, sends, INPUT)
         if gets is not None and call.output_tokens >= gets:
-            yield self._finding(look, "got", call.output_tokens, gets, OUTPUT)
+            yield self._finding(look, "wrote", call.output_tokens, gets, OUTPUT)
 
     def _limit(self, look: Look, place: int) -> int | None:
         """The smallest size of a call that stands out, None while too few runs have finished."""
@@ -73,7 +73,7 @@ class TokenSpike(ContextDetector[TokenSpikeSettings]):
         times = f", {ratio:,.3g} times the usual {thousands(usual)}" if ratio else ""
         advice = {
             "sent": "Look at what was put into the prompt, a whole file perhaps; cut it, or cap the run.",
-            "got": "Look at what it wrote, and give the call a limit of output tokens.",
+            "wrote": "Look at what it wrote, and give the call a limit of output tokens.",
         }
         return Finding(
             level=1.0,
