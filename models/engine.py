@@ -363,8 +363,6 @@ class Engine:
             totals.retries += 1
         if call.status == "error":
             totals.errors += 1
-        run.input_tokens += call.input_tokens
-        run.output_tokens += call.output_tokens
         self._counters.model_call(tenant, run, route, call, cost_nanousd, at_ms)
         self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
         if not route.is_attributed:

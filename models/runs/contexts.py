@@ -24,6 +24,7 @@ class Contexts:
         context = run.context
         if context is None:
             return []
+        run.settle()
         past = route.cohort.models.get(call.model)
         look = Look(context, call, cost_nanousd, past, self.prices)
         found = []

@@ -61,11 +61,7 @@ class UnitCounters:
             context = run.context
             if context is None or call.model != context.model or call.agent != context.agent:
                 context = run.turn_to(call)
-            context.calls += 1
-            context.input_tokens += call.input_tokens
-            context.output_tokens += call.output_tokens
             context.cache_read_tokens += call.cache_read_tokens
-            context.cost_nanousd += cost_nanousd
             if (
                 context.tokens < call.input_tokens < context.input_trip
                 and call.output_tokens < context.output_trip
@@ -73,7 +69,9 @@ class UnitCounters:
             ):
                 context.tokens = call.input_tokens
             else:
-                stands_out = context.add(call, run.tool_calls)
+                stands_out = context.add(call, run.calls, run.tool_calls)
+        run.input_tokens += call.input_tokens
+        run.output_tokens += call.output_tokens
         for unit in self._units(tenant, run) if self._state.policy.tracks_groups else (run,):
             unit.cost_nanousd += cost_nanousd
             unit.calls += 1
@@ -97,6 +95,8 @@ class UnitCounters:
 
     def tool_call(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a tool call in its run, session and tree, and ask whoever is concerned."""
+        if cost_nanousd:
+            run.leave_out(cost_nanousd)
         for unit in self._units(tenant, run) if self._state.policy.tracks_groups else (run,):
             unit.tool_calls += 1
             unit.cost_nanousd += cost_nanousd

@@ -18,6 +18,7 @@ def sent(run: Run, *sizes: int, tools: int = 0, **fields: Any) -> Context:
         run.tool_calls += tools
         take(run, llm_call(MONDAY_MS, **{"input_tokens": tokens, "cost_nanousd": tokens, **fields}))
     assert run.context is not None
+    run.settle()
     return run.context
 
 
@@ -26,15 +27,16 @@ def take(run: Run, call: LlmCall) -> bool:
     context = run.context
     if context is None or (context.model, context.agent) != (call.model, call.agent):
         context = run.turn_to(call)
-    context.calls += 1
-    context.input_tokens += call.input_tokens
     context.cache_read_tokens += call.cache_read_tokens
-    context.cost_nanousd += call.cost_nanousd or 0
+    looks = False
     if context.tokens < call.input_tokens < context.input_trip and not call.context_reload:
         context.tokens = call.input_tokens
-        return False
-    looks = context.add(call, run.tool_calls)
-    context.set_trips(NEVER, NEVER)
+    else:
+        looks = context.add(call, run.calls, run.tool_calls)
+        context.set_trips(NEVER, NEVER)
+    run.calls += 1
+    run.input_tokens += call.input_tokens
+    run.cost_nanousd += call.cost_nanousd or 0
     return looks
 
 

@@ -115,7 +115,7 @@ class ContextGrowth(ContextDetector[ContextGrowthSettings]):
         """
         tokens = thousands(look.call.input_tokens)
         rebuilds_at, still_at = self._at(look, REBUILDS), self._at(look, STILL)
-        if rebuilds.in_a_row >= rebuilds_at and rebuilds.last == look.context.calls:
+        if rebuilds.in_a_row >= rebuilds_at:
             if not rebuilds.compactions:
                 return (
                     f"A context of {tokens} tokens was sent again without a cache {rebuilds.in_a_row} times in a row",
@@ -124,9 +124,7 @@ class ContextGrowth(ContextDetector[ContextGrowthSettings]):
             what = "compacted or reloaded" if rebuilds.reloads else "compacted"
             times = f"{rebuilds.in_a_row} times in a row"
             return f"The context was {what} {times}, and soon full again ({tokens} tokens)", REFILLED
-        sent = look.context.input_tokens - rebuilds.sent_before
-        read = look.context.cache_read_tokens - rebuilds.cached_before
-        if rebuilds.still >= still_at and 2 * read < sent:
+        if rebuilds.still >= still_at:
             tools = f"{rebuilds.tools_between:,} tool calls" if rebuilds.tools_between else "no tool call"
             times = f"{rebuilds.still:,} times without growing"
             return f"A context of {tokens} tokens was sent again {times}, with {tools} in between", ""

@@ -21,8 +21,8 @@ class Rebuilds:
     """How often a large context was thrown away and filled again, or sent again without growing."""
 
     __slots__ = (
-        "anchor", "before", "cached_before", "compactions", "in_a_row", "last", "most_in_a_row", "most_still",
-        "reloads", "sent_before", "still", "tool_calls", "tools_between",
+        "anchor", "before", "compactions", "in_a_row", "last", "most_in_a_row", "most_still", "reloads", "still",
+        "tool_calls", "tools_between",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -33,47 +33,42 @@ class Rebuilds:
         self.before = 0
         """How large it was before the last compaction, 0 once it is full again."""
         self.in_a_row = 0
-        """Rebuilds, each within `NEAR` calls of the one before."""
+        """Rebuilds, each within `NEAR` calls of the run after the one before."""
         self.most_in_a_row = 0
         self.last = 0
-        """Number of the call that rebuilt it last."""
+        """Number of the run's call that rebuilt it last."""
         self.still = 0
-        """Calls in a row that it did not grow with. Those with which it grew a little are not counted."""
+        """Calls at full price in a row that it did not grow with. Those with which it grew a little are not counted."""
         self.most_still = 0
         self.anchor = 0
         """How large it was at the first of them; a tenth more or less is the same."""
         self.tool_calls = 0
         """The run's tool calls at the first of them, and since."""
         self.tools_between = 0
-        self.sent_before = 0
-        """What had been sent, and read from a cache, before the first of them."""
-        self.cached_before = 0
 
     def rebuilt(self, calls: int) -> bool:
-        """It was filled anew at call number `calls`. Returns whether that was soon."""
+        """It was filled anew at the run's call number `calls`. Returns whether that was soon."""
         near = self.in_a_row > 0 and calls - self.last <= NEAR
         self.in_a_row = self.in_a_row + 1 if near else 1
         self.last = calls
         self.most_in_a_row = max(self.most_in_a_row, self.in_a_row)
         return near
 
-    def stayed(self, context: "Context", tokens: int, tool_calls: int) -> bool:
-        """A call did not make it larger. Returns whether to look."""
+    def stayed(self, tokens: int, tool_calls: int) -> bool:
+        """A call at full price did not make it larger. Returns whether to look."""
         if 10 * abs(tokens - self.anchor) <= self.anchor:
             self.still += 1
             self.most_still = max(self.most_still, self.still)
             self.tools_between = tool_calls - self.tool_calls
             return self.still % STILL_LOOKS == 0
         self.still, self.anchor, self.tool_calls, self.tools_between = 1, tokens, tool_calls, 0
-        self.sent_before = context.input_tokens - tokens
-        self.cached_before = context.cache_read_tokens
         return False
 
     def to_row(self) -> tuple[int, ...]:
         """The state as plain values; `from_row` makes the same of it."""
         return (
             self.compactions, self.reloads, self.before, self.in_a_row, self.most_in_a_row, self.last, self.still,
-            self.most_still, self.anchor, self.tool_calls, self.tools_between, self.sent_before, self.cached_before,
+            self.most_still, self.anchor, self.tool_calls, self.tools_between,
         )  # fmt: skip
 
     @classmethod
@@ -83,14 +78,15 @@ class Rebuilds:
         (
             rebuilds.compactions, rebuilds.reloads, rebuilds.before, rebuilds.in_a_row, rebuilds.most_in_a_row,
             rebuilds.last, rebuilds.still, rebuilds.most_still, rebuilds.anchor, rebuilds.tool_calls,
-            rebuilds.tools_between, rebuilds.sent_before, rebuilds.cached_before,
+            rebuilds.tools_between,
         ) = row  # fmt: skip
         return rebuilds
 
 
 class Context:
     """What one agent's calls of one model send and get. In the ordinary case a call is a little larger than the last:
-    then sums and `tokens` follow, and everything else is worked out when `add` is asked.
+    then `tokens` follows, and everything else is worked out when `add` is asked. Sums follow when the run settles them
+    (`Run.settle`).
     """
 
     __slots__ = (
@@ -132,9 +128,9 @@ class Context:
         self.input_trip = min(input_tokens, _full(before)) if before else input_tokens
         self.output_trip = output_tokens
 
-    def add(self, call: LlmCall, tool_calls: int) -> bool:
-        """Take in the size of a call that is not simply a little larger than the last one and is in the sums already;
-        `tool_calls` are the run's. Returns whether rules should look.
+    def add(self, call: LlmCall, calls: int, tool_calls: int) -> bool:
+        """Take in a call that is not simply a little larger than the last one. `calls` and `tool_calls` are the run's.
+        Returns whether rules should look.
         """
         tokens = call.input_tokens
         if not tokens:
@@ -144,18 +140,18 @@ class Context:
             cuts = self.rebuilds
             look = tokens >= self.input_trip
             if cuts is not None and cuts.before and tokens >= _full(cuts.before):
-                look = self._refilled(call, tool_calls) or look
+                look = self._refilled(call, calls, tool_calls) or look
             self.first = self.first or tokens
         else:
             if last > self.largest:
                 self.largest = last
             self.fresh += last - self.begun
             self.begun = tokens
-            look = last >= LARGE and self._not_larger(call, tool_calls)
+            look = last >= LARGE and self._not_larger(call, last, tool_calls)
         if call.context_reload and tokens >= LARGE:
             cuts = self._rebuilds()
             cuts.reloads += 1
-            look = cuts.rebuilt(self.calls) or look
+            look = cuts.rebuilt(calls) or look
         self.tokens_before = last
         self.tokens = tokens
         return look or call.output_tokens >= self.output_trip
@@ -198,9 +194,8 @@ class Context:
             self.rebuilds = Rebuilds()
         return self.rebuilds
 
-    def _not_larger(self, call: LlmCall, tool_calls: int) -> bool:
-        tokens, last = call.input_tokens, self.tokens
-        cuts = self._rebuilds()
+    def _not_larger(self, call: LlmCall, last: int, tool_calls: int) -> bool:
+        tokens, cuts = call.input_tokens, self._rebuilds()
         if 2 * tokens <= last:
             cuts.compactions += 1
             cuts.before = last
@@ -208,21 +203,27 @@ class Context:
             return False
         if call.status != "ok" or call.attempt > 1:
             return False  # sent once more, not once again: that is for `retry_storm`
-        return cuts.stayed(self, tokens, tool_calls)
+        return not _is_cached(call) and cuts.stayed(tokens, tool_calls)
 
-    def _refilled(self, call: LlmCall, tool_calls: int) -> bool:
+    def _refilled(self, call: LlmCall, calls: int, tool_calls: int) -> bool:
         """It is full again after a fall. Where it is so with one call, most of it from a cache, it was never gone:
         somebody who does not say who it is has called in between. Where nothing is ever read from a cache that cannot
         be told, and is assumed.
         """
         cuts = self._rebuilds()
         before, cuts.before = cuts.before, 0
-        from_cache = 2 * call.cache_read_tokens >= call.input_tokens or not self.cache_read_tokens
+        from_cache = _is_cached(call) or not self.cache_read_tokens
         if 2 * (call.input_tokens - self.tokens) > before and from_cache:
             cuts.compactions -= 1
             self.begun += before - self.tokens
-            return call.input_tokens <= before and cuts.stayed(self, call.input_tokens, tool_calls)
-        return cuts.rebuilt(self.calls)
+            has_not_grown = call.input_tokens <= before and not _is_cached(call)
+            return has_not_grown and cuts.stayed(call.input_tokens, tool_calls)
+        return cuts.rebuilt(calls)
+
+
+def _is_cached(call: LlmCall) -> bool:
+    """Whether most of what a call sent was read from a cache."""
+    return 2 * call.cache_read_tokens >= call.input_tokens
 
 
 def _full(before: int) -> int:

@@ -14,6 +14,8 @@ from schemas.usage import ATTRIBUTION, UNATTRIBUTED, LlmCall
 MOST_CONTEXTS: Final = 8
 """Agents and models of one run that are followed, the dearest."""
 
+NOT_SETTLED: Final = (0, 0, 0, 0)
+
 Attributes = tuple[Any, ...]
 """A run's attribution in the order of `schemas.usage.ATTRIBUTION`, then its tags as sorted pairs or None."""
 CallKey = tuple[str | None, ...]
@@ -91,7 +93,7 @@ class Run(Unit):
     __slots__ = (
         "asleep", "attributes", "clock_ms", "context", "counted", "declared_root", "ended_ms",
         "history", "input_tokens", "others", "outcome", "output_tokens", "parent_run_id", "root_run_id", "route",
-        "route_key", "session_id", "state", "stop_rule",
+        "route_key", "session_id", "settled", "state", "stop_rule",
     )  # fmt: skip
     kind = "run"
     unit_kind = "run"
@@ -117,6 +119,8 @@ class Run(Unit):
         """Of the last model call. Contexts are forgotten while it sleeps: who wakes begins a new one."""
         self.others: tuple[Context, ...] = ()
         """Those of its other agents and models."""
+        self.settled = NOT_SETTLED
+        """Calls, input, output and cost that are in the sums of its contexts, or in none: what tools cost."""
         self.clock_ms = 0
         self.history = CallHistory()
         self.route: Route | None = None
@@ -133,8 +137,26 @@ class Run(Unit):
         """All its contexts, the one of the last call first."""
         return self.others if self.context is None else (self.context, *self.others)
 
+    def settle(self) -> None:
+        """Bring the sums of the context of the last call up to date with the run's."""
+        calls, input_tokens, output_tokens, cost_nanousd = self.settled
+        context = self.context
+        if context is not None:
+            context.calls += self.calls - calls
+            context.input_tokens += self.input_tokens - input_tokens
+            context.output_tokens += self.output_tokens - output_tokens
+            context.cost_nanousd += self.cost_nanousd - cost_nanousd
+        self.settled = (self.calls, self.input_tokens, self.output_tokens, self.cost_nanousd)
+
+    def leave_out(self, cost_nanousd: int) -> None:
+        """A cost that is the run's and no context's."""
+        self.settled = (*self.settled[:3], self.settled[3] + cost_nanousd)
+
     def turn_to(self, call: LlmCall) -> Context:
-        """The context of a call that is not the last one's. Beyond `MOST_CONTEXTS` others the cheapest is forgotten."""
+        """The context of a call that is not the last one's and is not counted in the run yet. Beyond `MOST_CONTEXTS`
+        others the cheapest is forgotten.
+        """
+        self.settle()
         last, others = self.context, self.others
         for place, other in enumerate(others):
             if other.model == call.model and other.agent == call.agent:
@@ -152,6 +174,7 @@ class Run(Unit):
         return self.context
 
     def dearest_contexts(self) -> dict[str, Context]:
+        self.settle()
         dearest: dict[str, Context] = {}
         for context in self.contexts():
             known = dearest.get(context.model)
@@ -160,7 +183,7 @@ class Run(Unit):
         return dearest
 
     def main_model(self) -> str | None:
-        """The model that most of its cost went to so far."""
+        self.settle()
         costs: dict[str, int] = {}
         for context in self.contexts():
             costs[context.model] = costs.get(context.model, 0) + context.cost_nanousd
@@ -192,11 +215,13 @@ class Run(Unit):
 
     def _contexts_row(self) -> tuple[Any, ...]:
         """What of a run that is awake is known of its contexts."""
-        return tuple([context.to_row() for context in self.contexts()])
+        return (self.settled, *[context.to_row() for context in self.contexts()])
 
     def _read_contexts(self, row: Sequence[Any]) -> None:
-        if row:
-            self.context, *others = [Context.from_row(context) for context in row]
+        settled, *contexts = row
+        self.settled = tuple(settled)
+        if contexts:
+            self.context, *others = [Context.from_row(context) for context in contexts]
             self.others = tuple(others)
 
     @classmethod
@@ -221,5 +246,7 @@ class Run(Unit):
             run.read_trips(fields[23:26])
             run.history = CallHistory.from_row(fields[26])
             run._read_contexts(fields[27])
+        else:
+            run.settle()  # what it was before it slept is in no context
         run.due_ms, run.clock_ms, _ = header
         return run
