@@ -57,17 +57,23 @@ class UnitCounters:
             premium = self._learn_premium(call.model)
         retry = call.attempt > 1
         stands_out = False
-        if run.unit_id and not call.cache_hit:
+        if run.unit_id:
             context = run.context
-            if context is None or call.model != context.model or call.agent != context.agent:
+            agent = call.agent  # most of the time None, which is compared faster as an object
+            if (
+                context is None
+                or call.model != context.model
+                or (agent is not context.agent and agent != context.agent)
+            ):
                 context = run.turn_to(call)
             context.cache_read_tokens += call.cache_read_tokens
+            tokens = call.input_tokens
             if (
-                context.tokens < call.input_tokens < context.input_trip
+                context.tokens < tokens < context.input_trip
                 and call.output_tokens < context.output_trip
                 and not call.context_reload
             ):
-                context.tokens = call.input_tokens
+                context.tokens = tokens
             else:
                 stands_out = context.add(call, run.calls, run.tool_calls)
         run.input_tokens += call.input_tokens

@@ -133,7 +133,7 @@ class Context:
         Returns whether rules should look.
         """
         tokens = call.input_tokens
-        if not tokens:
+        if not tokens or call.cache_hit:
             return False  # nothing was sent
         last = self.tokens
         if tokens > last:
