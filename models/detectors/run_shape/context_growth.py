@@ -14,6 +14,8 @@ from models.state.units.context import LARGE, Rebuilds
 from schemas.money import usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
 
+ONE_IN_TWENTY = 1.64
+"""Standard deviations of the logarithm of growth. It has to be large and dear as well, so that it need not be rare."""
 UNPRICED_TOKENS = 1_000_000
 """Tokens sent again that are worth a word where nobody knows what they cost."""
 REFILLED = "Stop it or cap it: what it loads after each compaction fills its context again. Have it load less."
@@ -29,7 +31,7 @@ class ContextGrowthSettings(RuleSettings):
     size_multiplier: Annotated[float, Field(gt=1, le=1000)] = 1.5
     """Times the size that their contexts usually reach."""
     min_tokens: Annotated[int, Field(ge=LARGE, le=10**9)] = 50_000
-    min_usd: Usd = Decimal(1)
+    min_usd: Usd = Decimal(3)
     """Of what sending it again has cost."""
     min_runs: Annotated[int, Field(ge=5, le=64)] = 20
     rebuilds_at: Annotated[int, Field(ge=2, le=1000)] = 4
@@ -95,7 +97,7 @@ class ContextGrowth(ContextDetector[ContextGrowthSettings]):
         if past is None or len(past.contexts) < settings.min_runs:
             return None
         known = past.contexts
-        growth = known.multiple(GROWTH, settings.growth_multiplier) * known.median(GROWTH) / 100
+        growth = known.multiple(GROWTH, settings.growth_multiplier, ONE_IN_TWENTY) * known.median(GROWTH) / 100
         of_its_own = round(max(settings.multiplier, growth) * 10_000) * look.context.first // 10_000
         of_others = round(settings.size_multiplier * 10_000) * known.median(LARGEST) // 10_000
         return max(settings.min_tokens, of_its_own, of_others) + 1

@@ -150,7 +150,8 @@ class Run(Unit):
 
     def leave_out(self, cost_nanousd: int) -> None:
         """A cost that is the run's and no context's."""
-        self.settled = (*self.settled[:3], self.settled[3] + cost_nanousd)
+        calls, input_tokens, output_tokens, settled_nanousd = self.settled
+        self.settled = (calls, input_tokens, output_tokens, settled_nanousd + cost_nanousd)
 
     def turn_to(self, call: LlmCall) -> Context:
         """The context of a call that is not the last one's and is not counted in the run yet. Beyond `MOST_CONTEXTS`
@@ -218,11 +219,12 @@ class Run(Unit):
         return (self.settled, *[context.to_row() for context in self.contexts()])
 
     def _read_contexts(self, row: Sequence[Any]) -> None:
-        settled, *contexts = row
-        self.settled = tuple(settled)
+        calls, input_tokens, output_tokens, cost_nanousd = row[0]
+        self.settled = (calls, input_tokens, output_tokens, cost_nanousd)
+        contexts = [Context.from_row(context) for context in row[1:]]
         if contexts:
-            self.context, *others = [Context.from_row(context) for context in contexts]
-            self.others = tuple(others)
+            self.context = contexts[0]
+            self.others = tuple(contexts[1:])
 
     @classmethod
     def read(cls, tenant_id: str, unit_id: str, header: tuple[int, int, int], fields: tuple[Any, ...]) -> "Run":
