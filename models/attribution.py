@@ -94,9 +94,12 @@ class Router:
         across = tuple(_part(meter, dimensions) for meter in policy.across_meters if matches(meter.match, dimensions))
         unit_rules = [rule for rule, match in policy.unit_rules if matches(match, dimensions)]
         sequence_rules = [rule for rule, match in policy.sequence_rules if matches(match, dimensions)]
+        context_rules = [rule for rule, match in policy.context_rules if matches(match, dimensions)]
         workflow_rules = [rule for rule, match in policy.workflow_rules if matches(match, dimensions)]
         cohort = self._cohort(tenant, dimensions["workflow"])
-        return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, workflow_rules, across)
+        return Route(
+            dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, context_rules, workflow_rules, across
+        )
 
     def route_across(self, tenant: Tenant, meter: Meter, values: tuple[str, ...], owner: str) -> Route:
         """The route of spend in a scope across tenants; `tenant` stands for all."""
@@ -104,7 +107,7 @@ class Router:
         route = tenant.routes.get(names)
         if route is None:
             scope = self._scope(tenant, meter, dict(zip(meter.group_by, values, strict=True)))
-            route = Route(owner, (scope,), Cohort(tenant.tenant_id, UNATTRIBUTED), (), (), ())
+            route = Route(owner, (scope,), Cohort(tenant.tenant_id, UNATTRIBUTED), (), (), (), ())
             self._remember(tenant, names, route)
         return route
 

@@ -24,6 +24,7 @@ from models.prices.book import PriceBook
 from models.rules.finding import Finding
 from models.rules.policy import Policy
 from models.rules.service_rules import FORGED_COMMAND, TENANTS
+from models.runs.contexts import Contexts
 from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
@@ -94,7 +95,8 @@ class Engine:
         ledger = self._ledger = SpendLedger(state, router, self._hours, self._across, incidents, commands, enforcement)
         obedience = self._obedience = Obedience(state, incidents, commands, nudges)
         groups = Groups(state, incidents)
-        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
+        contexts = self._contexts = Contexts(policy.header)
+        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement, contexts)
         memory = Memory(state, incidents, groups)
         workflows = Workflows(state, enforcement)
         runs = self._runs = RunRegistry(
@@ -103,7 +105,7 @@ class Engine:
         timers = self._timers = Timers(state, incidents, commands, obedience, totals, runs, memory)
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)
-        self._prices = PriceBook(policy.header)
+        self._prices = contexts.prices
         self._quality = QualityWatch(state, totals, enforcement)
         self._backfill = Backfill(router, memory, totals, ledger, self._quality)
         self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS, seed)
@@ -259,7 +261,7 @@ class Engine:
 
     def _announce(self, policy: Policy, previous: Policy | None, at_ms: int) -> None:
         """Another policy is in force; tenants follow later."""
-        self._prices = PriceBook(policy.header)
+        self._prices = self._contexts.prices = PriceBook(policy.header)
         self._seen.ids.remember(policy.header.dedup_hours * HOUR_MS)
         self._counters.policy_changed()
         self._changes.announce(policy, previous, at_ms)
@@ -358,8 +360,6 @@ class Engine:
             totals.retries += 1
         if call.status == "error":
             totals.errors += 1
-        run.input_tokens += call.input_tokens
-        run.output_tokens += call.output_tokens
         self._counters.model_call(tenant, run, route, call, cost_nanousd, at_ms)
         self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
         if not route.is_attributed:

@@ -15,9 +15,9 @@ MOST_LISTED = 5
 
 _UNSAID = frozenset({
     # In the summary.
-    "active_hours", "at_limit", "calls_in_a_row", "counter", "failed_in_a_row", "finished_runs", "finished_sessions",
-    "kind", "last", "missing", "of_tool_calls", "period", "results_verified", "sent_in_a_row", "share",
-    "surely_the_same", "tokens", "tool", "tools", "without_args_hash",
+    "active_hours", "at_limit", "call_nanousd", "calls_in_a_row", "counter", "failed_in_a_row", "finished_contexts",
+    "finished_runs", "finished_sessions", "kind", "last", "missing", "of_tool_calls", "period", "resent_nanousd",
+    "results_verified", "sent_in_a_row", "share", "surely_the_same", "tokens", "tool", "tools", "without_args_hash",
     # In what is said of the incident's course.
     "action", "cause_to_stop_ms", "late", "limit_raised", "nudge_delivered_ms", "nudged_ms", "overshoot_nanousd",
     "run_status",
@@ -32,9 +32,12 @@ _UNSAID = frozenset({
 _LABELS = {
     "above_usual_nanousd": "above what is usual",
     "attempt": "attempt number",
+    "context_reloads": "sent again without a cache",
     "breaching_hours": "hours like this so far",
     "calls": "model calls",
     "error_type": "last error",
+    "first_tokens": "tokens at its start",
+    "full_price_percent": "percent of them at full price",
     "dearest_hour_nanousd": "dearest hour",
     "dearest_hour_start_ms": "dearest hour from",
     "held": "kills held back so far",
@@ -45,7 +48,9 @@ _LABELS = {
     "killed_by": "killed by rule",
     "hour_start_ms": "hour from",
     "missing": "what is missing",
+    "most_tokens": "most tokens of a call",
     "released": "let go on by",
+    "resent_tokens": "tokens that had been sent before",
     "same_hour_nanousd": "usual at this hour of the day",
     "scope_id": "to resume it, scope",
     "stopped_by": "stopped by rule",
@@ -68,6 +73,8 @@ def _tells(alert: Alert, key: str, value: Any) -> bool:
         return False
     if isinstance(value, int) and (names(alert.summary, f"{value:,} {key}") or alert.evidence.get("counter") == key):
         return False
+    if key == "model" and not alert.evidence.keys().isdisjoint(("finished_runs", "finished_contexts")):
+        return False  # beside what is usual
     if key == "calls" and "runs_stopped" in alert.evidence:
         return False  # of the latest run alone
     return not (key == "attempt" and value == 1)
@@ -104,11 +111,13 @@ def _baseline(alert: Alert) -> Iterator[str]:
         yield f"alerts from {amount(alert.limit, alert.unit)} on"
     if alert.baseline is None:
         return
-    hours, runs = alert.evidence.get("active_hours"), alert.evidence.get("finished_runs")
+    hours = alert.evidence.get("active_hours")
+    runs = alert.evidence.get("finished_runs", alert.evidence.get("finished_contexts"))
     if isinstance(hours, int):
         yield f"usual: the median of {hours:,} hours with spend in the last 7 days"
     if isinstance(runs, int):
-        yield f"usual: the median of the workflow's last {runs:,} finished runs"
+        with_model = f" with {name(str(model), 60)}" if (model := alert.evidence.get("model")) else ""
+        yield f"usual: the median of the workflow's last {runs:,} finished runs{with_model}"
 
 
 def _spent_by(alert: Alert) -> Iterator[str]:

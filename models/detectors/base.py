@@ -6,20 +6,25 @@ file, the generic checks and the README's table. The kinds differ in what they w
 ScopeDetector     spend of a scope (`models.state.spend.scopes.Scope`); woken when the scope's total reaches `next_trip`
 UnitDetector      counters of a run, session or run tree (`models.state.units.unit.Unit`); woken at the `trips` it names
 SequenceDetector  a run's recent calls (`models.state.units.call_history.CallHistory`); asked where calls recur or fail
+ContextDetector   what a run sends (`models.state.units.context.Context`); woken at calls of the sizes it names, and
+                  where a large context does not go on growing
 CommandDetector   commands that were given (`models.commands.standing.StandingCommand`)
 DataQualityDetector  the day's tally of records with something wrong (`models.state.data_quality.Tally`)
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, TypeVar
 
 from models.commands.standing import StandingCommand
+from models.prices.book import PriceBook
 from models.rules.finding import Finding
 from models.state.data_quality import Kind, Tally
 from models.state.spend.cohort import Cohort
+from models.state.spend.model_cohort import ModelCohort
 from models.state.spend.scopes import ClosedPeriods, Scope
 from models.state.units.call_history import CallHistory
+from models.state.units.context import Context
 from models.state.units.unit import NO_TRIP, Counter, Unit, UnitKind
 from schemas.policy import Action, Limit, Period, RuleSettings, Severity
 from schemas.usage import LlmCall, ToolCall
@@ -138,6 +143,31 @@ class SequenceDetector(Detector[S]):
     @abstractmethod
     def step(self, history: CallHistory, call: Any) -> Finding | None:
         """Asked at every call that recurs, was sent before or failed, after `history` has taken it in: bounded work."""
+
+
+class Look(NamedTuple):
+    """A context at a call that is worth a look."""
+
+    context: Context
+    call: LlmCall
+    """Taken in already."""
+    cost_nanousd: int
+    """Of this call."""
+    past: ModelCohort | None
+    """What is known of the workflow's finished runs with this model."""
+    prices: PriceBook
+
+
+class ContextDetector(Detector[S]):
+    """Watches what the calls of a run send and get, for each of its agents and models apart."""
+
+    @abstractmethod
+    def trips(self, look: Look) -> tuple[int, int]:
+        """Input and output of a call from which on to wake it, `NEVER` for not at all."""
+
+    @abstractmethod
+    def judge(self, look: Look) -> Iterable[Finding]:
+        """What is true of the run now; reads and returns, nothing else."""
 
 
 class WorkflowDetector(Detector[S]):

@@ -14,6 +14,7 @@ from models.calendar import PERIODS, Calendar
 from models.detectors import REGISTRY
 from models.detectors.base import (
     CommandDetector,
+    ContextDetector,
     DataQualityDetector,
     Detector,
     ScopeDetector,
@@ -51,6 +52,7 @@ class Policy:
         self.unit_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, UnitDetector))
         """Rules about runs, sessions and run trees, each with its match."""
         self.sequence_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, SequenceDetector))
+        self.context_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, ContextDetector))
         self.workflow_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, WorkflowDetector))
         """Rules about the finished runs of workflows, each with its match."""
         self.command_rules = [rule for rule in self.rules.values() if isinstance(rule, CommandDetector)]

@@ -11,6 +11,7 @@ from models.detectors.base import Detector, SequenceDetector, UnitDetector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
+from models.runs.contexts import Contexts
 from models.runs.groups import Groups
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
@@ -29,13 +30,20 @@ class UnitCounters:
     """The counters of a partition's units."""
 
     def __init__(
-        self, state: PartitionState, router: Router, groups: Groups, incidents: Incidents, enforcement: Enforcement
+        self,
+        state: PartitionState,
+        router: Router,
+        groups: Groups,
+        incidents: Incidents,
+        enforcement: Enforcement,
+        contexts: Contexts,
     ) -> None:
         self._state = state
         self._router = router
         self._groups = groups
         self._incidents = incidents
         self._enforcement = enforcement
+        self._contexts = contexts
         self._premium: dict[str, bool] = {}
 
     def policy_changed(self) -> None:
@@ -48,6 +56,28 @@ class UnitCounters:
         if premium is None:
             premium = self._learn_premium(call.model)
         retry = call.attempt > 1
+        stands_out = False
+        if run.unit_id:
+            context = run.context
+            agent = call.agent  # most of the time None, which is compared faster as an object
+            if (
+                context is None
+                or call.model != context.model
+                or (agent is not context.agent and agent != context.agent)
+            ):
+                context = run.turn_to(call)
+            context.cache_read_tokens += call.cache_read_tokens
+            tokens = call.input_tokens
+            if (
+                context.tokens < tokens < context.input_trip
+                and call.output_tokens < context.output_trip
+                and not call.context_reload
+            ):
+                context.tokens = tokens
+            else:
+                stands_out = context.add(call, run.calls, run.tool_calls)
+        run.input_tokens += call.input_tokens
+        run.output_tokens += call.output_tokens
         for unit in self._units(tenant, run) if self._state.policy.tracks_groups else (run,):
             unit.cost_nanousd += cost_nanousd
             unit.calls += 1
@@ -63,11 +93,16 @@ class UnitCounters:
                 self.judge(tenant, unit, run, route, at_ms)
             if at_ms > unit.last_ms:
                 unit.last_ms = at_ms
+        if stands_out:
+            for rule, finding in self._contexts.look(run, route, call, cost_nanousd):
+                self._apply(tenant, run, run, route, rule, finding, at_ms)
         if route.model_rules and run.unit_id and run.state == "live" and run.history.model(call):
             self._step(tenant, run, route, route.model_rules, call, at_ms)
 
     def tool_call(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a tool call in its run, session and tree, and ask whoever is concerned."""
+        if cost_nanousd:
+            run.leave_out(cost_nanousd)
         for unit in self._units(tenant, run) if self._state.policy.tracks_groups else (run,):
             unit.tool_calls += 1
             unit.cost_nanousd += cost_nanousd

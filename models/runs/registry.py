@@ -270,6 +270,8 @@ class RunRegistry:
 
     def _set_trips(self, tenant: Tenant, run: Run, route: Route) -> None:
         """Other rules, or others' counts, hold from here on: what is reached by them already is judged at once."""
+        for context in run.contexts():
+            context.clear_trips()
         self._set_unit_trips(tenant, run, run, route)
         self._set_group_trips(tenant, run, route)
 

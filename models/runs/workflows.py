@@ -4,6 +4,8 @@ from models.commands.enforcement import Enforcement
 from models.incidents.incident import Subject
 from models.rules.finding import Finding
 from models.state.partition import PartitionState
+from models.state.spend.cohort import Cohort
+from models.state.spend.model_cohort import figures_of
 from models.state.tenant import Tenant
 from models.state.units.route import Route
 from models.state.units.runs import Run
@@ -21,7 +23,26 @@ class Workflows:
         """A run has ended by itself: its cost becomes part of what is usual, and its workflow is looked at."""
         route.cohort.recent.add(run.cost_nanousd)
         self._state.touch(route.cohort)
+        self._learn_models(route.cohort, run)
         self.judge(tenant, run, route, at_ms)
+
+    def _learn_models(self, cohort: Cohort, run: Run) -> None:
+        """What the run came to becomes part of what is usual with the model that most of its cost went to, and what it
+        sent to each of its models part of what is usual with that.
+        """
+        main = run.main_model()
+        if main is None and (without := cohort.add_model("")) is not None:  # its cost is that of its tools
+            without.recent.add(run.cost_nanousd)
+            self._state.touch(without)
+        for model, context in run.dearest_contexts().items():
+            past = cohort.add_model(model)
+            if past is None:
+                continue
+            if model == main:
+                past.recent.add(run.cost_nanousd)
+            if (figures := figures_of(context)) is not None:
+                past.contexts.add(figures)
+            self._state.touch(past)
 
     def judge(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """Ask the rules about a workflow what is true of it; `run` is the one of whom there is news."""

@@ -13,6 +13,7 @@ from models.state.policy_row import POLICY_KEY, EarlierPolicy, FollowedPolicy, n
 from models.state.rows import ASLEEP, LIVE, read_fields, read_header, read_key, row_digest
 from models.state.seen_rows import SEEN, SeenRows
 from models.state.spend.cohort import Cohort
+from models.state.spend.model_cohort import ModelCohort
 from models.state.spend.scopes import Meter, Scope, ScopeHistory
 from models.state.spend.totals import HourTotals
 from models.state.spend.unsent import UNSENT_KEY
@@ -194,7 +195,19 @@ def _cohort(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, d
     del state
     cohort = Cohort.read(tenant.tenant_id, parts[1], read_fields(value))
     cohort.row_hash = digest
+    if (known := tenant.cohorts.get(parts[1])) is not None:
+        cohort.models = known.models  # their rows were read before
     tenant.cohorts[parts[1]] = cohort
+
+
+def _model_cohort(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+    del state
+    _, workflow, model = parts
+    past = ModelCohort.read(tenant.tenant_id, workflow, model, read_fields(value))
+    past.row_hash = digest
+    if workflow not in tenant.cohorts:
+        tenant.cohorts[workflow] = Cohort(tenant.tenant_id, workflow)
+    tenant.cohorts[workflow].models[model] = past
 
 
 def _incident(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
@@ -236,6 +249,7 @@ READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] 
     "history": _history,
     "totals": _totals,
     "cohort": _cohort,
+    "model_cohort": _model_cohort,
     "incident": _incident,
     "command": _command,
     "held": _held,

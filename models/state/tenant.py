@@ -154,7 +154,8 @@ class Tenant(Row):
     def rows(self) -> list[Row]:
         """All rows of a tenant without runs, sessions and trees that is to be forgotten."""
         histories = [scope.history for scope in self.scopes.values() if scope.history is not None]
-        return [self, *self.scopes.values(), *histories, *self.cohorts.values(), *self.incidents.values()]
+        models = [past for cohort in self.cohorts.values() for past in cohort.models.values()]
+        return [self, *self.scopes.values(), *histories, *self.cohorts.values(), *models, *self.incidents.values()]
 
     def look_after_silence(self, now_ms: int) -> None:
         """Have somebody look, at the turn of a day, whether it can be forgotten."""

@@ -120,6 +120,31 @@ per = "session"
 min_runs = 5
 multiplier = 1.5
 min_usd = 0.5
+[[context_growth]]
+name = "context"
+min_runs = 5
+min_tokens = 20_000
+min_usd = 0.1
+rebuilds_at = 2
+still_at = 3
+multiplier = 1.5
+growth_multiplier = 1.1
+size_multiplier = 1.1
+at_limit = "pause"
+mode = "enforce"
+[[output_ratio]]
+name = "ratio"
+min_runs = 5
+multiplier = 1.1
+min_input_tokens = 1000
+min_output_tokens = 100
+min_usd = 0.1
+[[token_spike]]
+name = "spike"
+min_runs = 5
+multiplier = 1.5
+min_input_tokens = 1000
+min_output_tokens = 100
 [[repeat]]
 name = "repeat"
 mode = "enforce"

@@ -74,9 +74,15 @@ class RandomTraffic:
         elif draw.random() < 0.05:
             cost, model = 0, KNOWN_MODEL
             tokens = {"input_tokens": draw.randrange(100, 50_000), "cache_read_tokens": draw.choice((0, 0, 90_000))}
+        else:
+            # No draw: the stream stays the same. Contexts grow, stay, are cut, and come back.
+            size, step = self._now_ms // SECOND_MS, self._now_ms // (5 * MINUTE_MS)
+            tokens = {"input_tokens": 2000 * (size % 17) + 11_000 * (step % 7), "output_tokens": 30 * (size % 11)}
+            tokens["cache_read_tokens"] = tokens["input_tokens"] // 2 if size % 3 else 0
         return {
             "cost_nanousd": cost,
             "model": model,
+            "context_reload": self._now_ms % 19 == 0,
             "prompt_hash": draw.choice("ppq"),
             "attempt": draw.choice((1, 1, 1, 2)),
             "status": draw.choice(("ok", "ok", "ok", "error", "cancelled")),

@@ -32,6 +32,7 @@ from tests.support.messages import (
     limit_exception,
     llm_call,
     resume,
+    run_finished,
     tool_call,
 )
 
@@ -119,6 +120,19 @@ def circles(at_ms: int) -> Iterator[Any]:
         )  # fmt: skip
 
 
+def contexts(at_ms: int) -> Iterator[Any]:
+    """Runs with more agents and models than are followed, of more models than a workflow is known by, that end."""
+    for number in range(400):
+        fields = told(number, run_id=long(f"team {number // 20}", ID), workflow=long("team"), agent=long(number % 20))
+        for tokens in (10**12, 10**6, 10**12):
+            yield llm_call(
+                at_ms, usd=0.000001, model=long(f"model {number}"), input_tokens=tokens, cache_read_tokens=tokens // 2,
+                output_tokens=10**12, **{**fields, "event_id": long(f"team {number} {tokens} {len(fields)}", ID)},
+            )  # fmt: skip
+    for number in range(20):
+        yield run_finished(at_ms, **told(number, run_id=long(f"team {number}", ID)))
+
+
 def exceptions(at_ms: int) -> Iterator[Any]:
     """More of them than a tenant's row holds."""
     for number in range(200):
@@ -166,6 +180,7 @@ def written() -> tuple[Counter[str], Counter[str]]:
         drain()
 
     order(exceptions(MONDAY_MS))
+    use(contexts(MONDAY_MS), MONDAY_MS)
     use(spend(MONDAY_MS), MONDAY_MS)
     use(circles(MONDAY_MS), MONDAY_MS)
     order(orders(MONDAY_MS))

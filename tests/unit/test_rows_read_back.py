@@ -16,6 +16,7 @@ def rows_in(engine: Engine) -> Iterator[Row]:
         yield from (run for run_id in tenant.runs if (run := tenant.run(run_id)) is not None)
         for kept in (tenant.sessions, tenant.trees, tenant.scopes, tenant.totals, tenant.cohorts):
             yield from kept.values()
+        yield from (past for cohort in tenant.cohorts.values() for past in cohort.models.values())
         for judged in (tenant.incidents, tenant.commands, tenant.held):
             yield from judged.values()
 

@@ -12,23 +12,31 @@ from tests.support.hourly import USD
 FINISHED = 20
 
 
-def unit(kind: str, usd: float) -> Any:
+MODEL = "opus"
+
+
+def unit(kind: str, usd: float, model: str | None = MODEL) -> Any:
     """As much of a run or session as the rule looks at."""
-    return SimpleNamespace(unit_kind=kind, cost_nanousd=round(usd * USD), calls=3)
+    return SimpleNamespace(unit_kind=kind, cost_nanousd=round(usd * USD), calls=3, main_model=lambda: model)
 
 
 def cohort(runs: int, sessions: int) -> Cohort:
-    """A workflow whose runs cost one dollar and whose sessions cost ten."""
+    """A workflow whose runs with one model cost one dollar, with others two, and whose sessions cost ten."""
     past = Cohort("acme", "docs")
+    with_model = past.add_model(MODEL)
+    assert with_model is not None
     for _ in range(runs):
         past.recent.add(USD)
+        with_model.recent.add(USD)
+    for _ in range(2 * runs):
+        past.recent.add(2 * USD)
     for _ in range(sessions):
         past.sessions.add(10 * USD)
     return past
 
 
-def rule(per: str) -> SessionOutlier:
-    return SessionOutlier(SessionOutlierSettings.model_validate({"name": "outlier", "per": per}))
+def rule(per: str, **settings: Any) -> SessionOutlier:
+    return SessionOutlier(SessionOutlierSettings.model_validate({"name": "outlier", "per": per, **settings}))
 
 
 @pytest.mark.parametrize(("per", "usual"), [("run", 1.0), ("session", 10.0)])
@@ -41,6 +49,14 @@ def test_like_is_compared_with_like(per: str, usual: float) -> None:
     (finding,) = watch.judge(unit(per, 5.01 * usual), past)
     assert (finding.baseline, finding.evidence[f"finished_{per}s"]) == (usual * USD, FINISHED)
     assert finding.summary.endswith(f"of a {per}")
+
+
+def test_a_run_is_compared_with_runs_of_its_model() -> None:
+    """One of another model is compared with nothing, and with all of the workflow's where the policy asks for it."""
+    past = cohort(FINISHED, FINISHED)
+    assert list(rule("run").judge(unit("run", 1000, "haiku"), past)) == []
+    (finding,) = rule("run", compare_by="workflow").judge(unit("run", 11, "haiku"), past)
+    assert (finding.baseline, finding.evidence["finished_runs"]) == (2 * USD, 3 * FINISHED)
 
 
 @pytest.mark.parametrize(
@@ -70,4 +86,4 @@ def test_a_cohort_is_restored_with_both_kinds() -> None:
     """What its row holds is what it knew."""
     past = cohort(3, 5)
     restored = Cohort.read("acme", "docs", past.fields())
-    assert [len(restored.recent_of(kind)) for kind in ("run", "session")] == [3, 5]
+    assert [len(restored.recent_of(kind)) for kind in ("run", "session")] == [3 + 6, 5]

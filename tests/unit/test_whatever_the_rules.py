@@ -66,7 +66,7 @@ def test_memory_is_bounded(make: Make) -> None:
     engine.handle(Ticked(end_ms + 100 * DAY_MS))
     changelog.take(engine.drain_rows())
     kinds = {json.loads(key)[0] for key, value in changelog.rows.items() if not _is_by_operator(key, value)}
-    assert kinds <= {"scope", "history", "cohort", "tenant", "seen", "policy", "unsent"}, kinds
+    assert kinds <= {"scope", "history", "cohort", "model_cohort", "tenant", "seen", "policy", "unsent"}, kinds
     assert engine.digest == changelog.digest()
 
 

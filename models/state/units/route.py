@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from models.detectors.base import SequenceDetector, UnitDetector, WorkflowDetector
+from models.detectors.base import ContextDetector, SequenceDetector, UnitDetector, WorkflowDetector
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Scope
 from models.state.spend.totals import HourTotals
@@ -18,8 +18,8 @@ class Route:
     """Everything that follows from a message's attribution, worked out once."""
 
     __slots__ = (
-        "across", "cohort", "is_attributed", "model_rules", "owner", "scopes", "tool_rules", "totals", "unit_rules",
-        "without_call", "workflow", "workflow_rules",
+        "across", "cohort", "context_rules", "is_attributed", "model_rules", "owner", "scopes", "tool_rules", "totals",
+        "unit_rules", "without_call", "workflow", "workflow_rules",
     )  # fmt: skip
 
     def __init__(
@@ -29,6 +29,7 @@ class Route:
         cohort: Cohort,
         unit_rules: Iterable[UnitDetector[Any]],
         sequence_rules: Iterable[SequenceDetector[Any]],
+        context_rules: Iterable[ContextDetector[Any]],
         workflow_rules: Iterable[WorkflowDetector[Any]],
         across: tuple[Part, ...] = (),
     ) -> None:
@@ -49,4 +50,5 @@ class Route:
         ordered = tuple(sequence_rules)
         self.tool_rules = tuple(rule for rule in ordered if "tool" in rule.calls)
         self.model_rules = tuple(rule for rule in ordered if "model" in rule.calls)
+        self.context_rules = tuple(context_rules)
         self.workflow_rules = tuple(workflow_rules)

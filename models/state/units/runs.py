@@ -1,13 +1,20 @@
 """What is known of a run, awake and asleep."""
 
 import sys
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 from models.state.rows import ASLEEP, LIVE, PLAIN
 from models.state.units.call_history import CallHistory
+from models.state.units.context import Context
 from models.state.units.route import Route
 from models.state.units.unit import Counter, Unit
-from schemas.usage import ATTRIBUTION, UNATTRIBUTED
+from schemas.usage import ATTRIBUTION, UNATTRIBUTED, LlmCall
+
+MOST_CONTEXTS: Final = 8
+"""Agents and models of one run that are followed, the dearest."""
+
+NOT_SETTLED: Final = (0, 0, 0, 0)
 
 Attributes = tuple[Any, ...]
 """A run's attribution in the order of `schemas.usage.ATTRIBUTION`, then its tags as sorted pairs or None."""
@@ -71,6 +78,10 @@ def shared(attributes: Attributes) -> Attributes:
     return (*[name and sys.intern(name) for name in names], tags)
 
 
+def _cost_of(context: Context) -> int:
+    return context.cost_nanousd
+
+
 def frozen(value: Any) -> Any:
     """Lists, as rows give them back, as the tuples they were."""
     return tuple(frozen(item) for item in value) if isinstance(value, list) else value
@@ -80,9 +91,9 @@ class Run(Unit):
     """One execution of an agent."""
 
     __slots__ = (
-        "asleep", "attributes", "clock_ms", "counted", "declared_root", "ended_ms", "history", "input_tokens",
-        "outcome", "output_tokens", "parent_run_id", "root_run_id", "route", "route_key", "session_id", "state",
-        "stop_rule",
+        "asleep", "attributes", "clock_ms", "context", "counted", "declared_root", "ended_ms",
+        "history", "input_tokens", "others", "outcome", "output_tokens", "parent_run_id", "root_run_id", "route",
+        "route_key", "session_id", "settled", "state", "stop_rule",
     )  # fmt: skip
     kind = "run"
     unit_kind = "run"
@@ -104,6 +115,12 @@ class Run(Unit):
         self.stop_rule: StopRule | None = None
         self.input_tokens = 0
         self.output_tokens = 0
+        self.context: Context | None = None
+        """Of the last model call. Contexts are forgotten while it sleeps: who wakes begins a new one."""
+        self.others: tuple[Context, ...] = ()
+        """Those of its other agents and models."""
+        self.settled = NOT_SETTLED
+        """Calls, input, output and cost that are in the sums of its contexts, or in none: what tools cost."""
         self.clock_ms = 0
         self.history = CallHistory()
         self.route: Route | None = None
@@ -115,6 +132,63 @@ class Run(Unit):
         pairs = zip(ATTRIBUTION, self.route_key[0], self.attributes or NO_ATTRIBUTION, strict=False)  # tags come behind
         known = {name: own or inherited for name, own, inherited in pairs}
         return {name: value for name, value in known.items() if value and value != UNATTRIBUTED}
+
+    def contexts(self) -> tuple[Context, ...]:
+        """All its contexts, the one of the last call first."""
+        return self.others if self.context is None else (self.context, *self.others)
+
+    def settle(self) -> None:
+        """Bring the sums of the context of the last call up to date with the run's."""
+        calls, input_tokens, output_tokens, cost_nanousd = self.settled
+        context = self.context
+        if context is not None:
+            context.calls += self.calls - calls
+            context.input_tokens += self.input_tokens - input_tokens
+            context.output_tokens += self.output_tokens - output_tokens
+            context.cost_nanousd += self.cost_nanousd - cost_nanousd
+        self.settled = (self.calls, self.input_tokens, self.output_tokens, self.cost_nanousd)
+
+    def leave_out(self, cost_nanousd: int) -> None:
+        """A cost that is the run's and no context's."""
+        calls, input_tokens, output_tokens, settled_nanousd = self.settled
+        self.settled = (calls, input_tokens, output_tokens, settled_nanousd + cost_nanousd)
+
+    def turn_to(self, call: LlmCall) -> Context:
+        """The context of a call that is not the last one's and is not counted in the run yet. Beyond `MOST_CONTEXTS`
+        others the cheapest is forgotten.
+        """
+        self.settle()
+        last, others = self.context, self.others
+        for place, other in enumerate(others):
+            if other.model == call.model and other.agent == call.agent:
+                if last is not None:
+                    self.others = (*others[:place], last, *others[place + 1 :])
+                self.context = other
+                return other
+        if last is not None:
+            others = (*others, last)
+            if len(others) > MOST_CONTEXTS:
+                cheapest = min(others, key=_cost_of)
+                others = tuple([one for one in others if one is not cheapest])
+        self.others = others
+        self.context = Context(call.agent, call.model)
+        return self.context
+
+    def dearest_contexts(self) -> dict[str, Context]:
+        self.settle()
+        dearest: dict[str, Context] = {}
+        for context in self.contexts():
+            known = dearest.get(context.model)
+            if known is None or context.cost_nanousd > known.cost_nanousd:
+                dearest[context.model] = context
+        return dearest
+
+    def main_model(self) -> str | None:
+        self.settle()
+        costs: dict[str, int] = {}
+        for context in self.contexts():
+            costs[context.model] = costs.get(context.model, 0) + context.cost_nanousd
+        return max(costs, key=lambda model: costs[model], default=None)
 
     def forget_route(self) -> None:
         """Other rules may apply from its next message on: its route and trips are to be worked out anew."""
@@ -138,7 +212,19 @@ class Run(Unit):
             self.counted, self.outcome or 0, stop_rule, self.input_tokens, self.output_tokens, self.session_id or 0,
             self.parent_run_id or 0, root, self.declared_root, *attribution,
         )  # fmt: skip
-        return known if self.asleep else (*known, *self.trips(), self.history.to_row())
+        return known if self.asleep else (*known, *self.trips(), self.history.to_row(), self._contexts_row())
+
+    def _contexts_row(self) -> tuple[Any, ...]:
+        """What of a run that is awake is known of its contexts."""
+        return (self.settled, *[context.to_row() for context in self.contexts()])
+
+    def _read_contexts(self, row: Sequence[Any]) -> None:
+        calls, input_tokens, output_tokens, cost_nanousd = row[0]
+        self.settled = (calls, input_tokens, output_tokens, cost_nanousd)
+        contexts = [Context.from_row(context) for context in row[1:]]
+        if contexts:
+            self.context = contexts[0]
+            self.others = tuple(contexts[1:])
 
     @classmethod
     def read(cls, tenant_id: str, unit_id: str, header: tuple[int, int, int], fields: tuple[Any, ...]) -> "Run":
@@ -161,5 +247,8 @@ class Run(Unit):
         if len(fields) > 23:
             run.read_trips(fields[23:26])
             run.history = CallHistory.from_row(fields[26])
+            run._read_contexts(fields[27])
+        else:
+            run.settle()  # what it was before it slept is in no context
         run.due_ms, run.clock_ms, _ = header
         return run

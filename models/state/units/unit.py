@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from models.state.rows import Row
+from models.state.units.context import Context
 
 UnitKind = Literal["run", "session", "run_tree"]
 Counter = Literal["cost_nanousd", "calls", "tool_calls", "retries", "premium_calls", "duration_ms"]
@@ -144,6 +145,14 @@ class Unit(Row):
         others = [one for one in (self.grants or {}).items() if one[0] != key]
         self.grants = {**dict(others[1 - MOST_GRANTS :]), key: grant}
         self.stamp = 0
+
+    def main_model(self) -> str | None:
+        """The model that most of its cost went to so far; None where that is not known."""
+        return None
+
+    def dearest_contexts(self) -> dict[str, Context]:
+        """Model -> its context with that model that cost most, as far as they are known."""
+        return {}
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.unit_id)

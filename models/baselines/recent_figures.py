@@ -1,0 +1,94 @@
+"""Several figures of each of the last finished runs of a kind, and what is usual of each figure."""
+
+import math
+import struct
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
+
+FIGURES_KEPT: Final = 64
+MOST_FIGURE: Final = (1 << 62) - 1
+_MAD_TO_SIGMA: Final = 1.4826
+
+Figures = tuple[int, ...]
+
+
+class RecentFigures:
+    """Rows of `width` whole numbers each, the last `FIGURES_KEPT` of them."""
+
+    __slots__ = ("_rows", "_usual", "_width")
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._rows: deque[Figures] = deque()
+        self._usual: dict[int, tuple[int, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, figures: Figures) -> None:
+        """Take in the figures of one more run; the oldest go when there are more than are kept."""
+        if len(figures) != self._width or min(figures) < 0:
+            raise ValueError(f"{self._width} figures, none negative, are kept of a run")
+        if len(self._rows) == FIGURES_KEPT:
+            self._rows.popleft()
+        self._rows.append(tuple([min(figure, MOST_FIGURE) for figure in figures]))
+        self._usual.clear()
+
+    def median(self, place: int) -> int:
+        """The median of the figure at `place`, rounded down. Raises `ValueError` while nothing is known."""
+        return self._known(place)[0]
+
+    def multiple(self, place: int, base: float, z: float = 3.09) -> float:
+        """How many times the median a figure may be before it stands out: at least `base`, more where figures spread.
+
+        As `RecentCosts.multiple`: z = 3.09 is one run in a thousand, were they log-normal.
+        """
+        return round(max(base, math.exp(z * _MAD_TO_SIGMA * self._known(place)[1])), 4)
+
+    def to_bytes(self) -> bytes:
+        """The figures, one column after the other, oldest first, as a row of 1 to 8 bytes each."""
+        columns = [pack_integers([row[place] for row in self._rows]) for place in range(self._width)]
+        return struct.pack("<BHB", VERSION, len(self), self._width) + b"".join(columns)
+
+    @classmethod
+    def from_bytes(cls, row: bytes) -> "RecentFigures":
+        """The figures that `to_bytes` wrote.
+
+        Raises:
+            ValueError: the row is of another version, or broken.
+        """
+        check_version(row)
+        try:
+            _, count, width = struct.unpack_from("<BHB", row)
+            place = struct.calcsize("<BHB")
+            columns = []
+            for _ in range(width):
+                column, place = unpack_integers(row, place, count)
+                columns.append(column)
+        except (struct.error, KeyError) as error:
+            raise ValueError(f"broken row of recent figures: {error}") from error
+        if place != len(row) or count > FIGURES_KEPT:
+            raise ValueError("broken row of recent figures: wrong length")
+        figures = cls(width)
+        figures._rows = deque(tuple(one) for one in zip(*columns, strict=True))
+        return figures
+
+    def _known(self, place: int) -> tuple[int, float]:
+        """Median, and median absolute deviation of the natural logarithm, of one figure."""
+        known = self._usual.get(place)
+        if known is None:
+            if not self._rows:
+                raise ValueError("no figures, no median")
+            ordered = sorted([row[place] for row in self._rows])
+            logs = [math.log(figure or 1) for figure in ordered]
+            middle = _middle(logs)
+            spread = _middle(sorted([abs(log - middle) for log in logs]))
+            known = self._usual[place] = ((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) // 2, spread)
+        return known
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
