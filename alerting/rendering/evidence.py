@@ -16,8 +16,8 @@ MOST_LISTED = 5
 _UNSAID = frozenset({
     # In the summary.
     "active_hours", "at_limit", "calls_in_a_row", "counter", "failed_in_a_row", "finished_runs", "finished_sessions",
-    "kind", "last", "missing", "period", "results_verified", "sent_in_a_row", "surely_the_same", "tokens", "tool",
-    "tools",
+    "kind", "last", "missing", "period", "results_verified", "runs_in_a_row", "sent_in_a_row", "surely_the_same",
+    "tokens", "tool", "tools",
     # In what is said of the incident's course.
     "action", "cause_to_stop_ms", "late", "limit_raised", "overshoot_nanousd", "run_status", "runs_stopped", "since_ms",
     # In lines of their own.
