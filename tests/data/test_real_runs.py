@@ -84,9 +84,10 @@ def test_pages_on_labelled_runs_are_right(results: Results, trusted: bool, capsy
         )
         for chosen in (True, False):
             half = [run.run_id for run in repeating if in_choosing_half(run.run_id) == chosen]
+            counts = [sum(bool(found[run_id]) for run_id in half) for found in (paged, told)]
             print(
                 f"    {'chosen on' if chosen else 'kept back'}: {len(half)} repeating runs, "
-                f"{sum(bool(paged[run_id]) for run_id in half)} paged, {sum(bool(told[run_id]) for run_id in half)} told"
+                f"{counts[0]} paged, {counts[1]} told"
             )
     assert bool(verdicts) == (results != "unknown" or trusted)
     assert sum(verdicts) >= 0.95 * len(verdicts), {run_id: found for run_id, found in paged.items() if found}
