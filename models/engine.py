@@ -102,7 +102,7 @@ class Engine:
         runs = self._runs = RunRegistry(
             state, router, totals, incidents, commands, ledger, groups, counters, memory, workflows
         )
-        timers = self._timers = Timers(state, incidents, commands, obedience, totals, runs, memory)
+        timers = self._timers = Timers(state, incidents, commands, obedience, totals, runs, memory, counters)
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)
         self._prices = contexts.prices

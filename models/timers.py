@@ -3,6 +3,7 @@
 from models.commands.commands import Commands
 from models.commands.obedience import Obedience
 from models.incidents.incidents import Incidents
+from models.runs.counters import UnitCounters
 from models.runs.memory import Memory
 from models.runs.registry import RunRegistry
 from models.spend.hourly_totals import HourlyTotals
@@ -23,6 +24,7 @@ class Timers:
         totals: HourlyTotals,
         runs: RunRegistry,
         memory: Memory,
+        counters: UnitCounters,
     ) -> None:
         self._state = state
         self._incidents = incidents
@@ -31,6 +33,7 @@ class Timers:
         self._totals = totals
         self._runs = runs
         self._memory = memory
+        self._counters = counters
 
     def pass_time(self, tenant: Tenant, now_ms: int) -> None:
         """Do what falls due up to `now_ms`, each at its own time. The tenant itself may be forgotten by that."""
@@ -53,6 +56,8 @@ class Timers:
                     self._runs.group_due(tenant, tenant.sessions.get(key[0]), due_ms)
                 case "tree":
                     self._runs.group_due(tenant, tenant.trees.get(key[0]), due_ms)
+                case "failing":
+                    self._counters.failures.due(tenant, key[0], due_ms)
                 case "asleep":
                     self._memory.due(tenant, due_ms)
                 case "tenant":

@@ -200,6 +200,12 @@ class PolicyHeader(Settings):
     premium_models: list[str] = []
     """Patterns (`gpt-5*`) of models whose calls `max_premium_calls` counts, over the name as reported and over the
     name without provider, route, version and date."""
+    no_failures: list[str] = [
+        "no_match*", "no_result*", "lint*", "user_declined", "user_denied", "user_refused", "user_rejected",
+        "*_by_user",
+    ]  # fmt: skip
+    """Patterns of `error_type` with which a tool call has done what it was asked for: linters that found something,
+    searches that found nothing, what a person would not allow. Such calls are no errors."""
     unpriced_usd_per_million_tokens: Usd | None = None
     """A pessimistic price for calls nobody can price; unset, they are counted apart and alerted."""
     price: list[Price] = []

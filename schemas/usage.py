@@ -92,6 +92,8 @@ class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True
 
     `result_shape_hash` is of the result without its times, durations, counters, ids, paths of temporary files and white
     space, after the version of what is left out (`shape_version`). `writes` says that the tool changed something.
+    `error_type` says what kind of error it was: a linter that found something, a search that found nothing and a
+    person's refusal are none, whatever the tool calls them (`no_failures` in the policy).
     """
 
     tool: Name
@@ -103,6 +105,7 @@ class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True
     result_shape_hash: Hash | None = None
     started_ms: EpochMs | None = None
     writes: bool = False
+    error_type: Name | None = None
 
 
 class RunStarted(

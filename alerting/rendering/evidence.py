@@ -17,7 +17,8 @@ _UNSAID = frozenset({
     # In the summary.
     "active_hours", "at_limit", "call_nanousd", "calls_in_a_row", "counter", "failed_in_a_row", "finished_contexts",
     "finished_runs", "finished_sessions", "kind", "last", "missing", "of_tool_calls", "period", "resent_nanousd",
-    "results_verified", "sent_in_a_row", "share", "surely_the_same", "tokens", "tool", "tools", "without_args_hash",
+    "results_verified", "runs_in_a_row", "sent_in_a_row", "share", "surely_the_same", "tokens", "tool", "tools",
+    "without_args_hash",
     # In what is said of the incident's course.
     "action", "cause_to_stop_ms", "late", "limit_raised", "nudge_delivered_ms", "nudged_ms", "overshoot_nanousd",
     "run_status",

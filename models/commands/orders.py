@@ -83,15 +83,19 @@ class Orders:
             return
         if target.type in WIDE:
             return
+        if target.type == "session":
+            self._counters.failures.restart(tenant, target.id)
+        evidence = {"released": why, "resumed_by": order.who}
         unit = self._unit(tenant, target)
         if unit is None:
+            self._incidents.release_unit(tenant, f"{target.type}/{target.id}", at_ms, evidence)
             return
         self._grant(tenant, unit, origin, order)
         unit_id = f"{unit.unit_kind}/{unit.unit_id}"
-        evidence = {"released": why, "resumed_by": order.who}
         self._incidents.release_unit(tenant, unit_id, at_ms, evidence)
         for run in self._runs.runs_of(tenant, target):
-            run.history.restart()
+            for history in run.histories():
+                history.restart()
             self._state.touch(run)
             route = self._router.route_of(tenant, run)
             self._counters.assume(tenant, unit, run, route, max(at_ms, unit.last_ms))

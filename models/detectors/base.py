@@ -25,6 +25,7 @@ from models.state.spend.model_cohort import ModelCohort
 from models.state.spend.scopes import ClosedPeriods, Scope
 from models.state.units.call_history import CallHistory
 from models.state.units.context import Context
+from models.state.units.failing import FailingCall
 from models.state.units.unit import NO_TRIP, Counter, Unit, UnitKind
 from schemas.policy import Action, Limit, Period, RuleSettings, Severity
 from schemas.usage import LlmCall, ToolCall
@@ -139,6 +140,14 @@ class SequenceDetector(Detector[S]):
     @property
     def limit_action(self) -> Action | None:
         return commanded(getattr(self.settings, "action", "alert"))
+
+    def finishes(self, tool: str) -> bool:
+        """Whether a call of that tool says that its agent is done, as the rule's settings have it."""
+        return False
+
+    def across_runs(self, call: FailingCall) -> Finding | None:
+        """What is true of a call that runs of one session make again and again, and that fails each time."""
+        return None
 
     @abstractmethod
     def step(self, history: CallHistory, call: Any) -> Finding | None:

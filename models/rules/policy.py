@@ -94,6 +94,14 @@ class Policy:
             for pattern in self.header.premium_models
         )
 
+    def finishes(self, tool: str) -> bool:
+        """Whether some rule takes a call of the tool for the end of its agent's work."""
+        return any(rule.finishes(tool) for rule, _ in self.sequence_rules)
+
+    def is_failure(self, error_type: str) -> bool:
+        """Whether a tool call with status `error` and that type has failed."""
+        return not any(fnmatchcase(error_type.lower(), pattern.lower()) for pattern in self.header.no_failures)
+
     def to_json(self) -> bytes:
         """The policy as policy.v1 carries it."""
         return json.dumps(self.source, sort_keys=True, separators=(",", ":")).encode()

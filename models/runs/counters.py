@@ -13,8 +13,10 @@ from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
 from models.runs.contexts import Contexts
 from models.runs.groups import Groups
+from models.runs.session_failures import SessionFailures
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
+from models.state.units.call_history import CallHistory
 from models.state.units.groups import Group
 from models.state.units.route import Route
 from models.state.units.runs import Run
@@ -23,7 +25,7 @@ from schemas.control import Target
 from schemas.policy import Action
 from schemas.usage import UNATTRIBUTED, LlmCall, ToolCall
 
-MOST_MODELS: Final = 10_000
+MOST_NAMES: Final = 10_000
 
 
 class UnitCounters:
@@ -44,11 +46,15 @@ class UnitCounters:
         self._incidents = incidents
         self._enforcement = enforcement
         self._contexts = contexts
+        self.failures = SessionFailures(state, incidents)
         self._premium: dict[str, bool] = {}
+        self._finishing: dict[str, bool] = {}
+        """Tool -> whether its calls say that an agent is done."""
 
     def policy_changed(self) -> None:
         """Forget what followed from the old policy."""
         self._premium.clear()
+        self._finishing.clear()
 
     def model_call(self, tenant: Tenant, run: Run, route: Route, call: LlmCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a model call in its run, session and tree, and ask whoever is concerned."""
@@ -96,8 +102,11 @@ class UnitCounters:
         if stands_out:
             for rule, finding in self._contexts.look(run, route, call, cost_nanousd):
                 self._apply(tenant, run, run, route, rule, finding, at_ms)
-        if route.model_rules and run.unit_id and run.state == "live" and run.history.model(call):
-            self._step(tenant, run, route, route.model_rules, call, at_ms)
+        if route.watches_calls and run.unit_id and run.state == "live":
+            agent = call.agent
+            history = run.history if agent == run.agent else run.history_of(agent)
+            if history.model(call, run.cost_nanousd):
+                self._step(tenant, run, route, route.model_rules, history, call, at_ms)
 
     def tool_call(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a tool call in its run, session and tree, and ask whoever is concerned."""
@@ -114,8 +123,21 @@ class UnitCounters:
                 self.judge(tenant, unit, run, route, at_ms)
             if at_ms > unit.last_ms:
                 unit.last_ms = at_ms
-        if route.tool_rules and run.unit_id and run.state == "live" and run.history.tool(call):
-            self._step(tenant, run, route, route.tool_rules, call, at_ms)
+        if route.tool_rules and run.unit_id and run.state == "live":
+            agent = call.agent
+            history = run.history if agent == run.agent else run.history_of(agent)
+            failed = call.status == "error"
+            if failed and call.error_type is not None:
+                failed = self._state.policy.is_failure(call.error_type)
+            finishes = self._finishing.get(call.tool)
+            if finishes is None:
+                finishes = self._learn_finishing(call.tool)
+            if history.tool(call, failed, run.cost_nanousd, finishes):
+                self._step(tenant, run, route, route.tool_rules, history, call, at_ms)
+            if failed and run.session_id is not None:
+                self._failed_in_session(tenant, run, route, call, history.tools.newest, at_ms)
+            elif tenant.failing and run.session_id in tenant.failing and call.status == "ok":
+                self.failures.worked(tenant, run.session_id, call, history.tools.newest)
 
     def _step(
         self,
@@ -123,12 +145,35 @@ class UnitCounters:
         run: Run,
         route: Route,
         rules: Iterable[SequenceDetector[Any]],
+        history: CallHistory,
         call: LlmCall | ToolCall,
         at_ms: int,
     ) -> None:
         for rule in rules:
-            if (finding := rule.step(run.history, call)) is not None:
+            if (finding := rule.step(history, call)) is not None:
+                if history is not run.history:
+                    finding = replace(finding, evidence={**finding.evidence, "agent": call.agent})
                 self._apply(tenant, run, run, route, rule, finding, at_ms)
+
+    def _failed_in_session(
+        self, tenant: Tenant, run: Run, route: Route, call: ToolCall, name: bytes, at_ms: int
+    ) -> None:
+        """A call has failed in a run of a session: maybe it has in the session's other runs as well."""
+        failing = self.failures.failed(tenant, run, call, name, at_ms)
+        if failing is None:
+            return
+        stops = [Stop(Target("session", failing.session_id), failing.spent_nanousd)]
+        for rule in route.tool_rules:
+            if (finding := rule.across_runs(failing)) is not None:
+                subject = replace(
+                    self._subject(tenant, run, run, route),
+                    key=("session", failing.session_id),
+                    scope={"tenant_id": tenant.tenant_id, "session": failing.session_id},
+                    run_id=None,
+                    unit_id=f"session/{failing.session_id}",
+                    ends_ms=self._state.now_ms + finding.lasts_ms,
+                )
+                self._enforcement.apply(tenant, rule, finding, subject, at_ms, lambda *_: stops)
 
     def judge(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
         """Ask a unit's rules what is true of it, and set its next trips."""
@@ -199,9 +244,16 @@ class UnitCounters:
                 units.append(group)
         return units
 
+    def _learn_finishing(self, tool: str) -> bool:
+        """Patterns are matched once per tool."""
+        if len(self._finishing) > MOST_NAMES:
+            self._finishing.clear()
+        finishing = self._finishing[tool] = self._state.policy.finishes(tool)
+        return finishing
+
     def _learn_premium(self, model: str) -> bool:
         """A pattern is matched once per model."""
-        if len(self._premium) > MOST_MODELS:
+        if len(self._premium) > MOST_NAMES:
             self._premium.clear()
         premium = self._premium[model] = self._state.policy.is_premium(model)
         return premium

@@ -312,6 +312,7 @@ class RunRegistry:
         """A run that had ended makes calls: it lives, with all that it had used up."""
         run.state = "live"
         tenant.live_runs += 1
+        run.forget_finishes()
         run.stamp = 0
         self._arm(tenant, run)
 

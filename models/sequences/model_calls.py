@@ -16,7 +16,9 @@ from models.sequences.pauses import (
 from schemas.duration import MINUTE_MS
 from schemas.usage import LlmCall
 
-ModelCallsRow = tuple[int, int, int, int, bool, int, int, int, tuple[Pause, ...], int, int, int]
+ModelCallsRow = tuple[
+    int, int, int, int, bool, int, int, int, tuple[Pause, ...], int, int, int, int, int, int
+]  # fmt: skip
 
 
 class ModelCalls:
@@ -30,8 +32,8 @@ class ModelCalls:
     """
 
     __slots__ = (
-        "_check", "_ended_ms", "_failures", "_key", "_last_failed", "_last_ms", "_pauses", "_sends", "_sure_sends",
-        "failed", "resends", "sure_resends",
+        "_check", "_cost_nanousd", "_ended_ms", "_failed_from_nanousd", "_failures", "_key", "_last_failed", "_last_ms",
+        "_pauses", "_row_cost_nanousd", "_sends", "_sure_sends", "failed", "resends", "sure_resends",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -48,13 +50,15 @@ class ModelCalls:
         self._sure_sends = 0
         self._failures = 0
         self._pauses: tuple[Pause, ...] = ()
+        self._cost_nanousd = self._row_cost_nanousd = self._failed_from_nanousd = 0
         self.failed = 0
         self.resends = 0
         self.sure_resends = 0
 
-    def add(self, call: LlmCall, *, tool_since: bool) -> bool:
+    def add(self, call: LlmCall, tool_since: bool, cost_nanousd: int) -> bool:
         """Add a model call that was sent; an answer from a semantic cache was not. Returns whether it was sent before
-        or failed. `tool_since` says whether a tool was called since the last one.
+        or failed. `tool_since` says whether a tool was called since the last one, `cost_nanousd` what the run has cost
+        by now.
 
         A call is a re-send when its prompt hash is that of the last call and their input tokens, where both are known,
         agree: a hash of a template stays the same while the prompt grows. Without a prompt hash, model and input
@@ -70,6 +74,8 @@ class ModelCalls:
         if not failed:
             self.failed = 0
         elif call.status == "error":
+            if not self.failed:
+                self._failed_from_nanousd = cost_nanousd
             before, self.failed = self.failed, max(self.failed + 1, call.attempt)
             self._failures += self.failed - before
         key, check = _key_of(call)
@@ -81,12 +87,29 @@ class ModelCalls:
             self._sends += call.attempt
             self._sure_sends += call.attempt
             self._ended_ms = 0
+            self._row_cost_nanousd = cost_nanousd
         self._key = key
         self._check = check or (self._check if again else 0)
         if call.ts_ms > self._ended_ms:
             self._ended_ms = call.ts_ms
         self._last_failed = failed
+        self._cost_nanousd = cost_nanousd
         return again or failed or call.attempt > 1
+
+    @property
+    def last_ms(self) -> int:
+        """When the last one ended, negative where there is none."""
+        return self._last_ms
+
+    @property
+    def spent_in_row(self) -> int:
+        """What the run has spent, in nano-dollars, since the last call was first sent."""
+        return self._cost_nanousd - self._row_cost_nanousd
+
+    @property
+    def spent_failing(self) -> int:
+        """What the run has spent, in nano-dollars, since the first of the calls in a row that failed."""
+        return max(0, self._cost_nanousd - self._failed_from_nanousd)
 
     def failed_calls(self, within: int) -> int:
         """Model calls in a row that failed."""
@@ -106,7 +129,8 @@ class ModelCalls:
         """The state as plain values; `from_row` makes the same of it."""
         return (
             self._key, self._check, self._ended_ms, self._last_ms, self._last_failed, self._sends, self._sure_sends,
-            self._failures, self._pauses, self.failed, self.resends, self.sure_resends,
+            self._failures, self._pauses, self.failed, self.resends, self.sure_resends, self._cost_nanousd,
+            self._row_cost_nanousd, self._failed_from_nanousd,
         )  # fmt: skip
 
     @classmethod
@@ -116,6 +140,7 @@ class ModelCalls:
         (
             calls._key, calls._check, calls._ended_ms, calls._last_ms, calls._last_failed, calls._sends,
             calls._sure_sends, calls._failures, pauses, calls.failed, calls.resends, calls.sure_resends,
+            calls._cost_nanousd, calls._row_cost_nanousd, calls._failed_from_nanousd,
         ) = row  # fmt: skip
         calls._pauses = tuple(tuple(pause) for pause in pauses)
         return calls

@@ -4,7 +4,11 @@ Two calls of a tool are the same when tool and arguments are. Their results then
 second call learned nothing; different, so there was progress; or unknown, when they cannot be compared. Counts come in
 two strengths for that reason: `alike` goes on while no difference is known, `verified` only while results are equal.
 
-Calls in parallel, begun before any of them had an answer, are one round: the same call twice in it counts once.
+Calls in parallel, begun before any of them had an answer, are one round, and so are those that one answer of the model
+asked for: the same call twice in it counts once.
+
+A call that was made before with the same result told nothing new. What changes the world starts that anew, unless it is
+itself what was done before, with the same result.
 """
 
 from collections.abc import Sequence
@@ -31,17 +35,26 @@ LONGEST_PERIOD: Final = 8
 """Calls in the longest cycle that is looked for."""
 MOST_MATCHES: Final = 255
 """Where counts of matches stop rising."""
+LEAST_MATCHES: Final = 4
+"""Calls that must equal the one a period before, however short the period is."""
+NO_NEWS: Final = 30
+"""So many calls in a row without a new result are worth asking the rules about, whatever they were."""
 
 _SIGNATURE: Final = 5
 _HASH: Final = 3
 _RESULT: Final = 2 * _HASH
 _DISTANCE: Final = 2
-_STEP: Final = _SIGNATURE + _RESULT + _DISTANCE
+_SPENT: Final = 3
+_STEP: Final = _SIGNATURE + _RESULT + _DISTANCE + _SPENT
 """Bytes of a step: 40 bits of the hash of tool and arguments, 24 each of the hash of the result and of its shape, of
-these 3 for the version of the shape, and the distance in tenths of a second from the start of the step before. Steps
-are compared within one run only, and only with the last few: two different calls look the same once in 10^12
-comparisons, two different results of the same call once in 10^7, two different shapes once in 2 * 10^6."""
-_REACH: Final = LONGEST_PERIOD * _STEP
+these 3 for the version of the shape, the distance in tenths of a second from the start of the step before, and what the
+run has spent since that step. Steps are compared within one run only, and only with the last few: two different calls
+look the same once in 10^12 comparisons, two different results of the same call once in 10^7, two different shapes once
+in 2 * 10^6."""
+_SPENT_NANOUSD: Final = 10_000
+"""What one unit of a step's spend is worth; at most $167 of it are remembered of one step."""
+_MOST_SPENT: Final = 0xFFFFFF
+_WINDOW: Final = (1 << STEPS) - 1
 _KEPT: Final = (STEPS - 1) * _STEP
 """What stays of the steps when another comes."""
 _FARTHEST_MS: Final = 100 * 0xFFFF
@@ -57,8 +70,15 @@ _NO_MATCHES: Final = bytes(2 * LONGEST_PERIOD)
 LONGEST_ROUND_MS: Final = MINUTE_MS
 """How long after a round's first answer another may come: who says that all its calls began at once is in a row all the
 same."""
+LONGEST_MEMORY_MINUTES: Final = 10
+"""After a longer pause than this a call may tell something new, though it tells the same."""
 PACE: Final = 100
 """Tenths of a second between two looks at something that is waited for; closer together is no waiting."""
+SLOW_MS: Final = 3_000
+"""A call that works and takes so long is made to take its time, such as a look at a build or a run of tests: what it is
+about may change by itself. Calls that cost nothing but the model's time to ask for them are faster."""
+MOST_OF_A_STEP: Final = 8
+"""Calls that one answer of the model may have asked for; where more come without another, nobody reports its calls."""
 _EVEN: Final = 1.25
 """Ratio up to which distances count as even."""
 _RISING: Final = 1.2
@@ -67,7 +87,7 @@ _RISING: Final = 1.2
 
 ToolCallsRow = tuple[
     bytes, bytes | None, int, int, int, int, CallStatus, int, int, tuple[Pause, ...], int, int, int, int, int,
-    tuple[str, ...] | None,
+    tuple[str, ...] | None, int, int, int, int, int, int, int, bytes, int,
 ]  # fmt: skip
 
 
@@ -84,6 +104,32 @@ class SameCalls(NamedTuple):
     failing: int
 
 
+class Known(NamedTuple):
+    """Of the last tool calls, those that told nothing new.
+
+    alike     made before with the same arguments, and no result that is known to differ from all of those
+    verified  made before with the same arguments and the same result
+    """
+
+    alike: int
+    verified: int
+
+
+class Among(NamedTuple):
+    """Of the last tool calls, those that are the newest one made before: in tool, arguments and result.
+
+    alike     of which the result is not known to differ, the newest included
+    verified  of which it is known to equal
+    first     how many calls the earliest of the verified ones lies back, or of the others where none is
+    apart     tenths of a second between those, newest first
+    """
+
+    alike: int
+    verified: int
+    first: int
+    apart: list[int]
+
+
 class ToolCalls:
     """Counts over the recent tool calls of one run, brought up to date by `add` at each call.
 
@@ -95,11 +141,14 @@ class ToolCalls:
     failing      calls in a row with the same tool and arguments that failed
     failed       rounds in a row in which no call worked and one failed; cancelled calls neither count nor break a row
     loop_tools   tools of the last calls while something recurs within `LONGEST_PERIOD` steps, newest last
+    no_news      calls in a row, whatever they were, whose result one of the `STEPS` before had had, no write between
     """
 
     __slots__ = (
-        "_answered_ms", "_calls", "_ended_ms", "_failures", "_pauses", "_periods", "_round_status", "_round_steps",
-        "_started_ms", "_steps", "alike", "failed", "failing", "loop_tools", "same_call", "verified",
+        "_alike_before", "_answered_ms", "_calls", "_cost_nanousd", "_ended_ms", "_failed_from_nanousd", "_failure",
+        "_failures", "_pauses", "_periods", "_round_status", "_round_steps", "_row_cost_nanousd", "_same_failures",
+        "_started_ms", "_steps", "_verified_before", "_written_at", "alike", "failed", "failing", "loop_tools",
+        "no_news", "same_call", "verified",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -113,8 +162,13 @@ class ToolCalls:
         self._round_steps = 0
         self._round_status: CallStatus = "cancelled"
         self._calls = 0
-        self._failures = 0
+        self._failures = self._same_failures = 0
+        self._failure = _NO_HASH
         self._pauses: tuple[Pause, ...] = ()
+        self._cost_nanousd = self._row_cost_nanousd = self._failed_from_nanousd = 0
+        self._written_at = 0
+        self._alike_before = self._verified_before = 0
+        self.no_news = 0
         self.same_call = 0
         self.alike = 0
         self.verified = 0
@@ -122,51 +176,66 @@ class ToolCalls:
         self.failed = 0
         self.loop_tools: tuple[str, ...] | None = None
 
-    def add(self, call: ToolCall) -> bool:
-        """Add a tool call; returns whether it recurs or failed. Without `args_hash` nobody knows what it did: it is
-        like no other, and breaks a row.
+    def add(self, call: ToolCall, failed: bool, same_step: bool, cost_nanousd: int) -> bool:
+        """Add a tool call; returns whether it recurs, failed, or is one of many without news. Without `args_hash`
+        nobody knows what it did: it is like no other, and breaks a row.
 
-        After so long a pause that nothing of before can matter, everything starts anew.
+        `failed` is for whoever knows which errors are none; `same_step` says that the model's last answer asked for it
+        and for the call before; `cost_nanousd` is what the run has cost by now. After so long a pause that nothing of
+        before can matter, everything starts anew.
         """
         started_ms, ended_ms = span_ms(call)
         if started_ms - self._ended_ms > MINUTE_MS:
             self._pause(started_ms, call.ts_ms)
         since_ms = started_ms - self._started_ms
-        if (
-            since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms)
-        ) or ended_ms - self._answered_ms > LONGEST_ROUND_MS:
+        if ended_ms - self._answered_ms > LONGEST_ROUND_MS or (
+            since_ms and not same_step and (started_ms >= self._answered_ms or ended_ms <= self._started_ms)
+        ):
             self._started_ms, self._answered_ms, self._ended_ms = started_ms, ended_ms, ended_ms
             self._round_steps = 0
             self._round_status = "cancelled"
         else:
             self._join_round(started_ms, ended_ms)
-        if call.status == "ok":
+        if failed:
+            if self._round_status == "cancelled":
+                self._count_failed_round(call, cost_nanousd)
+        elif call.status != "cancelled":
             self.failed = 0
             self._round_status = "ok"
-        elif call.status == "error" and self._round_status == "cancelled":
-            self._count_failed_round()
         before = self._steps
         signature, known = _NO_SIGNATURE, False
         if call.args_hash is not None:
             signature = xxhash.xxh3_64_digest(f"{call.tool}\0{call.args_hash}".encode())[:_SIGNATURE]
-            known = before.find(signature, 0, _REACH) >= 0
-            if self._round_steps and _is_step(before[: self._round_steps * _STEP], signature):
+            known = before.find(signature) >= 0
+            if known and self._round_steps and _is_step(before[: self._round_steps * _STEP], signature):
                 return True
         distance = since_ms // 100 if 0 <= since_ms < _FARTHEST_MS else 0 if since_ms < 0 else 0xFFFF
         result = _NO_RESULT
         if call.result_hash is not None or call.result_shape_hash is not None:
             result = _hashes(call.result_hash, call.result_shape_hash)
-        self._steps = signature + result + distance.to_bytes(_DISTANCE, "big") + before[:_KEPT]
+            # The shape says too little where arguments differ: the price of each article has the same one.
+            if call.result_hash is None or before.find(result[:_HASH]) < 0:
+                self.no_news = 0
+            else:
+                self.no_news += 1
+        spent = (cost_nanousd - self._cost_nanousd) // _SPENT_NANOUSD
+        if spent > _MOST_SPENT:
+            spent = _MOST_SPENT
+        self._cost_nanousd = cost_nanousd
+        step = signature + result + (distance << 24 | spent).to_bytes(_DISTANCE + _SPENT, "big")
+        self._steps = step + before[:_KEPT]
         if self._round_steps < STEPS:
             self._round_steps += 1
         self._calls += 1
         if known:
-            self._recurred(signature, result, before, call.tool, failed=call.status == "error")
+            self._recurred(signature, result, before, call, failed=failed)
         else:
             self.same_call = self.alike = self.verified = 1
-            self.failing = int(call.status == "error")
+            self.failing = int(failed)
             self._periods = self.loop_tools = None
-        return known or call.status == "error"
+            if call.writes or self._alike_before:
+                self._remember_told(call, alike=False, verified=False)
+        return known or failed or self.no_news >= NO_NEWS
 
     def same_calls(self, within: int) -> SameCalls:
         """The row of same tool calls at the end, without a pause of more than `within` minutes in it."""
@@ -198,9 +267,72 @@ class ToolCalls:
         longest = max(range(period), key=distances.__getitem__)
         pauses = distances[longest::period]
         others = [distance for place, distance in enumerate(distances) if place % period != longest]
-        even = max(pauses) <= _EVEN * min(pauses)
-        rising = all(later >= _RISING * earlier for later, earlier in pairwise(pauses))
-        return min(pauses) >= max(PACE, 2 * max(others, default=0)) and (even or rising)
+        return min(pauses) >= 2 * max(others, default=0) and are_paced(pauses)
+
+    @property
+    def count(self) -> int:
+        """Tool calls so far, parallel ones once."""
+        return self._calls
+
+    @property
+    def newest(self) -> bytes:
+        """A short name for the last of them, of tool and arguments."""
+        return self._steps[:_SIGNATURE]
+
+    @property
+    def ended_ms(self) -> int:
+        """When the last of them ended, negative where there is none."""
+        return self._ended_ms
+
+    def spent_since(self, calls: int) -> int:
+        """What the run has spent, in nano-dollars, since the tool call so many steps back; of the last `STEPS` only."""
+        ends = range(_STEP, min(calls * _STEP, len(self._steps)) + 1, _STEP)
+        return _SPENT_NANOUSD * sum(int.from_bytes(self._steps[end - _SPENT : end], "big") for end in ends)
+
+    @property
+    def spent_in_row(self) -> int:
+        """What the run has spent, in nano-dollars, since the first call of the row or circle that still goes on."""
+        return self._cost_nanousd - self._row_cost_nanousd
+
+    @property
+    def spent_failing(self) -> int:
+        """What the run has spent, in nano-dollars, since the first of the rounds in a row that failed."""
+        return max(0, self._cost_nanousd - self._failed_from_nanousd)
+
+    def told_before(self, calls: int, within: int) -> Known:
+        """How many of the last tool calls told nothing new since the last write."""
+        before, _ = counted_before(self._pauses, within, 2)
+        last = (1 << min(calls, self._calls - before)) - 1
+        return Known((self._alike_before & last).bit_count(), (self._verified_before & last).bit_count())
+
+    def among(self, calls: int, within: int) -> Among:
+        """The newest tool call among the last ones since a write, whatever stands between."""
+        before, _ = counted_before(self._pauses, within, 2)
+        since = self._calls - max(before, self._written_at)
+        alike, verified = [0], [0]
+        signature, result = self._steps[:_SIGNATURE], self._steps[_SIGNATURE : _SIGNATURE + _RESULT]
+        for back in range(1, min(calls, since, len(self._steps) // _STEP)):
+            at = back * _STEP
+            if self._steps[at : at + _SIGNATURE] == signature != _NO_SIGNATURE:
+                same = _same_result(result, self._steps[at + _SIGNATURE : at + _SIGNATURE + _RESULT])
+                if same is not False:
+                    alike.append(back)
+                if same:
+                    verified.append(back)
+        found = verified if len(verified) > 1 else alike
+        distances = self._distances(found[-1])
+        apart = [sum(distances[later:earlier]) for later, earlier in pairwise(found)]
+        return Among(len(alike), len(verified), found[-1], apart)
+
+    def same_failures(self, within: int) -> int:
+        """Rounds in a row that failed with the very same result, whatever the arguments were."""
+        return min(self._same_failures, self.failed_rounds(within))
+
+    def is_in_circle(self) -> bool:
+        """Whether the last few calls go round a circle, or are one and the same: what rules of their own look for."""
+        if self.same_call >= 3:
+            return True
+        return self._periods is not None and max(self._periods[1:LONGEST_PERIOD]) >= LEAST_MATCHES
 
     def repeated(self, period: int) -> str:
         """A short name for what the last `period` tool calls are, wherever in the circle they begin."""
@@ -218,7 +350,9 @@ class ToolCalls:
         return (
             self._steps, self._periods, self._started_ms, self._answered_ms, self._ended_ms, self._round_steps,
             self._round_status, self._calls, self._failures, self._pauses, self.same_call, self.alike, self.verified,
-            self.failing, self.failed, self.loop_tools,
+            self.failing, self.failed, self.loop_tools, self._cost_nanousd, self._row_cost_nanousd, self._written_at,
+            self._alike_before, self._verified_before, self.no_news, self._same_failures, self._failure,
+            self._failed_from_nanousd,
         )  # fmt: skip
 
     @classmethod
@@ -228,7 +362,9 @@ class ToolCalls:
         (
             calls._steps, calls._periods, calls._started_ms, calls._answered_ms, calls._ended_ms, calls._round_steps,
             calls._round_status, calls._calls, calls._failures, pauses, calls.same_call, calls.alike, calls.verified,
-            calls.failing, calls.failed, loop_tools,
+            calls.failing, calls.failed, loop_tools, calls._cost_nanousd, calls._row_cost_nanousd, calls._written_at,
+            calls._alike_before, calls._verified_before, calls.no_news, calls._same_failures, calls._failure,
+            calls._failed_from_nanousd,
         ) = row  # fmt: skip
         calls._pauses = tuple(tuple(pause) for pause in pauses)
         calls.loop_tools = None if loop_tools is None else tuple(loop_tools)
@@ -249,44 +385,83 @@ class ToolCalls:
             self.restart()
         elif self._calls:
             minutes = minutes_since(self._ended_ms, started_ms)
+            if minutes > LONGEST_MEMORY_MINUTES:
+                self._start_anew()
             self._pauses = with_pause(self._pauses, (minutes, self._calls, self._failures))
 
-    def _count_failed_round(self) -> None:
+    def _count_failed_round(self, call: ToolCall, cost_nanousd: int) -> None:
         """The first failed call of a round in which none has worked: until one does, it is a round that failed."""
+        if not self.failed:
+            self._failed_from_nanousd = cost_nanousd
         self.failed += 1
         self._failures += 1
         self._round_status = "error"
+        failure = _hashes(call.result_hash, None)[:_HASH]
+        self._same_failures = self._same_failures + 1 if failure == self._failure != _NO_HASH else 1
+        self._failure = failure
 
-    def _recurred(self, signature: bytes, result: bytes, before: bytes, tool: str, *, failed: bool) -> None:
-        """Count on: the call's signature is known from one of the last `LONGEST_PERIOD` steps."""
+    def _start_anew(self) -> None:
+        """What was told so far may be different by now."""
+        self._written_at = self._calls
+        self._alike_before = self._verified_before = self.no_news = 0
+
+    def _remember_told(self, call: ToolCall, *, alike: bool, verified: bool) -> None:
+        """Note whether a call told what was known. What changes something starts anew, unless it was done before."""
+        if call.writes and call.status == "ok" and not verified:
+            self._start_anew()
+            self._written_at -= 1  # itself is the first of what comes
+        elif alike or self._alike_before:
+            self._alike_before = (self._alike_before << 1 | alike) & _WINDOW
+            self._verified_before = (self._verified_before << 1 | verified) & _WINDOW
+
+    def _recurred(self, signature: bytes, result: bytes, before: bytes, call: ToolCall, *, failed: bool) -> None:
+        """Count on: the call's signature is known from one of the last steps."""
         old = self._periods or _NO_MATCHES
         new = bytearray(2 * LONGEST_PERIOD)
         same_call = alike = verified = 1
         failing = int(failed)
-        at = before.find(signature, 0, _REACH)
+        alike_before = verified_before = False
+        reach = self._calls - 1 - self._written_at
+        farthest = 0
+        at = before.find(signature)
         while at >= 0:
             loose, misaligned = divmod(at, _STEP)
             if not misaligned:
                 same = _same_result(result, before[at + _SIGNATURE : at + _SIGNATURE + _RESULT])
-                if same is not False:
-                    new[loose] = min(old[loose] + 1, MOST_MATCHES)
-                if same:
-                    new[loose + LONGEST_PERIOD] = min(old[loose + LONGEST_PERIOD] + 1, MOST_MATCHES)
+                if loose < reach:
+                    alike_before |= same is not False
+                    verified_before |= same is True
+                if loose < LONGEST_PERIOD:
+                    farthest = loose + 1
+                    if same is not False:
+                        new[loose] = min(old[loose] + 1, MOST_MATCHES)
+                    if same:
+                        new[loose + LONGEST_PERIOD] = min(old[loose + LONGEST_PERIOD] + 1, MOST_MATCHES)
                 if not loose:
                     same_call = self.same_call + 1
                     alike = self.alike + 1 if new[0] else 1
                     verified = self.verified + 1 if new[LONGEST_PERIOD] else 1
                     failing = self.failing + 1 if failed else 0
-            at = before.find(signature, at + 1, _REACH)
+            at = before.find(signature, at + 1)
+        if self.same_call == 1 and self.loop_tools is None:
+            self._row_cost_nanousd = self._cost_nanousd - self.spent_since(farthest)
         self.same_call, self.alike, self.verified, self.failing = same_call, alike, verified, failing
         matched = any(new)
         self._periods = bytes(new) if matched else None
-        self.loop_tools = (*(self.loop_tools or ()), tool)[-LONGEST_PERIOD:] if matched else None
+        self.loop_tools = (*(self.loop_tools or ()), call.tool)[-LONGEST_PERIOD:] if matched else None
+        self._remember_told(call, alike=alike_before, verified=verified_before)
 
     def _distances(self, steps: int) -> list[int]:
         """Tenths of a second between the last `steps` steps and the ones before, newest first."""
-        ends = range(_STEP, min(steps * _STEP, len(self._steps)) + 1, _STEP)
-        return [int.from_bytes(self._steps[end - _DISTANCE : end], "big") for end in ends]
+        starts = range(_SIGNATURE + _RESULT, min(steps * _STEP, len(self._steps)), _STEP)
+        return [int.from_bytes(self._steps[at : at + _DISTANCE], "big") for at in starts]
+
+
+def are_paced(distances: Sequence[int]) -> bool:
+    """Whether somebody looks again after a pause: ten seconds or more, even or clearly rising; the newest first."""
+    even = max(distances) <= _EVEN * min(distances)
+    rising = all(later >= _RISING * earlier for later, earlier in pairwise(distances))
+    return min(distances) >= PACE and (even or rising)
 
 
 def _hashes(exact: str | None, shape: str | None) -> bytes:

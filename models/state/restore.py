@@ -18,6 +18,7 @@ from models.state.spend.scopes import Meter, Scope, ScopeHistory
 from models.state.spend.totals import HourTotals
 from models.state.spend.unsent import UNSENT_KEY
 from models.state.tenant import Tenant
+from models.state.units.failing import FailingCalls
 from models.state.units.groups import RunTree, Session
 from schemas.errors import StateError
 
@@ -240,6 +241,15 @@ def _held(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, dig
     tenant.held[held.target_type, held.target_id] = held
 
 
+def _failing(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+    del state
+    due_ms, *_ = read_header(value)
+    failing = FailingCalls.read(parts, due_ms, read_fields(value))
+    failing.row_hash = digest
+    tenant.failing[parts[1]] = failing
+    tenant.timers.append((due_ms, "failing", (parts[1],)))
+
+
 READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] = {
     "run": _run,
     "session": _group(Session),
@@ -253,4 +263,5 @@ READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] 
     "incident": _incident,
     "command": _command,
     "held": _held,
+    "failing": _failing,
 }

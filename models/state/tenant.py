@@ -13,6 +13,7 @@ from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Scope
 from models.state.spend.totals import KEEP_MS, HourTotals
 from models.state.units.asleep import AsleepRows
+from models.state.units.failing import FailingCalls
 from models.state.units.groups import RunTree, Session
 from models.state.units.route import Route
 from models.state.units.runs import Run
@@ -57,10 +58,10 @@ class Tenant(Row):
     """A tenant's time is its own: it moves with the tenant's messages, so that partitioning changes nothing."""
 
     __slots__ = (
-        "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "held", "held_due_ms", "incidents",
-        "kill_times_ms", "live_runs", "overflow", "quality", "raised", "route_bytes", "routes", "runs", "scope_ids",
-        "scopes", "sessions", "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id", "timers", "totals",
-        "trees", "unit_incidents",
+        "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "failing", "held", "held_due_ms",
+        "incidents", "kill_times_ms", "live_runs", "overflow", "quality", "raised", "route_bytes", "routes", "runs",
+        "scope_ids", "scopes", "sessions", "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id",
+        "timers", "totals", "trees", "unit_incidents",
     )  # fmt: skip
     kind = "tenant"
 
@@ -75,6 +76,8 @@ class Tenant(Row):
         """How many of them have not ended."""
         self.sessions: dict[str, Session] = {}
         self.trees: dict[str, RunTree] = {}
+        self.failing: dict[str, FailingCalls] = {}
+        """Session -> the calls that fail in its runs, while any do."""
         self.asleep = AsleepRows(beginning=ASLEEP_HEADER)
         """Runs, sessions and run trees that have been silent for long."""
         self.sleep_due_ms = 0
@@ -146,7 +149,7 @@ class Tenant(Row):
         return (
             self.clock_ms + FORGET_MS <= now_ms
             and not (self.runs or self.sessions or self.trees or len(self.asleep))
-            and not (self.commands or self.held or self.totals)
+            and not (self.commands or self.held or self.totals or self.failing)
             and all(incident.alert is None for incident in self.incidents.values())
             and all(exception.until_ms + KEEP_MS <= now_ms for exception in self.raised)
         )

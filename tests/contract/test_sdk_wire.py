@@ -78,7 +78,7 @@ def _llm_call(run: Run) -> None:
 def _tool_call(run: Run) -> None:
     run.tool_call(
         "search", args={"q": "x"}, result=[1], status="cancelled", latency_ms=9, cost_usd="0.001", ts_ms=NOW_MS,
-        started_ms=NOW_MS - 9, writes=True,
+        started_ms=NOW_MS - 9, writes=True, error_type="no_match",
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ METHODS: dict[str, Any] = {
     "tool_call with as little as it takes": (methodcaller("tool_call", "t"), ToolCall,
         {"tool": "t", "status": "ok"}),
     "tool_call": (_tool_call, ToolCall, {"tool": "search", "status": "cancelled", "latency_ms": 9,
-        "cost_nanousd": 1_000_000, "started_ms": NOW_MS - 9, "writes": True}),
+        "cost_nanousd": 1_000_000, "started_ms": NOW_MS - 9, "writes": True, "error_type": "no_match"}),
     "acknowledge": (methodcaller("acknowledge", "c-1", "paused"), CommandAck,
         {"command_id": "c-1", "acted": "paused"}),
 } | {

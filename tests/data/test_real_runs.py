@@ -7,8 +7,11 @@ import pytest
 from models.detectors.base import SequenceDetector
 from models.detectors.loops.cycle import Cycle, CycleSettings
 from models.detectors.loops.error_streak import ErrorStreak, ErrorStreakSettings
+from models.detectors.loops.no_progress import NoProgress, NoProgressSettings
+from models.detectors.loops.refused_finish import RefusedFinish, RefusedFinishSettings
 from models.detectors.loops.repeat import Repeat, RepeatSettings
 from models.detectors.loops.retry_storm import RetryStorm, RetryStormSettings
+from tests.support.agent_sessions import in_choosing_half
 from tests.support.runs import drive_steps
 from tests.support.trajectories import (
     FOLDER,
@@ -41,14 +44,16 @@ def rules(*, trusted: bool = False) -> list[SequenceDetector[Any]]:
         Cycle(CycleSettings(name="cycle", **trust)),
         RetryStorm(RetryStormSettings(name="retry_storm")),
         ErrorStreak(ErrorStreakSettings(name="error_streak")),
+        NoProgress(NoProgressSettings(name="no_progress")),
+        RefusedFinish(RefusedFinishSettings(name="refused_finish")),
     ]
 
 
-def pages(run: Trajectory, *, trusted: bool = False) -> dict[str, range]:
+def pages(run: Trajectory, *, trusted: bool = False, level: float = 1.0) -> dict[str, range]:
     """Detector -> steps that its first page of the run counts: one page is one incident, as with the engine."""
     first: dict[str, range] = {}
     for at, detector, finding in drive_steps(rules(trusted=trusted), [call for _, call in run.steps]):
-        if finding.level >= 1 and detector not in first:
+        if finding.level >= level and detector not in first:
             start = max(0, at + 1 - int(finding.value))
             first[detector] = range(run.steps[start][0], run.steps[at][0] + 1)
     return first
@@ -61,7 +66,7 @@ def labelled_as_repetition(run: Trajectory, steps: range, after: int = LABELS_AF
 
 @pytest.mark.parametrize(("results", "trusted"), VIEWS)
 def test_pages_on_labelled_runs_are_right(results: Results, trusted: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    """At least nine of ten pages are near a repetition that a person saw, whatever the agent reports of results.
+    """At least 95 of a hundred pages are near a repetition that a person saw, whatever the agent reports of results.
 
     Where results are known or trusted there must be pages to judge, and where they are neither, none at all: without
     results nothing is sure. There are few, so that what is printed says more than that this passes.
@@ -71,15 +76,21 @@ def test_pages_on_labelled_runs_are_right(results: Results, trusted: bool, capsy
     verdicts = [labelled_as_repetition(run, steps) for run in judged for steps in paged[run.run_id].values()]
     strict = [labelled_as_repetition(run, steps, 0) for run in judged for steps in paged[run.run_id].values()]
     repeating = [run for run in judged if run.labels and "Repetition" in run.labels]
-    found = [run for run in repeating if any(labelled_as_repetition(run, s) for s in paged[run.run_id].values())]
+    told = {run.run_id: pages(run, trusted=trusted, level=0.5) for run in repeating}
     with capsys.disabled():
         print(
             f"\n  results {results}{', trusted' if trusted else ''}: {sum(verdicts)} of {len(verdicts)} pages right "
-            f"(strictly {sum(strict)}), "
-            f"{len(found)} of {len(repeating)} repeating runs paged, {len(judged)} runs judged"
+            f"(strictly {sum(strict)}), {len(judged)} runs judged"
         )
+        for chosen in (True, False):
+            half = [run.run_id for run in repeating if in_choosing_half(run.run_id) == chosen]
+            counts = [sum(bool(found[run_id]) for run_id in half) for found in (paged, told)]
+            print(
+                f"    {'chosen on' if chosen else 'kept back'}: {len(half)} repeating runs, "
+                f"{counts[0]} paged, {counts[1]} told"
+            )
     assert bool(verdicts) == (results != "unknown" or trusted)
-    assert sum(verdicts) >= 0.9 * len(verdicts), {run_id: found for run_id, found in paged.items() if found}
+    assert sum(verdicts) >= 0.95 * len(verdicts), {run_id: found for run_id, found in paged.items() if found}
 
 
 @pytest.mark.parametrize(("results", "trusted"), VIEWS)

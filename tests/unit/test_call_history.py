@@ -331,12 +331,15 @@ def test_a_round_lasts_until_its_last_call_has_ended() -> None:
 
 
 def test_counts_within_minutes_equal_those_of_a_history_that_began_after_the_pause() -> None:
-    """For every rule its own pause, over any sequence of tool and model calls, parallel, failed and repeated ones."""
+    """For every rule its own pause, over any sequence of tool calls and any of model calls, parallel, failed and
+    repeated ones.
+    """
     for seed in range(80):
         rng = random.Random(seed)
         calls = random_calls(rng, 60)
-        history = CallHistory()
+        histories = {ToolCall: CallHistory(), LlmCall: CallHistory()}
         for at, call in enumerate(calls):
+            history = histories[type(call)]
             history.tool(call) if isinstance(call, ToolCall) else history.model(call)
             within = rng.choice((1, 5, 10, 45))
             fresh = after(*since_pause([seen for seen in calls[: at + 1] if type(seen) is type(call)], within))
@@ -394,7 +397,7 @@ def test_pauses_that_are_too_many_shorten_a_row_and_never_lengthen_it() -> None:
     history = after(*calls)
     for within in range(1, LONGEST_PAUSE_MINUTES + 1):
         assert 1 <= history.tools.same_calls(within).verified <= len(since_pause(calls, within))
-    assert len(msgspec.msgpack.encode(history.to_row())) < 400
+    assert len(msgspec.msgpack.encode(history.to_row())) < 450
 
 
 def test_a_history_of_hours_ago_is_forgotten() -> None:
@@ -472,5 +475,55 @@ def test_memory_is_bounded() -> None:
     for step in range(1000):
         history.tool(tool_call(f"{step % 5}", at_ms=step * 1000))
         sizes.append(len(msgspec.msgpack.encode(history.to_row())))
-    assert max(sizes) < 400
+    assert max(sizes) < 450
     assert all(after >= before for before, after in pairwise(sizes[:STEPS]))
+
+
+def test_what_one_answer_of_the_model_asked_for_is_one_round() -> None:
+    """Though its calls were made one after another: one of them that fails may fail all the others. More calls than an
+    answer asks for, or calls of whom nobody reports a model's, are rounds of their own.
+    """
+    batch, later = (
+        [tool_call(str(n), at_ms=start_ms + n * 1000, status="error") for n in range(4)] for start_ms in (2000, 10_000)
+    )
+    assert after(*batch).tools.failed == 4
+    assert after(model_call(1000), *batch).tools.failed == 1
+    assert after(model_call(1000), *batch, model_call(9000), *later).tools.failed == 2
+    same = [tool_call("a", at_ms=2000 + n * 1000) for n in range(20)]
+    assert after(model_call(1000), *same[:8]).tools.verified == 1
+    assert after(model_call(1000), *same).tools.verified == 13
+    minutes = [tool_call("a", at_ms=2000 + n * 61_000) for n in range(5)]
+    assert after(model_call(1000), *minutes).tools.verified == 5
+
+
+def told(*calls: ToolCall) -> tuple[int, int]:
+    return after(*calls).tools.told_before(10, 10)
+
+
+def test_a_call_tells_nothing_new_if_it_was_made_before_with_the_same_result() -> None:
+    """Since something was written, within ten minutes, and among the last sixteen."""
+    first, second = tool_call("a", "x"), tool_call("a", "x", at_ms=2000)
+    other, write = tool_call("b", "y", at_ms=1000), tool_call("c", "ok", at_ms=1000, writes=True)
+    assert told(first, other, second) == (1, 1)
+    assert told(first, write, second) == (0, 0)
+    assert told(first, tool_call("c", "no", at_ms=1000, writes=True, status="error"), second) == (1, 1)
+    assert told(first, other, tool_call("a", "z", at_ms=2000)) == (0, 0)
+    assert told(tool_call("a", None), other, tool_call("a", None, at_ms=2000)) == (1, 0)
+    assert told(first, tool_call("b", "y", at_ms=11 * MINUTE_MS), tool_call("a", "x", at_ms=11 * MINUTE_MS + 1)) == (
+        0,
+        0,
+    )
+    many = [tool_call(f"m{n}", f"m{n}", at_ms=10 + n * 1000) for n in range(STEPS)]
+    assert told(first, *many, tool_call("a", "x", at_ms=30_000)) == (0, 0)
+
+
+def test_spend_is_known_of_each_of_the_last_steps_and_of_a_row_of_any_length() -> None:
+    """Within ten micro-dollars a step, and at most $167 of each."""
+    history = CallHistory()
+    for n in range(40):
+        history.tool(tool_call("a", at_ms=n * 1000), None, 1_000_000 * n)
+    assert history.tools.spent_in_row == 39_000_000
+    assert history.tools.spent_since(3) == 3_000_000
+    assert history.tools.spent_since(99) == STEPS * 1_000_000
+    history.tool(tool_call("b", at_ms=50_000), None, 10**12)
+    assert history.tools.spent_since(1) == 0xFFFFFF * 10_000

@@ -400,3 +400,22 @@ def test_severity_and_action_of_the_page_are_policy() -> None:
     """The rule says what a page is worth and whether it stops anything."""
     page = repeat(tools(*["a/1"] * 5), severity="error", action="alert")[-1]
     assert (page.severity, page.action) == ("error", None)
+
+
+def test_calls_that_take_their_time_wait_for_something() -> None:
+    """Three seconds and more: a build or a run of tests that is looked at again and again. It pages at the sixtieth;
+    a call that fails, or that takes less, is no waiting.
+    """
+
+    def calls(times: int, steps: Iterable[str] = ("a/x",), **fields: Any) -> list[ToolCall]:
+        fields = {"latency_ms": 3000, **fields}
+        return [
+            msgspec.structs.replace(call, ts_ms=at * 8000 + (at % 3) * 2000, **fields)
+            for at, call in enumerate(tools(*(list(steps) * times)))
+        ]
+
+    assert max(finding.level for finding in repeat(calls(59))) == 0.5
+    assert max(finding.level for finding in repeat(calls(60))) == 1.0
+    assert max(finding.level for finding in cycle(calls(20, ("a/x", "b/y")))) == 0.5
+    assert max(finding.level for finding in repeat(calls(5, status="error"))) == 1.0
+    assert max(finding.level for finding in repeat(calls(5, latency_ms=2900))) == 1.0

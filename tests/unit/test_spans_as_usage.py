@@ -106,6 +106,14 @@ def test_a_tool_is_a_tool_call(attributes: Attributes) -> None:
     assert (usage["type"], usage["tool"], usage["status"]) == ("tool_call", "search", "error")
 
 
+def test_a_tools_span_says_what_kind_of_error_it_was() -> None:
+    """A search without a match, or a person's refusal, is none for the rules."""
+    tool: Attributes = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "grep", "error.type": "no_match"}
+    usage = usage_of(span(tool))
+    assert usage is not None
+    assert (usage["status"], usage["error_type"]) == ("error", "no_match")
+
+
 def test_a_call_that_failed_before_it_used_anything_costs_nothing() -> None:
     """Else it would count as a call without a price."""
     usage = usage_of(span({**GENAI, "error.type": "RateLimitError"}, failed=True))

@@ -5,15 +5,22 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.loops.in_a_row import SURE, ToolPatterns, about, notice, page, plain, sentence
+from models.detectors.loops.in_a_row import (
+    SURE,
+    ToolPatterns,
+    about,
+    notice,
+    page,
+    plain,
+    sentence,
+    spent_since,
+    waits,
+)
 from models.rules.finding import Finding
-from models.sequences.tool_calls import LONGEST_PERIOD, MOST_MATCHES
+from models.sequences.tool_calls import LEAST_MATCHES, LONGEST_PERIOD, MOST_MATCHES
 from models.state.units.call_history import CallHistory
 from schemas.policy import Steps
 from schemas.usage import ToolCall
-
-LEAST_MATCHES = 4
-"""Calls that must equal the one a period before, however short the period is."""
 
 
 class CycleSettings(ToolPatterns):
@@ -62,12 +69,12 @@ class Cycle(SequenceDetector[CycleSettings]):
         equal = verified >= needed
         count = alike + period
         limit = needed + period
-        waits = call.status == "ok" and history.tools.is_paced(period, count)
+        is_waiting = waits(call, paced=history.tools.is_paced(period, count))
         too_long = alike == MOST_MATCHES or settings.waits_too_long(count // period)
         results = "with the same results" if equal else "and its results cannot be compared"
         summary = (
             f"The run goes round the same {period} tool calls ({', '.join(dict.fromkeys(tools))}), "
-            f"{count // period} times so far, {results}."
+            f"{count // period} times so far, {results}{spent_since(history.tools.spent_in_row)}"
         )
         evidence: dict[str, object] = {
             "tools": tools,
@@ -77,11 +84,11 @@ class Cycle(SequenceDetector[CycleSettings]):
             "args_hash": (call.args_hash or "")[:12],
             "result_hash": (call.result_hash or "")[:12],
         }
-        if (equal or trusted) and not polls and (too_long or not waits):
+        if (equal or trusted) and not polls and (too_long or not is_waiting):
             advice = "Stop it if it still runs. If one of these tools only waits, list it under `pollers` of this rule."
             return page(settings, count, limit, summary, advice, evidence)
         advice = "Look at the run's last steps."
-        if polls or waits:
+        if polls or is_waiting:
             advice = "Nothing, if it is waiting for something."
         elif not equal:
             advice = "Report `result_hash` for these tools; without it a circle cannot be told from progress."

@@ -10,14 +10,18 @@ from pydantic import Field, model_validator
 from models.detectors.base import commanded
 from models.rules.finding import Finding
 from models.sequences.pauses import LONGEST_PAUSE_MINUTES
+from models.sequences.tool_calls import SLOW_MS
 from schemas.duration import MINUTE_MS
+from schemas.money import format_usd
 from schemas.policy import RunRuleSettings, Steps
+from schemas.usage import ToolCall
 
 NOTICE = 0.5
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 SURE = 1.0
 
 CallCount = Annotated[int, Field(ge=2, le=1000)]
+Minutes = Annotated[int, Field(ge=1, le=LONGEST_PAUSE_MINUTES)]
 PageCount = Annotated[int, Field(ge=0, le=1000)]
 """0 means never."""
 
@@ -25,7 +29,7 @@ PageCount = Annotated[int, Field(ge=0, le=1000)]
 class SequenceSettings(RunRuleSettings):
     """What all rules about the order of calls have."""
 
-    within_minutes: Annotated[int, Field(ge=1, le=LONGEST_PAUSE_MINUTES)] = 10
+    within_minutes: Minutes = 10
     """In a row means soon: a call that starts later than this after the end of the one before starts the counts anew,
     and an incident about what is repeated is over after so long without it."""
     nudge: bool = True
@@ -48,31 +52,47 @@ class RowSettings(SequenceSettings):
         return self
 
 
-class ToolPatterns(SequenceSettings):
+class Pollers(SequenceSettings):
     """Tools that are judged differently, as patterns (`wait_*`) over their names, upper and lower case alike."""
 
     pollers: tuple[str, ...] = ("wait", "sleep", "BashOutput")
     """Tools that do nothing but wait: a warning at most. The last resort, for waiting that its pace does not show."""
-    poll_page_at: PageCount = 60
-    """Calls, or rounds of a circle, that page even if they are paced like waiting: ten seconds and more apart, at even
-    or rising distances. 0 means never."""
-    trust_without_result: tuple[str, ...] = ()
-    """Tools of which the same call is a repetition even where nobody reports a result hash."""
 
     def polls(self, tool: str) -> bool:
         """Whether the same answer again is normal for the tool."""
-        return _any_matches(self.pollers, tool)
+        return any_matches(self.pollers, tool)
+
+
+class ToolPatterns(Pollers):
+    """And how long waiting may go on, and whose results need not be known."""
+
+    poll_page_at: PageCount = 60
+    """Calls, or rounds of a circle, that page even if they look like waiting: they work, and take three seconds and
+    more each, or are ten seconds and more apart at even or rising distances. 0 means never."""
+    trust_without_result: tuple[str, ...] = ()
+    """Tools of which the same call is a repetition even where nobody reports a result hash."""
 
     def trusts(self, tool: str) -> bool:
         """Whether the tool's calls may be judged without their results."""
-        return _any_matches(self.trust_without_result, tool)
+        return any_matches(self.trust_without_result, tool)
 
     def waits_too_long(self, polls: int) -> bool:
         """Whether something has been looked at in vain so often that waiting for it is no excuse any more."""
         return 0 < self.poll_page_at <= polls
 
 
-def _any_matches(patterns: tuple[str, ...], tool: str) -> bool:
+def waits(call: ToolCall, *, paced: bool) -> bool:
+    """Whether a call looks at something that takes its time: it works, and it is slow itself or made at a pace."""
+    return call.status == "ok" and (paced or (call.latency_ms or 0) >= SLOW_MS)
+
+
+def spent_since(nanousd: int) -> str:
+    """How a summary ends: with what has been spent since the first of the calls that it is about, if anything was."""
+    return f"; {format_usd(nanousd)} spent since the first." if nanousd > 0 else "."
+
+
+def any_matches(patterns: tuple[str, ...], tool: str) -> bool:
+    """Whether a tool's name fits one of the patterns, upper and lower case alike."""
     name = tool.lower()
     return any(fnmatchcase(name, pattern.lower()) for pattern in patterns)
 

@@ -1,10 +1,22 @@
 """A run that makes one and the same tool call again and again."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.loops.in_a_row import PageCount, RowSettings, ToolPatterns, about, notice, page, plain, sentence
+from models.detectors.loops.in_a_row import (
+    PageCount,
+    RowSettings,
+    ToolPatterns,
+    about,
+    notice,
+    page,
+    plain,
+    sentence,
+    spent_since,
+    waits,
+)
 from models.rules.finding import Finding
 from models.sequences.tool_calls import SameCalls
 from models.state.units.call_history import CallHistory
+from models.state.units.failing import FailingCall
 from schemas.usage import ToolCall
 
 
@@ -23,8 +35,9 @@ class Repeat(SequenceDetector[RepeatSettings]):
     A result that is known to have changed is progress and starts the count anew, unless the call fails again and again:
     that pages at `failing_page_at` (10). Results are the same if their hashes or the hashes of their shapes are. Where
     they have no hash it warns and does not page, unless the policy trusts the tool in `trust_without_result`.
-    Waiting is paced: a call that works and is made at even or rising distances of ten seconds and more pages only at
-    `poll_page_at` (60), and `pollers` never do.
+    Waiting is paced: a call that works and is made at even or rising distances of ten seconds and more, or takes three
+    seconds itself, pages only at `poll_page_at` (60), and `pollers` never do. Where run after run of a session makes
+    the same failing call once or twice, with the same result and nothing written between, the session is told of.
     """
 
     name = "repeat"
@@ -39,6 +52,24 @@ class Repeat(SequenceDetector[RepeatSettings]):
         row = history.tools.same_calls(self.settings.within_minutes)
         finding = self._page(history, call, row) or self._notice(history, call, row)
         return finding and about(finding, history.tools.repeated(1), self.settings, self._nudge(history, call, row))
+
+    def across_runs(self, call: FailingCall) -> Finding | None:
+        """What is true of a call that fails in run after run of a session."""
+        settings = self.settings
+        if call.runs < settings.notice_at:
+            return None
+        summary = (
+            f"{call.runs} runs of the session, one after another, have called {call.tool} with the same arguments, and "
+            f"it failed each time{spent_since(call.spent_nanousd)}"
+        )
+        evidence: dict[str, object] = {"tool": call.tool, "calls_in_a_row": call.failures, "runs_in_a_row": call.runs}
+        limit = settings.failing_page_at
+        if settings.page_at and 0 < limit <= call.verified:
+            advice = "Stop whatever starts these runs; find out why the call fails."
+            finding = page(settings, call.failures, limit, summary, advice, evidence)
+        else:
+            finding = notice(call.failures, limit, summary, "Find out why the call fails.", evidence)
+        return about(finding, call.name, settings)
 
     def _page(self, history: CallHistory, call: ToolCall, row: SameCalls) -> Finding | None:
         settings = self.settings
@@ -60,7 +91,10 @@ class Repeat(SequenceDetector[RepeatSettings]):
             if not settings.waits_too_long(count):
                 return None
             limit = settings.poll_page_at
-        summary = f"Tool {call.tool} was called {count} times in a row with the same arguments{outcome}."
+        summary = (
+            f"Tool {call.tool} was called {count} times in a row with the same arguments{outcome}"
+            f"{spent_since(history.tools.spent_in_row)}"
+        )
         return page(settings, count, limit, summary, advice, _evidence(call, row, count))
 
     def _notice(self, history: CallHistory, call: ToolCall, row: SameCalls) -> Finding | None:
@@ -78,7 +112,10 @@ class Repeat(SequenceDetector[RepeatSettings]):
         elif _waits(history, call, count):
             limit = self.settings.poll_page_at
             advice = f"Nothing, if it is waiting for something; it pages at {limit} calls." if limit else "Nothing."
-        summary = f"Tool {call.tool} was called {count} times in a row with the same arguments {outcome}."
+        summary = (
+            f"Tool {call.tool} was called {count} times in a row with the same arguments {outcome}"
+            f"{spent_since(history.tools.spent_in_row)}"
+        )
         return notice(count, limit, summary, advice, _evidence(call, row, count))
 
     def _nudge(self, history: CallHistory, call: ToolCall, row: SameCalls) -> str:
@@ -92,7 +129,7 @@ class Repeat(SequenceDetector[RepeatSettings]):
 
 def _waits(history: CallHistory, call: ToolCall, count: int) -> bool:
     """A call that fails is no look at something that takes its time."""
-    return call.status == "ok" and history.tools.is_paced(1, count)
+    return waits(call, paced=history.tools.is_paced(1, count))
 
 
 def _evidence(call: ToolCall, row: SameCalls, count: int) -> dict[str, object]:

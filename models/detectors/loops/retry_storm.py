@@ -1,7 +1,7 @@
 """A run that sends the same model call again and again."""
 
 from models.detectors.base import SequenceDetector, register
-from models.detectors.loops.in_a_row import RowSettings, about, notice, page, sentence
+from models.detectors.loops.in_a_row import RowSettings, about, notice, page, sentence, spent_since
 from models.rules.finding import Finding
 from models.state.units.call_history import CallHistory
 from schemas.usage import LlmCall
@@ -19,7 +19,8 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
     The same call is the same prompt hash with the same input tokens, or a rising `attempt`: attempt 5 means five
     attempts even if it is the first event seen. Without a prompt hash, model and input tokens stand in for it; answers
     of different length or a tool call in between then show different prompts, as in a batch of classifications, and
-    only attempts around a failure page. Samples drawn in parallel and answers from a semantic cache do not count.
+    only attempts around a failure page. What fails with no token counted and no cost is an outage, and warns. Samples
+    drawn in parallel and answers from a semantic cache do not count.
     """
 
     name = "retry_storm"
@@ -40,9 +41,9 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
         nudge = ""
         if sure >= sent:
             nudge = sentence(f"The same request has now been sent {sent} times in a row, and every time was charged.")
-        return about(self._judge(call, sent, sure), repeated, self.settings, nudge)
+        return about(self._judge(call, sent, sure, history.models.spent_in_row), repeated, self.settings, nudge)
 
-    def _judge(self, call: LlmCall, sent: int, sure: int) -> Finding:
+    def _judge(self, call: LlmCall, sent: int, sure: int, spent_nanousd: int) -> Finding:
         evidence: dict[str, object] = {
             "model": call.model,
             "sent_in_a_row": sent,
@@ -53,12 +54,25 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
             "error_type": call.error_type,
             "prompt_hash": (call.prompt_hash or "")[:12],
         }
-        if 0 < self.settings.page_at <= sure:
-            summary = f"The same call to {call.model} was sent {sure} times in a row, and every attempt is charged."
+        if 0 < self.settings.page_at <= sure and _is_charged(call):
+            summary = (
+                f"The same call to {call.model} was sent {sure} times in a row, and every attempt is charged"
+                f"{spent_since(spent_nanousd)}"
+            )
             advice = "Stop it if it still runs; find out why its answers are not accepted."
             return page(self.settings, sure, self.settings.page_at, summary, advice, evidence)
-        summary = f"What looks like the same call to {call.model} was sent {sent} times in a row."
+        summary = (
+            f"What looks like the same call to {call.model} was sent {sent} times in a row{spent_since(spent_nanousd)}"
+        )
         advice = "Look at the run's retry settings; it pages if attempts go on."
-        if sure < sent:
+        if sure == sent and not _is_charged(call):
+            summary = f"The same call to {call.model} was sent {sure} times in a row and failed; nothing was charged."
+            advice = f"Check whether {call.model} can be reached; it pages if attempts are charged."
+        elif sure < sent:
             advice = "Report `prompt_hash`; without it a retry cannot be told from another prompt of the same length."
         return notice(sent, self.settings.page_at, summary, advice, evidence)
+
+
+def _is_charged(call: LlmCall) -> bool:
+    """Whether anything was charged for the attempt, as far as it says."""
+    return call.status == "ok" or bool(call.input_tokens or call.output_tokens or call.cost_nanousd)

@@ -19,7 +19,7 @@ class Route:
 
     __slots__ = (
         "across", "cohort", "context_rules", "is_attributed", "model_rules", "owner", "scopes", "tool_rules", "totals",
-        "unit_rules", "without_call", "workflow", "workflow_rules",
+        "unit_rules", "watches_calls", "without_call", "workflow", "workflow_rules",
     )  # fmt: skip
 
     def __init__(
@@ -51,4 +51,6 @@ class Route:
         self.tool_rules = tuple(rule for rule in ordered if "tool" in rule.calls)
         self.model_rules = tuple(rule for rule in ordered if "model" in rule.calls)
         self.context_rules = tuple(context_rules)
+        self.watches_calls = bool(ordered)
+        """Whether model calls are remembered: rules about tools need to know which of them one answer has asked for."""
         self.workflow_rules = tuple(workflow_rules)

@@ -1,7 +1,7 @@
 """What is known of a run, awake and asleep."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 from models.state.rows import ASLEEP, LIVE, PLAIN
@@ -29,6 +29,10 @@ NO_CALL: CallKey = (None, None, None)
 NO_ROUTE_KEY: RouteKey = ((*NO_ATTRIBUTION, None), NO_CALL)
 
 RunState = Literal["live", "finished"]
+AGENT: Final = ATTRIBUTION.index("agent")
+MOST_AGENTS: Final = 16
+"""Agents of one run whose calls are remembered apart, beside its own. When another one calls, the one that has been
+silent for longest is forgotten."""
 
 
 class StopRule:
@@ -91,7 +95,7 @@ class Run(Unit):
     """One execution of an agent."""
 
     __slots__ = (
-        "asleep", "attributes", "clock_ms", "context", "counted", "declared_root", "ended_ms",
+        "agent", "agents", "asleep", "attributes", "clock_ms", "context", "counted", "declared_root", "ended_ms",
         "history", "input_tokens", "others", "outcome", "output_tokens", "parent_run_id", "root_run_id", "route",
         "route_key", "session_id", "settled", "state", "stop_rule",
     )  # fmt: skip
@@ -123,6 +127,11 @@ class Run(Unit):
         """Calls, input, output and cost that are in the sums of its contexts, or in none: what tools cost."""
         self.clock_ms = 0
         self.history = CallHistory()
+        """Of the calls of `agent`."""
+        self.agent: str | None = None
+        """Whoever made the run's first call; None for those that name nobody."""
+        self.agents: dict[str, CallHistory] | None = None
+        """Of its other agents, by name; of those that name nobody, where somebody named was first, under none."""
         self.route: Route | None = None
         self.route_key: RouteKey = NO_ROUTE_KEY
         self.asleep = False
@@ -195,6 +204,41 @@ class Run(Unit):
         self.route = None
         self.stamp = 0
 
+    def history_of(self, agent: str | None) -> CallHistory:
+        """What is remembered of the calls that name this agent, or none: nobody's calls hide another's."""
+        own = self.attributes[AGENT] if self.attributes else None
+        agent = agent and sys.intern(agent)  # agents are few and runs many
+        name = agent or own or ""
+        if name == (self.agent or own or ""):
+            self.agent = agent  # the next call most likely names it, or does not, as this one
+            return self.history
+        agents = self.agents
+        if agents is not None and (history := agents.get(name)) is not None:
+            return history
+        if self.agent is None and self.history.is_empty:
+            self.agent = name
+            return self.history
+        if agents is None:
+            agents = self.agents = {}
+        elif len(agents) >= MOST_AGENTS:
+            del agents[min(agents, key=lambda other: agents[other].last_ms)]
+        history = agents[name] = CallHistory()
+        return history
+
+    def histories(self) -> Iterator[CallHistory]:
+        """What is remembered of the calls of each of its agents."""
+        yield self.history
+        yield from (self.agents or {}).values()
+
+    def renew(self, at_ms: int) -> None:
+        super().renew(at_ms)
+        self.forget_finishes()
+
+    def forget_finishes(self) -> None:
+        """What was finished so far was taken: by an accepted output, or by whoever goes on with the run."""
+        for history in self.histories():
+            history.finishes = None
+
     def header(self) -> tuple[int, int, int]:
         if self.asleep:
             return 0, 0, ASLEEP
@@ -212,7 +256,11 @@ class Run(Unit):
             self.counted, self.outcome or 0, stop_rule, self.input_tokens, self.output_tokens, self.session_id or 0,
             self.parent_run_id or 0, root, self.declared_root, *attribution,
         )  # fmt: skip
-        return known if self.asleep else (*known, *self.trips(), self.history.to_row(), self._contexts_row())
+        if self.asleep:
+            return known
+        others = tuple((agent, history.to_row()) for agent, history in (self.agents or {}).items())
+        agents = (self.agent or 0, others or 0)
+        return (*known, *self.trips(), self.history.to_row(), self._contexts_row(), *agents)
 
     def _contexts_row(self) -> tuple[Any, ...]:
         """What of a run that is awake is known of its contexts."""
@@ -248,6 +296,8 @@ class Run(Unit):
             run.read_trips(fields[23:26])
             run.history = CallHistory.from_row(fields[26])
             run._read_contexts(fields[27])
+            run.agent = fields[28] or None
+            run.agents = {agent: CallHistory.from_row(row) for agent, row in fields[29]} if fields[29] else None
         else:
             run.settle()  # what it was before it slept is in no context
         run.due_ms, run.clock_ms, _ = header

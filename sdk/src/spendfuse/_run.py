@@ -185,15 +185,18 @@ class Run:
         latency_ms: int | None = None,
         started_ms: int | None = None,
         writes: bool | None = None,
+        error_type: str | None = None,
         cost_usd: Usd | None = None,
         ts_ms: int | None = None,
     ) -> str | None:
         """Report one use of a tool. `args` and `result` are hashed here and go no further.
 
         Of a call that failed, give the error's text as `result`. `writes` says that the tool changed something.
+        `error_type` says what kind of error it was: `lint`, `no_match` and `user_rejected` are no failures by default.
         """
         event: Event = {"type": "tool_call", "tool": tool, "status": status, "latency_ms": latency_ms}
         event |= {"started_ms": started_ms, "writes": writes, "cost_usd": cost_usd, "ts_ms": ts_ms}
+        event["error_type"] = error_type
         if args is not None:
             event["args_hash"] = self._emitter.hash_of(args)
         if result is not None:

@@ -157,6 +157,7 @@ _OWN: dict[str, dict[str, _Field]] = {
         "result_shape_hash": _HASH,
         "started_ms": _EPOCH_MS,
         "writes": _Flag(),
+        "error_type": _NAME,
     },
     "run_started": {
         "expected_route": _NAME,

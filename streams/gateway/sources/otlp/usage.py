@@ -89,7 +89,7 @@ def usage_of(span: Span) -> dict[str, Any] | None:
         case "model":
             return _about(span, attributes) | _model_call(span, attributes)
         case "tool":
-            return _about(span, attributes) | {"type": "tool_call", "tool": _name(attributes, "tool") or "unnamed"}
+            return _about(span, attributes) | _tool_call(attributes)
         case _:
             return None
 
@@ -151,6 +151,12 @@ def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
         "error_type": _name(attributes, "error_type"),
     }
     return {name: value for name, value in call.items() if value is not None}
+
+
+def _tool_call(attributes: Attributes) -> dict[str, Any]:
+    call = {"type": "tool_call", "tool": _name(attributes, "tool") or "unnamed"}
+    error_type = _name(attributes, "error_type")
+    return call if error_type is None else call | {"error_type": error_type}
 
 
 def _first(attributes: Attributes, name: str) -> Scalar | None:
