@@ -129,7 +129,7 @@ class Repeat(SequenceDetector[RepeatSettings]):
 
 def _waits(history: CallHistory, call: ToolCall, count: int) -> bool:
     """A call that fails is no look at something that takes its time."""
-    return waits(call, paced=history.tools.is_paced(1, count))
+    return call.status == "ok" and waits(call, paced=history.tools.is_paced(1, count))
 
 
 def _evidence(call: ToolCall, row: SameCalls, count: int) -> dict[str, object]:
