@@ -81,6 +81,15 @@ def test_soon_full_again_means_within_so_many_calls(calls: int, in_a_row: int) -
     assert context.rebuilds.most_in_a_row == max(1, in_a_row)
 
 
+def test_what_fills_a_context_again_soon_was_sent_before() -> None:
+    """Not the first time: it may be new work. The second time it is the same again."""
+    one = run()
+    context = sent(one, 100_000, 20_000, 90_000, cache_read_tokens=1_000)
+    assert context.resent_tokens() == 20_000 + 20_000
+    sent(one, 20_000, 90_000, cache_read_tokens=1_000)
+    assert context.resent_tokens() == 20_000 + 20_000 + 20_000 + 90_000
+
+
 def test_who_does_not_say_who_it_is_cuts_nothing() -> None:
     """A sub-agent's calls in between, after which the large context comes back from its cache."""
     one = run()

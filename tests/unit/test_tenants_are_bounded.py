@@ -228,3 +228,19 @@ def test_remembered_routes_have_so_many_bytes() -> None:
         engine.handle(UsageSeen(call, MONDAY_MS))
         most = max(most, len(engine._state.tenants["acme"].routes))
     assert 1_000 < most < 5_000
+
+
+def test_what_is_known_of_a_tenants_models_is_forgotten_with_it() -> None:
+    """The rows of its workflows' models among the others, restored or not."""
+    engine = Engine(read_policy({}))
+    feed(engine, [llm_call(MONDAY_MS, usd=1, workflow="docs"), run_finished(MONDAY_MS + 1)])
+    rows = rows_of(engine)
+    [key] = [key for key in rows if read_key(key)[0] == "model_cohort"]
+    assert read_key(key) == ("model_cohort", "acme", "docs", "test-model")
+    restored = Engine(read_policy({}))
+    restored.restore(rows)
+    for one in (engine, restored):
+        for day in range(SILENCE_MS // DAY_MS + 1):
+            one.handle(Ticked(MONDAY_MS + day * DAY_MS))
+        assert (key, None) in one.drain_rows()
+        assert not one.tenants

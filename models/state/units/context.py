@@ -218,7 +218,10 @@ class Context:
             self.begun += before - self.tokens
             has_not_grown = call.input_tokens <= before and not _is_cached(call)
             return has_not_grown and cuts.stayed(call.input_tokens, tool_calls)
-        return cuts.rebuilt(calls)
+        if not cuts.rebuilt(calls):
+            return False
+        self.begun = min(call.input_tokens, before)  # filled with the same again, no new work
+        return True
 
 
 def _is_cached(call: LlmCall) -> bool:
