@@ -149,6 +149,10 @@ class WorkflowDetector(Detector[S]):
         else. Every finding says how long it lasts: `lasts_ms`, or `window`.
         """
 
+    def remember(self, cohort: Cohort, finding: Finding) -> None:
+        """Enter into the cohort the `memory` of a finding that has been applied."""
+        raise NotImplementedError
+
 
 class CommandDetector(Detector[S]):
     """Watches whether commands are obeyed."""

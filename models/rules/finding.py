@@ -37,3 +37,5 @@ class Finding:
     hour: Literal["breach", "new_normal"] | None = None
     """What it says of the scope's running hour: too expensive to be part of what is normal, or the new normal."""
     evidence: dict[str, Any] = field(default_factory=dict)
+    memory: Any = None
+    """What the rule wants kept of it for the judgements to come, by its `remember`."""

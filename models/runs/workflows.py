@@ -20,6 +20,7 @@ class Workflows:
     def run_finished(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """A run has ended by itself: its cost becomes part of what is usual, and its workflow is looked at."""
         route.cohort.recent.add(run.cost_nanousd)
+        route.cohort.level.add(run.cost_nanousd, _made_of(run), at_ms)
         self._state.touch(route.cohort)
         self.judge(tenant, run, route, at_ms)
 
@@ -28,6 +29,9 @@ class Workflows:
         for rule in route.workflow_rules:
             for finding in rule.judge(route.cohort, self._state.now_ms):
                 self._enforcement.apply(tenant, rule, finding, self._subject(tenant, run, route, finding), at_ms)
+                if finding.memory is not None:
+                    rule.remember(route.cohort, finding)
+                    self._state.touch(route.cohort)
 
     def _subject(self, tenant: Tenant, run: Run, route: Route, finding: Finding) -> Subject:
         window = finding.window
@@ -40,3 +44,10 @@ class Workflows:
             window_end_ms=None if window is None else window.end_ms,
             ends_ms=self._state.now_ms + finding.lasts_ms if finding.lasts_ms else 0,
         )
+
+
+def _made_of(run: Run) -> tuple[str | None, ...]:
+    """What of a run may explain its cost, in the order of `DIMENSIONS`: as its latest model call said."""
+    attribution = run.attribution()
+    model, _, route = run.route_key[1]
+    return attribution.get("prompt_version"), model, route, attribution.get("environment")

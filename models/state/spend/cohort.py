@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from models.baselines.cost_level import CostLevel
 from models.baselines.recent_costs import RecentCosts
 from models.state.rows import Row
 from models.state.units.unit import UnitKind
@@ -10,7 +11,7 @@ from models.state.units.unit import UnitKind
 class Cohort(Row):
     """Costs of a workflow's last finished runs and of its last finished sessions, by tenant and workflow."""
 
-    __slots__ = ("recent", "sessions", "tenant_id", "workflow")
+    __slots__ = ("level", "recent", "sessions", "tenant_id", "workflow")
     kind = "cohort"
 
     def __init__(self, tenant_id: str, workflow: str) -> None:
@@ -19,6 +20,8 @@ class Cohort(Row):
         self.workflow = workflow
         self.recent = RecentCosts()
         self.sessions = RecentCosts()
+        self.level = CostLevel()
+        """At what level its runs cost, and since when."""
 
     def recent_of(self, kind: UnitKind) -> RecentCosts:
         """Costs of the last finished ones of that kind: like is compared with like."""
@@ -28,11 +31,13 @@ class Cohort(Row):
         return (self.tenant_id, self.workflow)
 
     def fields(self) -> tuple[Any, ...]:
-        return self.recent.to_bytes(), self.sessions.to_bytes()
+        return self.recent.to_bytes(), self.sessions.to_bytes(), self.level.fields()
 
     @classmethod
     def read(cls, tenant_id: str, workflow: str, fields: tuple[Any, ...]) -> "Cohort":
         """A cohort as its row holds it."""
         cohort = cls(tenant_id, workflow)
-        cohort.recent, cohort.sessions = (RecentCosts.from_bytes(row) for row in fields)
+        recent, sessions, level = fields
+        cohort.recent, cohort.sessions = RecentCosts.from_bytes(recent), RecentCosts.from_bytes(sessions)
+        cohort.level = CostLevel.read(level)
         return cohort
