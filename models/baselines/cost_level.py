@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.baselines.hourly_history import MAD_TO_SIGMA
 from models.baselines.packing import VERSION, check_version
 from models.baselines.run_hours import RunHours
 
@@ -28,7 +29,6 @@ MOST_OF_A_VALUE: Final = 64
 """Characters of a value that are kept."""
 MAX_LOG: Final = 2**16 - 1
 Logs = npt.NDArray[np.int64]
-_MAD_TO_SIGMA: Final = 1.4826
 _CLIP: Final = 3
 """A run counts as no further from the median than so many standard deviations: one that ran away is no level."""
 _LEAST_SIGMA: Final = 50.0
@@ -68,6 +68,10 @@ class Spread(NamedTuple):
         """The logarithms, those far out drawn in."""
         reach = _CLIP * self.sigma
         return np.clip(logs.astype(np.float64), self.median - reach, self.median + reach)
+
+    def middle(self, logs: Logs) -> float:
+        """The mean of logarithms, those far out drawn in."""
+        return float(self.clip(logs).mean())
 
 
 class CostLevel:
@@ -140,7 +144,7 @@ class CostLevel:
         logs = struct.pack("<BQH", VERSION, self.count, len(self._logs)) + struct.pack(
             f"<{len(self._logs)}H", *self._logs
         )
-        return logs, [seen for seen in self._changes.values()], self.shifts, self.hours.to_bytes()
+        return logs, list(self._changes.values()), self.shifts, self.hours.to_bytes()
 
     @classmethod
     def read(cls, fields: tuple[Any, ...]) -> "CostLevel":
@@ -169,7 +173,7 @@ def spread_of(logs: Logs) -> Spread:
     The deviation is that of what lies within `_CLIP` robust ones, so that two modes and heavy tails count as they are.
     """
     median = float(np.median(logs))
-    robust = _MAD_TO_SIGMA * float(np.median(np.abs(logs - median)))
+    robust = MAD_TO_SIGMA * float(np.median(np.abs(logs - median)))
     drawn_in = Spread(median, max(robust, _LEAST_SIGMA)).clip(logs)
     return Spread(median, max(float(drawn_in.std()), _LEAST_SIGMA))
 

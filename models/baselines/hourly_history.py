@@ -8,7 +8,7 @@ import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final
 
@@ -28,7 +28,18 @@ NORMAL, BREACH, PLANNED, FORMER = 0, 1, 2, 3
 """What an hour is marked as. Only normal hours make a baseline. Enough breaches become the new normal, and the hours
 before them are former ones. Planned hours are part of nothing: somebody has said that they are an exception."""
 
+MAD_TO_SIGMA: Final = 1.4826
+MAD_EFFICIENCY: Final = 0.37
+_ONCE_IN_A_THOUSAND: Final = 3.0902
+"""Standard deviations beyond which one of a thousand lies."""
+_LARGEST_EXPONENT: Final = 20.0
 _HEAD: Final = "<BHqI"
+
+
+def _student(freedom: float) -> float:
+    """How many standard deviations one in a thousand lies beyond, where these are estimated with that much freedom."""
+    z = _ONCE_IN_A_THOUSAND
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def median_x2(values: Sequence[int] | Iterable[int]) -> int:
@@ -52,6 +63,8 @@ class Baseline:
     active_hours: int
     mad_nanousd: int
     """Median absolute deviation from the median, rounded down."""
+    log_mad: float = field(default=0.0, compare=False)
+    """Median absolute deviation of the natural logarithm of an hour's spend."""
 
     def trip(self, factor: Fraction) -> int:
         """The smallest spend, in nano-dollars, that is more than `factor` times the median.
@@ -62,6 +75,16 @@ class Baseline:
         if not self.active_hours:
             raise ValueError("no active hours, no baseline")
         return factor.numerator * self.median_x2 // (2 * factor.denominator) + 1
+
+    def multiple(self) -> float:
+        """How many times the median an hour costs that as few and as unlike hours as these reach once in a thousand.
+
+        Active hours are close to log-normal. 1.4826 x MAD estimates the standard deviation of the logarithm, as well
+        as 0.37 times as many hours would with their own standard deviation, and Student's distribution says how far
+        the tail of so few lies. Rounded to 4 decimals, so that the last bit of one machine's logarithm does not decide.
+        """
+        known = max(2.0, MAD_EFFICIENCY * (self.active_hours - 1))
+        return round(math.exp(min(MAD_TO_SIGMA * self.log_mad * _student(known), _LARGEST_EXPONENT)), 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,4 +319,7 @@ def _baseline(spend: npt.NDArray[np.int64]) -> Baseline:
         deviation_x4 = int(deviations[(count - 1) // 2]) + int(deviations[count // 2])
     else:  # in 64 bits it would wrap
         deviation_x4 = median_x2(abs(2 * value - twice) for value in spend.tolist())
-    return Baseline(twice, count, deviation_x4 // 4)
+    logs = np.log(spend)
+    middle = (logs[(count - 1) // 2] + logs[count // 2]) / 2
+    apart = np.sort(np.abs(logs - middle))
+    return Baseline(twice, count, deviation_x4 // 4, float(apart[(count - 1) // 2] + apart[count // 2]) / 2)

@@ -61,15 +61,15 @@ class RunHours:
                 break
         return hour_ms
 
-    def same_hours(self, start_ms: int, end_ms: int, fewest: int) -> list["SameHours"]:
-        """The stretch's hours on each of the last seven days before it on which at least `fewest` runs finished in
-        them. Of more than a day only the same days of the week before are the same.
+    def same_hours(self, start_ms: int, end_ms: int, fewest: int, since_ms: int) -> list[SameHours]:
+        """The stretch's hours on each of the last seven days before it, from `since_ms` on, on which at least `fewest`
+        runs finished in them. Of more than a day only the same days of the week before are the same.
         """
         days = []
         middle_ms = (start_ms + end_ms) // 2
         first_ms = DAY_MS if end_ms - start_ms <= DAY_MS else WEEK_MS
         for shift_ms in range(first_ms, KEPT_MS, DAY_MS):
-            if end_ms - shift_ms <= start_ms - start_ms % HOUR_MS:
+            if end_ms - shift_ms <= start_ms - start_ms % HOUR_MS and start_ms - shift_ms >= since_ms:
                 runs, mean = self.mean(start_ms - shift_ms, end_ms - shift_ms)
                 if runs >= fewest:
                     days.append(SameHours(_is_weekend(middle_ms) == _is_weekend(middle_ms - shift_ms), runs, mean))

@@ -19,10 +19,22 @@ class Workflows:
 
     def run_finished(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """A run has ended by itself: its cost becomes part of what is usual, and its workflow is looked at."""
-        route.cohort.recent.add(run.cost_nanousd)
-        route.cohort.level.add(run.cost_nanousd, _made_of(run), at_ms)
-        self._state.touch(route.cohort)
+        cohort, day_ms = route.cohort, self._day(at_ms)
+        cohort.recent.add(run.cost_nanousd)
+        cohort.level.add(run.cost_nanousd, _made_of(run), at_ms)
+        cohort.begins_day = cohort.days.begins(day_ms)
+        cohort.days.add(day_ms, run.cost_nanousd)
+        self._state.touch(cohort)
         self.judge(tenant, run, route, at_ms)
+        cohort.begins_day = False
+
+    def output_accepted(self, route: Route, at_ms: int) -> None:
+        """Somebody has taken what a run made, as it was or edited."""
+        route.cohort.days.accept(self._day(at_ms))
+        self._state.touch(route.cohort)
+
+    def _day(self, at_ms: int) -> int:
+        return self._state.policy.calendar.window("day", at_ms).start_ms
 
     def judge(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """Ask the rules about a workflow what is true of it; `run` is the one of whom there is news."""

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from models.baselines.cost_level import Change, CostLevel, Logs, Shift, cost_at, spread_of
-from models.baselines.run_hours import WEEK_MS
+from models.baselines.run_hours import WEEK_MS, SameHours
 from models.baselines.shift_watch import last_alarm
 from models.calendar import Window
 from models.detectors.base import WorkflowDetector, register
@@ -115,14 +115,10 @@ class Drift(WorkflowDetector[DriftSettings]):
 
     def _shifted(self, cohort: Cohort, found: Found, now_ms: int) -> Finding:
         level, change = cohort.level, found.change
-        start = max(level.first, level.shifts[self.rule].number if self.rule in level.shifts else 0)
-        before, after = (
-            cost_at(float(np.median(level.logs(*runs))))
-            for runs in ((start, found.number), (found.number, level.count))
-        )
-        runs = level.count - found.number
+        before, after, runs = cost_at(found.before), cost_at(found.after), level.count - found.number
         extra = runs * (after - before)
         share = after / before - 1
+        than = "more" if extra > 0 else "less"
         since = f" since its {_words(change)}" if change else ""
         window = Window(level.at_ms(found.number), now_ms + self.settings.normal_after_days * DAY_MS)
         return Finding(
@@ -136,16 +132,14 @@ class Drift(WorkflowDetector[DriftSettings]):
             window=window,
             memory=Shift(found.number, window.start_ms, found.before, window.end_ms),
             evidence={
-                "finished_runs": found.number - start,
                 "runs_since": runs,
                 "extra_nanousd": extra,
                 "since_about_ms": window.start_ms,
                 **({} if change is None else _evidence(change)),
             },
             summary=(
-                f"A run of {cohort.workflow} costs {format_usd(after)} in the median, {abs(share):.0%} "
-                f"{'more' if extra > 0 else 'less'} than before ({format_usd(before)}){since}: {runs} runs have cost "
-                f"{format_usd(abs(extra))} {'more' if extra > 0 else 'less'}"
+                f"A run of {cohort.workflow} typically costs {format_usd(after)}, {abs(share):.0%} {than} than before "
+                f"({format_usd(before)}){since}: {runs} runs have cost {format_usd(abs(extra))} {than} in all"
             ),
             next_action=_next_action(change, is_dearer=extra > 0),
         )
@@ -158,7 +152,7 @@ class Drift(WorkflowDetector[DriftSettings]):
         )
         found = self._after_a_change(level, start, FEWEST_OPEN if is_open else self.settings.min_runs)
         if found is not None:
-            return None if self._is_of_its_kind_of_day(level, found, now_ms) else found
+            return None if self._is_of_its_kind_of_day(found, self._same_hours(level, found, now_ms)) else found
         if level.count != alarm + CONFIRMING or not alarm:
             return None
         found = self._at_no_known_moment(level, start, alarm)
@@ -199,16 +193,20 @@ class Drift(WorkflowDetector[DriftSettings]):
     def _shift(self, before: Logs, after: Logs, number: int, change: Change | None) -> Found | None:
         """The shift between two stretches of runs, if they are so much likelier with one as the rule asks."""
         spread = spread_of(before)
-        mean_before, mean_after = float(spread.clip(before).mean()), float(spread.clip(after).mean())
+        mean_before, mean_after = spread.middle(before), spread.middle(after)
         # The logarithm of how much likelier these means are with the smallest shift than with none.
         weight = len(before) * len(after) / (len(before) + len(after)) * self.smallest / spread.sigma**2
         if weight * (abs(mean_after - mean_before) - self.smallest / 2) < math.log(self.settings.odds):
             return None
-        return Found(number, mean_before, mean_after, spread.sigma, change)
+        return Found(number, mean_before, spread_of(after).middle(after), spread.sigma, change)
 
-    def _is_of_its_kind_of_day(self, level: CostLevel, found: Found, now_ms: int) -> bool:
+    def _same_hours(self, level: CostLevel, found: Found, now_ms: int, fewest: int = 1) -> list[SameHours]:
+        """The hours of a shift on other days, since the level in force began."""
+        shift = level.shifts.get(self.rule)
+        return level.hours.same_hours(level.at_ms(found.number), now_ms, fewest, 0 if shift is None else shift.at_ms)
+
+    def _is_of_its_kind_of_day(self, found: Found, days: list[SameHours]) -> bool:
         """Whether the same hours of other such days, workdays or of a weekend, cost more than half as much more."""
-        days = level.hours.same_hours(level.at_ms(found.number), now_ms, fewest=1)
         runs = sum(day.runs for day in days if day.same_kind)
         if runs < FEWEST_OPEN:
             return False
@@ -222,7 +220,7 @@ class Drift(WorkflowDetector[DriftSettings]):
         start_ms, runs = level.at_ms(found.number), level.count - found.number
         if now_ms - start_ms > WEEK_MS:
             return False
-        days = level.hours.same_hours(start_ms, now_ms, FEWEST_AFTER // 2)
+        days = self._same_hours(level, found, now_ms, FEWEST_AFTER // 2)
         fewest = KNOWN_DAYS if now_ms - start_ms <= DAY_MS else 1
         if sum(day.same_kind for day in days) < fewest:
             return True

@@ -181,6 +181,9 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
 
     def _limit(self, scope: Scope, hour_ms: int, spent: int, baseline: Baseline, share: Fraction | None) -> Limit:
         usual = max(self.floor_nanousd, baseline.trip(self.factor * (1 if share is None else share)))
+        if spent >= usual and baseline.multiple() > self.factor:  # a team's busy hour is no news
+            wide = Fraction(baseline.multiple()) * (1 if share is None else share)
+            usual = max(usual, baseline.trip(wide))
         if spent < usual:
             return Limit(usual, baseline, share)
         season = self._season(_hours(scope), scope.meter.calendar, hour_ms)
