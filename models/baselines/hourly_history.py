@@ -4,19 +4,20 @@ Medians are held as twice the median, an integer, so that every comparison with 
 """
 
 import math
+import statistics
 import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
-from schemas.duration import HOUR_MS
+from schemas.duration import DAY_MS, HOUR_MS
 
 WINDOW_MS: Final = 168 * HOUR_MS
 """The past a baseline looks at: seven days."""
@@ -33,7 +34,17 @@ MAD_EFFICIENCY: Final = 0.37
 _ONCE_IN_A_THOUSAND: Final = 3.0902
 """Standard deviations beyond which one of a thousand lies."""
 _LARGEST_EXPONENT: Final = 20.0
+_AROUND_MS: Final = 2 * HOUR_MS
+"""Hours of the day so near to one another are as regular as one another."""
 _HEAD: Final = "<BHqI"
+
+
+def _once_in_a_thousand(log_mad: float, free: float, error: float = 1.0) -> float:
+    """The multiple that one in a thousand exceeds, of what is spread like that; `free` values say so, and the middle
+    itself is known with an `error` of that many standard deviations more than none.
+    """
+    sigmas = MAD_TO_SIGMA * log_mad * error * _student(max(2.0, MAD_EFFICIENCY * free))
+    return round(math.exp(min(sigmas, _LARGEST_EXPONENT)), 4)
 
 
 def _student(freedom: float) -> float:
@@ -83,8 +94,16 @@ class Baseline:
         as 0.37 times as many hours would with their own standard deviation, and Student's distribution says how far
         the tail of so few lies. Rounded to 4 decimals, so that the last bit of one machine's logarithm does not decide.
         """
-        known = max(2.0, MAD_EFFICIENCY * (self.active_hours - 1))
-        return round(math.exp(min(MAD_TO_SIGMA * self.log_mad * _student(known), _LARGEST_EXPONENT)), 4)
+        return _once_in_a_thousand(self.log_mad, self.active_hours - 1)
+
+
+class SameHour(NamedTuple):
+    """What a scope spends at one hour of the day, normally."""
+
+    median_nanousd: float
+    """On the days of the last seven on which it spent anything then."""
+    multiple: float
+    """How many times that an hour costs that hours as unlike from day to day as the scope's reach once in a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +197,28 @@ class HourlyHistory:
         """What is normal for the hour that starts at `now_hour_ms`, from the 168 hours before it."""
         spend, marks = self._between(now_hour_ms - WINDOW_MS, now_hour_ms)
         return _baseline(spend[marks == NORMAL])
+
+    def same_hour(self, now_hour_ms: int) -> SameHour | None:
+        """What is normal at this hour of the day (UTC), from the 168 hours before; None if it was active once at most.
+
+        How unlike it is from day to day is measured over the hours around it together, each against its own median.
+        """
+        places = self._places(now_hour_ms - WINDOW_MS, now_hour_ms)
+        by_hour: dict[int, list[float]] = {}
+        for place in places:
+            if self._marks[place] == NORMAL:
+                by_hour.setdefault(self._start_ms[place] % DAY_MS, []).append(math.log(self._spend_nanousd[place] or 1))
+        here = by_hour.get(now_hour_ms % DAY_MS, ())
+        if len(here) < 2:
+            return None
+        middles = {hour: statistics.median(logs) for hour, logs in by_hour.items() if len(logs) > 1}
+        around = [hour for hour in middles if (hour - now_hour_ms + _AROUND_MS) % DAY_MS <= 2 * _AROUND_MS]
+        apart = [abs(log - middles[hour]) for hour in around for log in by_hour[hour]]
+        free = len(apart) - len(around)
+        # Each hour's own median lies nearer to its values than the true one, and is itself not sure.
+        error = math.sqrt(len(apart) / free * (1 + math.pi / 2 / len(here)))
+        middle = middles[now_hour_ms % DAY_MS]
+        return SameHour(math.exp(middle), _once_in_a_thousand(statistics.median(apart), free, error))
 
     def level(self, start_ms: int, end_ms: int) -> Baseline:
         """What the hours that started in the stretch cost, breaching ones too: planned ones alone do not count."""

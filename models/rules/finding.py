@@ -34,9 +34,9 @@ class Finding:
     """When the incident is over by itself, where that is not the end of `window`."""
     lasts_ms: int = 0
     """How long after it is found for the last time the incident about a run is over, 0 for at the run's end."""
-    hour: Literal["breach", "new_normal", "day_breach"] | None = None
-    """What it says of the scope's running hour: too expensive to be part of what is normal, or the new normal; or of
-    its day: too expensive."""
+    hour: Literal["breach", "notice", "new_normal", "day_breach"] | None = None
+    """What it says of the scope's running hour: too expensive to be part of what is normal, too expensive and yet part
+    of it, or the new normal; or of its day: too expensive."""
     evidence: dict[str, Any] = field(default_factory=dict)
     memory: Any = None
     """What the rule wants kept of it for the judgements to come, by its `remember`."""

@@ -250,9 +250,10 @@ class SpendLedger:
     ) -> None:
         """Note what a rule has found, and stop whoever spends in the scope where it asks for that."""
         window = finding.window or scope.window(rule.period())
-        if finding.hour == "breach":
+        if finding.hour in ("breach", "notice"):
             hour_ms = self._state.policy.calendar.window("hour", at_ms).start_ms
-            scope.record_breach(rule.rule, min(hour_ms, scope.window("hour").start_ms))
+            hour_ms = min(hour_ms, scope.window("hour").start_ms)
+            scope.record_breach(rule.rule, hour_ms, is_sure=finding.hour == "breach")
             if scope.history is not None:
                 self._state.touch(scope.history)
         elif finding.hour == "day_breach":

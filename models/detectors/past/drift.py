@@ -44,7 +44,7 @@ class DriftSettings(RuleSettings):
     """For so many runs after a prompt version, model, route or environment has changed that change is suspected."""
     odds: Annotated[float, Field(ge=2, le=1e6)] = 50
     """How much likelier the runs since such a change must be with a shift than without."""
-    odds_unexplained: Annotated[float, Field(ge=2, le=1e12)] = 1e5
+    odds_unexplained: Annotated[float, Field(ge=2, le=1e12)] = 1e4
     """The same where nothing is known to have changed: it could have been at any run."""
     min_usd: Usd = Decimal("0.5")
     """Below this, what the runs since have cost more or less is too little to tell anybody about."""

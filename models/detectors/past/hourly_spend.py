@@ -62,6 +62,8 @@ class Limit:
 
     amount_nanousd: int
     """The smallest spend that is too much."""
+    page_nanousd: int
+    """The smallest that is too much beyond doubt, however unlike one another such hours of other days are."""
     baseline: Baseline | None
     """None while nothing is known of the scope."""
     share: Fraction | None = None
@@ -83,8 +85,10 @@ class Season(NamedTuple):
 
 @register
 class HourlySpend(ScopeDetector[HourlySpendSettings]):
-    """Fires when a scope's running hour has cost more than 5 x the median of its active hours in the last 7 days, and
-    clearly more than the same hour of the day on two of them. Breaching hours in a row are one incident.
+    """Fires when a scope's running hour has cost more than 5 x the median of its active hours in the last 7 days, or
+    more where they differ widely, and clearly more than the same hour of the day on two of them. A warning, until it
+    exceeds what such hours of other days, as unlike as they are, reach once in a thousand. Breaching hours in a row are
+    one incident.
     """
 
     name = "hourly_spend"
@@ -108,9 +112,11 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         if scope.mark == PLANNED:
             return NEVER
         spent = scope.spend("hour")
-        amount = self.limit(scope, scope.window("hour").start_ms, spent).amount_nanousd
+        limit = self.limit(scope, scope.window("hour").start_ms, spent)
+        amount, page = limit.amount_nanousd, limit.page_nanousd
         # What was found holds until the hour ends: its figures are looked at again whenever they have doubled.
-        return scope.base("hour") + (amount if spent < amount else 2 * spent)
+        trip = amount if spent < amount else page if spent < page else 2 * spent
+        return scope.base("hour") + trip
 
     def judge(self, scope: Scope) -> Iterable[Finding]:
         if scope.mark != PLANNED:
@@ -167,7 +173,8 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             active, share = hours.share_of(parent.history.hours, hour_ms)
             if theirs is not None and active >= SHARE_HOURS and share:
                 return self._limit(scope, hour_ms, spent, theirs, share)
-        return Limit(max(1, self.unknown_nanousd), None)
+        unknown = max(1, self.unknown_nanousd)
+        return Limit(unknown, unknown, None)
 
     def _usual(self, hours: HourlyHistory, hour_ms: int) -> Baseline | None:
         """What a history says is normal in the hour that starts then; None if it is too short to say."""
@@ -185,12 +192,15 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             wide = Fraction(baseline.multiple()) * (1 if share is None else share)
             usual = max(usual, baseline.trip(wide))
         if spent < usual:
-            return Limit(usual, baseline, share)
+            return Limit(usual, usual, baseline, share)
         season = self._season(_hours(scope), scope.meter.calendar, hour_ms)
         # A job that runs an hour late or early is no news: with its neighbour, the hour costs what both always do.
         missing = season.with_hour_before - _hours(scope).spend(hour_ms - HOUR_MS)
         seasonal = max(int(self.season_factor * max(season.alone, missing)), season.with_hour_after) + 1
-        return Limit(max(usual, seasonal), baseline, share, season.alone)
+        limit = max(usual, seasonal)
+        then = _hours(scope).same_hour(hour_ms)
+        sure = 0 if then is None else int(then.median_nanousd * then.multiple) + 1
+        return Limit(limit, max(limit, sure), baseline, share, season.alone)
 
     def _season(self, hours: HourlyHistory, calendar: Calendar, hour_ms: int) -> Season:
         days = []
@@ -219,7 +229,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         hours = _hours(scope).known_hours(hour.start_ms)
         return Finding(
             level=1.0,
-            severity=_at_most_error(self.settings.severity),
+            severity=_at_most(self.settings.severity, "error"),
             value=spent,
             limit=limit,
             ratio=round(spent / limit, 2),
@@ -240,10 +250,11 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         usual = f", {ratio:,.3g} times the usual {format_usd(int(median))}" if ratio else ""
         first_ms, last_ms = joined(scope.episodes.get(self.rule), hour.start_ms)
         end_ms = max(hour.end_ms, last_ms + HOUR_MS)
+        is_sure = spent >= limit.page_nanousd
         evidence, so_far = _episode(scope, Window(first_ms, end_ms), hour.start_ms, spent, median)
         return Finding(
-            level=1.0,
-            severity=self.settings.severity,
+            level=1.0 if is_sure else 0.5,
+            severity=self.settings.severity if is_sure else _at_most(self.settings.severity, "warning"),
             value=spent,
             limit=max(self.floor_nanousd, limit.amount_nanousd - 1),
             baseline=median,
@@ -251,7 +262,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             unit="nanousd",
             window=Window(first_ms, end_ms),
             ends_ms=end_ms + GAP_MS,
-            hour="breach",
+            hour="breach" if is_sure else "notice",
             evidence={
                 "active_hours": baseline.active_hours,
                 "median_nanousd": median,
@@ -294,6 +305,7 @@ def _exact(twice: int) -> int | float:
     return twice // 2 if twice % 2 == 0 else twice / 2
 
 
-def _at_most_error(severity: Severity) -> Severity:
+def _at_most(severity: Severity, most: Severity) -> Severity:
     """Nobody knows that it is wrong: it wakes no one up."""
-    return "error" if severity == "critical" else severity
+    ranks: tuple[Severity, ...] = ("info", "warning", "error", "critical")
+    return min(severity, most, key=ranks.index)

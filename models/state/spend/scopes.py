@@ -251,9 +251,13 @@ class Scope(Row):
             return {} if self.owner is None else {self.owner: self.spend(period)}
         return self.shares.of(period)
 
-    def record_breach(self, rule: str, hour_start_ms: int) -> None:
-        """The rule found the running or a closed hour too expensive: it is a breach, and part of an episode."""
-        if self.history is not None and hour_start_ms < self.window("hour").start_ms:
+    def record_breach(self, rule: str, hour_start_ms: int, *, is_sure: bool = True) -> None:
+        """The rule found the running or a closed hour too expensive: it is part of an episode, and if that `is_sure`
+        no part of what is normal.
+        """
+        if not is_sure:
+            pass
+        elif self.history is not None and hour_start_ms < self.window("hour").start_ms:
             self.history.hours.mark(hour_start_ms, BREACH)
         else:
             self.mark = max(self.mark, BREACH)
