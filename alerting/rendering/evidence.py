@@ -15,23 +15,28 @@ MOST_LISTED = 5
 
 _UNSAID = frozenset({
     # In the summary.
-    "active_hours", "at_limit", "calls_in_a_row", "counter", "failed_in_a_row", "finished_runs", "finished_sessions",
-    "kind", "last", "missing", "period", "results_verified", "sent_in_a_row", "surely_the_same", "tokens", "tool",
-    "tools",
+    "active_days", "active_hours", "at_limit", "calls_in_a_row", "changed", "changed_from", "changed_to", "counter",
+    "counts", "day_runs", "days_in_a_row", "extra_nanousd", "failed_in_a_row", "finished_runs", "finished_sessions",
+    "kind", "last", "missing", "period", "results_verified", "runs_since", "sent_in_a_row", "share", "surely_the_same",
+    "tokens", "tool", "tools", "usual_share", "weeks_nanousd",
     # In what is said of the incident's course.
-    "action", "cause_to_stop_ms", "late", "limit_raised", "overshoot_nanousd", "run_status", "runs_stopped", "since_ms",
+    "action", "back_to_normal", "cause_to_stop_ms", "late", "limit_raised", "overshoot_nanousd", "run_status",
+    "runs_stopped", "since_ms",
     # In lines of their own.
     "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",
     "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash",
-    "records", "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs",
+    "quantiles_nanousd", "records", "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs",
+    "usual_quantiles_nanousd",
     # For machines.
     "baseline_of", "command_id", "log_mad", "mad_nanousd", "median_nanousd", "multiple", "repeated", "within_minutes",
 })  # fmt: skip
 _LABELS = {
     "above_usual_nanousd": "above what is usual",
+    "alike_nanousd": "dearest day like it in the last month",
     "attempt": "attempt number",
     "breaching_hours": "hours like this so far",
     "calls": "model calls",
+    "changed_ms": "first run with it at",
     "error_type": "last error",
     "dearest_hour_nanousd": "dearest hour",
     "dearest_hour_start_ms": "dearest hour from",
@@ -46,6 +51,7 @@ _LABELS = {
     "released": "let go on by",
     "same_hour_nanousd": "usual at this hour of the day",
     "scope_id": "to resume it, scope",
+    "since_about_ms": "since about",
     "stopped_by": "stopped by rule",
     "status": "last status",
 }
@@ -102,11 +108,24 @@ def _baseline(alert: Alert) -> Iterator[str]:
         yield f"alerts from {amount(alert.limit, alert.unit)} on"
     if alert.baseline is None:
         return
-    hours, runs = alert.evidence.get("active_hours"), alert.evidence.get("finished_runs")
+    hours, days, runs = (alert.evidence.get(key) for key in ("active_hours", "active_days", "finished_runs"))
+    if isinstance(days, int) and alert.detector == "daily_spend":
+        yield f"usual: the median of the last {days:,} days with spend"
     if isinstance(hours, int):
         yield f"usual: the median of {hours:,} hours with spend in the last 7 days"
     if isinstance(runs, int):
         yield f"usual: the median of the workflow's last {runs:,} finished runs"
+
+
+def _quantiles(alert: Alert) -> Iterator[str]:
+    """What one in ten runs, half of them and nine in ten stay below, and what it was before."""
+    for key, words in (
+        ("quantiles_nanousd", "a tenth, half, nine tenths below"),
+        ("usual_quantiles_nanousd", "before"),
+    ):
+        listed = alert.evidence.get(key)
+        if isinstance(listed, list) and all(isinstance(one, int) for one in listed):
+            yield f"{words}: {', '.join(amount(one, 'nanousd') for one in listed)}"
 
 
 def _spent_by(alert: Alert) -> Iterator[str]:
@@ -183,6 +202,7 @@ _LINES: tuple[Callable[[Alert], Iterator[str]], ...] = (
     _records,
     _cost,
     _forecast,
+    _quantiles,
     _baseline,
     _signatures,
 )

@@ -103,7 +103,7 @@ class SameHour(NamedTuple):
     median_nanousd: float
     """On the days of the last seven on which it spent anything then."""
     multiple: float
-    """How many times that an hour costs that hours as unlike from day to day as the scope's reach once in a thousand."""
+    """How many times that an hour costs which hours as unlike from day to day as these reach once in a thousand."""
 
 
 @dataclass(frozen=True, slots=True)

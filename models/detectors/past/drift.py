@@ -134,8 +134,7 @@ class Drift(WorkflowDetector[DriftSettings]):
             evidence={
                 "runs_since": runs,
                 "extra_nanousd": extra,
-                "since_about_ms": window.start_ms,
-                **({} if change is None else _evidence(change)),
+                **({"since_about_ms": window.start_ms} if change is None else _evidence(change)),
             },
             summary=(
                 f"A run of {cohort.workflow} typically costs {format_usd(after)}, {abs(share):.0%} {than} than before "

@@ -100,7 +100,7 @@ class Trend(WorkflowDetector[TrendSettings]):
                 f"{workflow} spends more per {what} every week: {', '.join(format_usd(cost) for cost in costs)}, "
                 f"{share:.0%} more than three weeks ago without more runs; that is {format_usd(extra)} in the last week"
             ),
-            next_action="Compare a run of this week with one of three weeks ago: more context, more calls, more retries?",
+            next_action="Compare a run of this week with one of three weeks ago: more context, calls or retries?",
         )
 
 
