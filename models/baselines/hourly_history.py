@@ -31,25 +31,28 @@ before them are former ones. Planned hours are part of nothing: somebody has sai
 
 MAD_TO_SIGMA: Final = 1.4826
 MAD_EFFICIENCY: Final = 0.37
-_ONCE_IN_A_THOUSAND: Final = 3.0902
-"""Standard deviations beyond which one of a thousand lies."""
+ONCE_IN_A_HUNDRED: Final = 2.3263
+ONCE_IN_A_THOUSAND: Final = 3.0902
+"""Standard deviations beyond which so few of all lie."""
 _LARGEST_EXPONENT: Final = 20.0
 _AROUND_MS: Final = 2 * HOUR_MS
 """Hours of the day so near to one another are as regular as one another."""
 _HEAD: Final = "<BHqI"
 
 
-def _once_in_a_thousand(log_mad: float, free: float, error: float = 1.0) -> float:
-    """The multiple that one in a thousand exceeds, of what is spread like that; `free` values say so, and the middle
-    itself is known with an `error` of that many standard deviations more than none.
+def _multiple(z: float, log_mad: float, free: float, error: float = 1.0) -> float:
+    """The multiple of the median that log-normal values exceed with the chance of `z` standard deviations.
+
+    1.4826 x MAD estimates the standard deviation of the logarithm, as well as 0.37 times as many values would with
+    their own, and Student's distribution says how much further the tail of so few lies. Rounded to 4 decimals, so that
+    the last bit of one machine's logarithm does not decide.
     """
-    sigmas = MAD_TO_SIGMA * log_mad * error * _student(max(2.0, MAD_EFFICIENCY * free))
+    sigmas = MAD_TO_SIGMA * log_mad * error * _student(z, max(2.0, MAD_EFFICIENCY * free))
     return round(math.exp(min(sigmas, _LARGEST_EXPONENT)), 4)
 
 
-def _student(freedom: float) -> float:
-    """How many standard deviations one in a thousand lies beyond, where these are estimated with that much freedom."""
-    z = _ONCE_IN_A_THOUSAND
+def _student(z: float, freedom: float) -> float:
+    """`z` standard deviations, where these are estimated with that much freedom."""
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
@@ -87,14 +90,11 @@ class Baseline:
             raise ValueError("no active hours, no baseline")
         return factor.numerator * self.median_x2 // (2 * factor.denominator) + 1
 
-    def multiple(self) -> float:
-        """How many times the median an hour costs that as few and as unlike hours as these reach once in a thousand.
-
-        Active hours are close to log-normal. 1.4826 x MAD estimates the standard deviation of the logarithm, as well
-        as 0.37 times as many hours would with their own standard deviation, and Student's distribution says how far
-        the tail of so few lies. Rounded to 4 decimals, so that the last bit of one machine's logarithm does not decide.
+    def multiple(self, z: float) -> float:
+        """How many times the median an hour costs that one as unlike as these lies above with a chance of `z` standard
+        deviations.
         """
-        return _once_in_a_thousand(self.log_mad, self.active_hours - 1)
+        return _multiple(z, self.log_mad, self.active_hours - 1)
 
 
 class SameHour(NamedTuple):
@@ -102,8 +102,18 @@ class SameHour(NamedTuple):
 
     median_nanousd: float
     """On the days of the last seven on which it spent anything then."""
-    multiple: float
-    """How many times that an hour costs which hours as unlike from day to day as these reach once in a thousand."""
+    log_mad: float
+    """How far an hour near this one lies from its own median on other days: median absolute deviation of logarithms."""
+    free: int
+    """So many values say so."""
+    error: float
+    """By so much the median being uncertain widens what is to be expected."""
+
+    def multiple(self, z: float) -> float:
+        """How many times the median an hour costs that one as unlike from day to day as these lies above with a chance
+        of `z` standard deviations.
+        """
+        return _multiple(z, self.log_mad, self.free, self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +228,7 @@ class HourlyHistory:
         # Each hour's own median lies nearer to its values than the true one, and is itself not sure.
         error = math.sqrt(len(apart) / free * (1 + math.pi / 2 / len(here)))
         middle = middles[now_hour_ms % DAY_MS]
-        return SameHour(math.exp(middle), _once_in_a_thousand(statistics.median(apart), free, error))
+        return SameHour(math.exp(middle), statistics.median(apart), free, error)
 
     def level(self, start_ms: int, end_ms: int) -> Baseline:
         """What the hours that started in the stretch cost, breaching ones too: planned ones alone do not count."""

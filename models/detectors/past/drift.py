@@ -87,7 +87,7 @@ class Drift(WorkflowDetector[DriftSettings]):
         found = self._find(level, 0 if shift is None else shift.number, now_ms, is_open=is_open)
         if found is None:
             return
-        if shift is not None and is_open and abs(found.after - shift.before) < self.smallest:
+        if shift is not None and is_open and abs(found.after - shift.before) < abs(found.after - found.before) / 2:
             yield self._over(shift, found, now_ms)
             return
         finding = self._shifted(cohort, found, now_ms)

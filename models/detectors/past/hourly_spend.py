@@ -9,7 +9,13 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field, model_validator
 
 from models.baselines.episodes import GAP_MS, joined
-from models.baselines.hourly_history import PLANNED, Baseline, HourlyHistory
+from models.baselines.hourly_history import (
+    ONCE_IN_A_HUNDRED,
+    ONCE_IN_A_THOUSAND,
+    PLANNED,
+    Baseline,
+    HourlyHistory,
+)
 from models.calendar import Calendar, Window
 from models.detectors.base import NEVER, ScopeDetector, register
 from models.rules.finding import Finding
@@ -188,19 +194,25 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
 
     def _limit(self, scope: Scope, hour_ms: int, spent: int, baseline: Baseline, share: Fraction | None) -> Limit:
         usual = max(self.floor_nanousd, baseline.trip(self.factor * (1 if share is None else share)))
-        if spent >= usual and baseline.multiple() > self.factor:  # a team's busy hour is no news
-            wide = Fraction(baseline.multiple()) * (1 if share is None else share)
-            usual = max(usual, baseline.trip(wide))
         if spent < usual:
             return Limit(usual, usual, baseline, share)
         season = self._season(_hours(scope), scope.meter.calendar, hour_ms)
         # A job that runs an hour late or early is no news: with its neighbour, the hour costs what both always do.
         missing = season.with_hour_before - _hours(scope).spend(hour_ms - HOUR_MS)
         seasonal = max(int(self.season_factor * max(season.alone, missing)), season.with_hour_after) + 1
-        limit = max(usual, seasonal)
-        then = _hours(scope).same_hour(hour_ms)
-        sure = 0 if then is None else int(then.median_nanousd * then.multiple) + 1
-        return Limit(limit, max(limit, sure), baseline, share, season.alone)
+        told, page = (
+            self._at_odds(scope, hour_ms, baseline, share, z) for z in (ONCE_IN_A_HUNDRED, ONCE_IN_A_THOUSAND)
+        )
+        limit = max(usual, seasonal, told)
+        return Limit(limit, max(limit, page), baseline, share, season.alone)
+
+    def _at_odds(self, scope: Scope, hour_ms: int, baseline: Baseline, share: Fraction | None, z: float) -> int:
+        """What one in so many hours costs that are as unlike one another as the scope's are: at this hour of the day,
+        or at any where it has seldom been active. A team's busy afternoon is no news.
+        """
+        if (then := _hours(scope).same_hour(hour_ms)) is not None:
+            return int(then.median_nanousd * then.multiple(z)) + 1
+        return baseline.trip(Fraction(baseline.multiple(z)) * (1 if share is None else share))
 
     def _season(self, hours: HourlyHistory, calendar: Calendar, hour_ms: int) -> Season:
         days = []
