@@ -14,8 +14,8 @@ pytestmark = [
 
 @pytest.mark.parametrize("source", ["entire_cli", "iso_trae", "mini_gemini3"])
 def test_pages_a_week_on_real_spend(source: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """At most one page in three weeks of a team in which nothing is known to have gone wrong, and one message of any kind
-    a week: its busy afternoons are no news. Nobody is told of for being new.
+    """At most one page in three weeks of a team in which nothing is known to have gone wrong, and one message of any
+    kind a week: its busy afternoons are no news. Nobody is told of for being new.
     """
     hours = real_hours(source)
     rule = rule_of()
