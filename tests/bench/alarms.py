@@ -23,7 +23,7 @@ from tests.support.production import Event, Production
 DAYS = 28
 FAULT_DAY = 22
 """A Tuesday, when everything that is seasonal has been seen: faults are planted into it."""
-FAULT_DAYS = 3
+FAULT_DAYS = 2
 DRAIN_EVERY = 2_000
 PAGES = ("critical", "error")
 
@@ -115,7 +115,7 @@ def live(
     events: Iterable[Event],
     told: Told,
     rows: dict[bytes, bytes],
-    order: tuple[int, object] | None = None,
+    order: Order | None = None,
 ) -> None:
     """Give the engine what happens, and keep what it says and its rows."""
     for at_ms, message in events:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 from schemas.usage import LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 from tests.support.messages import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS, USD
@@ -92,8 +93,8 @@ class Production:
         draw = self._random
         self._number += 1
         run_id = f"{self._name}-{self._number}"
-        about = {"tenant_id": workflow.tenant, "run_id": run_id}
-        whose = {
+        about: dict[str, Any] = {"tenant_id": workflow.tenant, "run_id": run_id}
+        whose: dict[str, Any] = {
             "workflow": workflow.name, "owner": workflow.owner, "environment": "prod",
             "prompt_version": workflow.prompt_version,
         }  # fmt: skip
@@ -122,7 +123,7 @@ class Production:
         at_ms += SECOND_MS
         yield at_ms, RunFinished(event_id=self._id(), ts_ms=at_ms, **about, status="completed")
         at_ms += draw.randrange(MINUTE_MS, 30 * MINUTE_MS)
-        said = draw.choices(("accepted", "edited", "rejected", None), (70, 10, 10, 10))[0]
+        said: Any = draw.choices(("accepted", "edited", "rejected", None), (70, 10, 10, 10))[0]
         if said is not None:
             yield at_ms, Outcome(event_id=self._id(), ts_ms=at_ms, **about, outcome=said)
 

@@ -41,6 +41,8 @@ class HourlySpendSettings(RuleSettings):
     """An hour must also cost more than this many times what the same hour of the day has on two of the last seven."""
     min_usd: Usd = Decimal(1)
     """Below this an hour is too cheap to tell anybody about."""
+    page_usd: Usd = Decimal(5)
+    """Below this an hour is a warning at most, however sure: it wakes nobody."""
     min_active_hours: Annotated[int, Field(ge=1, le=168)] = 12
     """Fewer active hours than this in seven days say nothing of what is normal."""
     min_history_hours: Annotated[int, Field(ge=0, le=168)] = 48
@@ -111,6 +113,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         self.factor = Fraction(settings.multiplier)
         self.season_factor = Fraction(settings.season_multiplier)
         self.floor_nanousd = usd_to_nanousd(settings.min_usd)
+        self.page_nanousd = usd_to_nanousd(settings.page_usd)
         self.unknown_nanousd = max(self.floor_nanousd, usd_to_nanousd(settings.without_history_usd))
         self.new_normal_of = settings.new_normal_of or settings.new_normal_hours * 3 // 2
 
@@ -121,6 +124,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         limit = self.limit(scope, scope.window("hour").start_ms, spent)
         amount, page = limit.amount_nanousd, limit.page_nanousd
         # What was found holds until the hour ends: its figures are looked at again whenever they have doubled.
+        page = max(page, self.page_nanousd)
         trip = amount if spent < amount else page if spent < page else 2 * spent
         return scope.base("hour") + trip
 
@@ -263,10 +267,11 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         first_ms, last_ms = joined(scope.episodes.get(self.rule), hour.start_ms)
         end_ms = max(hour.end_ms, last_ms + HOUR_MS)
         is_sure = spent >= limit.page_nanousd
+        wakes = is_sure and spent >= self.page_nanousd
         evidence, so_far = _episode(scope, Window(first_ms, end_ms), hour.start_ms, spent, median)
         return Finding(
-            level=1.0 if is_sure else 0.5,
-            severity=self.settings.severity if is_sure else _at_most(self.settings.severity, "warning"),
+            level=1.0 if wakes else 0.5,
+            severity=self.settings.severity if wakes else _at_most(self.settings.severity, "warning"),
             value=spent,
             limit=max(self.floor_nanousd, limit.amount_nanousd - 1),
             baseline=median,
