@@ -44,7 +44,7 @@ class Change(NamedTuple):
     number: int
     at_ms: int
     latest: int
-    """Number of the last run that had it."""
+    """Number of the last run that had it, for a value that is not the present one."""
 
 
 class Shift(NamedTuple):
@@ -64,10 +64,14 @@ class Spread(NamedTuple):
     median: float
     sigma: float
 
+    @property
+    def reach(self) -> float:
+        """How far from the median a run may lie and count as it is."""
+        return _CLIP * self.sigma
+
     def clip(self, logs: Logs) -> npt.NDArray[np.float64]:
         """The logarithms, those far out drawn in."""
-        reach = _CLIP * self.sigma
-        return np.clip(logs.astype(np.float64), self.median - reach, self.median + reach)
+        return np.clip(logs.astype(np.float64), self.median - self.reach, self.median + self.reach)
 
     def middle(self, logs: Logs) -> float:
         """The mean of logarithms, those far out drawn in."""
@@ -113,8 +117,13 @@ class CostLevel:
 
     def changes(self) -> list[Change]:
         """What has changed among the runs that are kept, the latest first."""
-        found = [one for seen in self._changes.values() for one in seen if one.number > self.first]
-        return sorted(found, key=lambda one: (-one.number, one.dimension))
+        first = self.first
+        found = [one for seen in self._changes.values() for one in seen if one.number > first]
+        return sorted(found, key=lambda one: (-one.number, one.dimension)) if found else found
+
+    def since(self, number: int) -> Sequence[int]:
+        """Logarithms of the runs from that number on, as far as they are kept."""
+        return self._logs[max(0, number - self.first) :]
 
     def at_ms(self, number: int) -> int:
         """About when the run with that number finished: the start of its hour, or of the first that is known."""
@@ -127,16 +136,17 @@ class CostLevel:
 
     def _see(self, name: str, value: str, at_ms: int) -> None:
         seen = self._changes[name]
-        if seen and seen[0].value == value:
-            seen[0] = seen[0]._replace(latest=self.count)
-            return
+        if seen:
+            if seen[0].value == value:
+                return
+            seen[0] = seen[0]._replace(latest=self.count - 1)
         known = next((one for one in seen if one.value == value), None)
         if known is not None:
             seen.remove(known)
         before = seen[0].value if seen else value
         if known is None or self.count - known.latest > ABSENT:
             known = Change(name, value, before, self.count, at_ms, self.count)
-        seen.insert(0, known._replace(latest=self.count))
+        seen.insert(0, known)
         del seen[VALUES_KEPT:]
 
     def fields(self) -> tuple[Any, ...]:

@@ -41,10 +41,11 @@ def last_alarm(level: CostLevel, rule: str, start: int, fewest: int, smallest: f
     if not isinstance(watched, Watched) or (watched.start, watched.scale) != (start, scale):
         spread = spread_of(level.logs(start, start + scale))
         watched = Watched(start, start, scale, spread, _page_hinkley(spread, fewest, smallest, odds), 0)
-    alarm = watched.alarm
-    for number, log_cost in enumerate(watched.spread.clip(level.logs(watched.given, level.count)), watched.given + 1):
-        watched.test.update(log_cost - watched.spread.median)
-        if watched.test.drift_detected:
+    alarm, test = watched.alarm, watched.test
+    median, reach = watched.spread.median, watched.spread.reach
+    for number, log_cost in enumerate(level.since(watched.given), watched.given + 1):
+        test.update(max(-reach, min(reach, log_cost - median)))
+        if test.drift_detected:
             alarm = number
     level.memo[rule] = watched._replace(given=level.count, alarm=alarm)
     return alarm

@@ -5,7 +5,7 @@ import pytest
 from models.detectors import REGISTRY
 from tests.bench.alarms import detectors, run_seed
 
-SCALE = 0.2
+SCALE = 0.25
 
 
 @pytest.mark.timeout(900)

@@ -118,7 +118,7 @@ def order_for(name: str, day: int) -> tuple[int, OperatorMessage] | None:
 def slow_rise(seed: int) -> Iterator[Event]:
     """Four weeks of one workflow whose runs cost two percent more every day."""
     made = Production(seed, name="slow")
-    workflow = workflow_named("intake", spread=0.4)
+    workflow = workflow_named("intake", spread=0.4, usd=0.3)
     for day in range(28):
         for number in range(24):
             yield from made.run(workflow, _at(day, 8) + number * 20 * MINUTE_MS, times=1.02**day)
