@@ -79,6 +79,8 @@ class Baseline:
     """Median absolute deviation from the median, rounded down."""
     log_mad: float = field(default=0.0, compare=False)
     """Median absolute deviation of the natural logarithm of an hour's spend."""
+    dearest_nanousd: int = field(default=0, compare=False)
+    """The most spent in one of them."""
 
     def trip(self, factor: Fraction) -> int:
         """The smallest spend, in nano-dollars, that is more than `factor` times the median.
@@ -373,4 +375,6 @@ def _baseline(spend: npt.NDArray[np.int64]) -> Baseline:
     logs = np.log(spend)
     middle = (logs[(count - 1) // 2] + logs[count // 2]) / 2
     apart = np.sort(np.abs(logs - middle))
-    return Baseline(twice, count, deviation_x4 // 4, float(apart[(count - 1) // 2] + apart[count // 2]) / 2)
+    return Baseline(
+        twice, count, deviation_x4 // 4, float(apart[(count - 1) // 2] + apart[count // 2]) / 2, int(spend[-1])
+    )

@@ -71,7 +71,8 @@ class Limit:
     amount_nanousd: int
     """The smallest spend that is too much."""
     page_nanousd: int
-    """The smallest that is too much beyond doubt, however unlike one another such hours of other days are."""
+    """The smallest that is too much beyond doubt: however unlike one another such hours of other days are, and more
+    than any normal hour of the last seven days cost. Nobody is woken for what was spent at noon."""
     baseline: Baseline | None
     """None while nothing is known of the scope."""
     share: Fraction | None = None
@@ -95,8 +96,8 @@ class Season(NamedTuple):
 class HourlySpend(ScopeDetector[HourlySpendSettings]):
     """Fires when a scope's running hour has cost more than 5 x the median of its active hours in the last 7 days, or
     more where they differ widely, and clearly more than the same hour of the day on two of them. A warning, until it
-    exceeds what such hours of other days, as unlike as they are, reach once in a thousand. Breaching hours in a row are
-    one incident.
+    exceeds every normal hour of the week, and what such hours of other days, as unlike as they are, reach once in a
+    thousand. Breaching hours in a row are one incident.
     """
 
     name = "hourly_spend"
@@ -208,7 +209,8 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             self._at_odds(scope, hour_ms, baseline, share, z) for z in (ONCE_IN_A_HUNDRED, ONCE_IN_A_THOUSAND)
         )
         limit = max(usual, seasonal, told)
-        return Limit(limit, max(limit, page), baseline, share, season.alone)
+        dearest = int(baseline.dearest_nanousd * (1 if share is None else share)) + 1
+        return Limit(limit, max(limit, page, dearest), baseline, share, season.alone)
 
     def _at_odds(self, scope: Scope, hour_ms: int, baseline: Baseline, share: Fraction | None, z: float) -> int:
         """What one in so many hours costs that are as unlike one another as the scope's are: at this hour of the day,
