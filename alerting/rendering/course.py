@@ -107,6 +107,8 @@ def _how(alert: Alert) -> str:
         return status
     if "stopped_by" in alert.evidence:
         return f"{_whom(alert).capitalize()} was stopped by another rule"
+    if alert.evidence.get("back_to_normal"):
+        return "Runs cost again what they did before"
     if alert.evidence.get("limit_raised"):
         return "The limit was raised, or a new allowance has begun"
     if alert.window_end_ms is not None and alert.ts_ms >= alert.window_end_ms:

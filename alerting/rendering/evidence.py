@@ -15,27 +15,31 @@ MOST_LISTED = 5
 
 _UNSAID = frozenset({
     # In the summary.
-    "active_hours", "at_limit", "call_nanousd", "calls_in_a_row", "counter", "failed_in_a_row", "finished_contexts",
-    "finished_runs", "finished_sessions", "kind", "last", "missing", "of_tool_calls", "period", "resent_nanousd",
-    "results_verified", "runs_in_a_row", "sent_in_a_row", "share", "surely_the_same", "tokens", "tool", "tools",
-    "without_args_hash",
+    "active_days", "active_hours", "at_limit", "call_nanousd", "calls_in_a_row", "changed", "changed_from",
+    "changed_to", "counter", "counts", "day_runs", "days_in_a_row", "extra_nanousd", "failed_in_a_row",
+    "finished_contexts", "finished_runs", "finished_sessions", "kind", "last", "missing", "of_tool_calls", "period",
+    "resent_nanousd", "results_verified", "runs_in_a_row", "runs_since", "sent_in_a_row", "share", "surely_the_same",
+    "tokens", "tool", "tools", "usual_share", "weeks_nanousd", "without_args_hash",
     # In what is said of the incident's course.
-    "action", "cause_to_stop_ms", "late", "limit_raised", "nudge_delivered_ms", "nudged_ms", "overshoot_nanousd",
-    "run_status",
+    "action", "back_to_normal", "cause_to_stop_ms", "late", "limit_raised", "nudge_delivered_ms", "nudged_ms",
+    "overshoot_nanousd", "run_status",
     "runs_stopped", "since_ms",
     # In lines of their own.
     "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",
     "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash",
-    "records", "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs",
+    "quantiles_nanousd", "records", "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs",
+    "usual_quantiles_nanousd",
     # For machines.
     "baseline_of", "command_id", "log_mad", "mad_nanousd", "median_nanousd", "multiple", "repeated", "within_minutes",
 })  # fmt: skip
 _LABELS = {
     "above_usual_nanousd": "above what is usual",
+    "alike_nanousd": "dearest day like it in the last month",
     "attempt": "attempt number",
     "context_reloads": "sent again without a cache",
     "breaching_hours": "hours like this so far",
     "calls": "model calls",
+    "changed_ms": "first run with it at",
     "error_type": "last error",
     "first_tokens": "tokens at its start",
     "full_price_percent": "percent of them at full price",
@@ -54,6 +58,7 @@ _LABELS = {
     "resent_tokens": "tokens that had been sent before",
     "same_hour_nanousd": "usual at this hour of the day",
     "scope_id": "to resume it, scope",
+    "since_about_ms": "since about",
     "stopped_by": "stopped by rule",
     "status": "last status",
 }
@@ -112,13 +117,26 @@ def _baseline(alert: Alert) -> Iterator[str]:
         yield f"alerts from {amount(alert.limit, alert.unit)} on"
     if alert.baseline is None:
         return
-    hours = alert.evidence.get("active_hours")
+    hours, days = (alert.evidence.get(key) for key in ("active_hours", "active_days"))
     runs = alert.evidence.get("finished_runs", alert.evidence.get("finished_contexts"))
+    if isinstance(days, int) and alert.detector == "daily_spend":
+        yield f"usual: the median of the last {days:,} days with spend"
     if isinstance(hours, int):
         yield f"usual: the median of {hours:,} hours with spend in the last 7 days"
     if isinstance(runs, int):
         with_model = f" with {name(str(model), 60)}" if (model := alert.evidence.get("model")) else ""
         yield f"usual: the median of the workflow's last {runs:,} finished runs{with_model}"
+
+
+def _quantiles(alert: Alert) -> Iterator[str]:
+    """What one in ten runs, half of them and nine in ten stay below, and what it was before."""
+    for key, words in (
+        ("quantiles_nanousd", "a tenth, half, nine tenths below"),
+        ("usual_quantiles_nanousd", "before"),
+    ):
+        listed = alert.evidence.get(key)
+        if isinstance(listed, list) and all(isinstance(one, int) for one in listed):
+            yield f"{words}: {', '.join(amount(one, 'nanousd') for one in listed)}"
 
 
 def _spent_by(alert: Alert) -> Iterator[str]:
@@ -195,6 +213,7 @@ _LINES: tuple[Callable[[Alert], Iterator[str]], ...] = (
     _records,
     _cost,
     _forecast,
+    _quantiles,
     _baseline,
     _signatures,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from schemas.duration import HOUR_MS
+from schemas.duration import DAY_MS, HOUR_MS
 
 Episode = tuple[int, int]
 """Start of the first breaching hour and of the last one."""
@@ -12,13 +12,17 @@ GAP_MS: Final = 3 * HOUR_MS
 """From one breaching hour's start to the next of the same episode, at most: two calm hours lie between."""
 
 
-def joined(episode: Episode | None, hour_start_ms: int) -> Episode:
-    """The episode that a breaching hour belongs to: the given one with that hour in it, or a new one.
+DAY_GAP_MS: Final = DAY_MS + HOUR_MS
+"""The same between days: only days in a row are one episode, the 25 hours of one in autumn included."""
+
+
+def joined(episode: Episode | None, hour_start_ms: int, gap_ms: int = GAP_MS) -> Episode:
+    """The episode that a breaching hour or day belongs to: the given one with it, or a new one.
 
     A late hour shortly before the first one belongs to it as well, and leaves the start as it is, because the start
     is part of what makes the incident this one.
     """
-    if episode is None or not episode[0] - GAP_MS <= hour_start_ms <= episode[1] + GAP_MS:
+    if episode is None or not episode[0] - gap_ms <= hour_start_ms <= episode[1] + gap_ms:
         return hour_start_ms, hour_start_ms
     return episode[0], max(episode[1], hour_start_ms)
 

@@ -4,19 +4,20 @@ Medians are held as twice the median, an integer, so that every comparison with 
 """
 
 import math
+import statistics
 import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
-from schemas.duration import HOUR_MS
+from schemas.duration import DAY_MS, HOUR_MS
 
 WINDOW_MS: Final = 168 * HOUR_MS
 """The past a baseline looks at: seven days."""
@@ -28,7 +29,31 @@ NORMAL, BREACH, PLANNED, FORMER = 0, 1, 2, 3
 """What an hour is marked as. Only normal hours make a baseline. Enough breaches become the new normal, and the hours
 before them are former ones. Planned hours are part of nothing: somebody has said that they are an exception."""
 
+MAD_TO_SIGMA: Final = 1.4826
+MAD_EFFICIENCY: Final = 0.37
+ONCE_IN_A_HUNDRED: Final = 2.3263
+ONCE_IN_A_THOUSAND: Final = 3.0902
+"""Standard deviations beyond which so few of all lie."""
+_LARGEST_EXPONENT: Final = 20.0
+_AROUND_MS: Final = 2 * HOUR_MS
+"""Hours of the day so near to one another are as regular as one another."""
 _HEAD: Final = "<BHqI"
+
+
+def _multiple(z: float, log_mad: float, free: float, error: float = 1.0) -> float:
+    """The multiple of the median that log-normal values exceed with the chance of `z` standard deviations.
+
+    1.4826 x MAD estimates the standard deviation of the logarithm, as well as 0.37 times as many values would with
+    their own, and Student's distribution says how much further the tail of so few lies. Rounded to 4 decimals, so that
+    the last bit of one machine's logarithm does not decide.
+    """
+    sigmas = MAD_TO_SIGMA * log_mad * error * _student(z, max(2.0, MAD_EFFICIENCY * free))
+    return round(math.exp(min(sigmas, _LARGEST_EXPONENT)), 4)
+
+
+def _student(z: float, freedom: float) -> float:
+    """`z` standard deviations, where these are estimated with that much freedom."""
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
 
 
 def median_x2(values: Sequence[int] | Iterable[int]) -> int:
@@ -52,6 +77,10 @@ class Baseline:
     active_hours: int
     mad_nanousd: int
     """Median absolute deviation from the median, rounded down."""
+    log_mad: float = field(default=0.0, compare=False)
+    """Median absolute deviation of the natural logarithm of an hour's spend."""
+    dearest_nanousd: int = field(default=0, compare=False)
+    """The most spent in one of them."""
 
     def trip(self, factor: Fraction) -> int:
         """The smallest spend, in nano-dollars, that is more than `factor` times the median.
@@ -62,6 +91,31 @@ class Baseline:
         if not self.active_hours:
             raise ValueError("no active hours, no baseline")
         return factor.numerator * self.median_x2 // (2 * factor.denominator) + 1
+
+    def multiple(self, z: float) -> float:
+        """How many times the median an hour costs that one as unlike as these lies above with a chance of `z` standard
+        deviations.
+        """
+        return _multiple(z, self.log_mad, self.active_hours - 1)
+
+
+class SameHour(NamedTuple):
+    """What a scope spends at one hour of the day, normally."""
+
+    median_nanousd: float
+    """On the days of the last seven on which it spent anything then."""
+    log_mad: float
+    """How far an hour near this one lies from its own median on other days: median absolute deviation of logarithms."""
+    free: int
+    """So many values say so."""
+    error: float
+    """By so much the median being uncertain widens what is to be expected."""
+
+    def multiple(self, z: float) -> float:
+        """How many times the median an hour costs that one as unlike from day to day as these lies above with a chance
+        of `z` standard deviations.
+        """
+        return _multiple(z, self.log_mad, self.free, self.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +209,28 @@ class HourlyHistory:
         """What is normal for the hour that starts at `now_hour_ms`, from the 168 hours before it."""
         spend, marks = self._between(now_hour_ms - WINDOW_MS, now_hour_ms)
         return _baseline(spend[marks == NORMAL])
+
+    def same_hour(self, now_hour_ms: int) -> SameHour | None:
+        """What is normal at this hour of the day (UTC), from the 168 hours before; None if it was active once at most.
+
+        How unlike it is from day to day is measured over the hours around it together, each against its own median.
+        """
+        places = self._places(now_hour_ms - WINDOW_MS, now_hour_ms)
+        by_hour: dict[int, list[float]] = {}
+        for place in places:
+            if self._marks[place] == NORMAL:
+                by_hour.setdefault(self._start_ms[place] % DAY_MS, []).append(math.log(self._spend_nanousd[place] or 1))
+        here = by_hour.get(now_hour_ms % DAY_MS, ())
+        if len(here) < 2:
+            return None
+        middles = {hour: statistics.median(logs) for hour, logs in by_hour.items() if len(logs) > 1}
+        around = [hour for hour in middles if (hour - now_hour_ms + _AROUND_MS) % DAY_MS <= 2 * _AROUND_MS]
+        apart = [abs(log - middles[hour]) for hour in around for log in by_hour[hour]]
+        free = len(apart) - len(around)
+        # Each hour's own median lies nearer to its values than the true one, and is itself not sure.
+        error = math.sqrt(len(apart) / free * (1 + math.pi / 2 / len(here)))
+        middle = middles[now_hour_ms % DAY_MS]
+        return SameHour(math.exp(middle), statistics.median(apart), free, error)
 
     def level(self, start_ms: int, end_ms: int) -> Baseline:
         """What the hours that started in the stretch cost, breaching ones too: planned ones alone do not count."""
@@ -296,4 +372,9 @@ def _baseline(spend: npt.NDArray[np.int64]) -> Baseline:
         deviation_x4 = int(deviations[(count - 1) // 2]) + int(deviations[count // 2])
     else:  # in 64 bits it would wrap
         deviation_x4 = median_x2(abs(2 * value - twice) for value in spend.tolist())
-    return Baseline(twice, count, deviation_x4 // 4)
+    logs = np.log(spend)
+    middle = (logs[(count - 1) // 2] + logs[count // 2]) / 2
+    apart = np.sort(np.abs(logs - middle))
+    return Baseline(
+        twice, count, deviation_x4 // 4, float(apart[(count - 1) // 2] + apart[count // 2]) / 2, int(spend[-1])
+    )

@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from models.baselines.hourly_history import MAX_NANOUSD
+from models.baselines.hourly_history import MAD_TO_SIGMA, MAX_NANOUSD
 from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
 
 RUNS_KEPT: Final = 256
-_MAD_TO_SIGMA: Final = 1.4826
 
 
 class RecentCosts:
@@ -68,7 +67,7 @@ class RecentCosts:
         exceeds: z = 3.09 is one run in a thousand. Rounded to 4 decimals, so that the last bit of one machine's
         logarithm does not decide.
         """
-        return round(max(base, math.exp(z * _MAD_TO_SIGMA * self.log_mad())), 4)
+        return round(max(base, math.exp(z * MAD_TO_SIGMA * self.log_mad())), 4)
 
     def to_bytes(self) -> bytes:
         """The costs, oldest first, as a row of 1 to 8 bytes each."""

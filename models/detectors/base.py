@@ -50,6 +50,8 @@ class Detector(ABC, Generic[S]):
     """The rules in force when the policy file is empty."""
     follows_limits: ClassVar[bool] = False
     """Whether its findings name every limit, reached or not: a raised one ends an incident, and may open it again."""
+    why_off: ClassVar[str] = "it needs a limit of yours"
+    """Why none is in force when the policy file is empty, for one without `defaults`."""
     always_on: ClassVar[bool] = False
     """In force by its defaults even when the policy file names other rules: it guards the service's own promises."""
 
@@ -81,6 +83,8 @@ class ScopeDetector(Detector[S]):
     """Calendar periods whose spend it needs."""
     keeps_history: bool = False
     """Whether it needs the scope's last 168 hours."""
+    keeps_days: bool = False
+    """Whether it needs the scope's last days."""
     has_baseline: bool = False
     """Whether it takes what the scope has spent for normal: an hour that somebody planned is not."""
     splits_owners: bool = False
@@ -187,6 +191,10 @@ class WorkflowDetector(Detector[S]):
         """What is true of the workflow now that a run has finished, or its outcome is known; reads and returns, nothing
         else. Every finding says how long it lasts: `lasts_ms`, or `window`.
         """
+
+    def remember(self, cohort: Cohort, finding: Finding) -> None:
+        """Enter into the cohort the `memory` of a finding that has been applied."""
+        raise NotImplementedError
 
 
 class CommandDetector(Detector[S]):

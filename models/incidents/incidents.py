@@ -36,10 +36,11 @@ class Incidents:
         incident = tenant.incidents.get(incident_id)
         if finding.level <= 0:
             if incident is not None:
-                self._lower(tenant, incident, 0.0, at_ms)
+                ended = {"limit_raised": True} if rule.follows_limits else finding.evidence
+                self._lower(tenant, incident, 0.0, at_ms, ended)
             return None
         if incident is not None and finding.level < incident.level and rule.follows_limits:
-            self._lower(tenant, incident, finding.level, at_ms)
+            self._lower(tenant, incident, finding.level, at_ms, {"limit_raised": True})
             return incident, False
         if incident is not None and finding.level <= incident.level:
             self._refresh(incident, rule, finding, subject)
@@ -175,11 +176,11 @@ class Incidents:
             tenant.unit_incidents.setdefault(subject.unit_id, set()).add(incident_id)
         return incident
 
-    def _lower(self, tenant: Tenant, incident: Incident, level: float, at_ms: int) -> None:
-        """A raised limit or a new allowance has made untrue what was published: reaching it again is news again."""
+    def _lower(self, tenant: Tenant, incident: Incident, level: float, at_ms: int, evidence: dict[str, Any]) -> None:
+        """What was published is no longer true, for the reason in `evidence`: reaching it again is news again."""
         if incident.level <= level:
             return
-        self.resolve(tenant, incident, at_ms, {"limit_raised": True})
+        self.resolve(tenant, incident, at_ms, evidence)
         incident.level = level
         self._state.touch(incident)
 

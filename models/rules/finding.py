@@ -34,8 +34,11 @@ class Finding:
     """When the incident is over by itself, where that is not the end of `window`."""
     lasts_ms: int = 0
     """How long after it is found for the last time the incident about a run is over, 0 for at the run's end."""
-    hour: Literal["breach", "new_normal"] | None = None
-    """What it says of the scope's running hour: too expensive to be part of what is normal, or the new normal."""
+    hour: Literal["breach", "notice", "new_normal", "day_breach"] | None = None
+    """What it says of the scope's running hour: too expensive to be part of what is normal, too expensive and yet part
+    of it, or the new normal; or of its day: too expensive."""
     nudge: str = ""
     """A sentence for the agent itself, where nothing is stopped: what it does over and over. Empty for none."""
     evidence: dict[str, Any] = field(default_factory=dict)
+    memory: Any = None
+    """What the rule wants kept of it for the judgements to come, by its `remember`."""

@@ -275,12 +275,15 @@ def _meters(
     watching: dict[str, tuple[ScopeDetector[Any], ...]] = {}
     for group_by, match in sorted(wanted, key=lambda cut: (len(cut[0]), cut)):
         of = wanted[group_by, match]
-        children = any(
-            cut == match and names[:-1] == group_by and any(rule.asks_parent for rule in others)
+        asking = [
+            rule
             for (names, cut), others in wanted.items()
-        )
+            if cut == match and names[:-1] == group_by
+            for rule in others
+            if rule.asks_parent
+        ]
         parent = meters.get((group_by[:-1], match))
-        meter = _meter(group_by, match, of, calendar, keeps_history=children, parent=parent, is_across=is_across)
+        meter = _meter(group_by, match, of, calendar, asking=asking, parent=parent, is_across=is_across)
         meters[group_by, match] = meter
         watching[meter.meter_id] = tuple(of)
     return watching, {meter.meter_id: meter for meter in meters.values()}
@@ -288,19 +291,22 @@ def _meters(
 
 def _meter(
     group_by: tuple[str, ...], match: Match, rules: list[ScopeDetector[Any]], calendar: Calendar, *,
-    keeps_history: bool, parent: Meter | None, is_across: bool,
+    asking: list[ScopeDetector[Any]], parent: Meter | None, is_across: bool,
 ) -> Meter:  # fmt: skip
+    """`asking` are the rules about scopes within its own that compare with these."""
     whose = ("across",) if is_across else ()
-    periods = {"hour", *(period for rule in rules for period in rule.periods)}
+    periods = {"hour", *(period for rule in (*rules, *asking) for period in rule.periods)}
+    keeps_days = any(rule.keeps_days for rule in (*rules, *asking))
     return Meter(
         meter_id=derived_id(*whose, *group_by, "|", *(f"{name}={','.join(values)}" for name, values in match))[:12],
         group_by=group_by,
         match=match,
         periods=tuple(period for period in PERIODS if period in periods),
-        keeps_history=keeps_history or any(rule.keeps_history for rule in rules),
+        keeps_history=keeps_days or bool(asking) or any(rule.keeps_history for rule in rules),
         splits_owners="owner" not in group_by and (is_across or any(rule.splits_owners for rule in rules)),
         rules=tuple(rule.rule for rule in rules),
         calendar=calendar,
         parent=parent,
         is_across=is_across,
+        keeps_days=keeps_days,
     )

@@ -34,5 +34,5 @@ def _default(detector: type[Detector[Any]]) -> str:
     rules: Iterable[Any] = (detector.settings_class.model_validate(settings) for settings in detector.defaults)
     said = [f"{rule.mode}, at most {rule.severity}" for rule in rules]
     if not said:
-        return "off: it needs a limit of yours"
+        return f"off: {detector.why_off}"
     return "; ".join(said) + (", always on" if detector.always_on else "")

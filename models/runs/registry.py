@@ -167,9 +167,11 @@ class RunRegistry:
         setattr(totals, message.outcome, getattr(totals, message.outcome) + 1)
         if not run.unit_id:
             return
-        run.outcome = message.outcome
+        was_accepted, run.outcome = run.outcome in ACCEPTING, message.outcome
         self._state.touch(run)
         if message.outcome in ACCEPTING:
+            if not was_accepted:
+                self._workflows.output_accepted(route, at_ms)
             for unit in (run, *self._groups.of(tenant, run)):
                 unit.renew(at_ms)
                 self._counters.judge(tenant, unit, run, route, at_ms)

@@ -21,10 +21,23 @@ class Workflows:
 
     def run_finished(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """A run has ended by itself: its cost becomes part of what is usual, and its workflow is looked at."""
-        route.cohort.recent.add(run.cost_nanousd)
-        self._state.touch(route.cohort)
-        self._learn_models(route.cohort, run)
+        cohort, day_ms = route.cohort, self._day(at_ms)
+        cohort.recent.add(run.cost_nanousd)
+        cohort.level.add(run.cost_nanousd, _made_of(run), at_ms)
+        cohort.begins_day = cohort.days.begins(day_ms)
+        cohort.days.add(day_ms, run.cost_nanousd)
+        self._state.touch(cohort)
+        self._learn_models(cohort, run)
         self.judge(tenant, run, route, at_ms)
+        cohort.begins_day = False
+
+    def output_accepted(self, route: Route, at_ms: int) -> None:
+        """Somebody has taken what a run made, as it was or edited."""
+        route.cohort.days.accept(self._day(at_ms))
+        self._state.touch(route.cohort)
+
+    def _day(self, at_ms: int) -> int:
+        return self._state.policy.calendar.window("day", at_ms).start_ms
 
     def _learn_models(self, cohort: Cohort, run: Run) -> None:
         """What the run came to becomes part of what is usual with the model that most of its cost went to, and what it
@@ -49,6 +62,9 @@ class Workflows:
         for rule in route.workflow_rules:
             for finding in rule.judge(route.cohort, self._state.now_ms):
                 self._enforcement.apply(tenant, rule, finding, self._subject(tenant, run, route, finding), at_ms)
+                if finding.memory is not None:
+                    rule.remember(route.cohort, finding)
+                    self._state.touch(route.cohort)
 
     def _subject(self, tenant: Tenant, run: Run, route: Route, finding: Finding) -> Subject:
         window = finding.window
@@ -61,3 +77,10 @@ class Workflows:
             window_end_ms=None if window is None else window.end_ms,
             ends_ms=self._state.now_ms + finding.lasts_ms if finding.lasts_ms else 0,
         )
+
+
+def _made_of(run: Run) -> tuple[str | None, ...]:
+    """What of a run may explain its cost, in the order of `DIMENSIONS`: as its latest model call said."""
+    attribution = run.attribution()
+    model, _, route = run.route_key[1]
+    return attribution.get("prompt_version"), model, route, attribution.get("environment")

@@ -57,9 +57,10 @@ class SpendLedger:
         meters = self._state.policy.meters
         for scope in tenant.scopes.values():
             scope.follow(meters.get(scope.meter.meter_id) or _without_rules(scope.meter))
-            if scope.history is not None and not scope.meter.keeps_history and not len(scope.history.hours):
+            history = scope.history
+            if history and not scope.meter.keeps_history and not len(history.hours) and not len(history.days):
                 # It begins anew, as after a restart, if it is asked for again.
-                self._state.forget(scope.history)
+                self._state.forget(history)
                 scope.history = None
         for key in sorted(tenant.scopes):
             if key[0] in meters:  # else nobody asks, until a policy does again
@@ -166,7 +167,10 @@ class SpendLedger:
             scope = tenant.scopes[key]
             for rule in self._rules(scope):
                 if rule.has_baseline and (episode := self._episode(tenant, scope, rule, incident_id)) is not None:
-                    scope.plan(episode)
+                    if rule.keeps_days:
+                        scope.plan_days(rule.rule, episode)
+                    else:
+                        scope.plan(episode)
                     self._state.touch(scope)
                     if scope.history is not None:
                         self._state.touch(scope.history)
@@ -222,9 +226,9 @@ class SpendLedger:
         scope.segment_ms = self._hours.start_ms
         scope.trip = AT_ONCE
         self._state.touch(scope)
-        if closed and scope.history is not None:
+        if closed is not None and scope.history is not None:
             self._state.touch(scope.history)
-            for rule in self._rules(scope):
+            for rule in self._rules(scope) if closed else ():
                 for finding in rule.judge_hour(scope):
                     self._apply(tenant, scope, rule, finding, None, at_ms)
         if scope.parent is not None and scope.parent.segment_ms < scope.segment_ms:
@@ -271,11 +275,15 @@ class SpendLedger:
     ) -> None:
         """Note what a rule has found, and stop whoever spends in the scope where it asks for that."""
         window = finding.window or scope.window(rule.period())
-        if finding.hour == "breach":
+        if finding.hour in ("breach", "notice"):
             hour_ms = self._state.policy.calendar.window("hour", at_ms).start_ms
-            scope.record_breach(rule.rule, min(hour_ms, scope.window("hour").start_ms))
+            hour_ms = min(hour_ms, scope.window("hour").start_ms)
+            scope.record_breach(rule.rule, hour_ms, is_sure=finding.hour == "breach")
             if scope.history is not None:
                 self._state.touch(scope.history)
+        elif finding.hour == "day_breach":
+            day_ms = self._state.policy.calendar.window("day", at_ms).start_ms
+            scope.record_day(rule.rule, min(day_ms, scope.window("day").start_ms))
         elif finding.hour == "new_normal" and scope.history is not None:
             scope.history.hours.restart(window.start_ms)
             scope.episodes.pop(rule.rule, None)
@@ -360,4 +368,5 @@ def _without_rules(meter: Meter) -> Meter:
         (),
         meter.calendar,
         is_across=meter.is_across,
+        keeps_days=meter.keeps_days,
     )

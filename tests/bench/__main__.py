@@ -7,7 +7,19 @@ import time
 from collections.abc import Callable
 
 from infra.kafka.jars import KafkaUnavailableError
-from tests.bench import asleep, engine, latency, memory, rebalances, report, restore, side_by_side, telling, throughput
+from tests.bench import (
+    alarms,
+    asleep,
+    engine,
+    latency,
+    memory,
+    rebalances,
+    report,
+    restore,
+    side_by_side,
+    telling,
+    throughput,
+)
 from tests.bench.machine import facts
 from tests.bench.report import Part
 
@@ -17,6 +29,7 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "engine": lambda options: engine.measure(options.events or 100_000, options.rounds or 1),
     "memory": lambda options: memory.measure(options.runs or 20_000, options.rounds or 1),
     "asleep": lambda options: asleep.measure(options.runs or 1_000_000, options.rounds or 1),
+    "alarms": lambda options: alarms.measure(options.rounds or 2),
     "worker": lambda options: throughput.measure(options.events or 300_000, options.rounds or 3),
     "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),

@@ -14,8 +14,8 @@ pytestmark = [
 
 @pytest.mark.parametrize("source", ["entire_cli", "iso_trae", "mini_gemini3"])
 def test_pages_a_week_on_real_spend(source: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """At most two pages a week of a team in which nothing is known to have gone wrong, and never more than by the
-    plain multiple of the median; nobody is told of for being new.
+    """At most one page in three weeks of a team in which nothing is known to have gone wrong, and one message of any
+    kind a week: its busy afternoons are no news. Nobody is told of for being new.
     """
     hours = real_hours(source)
     rule = rule_of()
@@ -24,11 +24,13 @@ def test_pages_a_week_on_real_spend(source: str, capsys: pytest.CaptureFixture[s
         run.spend(hour * HOUR_MS + HOUR_MS // 2, usd)
     weeks = max(1.0, (max(hours) - min(hours) + 1) / 168)
     plain = pages_of_the_plain_rule(hours.items())
+    paged = [told for told in run.told if told.what == "breach" and told.finding.level >= 1]
     with capsys.disabled():
         print(
             f"\n  {source}: {len(hours)} active hours in {weeks:.1f} weeks, dearest ${max(hours.values()):.2f}; "
-            f"pages {len(run.said())}, by the plain multiple {len(plain)}"
+            f"told {len(run.said())}, paged {len(paged)}, by the plain multiple {len(plain)}"
         )
-    assert len(run.said()) <= min(2 * weeks, len(plain))
+    assert len(run.said()) <= weeks
+    assert len(paged) <= max(1.0, weeks / 3)
     assert run.said("without-history") == []
     assert not run.reopened

@@ -113,8 +113,8 @@ class HourlyDriver:
     def _note(self, finding: Finding, at_ms: int, hour_ms: int) -> None:
         assert finding.window is not None
         assert self.scope.history is not None
-        if finding.hour == "breach":
-            self.scope.record_breach(self.rule.rule, hour_ms)
+        if finding.hour in ("breach", "notice"):
+            self.scope.record_breach(self.rule.rule, hour_ms, is_sure=finding.hour == "breach")
         elif finding.hour == "new_normal":
             self.scope.history.hours.restart(finding.window.start_ms)
             self.scope.episodes.pop(self.rule.rule, None)

@@ -9,7 +9,13 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 from pydantic import Field, model_validator
 
 from models.baselines.episodes import GAP_MS, joined
-from models.baselines.hourly_history import PLANNED, Baseline, HourlyHistory
+from models.baselines.hourly_history import (
+    ONCE_IN_A_HUNDRED,
+    ONCE_IN_A_THOUSAND,
+    PLANNED,
+    Baseline,
+    HourlyHistory,
+)
 from models.calendar import Calendar, Window
 from models.detectors.base import NEVER, ScopeDetector, register
 from models.rules.finding import Finding
@@ -36,6 +42,8 @@ class HourlySpendSettings(RuleSettings):
     """An hour must also cost more than this many times what the same hour of the day has on two of the last seven."""
     min_usd: Usd = Decimal(1)
     """Below this an hour is too cheap to tell anybody about."""
+    page_usd: Usd = Decimal(5)
+    """Below this an hour is a warning at most, however sure: it wakes nobody."""
     min_active_hours: Annotated[int, Field(ge=1, le=168)] = 12
     """Fewer active hours than this in seven days say nothing of what is normal."""
     min_history_hours: Annotated[int, Field(ge=0, le=168)] = 48
@@ -63,6 +71,9 @@ class Limit:
 
     amount_nanousd: int
     """The smallest spend that is too much."""
+    page_nanousd: int
+    """The smallest that is too much beyond doubt: however unlike one another such hours of other days are, and more
+    than any normal hour of the last seven days cost. Nobody is woken for what was spent at noon."""
     baseline: Baseline | None
     """None while nothing is known of the scope."""
     share: Fraction | None = None
@@ -84,8 +95,10 @@ class Season(NamedTuple):
 
 @register
 class HourlySpend(ScopeDetector[HourlySpendSettings]):
-    """Fires when a scope's running hour has cost more than 5 x the median of its active hours in the last 7 days, and
-    clearly more than the same hour of the day on two of them. Breaching hours in a row are one incident.
+    """Fires when a scope's running hour has cost more than 5 x the median of its active hours in the last 7 days, or
+    more where they differ widely, and clearly more than the same hour of the day on two of them. A warning, until it
+    exceeds every normal hour of the week, and what such hours of other days, as unlike as they are, reach once in a
+    thousand. Breaching hours in a row are one incident.
     """
 
     name = "hourly_spend"
@@ -102,6 +115,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         self.factor = Fraction(settings.multiplier)
         self.season_factor = Fraction(settings.season_multiplier)
         self.floor_nanousd = usd_to_nanousd(settings.min_usd)
+        self.page_nanousd = usd_to_nanousd(settings.page_usd)
         self.unknown_nanousd = max(self.floor_nanousd, usd_to_nanousd(settings.without_history_usd))
         self.new_normal_of = settings.new_normal_of or settings.new_normal_hours * 3 // 2
 
@@ -109,9 +123,12 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         if scope.mark == PLANNED:
             return NEVER
         spent = scope.spend("hour")
-        amount = self.limit(scope, scope.window("hour").start_ms, spent).amount_nanousd
+        limit = self.limit(scope, scope.window("hour").start_ms, spent)
+        amount, page = limit.amount_nanousd, limit.page_nanousd
         # What was found holds until the hour ends: its figures are looked at again whenever they have doubled.
-        return scope.base("hour") + (amount if spent < amount else 2 * spent)
+        page = max(page, self.page_nanousd)
+        trip = amount if spent < amount else page if spent < page else 2 * spent
+        return scope.base("hour") + trip
 
     def judge(self, scope: Scope) -> Iterable[Finding]:
         if scope.mark != PLANNED:
@@ -168,7 +185,8 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             active, share = hours.share_of(parent.history.hours, hour_ms)
             if theirs is not None and active >= SHARE_HOURS and share:
                 return self._limit(scope, hour_ms, spent, theirs, share)
-        return Limit(max(1, self.unknown_nanousd), None)
+        unknown = max(1, self.unknown_nanousd)
+        return Limit(unknown, unknown, None)
 
     def _usual(self, hours: HourlyHistory, hour_ms: int) -> Baseline | None:
         """What a history says is normal in the hour that starts then; None if it is too short to say."""
@@ -183,12 +201,25 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
     def _limit(self, scope: Scope, hour_ms: int, spent: int, baseline: Baseline, share: Fraction | None) -> Limit:
         usual = max(self.floor_nanousd, baseline.trip(self.factor * (1 if share is None else share)))
         if spent < usual:
-            return Limit(usual, baseline, share)
+            return Limit(usual, usual, baseline, share)
         season = self._season(_hours(scope), scope.meter.calendar, hour_ms)
         # A job that runs an hour late or early is no news: with its neighbour, the hour costs what both always do.
         missing = season.with_hour_before - _hours(scope).spend(hour_ms - HOUR_MS)
         seasonal = max(int(self.season_factor * max(season.alone, missing)), season.with_hour_after) + 1
-        return Limit(max(usual, seasonal), baseline, share, season.alone)
+        told, page = (
+            self._at_odds(scope, hour_ms, baseline, share, z) for z in (ONCE_IN_A_HUNDRED, ONCE_IN_A_THOUSAND)
+        )
+        limit = max(usual, seasonal, told)
+        dearest = int(baseline.dearest_nanousd * (1 if share is None else share)) + 1
+        return Limit(limit, max(limit, page, dearest), baseline, share, season.alone)
+
+    def _at_odds(self, scope: Scope, hour_ms: int, baseline: Baseline, share: Fraction | None, z: float) -> int:
+        """What one in so many hours costs that are as unlike one another as the scope's are: at this hour of the day,
+        or at any where it has seldom been active. A team's busy afternoon is no news.
+        """
+        if (then := _hours(scope).same_hour(hour_ms)) is not None:
+            return int(then.median_nanousd * then.multiple(z)) + 1
+        return baseline.trip(Fraction(baseline.multiple(z)) * (1 if share is None else share))
 
     def _season(self, hours: HourlyHistory, calendar: Calendar, hour_ms: int) -> Season:
         days = []
@@ -217,7 +248,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         hours = _hours(scope).known_hours(hour.start_ms)
         return Finding(
             level=1.0,
-            severity=_at_most_error(self.settings.severity),
+            severity=_at_most(self.settings.severity, "error"),
             value=spent,
             limit=limit,
             ratio=round(spent / limit, 2),
@@ -238,10 +269,12 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         usual = f", {ratio:,.3g} times the usual {format_usd(int(median))}" if ratio else ""
         first_ms, last_ms = joined(scope.episodes.get(self.rule), hour.start_ms)
         end_ms = max(hour.end_ms, last_ms + HOUR_MS)
+        is_sure = spent >= limit.page_nanousd
+        wakes = is_sure and spent >= self.page_nanousd
         evidence, so_far = _episode(scope, Window(first_ms, end_ms), hour.start_ms, spent, median)
         return Finding(
-            level=1.0,
-            severity=self.settings.severity,
+            level=1.0 if wakes else 0.5,
+            severity=self.settings.severity if wakes else _at_most(self.settings.severity, "warning"),
             value=spent,
             limit=max(self.floor_nanousd, limit.amount_nanousd - 1),
             baseline=median,
@@ -249,7 +282,7 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
             unit="nanousd",
             window=Window(first_ms, end_ms),
             ends_ms=end_ms + GAP_MS,
-            hour="breach",
+            hour="breach" if is_sure else "notice",
             evidence={
                 "active_hours": baseline.active_hours,
                 "median_nanousd": median,
@@ -292,6 +325,7 @@ def _exact(twice: int) -> int | float:
     return twice // 2 if twice % 2 == 0 else twice / 2
 
 
-def _at_most_error(severity: Severity) -> Severity:
+def _at_most(severity: Severity, most: Severity) -> Severity:
     """Nobody knows that it is wrong: it wakes no one up."""
-    return "error" if severity == "critical" else severity
+    ranks: tuple[Severity, ...] = ("info", "warning", "error", "critical")
+    return min(severity, most, key=ranks.index)

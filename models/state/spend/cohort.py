@@ -2,7 +2,9 @@
 
 from typing import Any, Final
 
+from models.baselines.cost_level import CostLevel
 from models.baselines.recent_costs import RecentCosts
+from models.baselines.run_days import RunDays
 from models.state.rows import Row
 from models.state.spend.model_cohort import ModelCohort
 from models.state.units.unit import UnitKind
@@ -14,7 +16,7 @@ MOST_MODELS: Final = 16
 class Cohort(Row):
     """Costs of a workflow's last finished runs and of its last finished sessions, by tenant and workflow."""
 
-    __slots__ = ("models", "recent", "sessions", "tenant_id", "workflow")
+    __slots__ = ("begins_day", "days", "level", "models", "recent", "sessions", "tenant_id", "workflow")
     kind = "cohort"
 
     def __init__(self, tenant_id: str, workflow: str) -> None:
@@ -25,6 +27,12 @@ class Cohort(Row):
         self.sessions = RecentCosts()
         self.models: dict[str, ModelCohort] = {}
         """Model -> what runs with it usually come to; each is a row of its own."""
+        self.level = CostLevel()
+        """At what level its runs cost, and since when."""
+        self.days = RunDays()
+        """What its runs came to, by the day."""
+        self.begins_day = False
+        """Whether the run that is judged now is the first to finish on its day: then the day before it is looked at."""
 
     def add_model(self, model: str) -> ModelCohort | None:
         """What is known of the workflow's runs with a model, to be added to; None for one too many."""
@@ -40,11 +48,13 @@ class Cohort(Row):
         return (self.tenant_id, self.workflow)
 
     def fields(self) -> tuple[Any, ...]:
-        return self.recent.to_bytes(), self.sessions.to_bytes()
+        return self.recent.to_bytes(), self.sessions.to_bytes(), self.level.fields(), self.days.fields()
 
     @classmethod
     def read(cls, tenant_id: str, workflow: str, fields: tuple[Any, ...]) -> "Cohort":
         """A cohort as its row holds it."""
         cohort = cls(tenant_id, workflow)
-        cohort.recent, cohort.sessions = (RecentCosts.from_bytes(row) for row in fields)
+        recent, sessions, level, days = fields
+        cohort.recent, cohort.sessions = RecentCosts.from_bytes(recent), RecentCosts.from_bytes(sessions)
+        cohort.level, cohort.days = CostLevel.read(level), RunDays.read(days)
         return cohort

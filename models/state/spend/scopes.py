@@ -6,7 +6,8 @@ The hot path is one add and one compare. Everything else happens when the hour c
 from dataclasses import dataclass
 from typing import Any, Final, Optional
 
-from models.baselines.episodes import Episode, joined, later
+from models.baselines.daily_history import DailyHistory, Day
+from models.baselines.episodes import DAY_GAP_MS, Episode, joined, later
 from models.baselines.hourly_history import BREACH, NORMAL, PLANNED, HourlyHistory
 from models.calendar import Calendar, Window
 from models.state.rows import Row
@@ -37,6 +38,8 @@ class Meter:
     parent: Optional["Meter"] = None
     is_across: bool = False
     """Whether its scopes hold the spend of all tenants: they belong to the tenant that stands for all."""
+    keeps_days: bool = False
+    """Whether a rule compares whole days."""
 
 
 ClosedPeriods = dict[Period, tuple[Window, int]]
@@ -71,9 +74,9 @@ class PeriodSpend:
 
 
 class ScopeHistory(Row):
-    """A scope's last 168 active hours; a row of its own, written when an hour closes."""
+    """A scope's last 168 active hours, and its last days; a row of its own, written when an hour closes."""
 
-    __slots__ = ("_hours", "_packed", "scope_key", "tenant_id")
+    __slots__ = ("_days", "_hours", "_packed", "scope_key", "tenant_id")
     kind = "history"
 
     def __init__(self, tenant_id: str, scope_key: tuple[str, ...]) -> None:
@@ -81,27 +84,36 @@ class ScopeHistory(Row):
         self.tenant_id = tenant_id
         self.scope_key = scope_key
         self._hours: HourlyHistory | None = HourlyHistory()
-        self._packed = b""
+        self._days: DailyHistory | None = DailyHistory()
+        self._packed = (b"", b"")
+
+    @property
+    def days(self) -> DailyHistory:
+        """The days, kept small in between as the hours are."""
+        if self._days is None:
+            self._days = DailyHistory.from_bytes(self._packed[1])
+        return self._days
 
     @property
     def hours(self) -> HourlyHistory:
         """The hours. They are looked at a few times an hour, and in between kept as small as the row holds them."""
         if self._hours is None:
-            self._hours = HourlyHistory.from_bytes(self._packed)
+            self._hours = HourlyHistory.from_bytes(self._packed[0])
         return self._hours
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, *self.scope_key)
 
     def fields(self) -> tuple[Any, ...]:
-        self._packed = self.hours.to_bytes()
-        self._hours = None
-        return (self._packed,)
+        self._packed = self.hours.to_bytes(), self.days.to_bytes()
+        self._hours = self._days = None
+        return self._packed
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the history's row holds."""
-        self._packed = fields[0]
-        self._hours = None
+        hours, days = fields
+        self._packed = hours, days
+        self._hours = self._days = None
 
 
 class Scope(Row):
@@ -223,6 +235,8 @@ class Scope(Row):
                 if period == "hour":
                     closed = spent
                     self._close_hour(current.start_ms, spent, window.start_ms)
+                elif period == "day" and self.meter.keeps_days and self.history is not None:
+                    self.history.days.add(current.start_ms, spent)
                 self.periods[period] = PeriodSpend(
                     window.start_ms, window.end_ms, self.total_nanousd, current.start_ms, spent
                 )
@@ -254,14 +268,32 @@ class Scope(Row):
             return {} if self.owner is None else {self.owner: self.spend(period)}
         return self.shares.of(period)
 
-    def record_breach(self, rule: str, hour_start_ms: int) -> None:
-        """The rule found the running or a closed hour too expensive: it is a breach, and part of an episode."""
-        if self.history is not None and hour_start_ms < self.window("hour").start_ms:
+    def record_breach(self, rule: str, hour_start_ms: int, *, is_sure: bool = True) -> None:
+        """The rule found the running or a closed hour too expensive: it is part of an episode, and if that `is_sure`
+        no part of what is normal.
+        """
+        if not is_sure:
+            pass
+        elif self.history is not None and hour_start_ms < self.window("hour").start_ms:
             self.history.hours.mark(hour_start_ms, BREACH)
         else:
             self.mark = max(self.mark, BREACH)
         known = self.episodes.get(rule)
         self.episodes[rule] = later(known, joined(known, hour_start_ms))
+
+    def record_day(self, rule: str, day_start_ms: int) -> None:
+        """The rule found a day too expensive: it is part of an episode of days."""
+        known = self.episodes.get(rule)
+        self.episodes[rule] = later(known, joined(known, day_start_ms, DAY_GAP_MS))
+
+    def plan_days(self, rule: str, episode: Episode) -> None:
+        """Somebody meant what the days of an episode have cost, the running one among them; another is another fact."""
+        self.episodes.pop(rule, None)
+        if self.history is not None and (day := self.periods.get("day")) is not None:
+            days = self.history.days
+            for known in (*days.between(episode[0], episode[1] + 1), Day(day.start_ms, 0)):
+                if episode[0] <= known.start_ms <= episode[1]:
+                    days.plan(known.start_ms)
 
     def plan(self, episode: Episode) -> None:
         """Somebody meant what the breaching hours of an episode have cost, the running one among them."""
@@ -299,6 +331,8 @@ class Scope(Row):
                 spent: int | None = self.history.hours.add_late(window.start_ms, nanousd)
             else:
                 spent = spend.add_late(window.start_ms, nanousd)
+            if period == "day" and self.history is not None and self.meter.keeps_days:
+                self.history.days.add(window.start_ms, nanousd)
             if spent is not None:
                 closed[period] = window, spent
         return closed
