@@ -95,8 +95,13 @@ class Router:
         unit_rules = [rule for rule, match in policy.unit_rules if matches(match, dimensions)]
         sequence_rules = [rule for rule, match in policy.sequence_rules if matches(match, dimensions)]
         workflow_rules = [rule for rule, match in policy.workflow_rules if matches(match, dimensions)]
+        result_rules = [rule for rule, match in policy.result_rules if matches(match, dimensions)]
+        escalation_rules = [rule for rule, match in policy.escalation_rules if matches(match, dimensions)]
         cohort = self._cohort(tenant, dimensions["workflow"])
-        return Route(dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, workflow_rules)
+        return Route(
+            dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, workflow_rules, result_rules,
+            escalation_rules,
+        )  # fmt: skip
 
     def _cohort(self, tenant: Tenant, workflow: str) -> Cohort:
         """The cohort of a workflow; all workflows beyond the tenant's limit share one, and their totals with it."""

@@ -23,9 +23,11 @@ from models.rules.finding import Finding
 from models.rules.policy import Policy
 from models.rules.service_rules import FORGED_COMMAND, TENANTS
 from models.runs.counters import UnitCounters
+from models.runs.escalations import EscalationWatch
 from models.runs.groups import Groups
 from models.runs.memory import Memory
 from models.runs.registry import RunRegistry
+from models.runs.results import ResultBooks
 from models.runs.workflows import Workflows
 from models.spend.backfill import Backfill, is_bookable
 from models.spend.hourly_totals import HourlyTotals
@@ -101,13 +103,17 @@ class Engine:
         ledger = self._ledger = SpendLedger(state, router, self._hours, incidents, commands, enforcement)
         obedience = self._obedience = Obedience(state, incidents, commands)
         groups = Groups(state, incidents)
-        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement)
+        escalations = EscalationWatch(state, enforcement)
+        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement, escalations)
         memory = Memory(state, incidents, groups)
         workflows = Workflows(state, enforcement)
+        results = ResultBooks(state, enforcement)
         runs = self._runs = RunRegistry(
-            state, router, totals, incidents, commands, ledger, groups, counters, memory, workflows
+            state, router, totals, incidents, commands, ledger, groups, counters, memory, workflows, results
         )
-        timers = self._timers = Timers(state, incidents, commands, obedience, totals, runs, memory)
+        timers = self._timers = Timers(
+            state, incidents, commands, obedience, totals, runs, memory, results, escalations
+        )
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)
         self._prices = PriceBook(policy.header)
@@ -359,6 +365,7 @@ class Engine:
         totals.output_tokens += call.output_tokens
         if call.attempt > 1:
             totals.retries += 1
+            run.retried_nanousd += cost_nanousd
         if call.status == "error":
             totals.errors += 1
         run.input_tokens += call.input_tokens

@@ -11,6 +11,7 @@ from models.detectors.base import Detector, SequenceDetector, UnitDetector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
+from models.runs.escalations import EscalationWatch
 from models.runs.groups import Groups
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
@@ -29,13 +30,20 @@ class UnitCounters:
     """The counters of a partition's units."""
 
     def __init__(
-        self, state: PartitionState, router: Router, groups: Groups, incidents: Incidents, enforcement: Enforcement
+        self,
+        state: PartitionState,
+        router: Router,
+        groups: Groups,
+        incidents: Incidents,
+        enforcement: Enforcement,
+        escalations: EscalationWatch,
     ) -> None:
         self._state = state
         self._router = router
         self._groups = groups
         self._incidents = incidents
         self._enforcement = enforcement
+        self._escalations = escalations
         self._premium: dict[str, bool] = {}
 
     def policy_changed(self) -> None:
@@ -63,6 +71,8 @@ class UnitCounters:
                 self.judge(tenant, unit, run, route, at_ms)
             if at_ms > unit.last_ms:
                 unit.last_ms = at_ms
+        if premium and route.escalation_rules and run.unit_id:
+            self._escalations.premium_call(tenant, run, route, call, cost_nanousd, at_ms)
         if route.model_rules and run.unit_id and run.state == "live" and run.history.model(call):
             self._step(tenant, run, route, route.model_rules, call, at_ms)
 

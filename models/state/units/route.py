@@ -3,7 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-from models.detectors.base import SequenceDetector, UnitDetector, WorkflowDetector
+from models.detectors.base import (
+    EscalationDetector,
+    ResultDetector,
+    SequenceDetector,
+    UnitDetector,
+    WorkflowDetector,
+)
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Scope
 from models.state.spend.totals import HourTotals
@@ -17,8 +23,8 @@ class Route:
     """Everything that follows from a message's attribution, worked out once."""
 
     __slots__ = (
-        "cohort", "is_attributed", "model_rules", "owner", "scopes", "tool_rules", "totals", "unit_rules",
-        "without_call", "workflow", "workflow_rules",
+        "cohort", "escalation_rules", "is_attributed", "model_rules", "owner", "result_rules", "scopes", "tool_rules",
+        "totals", "unit_rules", "without_call", "workflow", "workflow_rules",
     )  # fmt: skip
 
     def __init__(
@@ -29,6 +35,8 @@ class Route:
         unit_rules: Iterable[UnitDetector[Any]],
         sequence_rules: Iterable[SequenceDetector[Any]],
         workflow_rules: Iterable[WorkflowDetector[Any]],
+        result_rules: Iterable[ResultDetector[Any]],
+        escalation_rules: Iterable[EscalationDetector[Any]],
     ) -> None:
         self.owner = owner
         self.scopes = scopes
@@ -46,3 +54,5 @@ class Route:
         self.tool_rules = tuple(rule for rule in ordered if "tool" in rule.calls)
         self.model_rules = tuple(rule for rule in ordered if "model" in rule.calls)
         self.workflow_rules = tuple(workflow_rules)
+        self.result_rules = tuple(result_rules)
+        self.escalation_rules = tuple(escalation_rules)
