@@ -169,8 +169,8 @@ class RunRegistry:
         self._arm(tenant, run)
 
     def outcome(self, tenant: Tenant, run: Run, message: Outcome, at_ms: int) -> None:
-        """What became of a run's output: it counts in its run's workflow, unless it names another. An accepted one renews
-        the allowance of the run, its session and its tree.
+        """What became of a run's output: it counts in the run's workflow, unless it names another. An accepted one
+        renews the allowance of the run, its session and its tree.
         """
         route = self._router.route_of(tenant, run)
         own = self._router.key_of(message)

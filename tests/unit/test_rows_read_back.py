@@ -14,9 +14,9 @@ def rows_in(engine: Engine) -> Iterator[Row]:
     for tenant in engine._state.tenants.values():
         yield tenant
         yield from (run for run_id in tenant.runs if (run := tenant.run(run_id)) is not None)
-        for kept in (tenant.sessions, tenant.trees, tenant.scopes, tenant.totals, tenant.cohorts):
+        for kept in (tenant.sessions, tenant.trees, tenant.scopes, tenant.totals, tenant.cohorts, tenant.results):
             yield from kept.values()
-        for judged in (tenant.incidents, tenant.commands, tenant.held):
+        for judged in (tenant.incidents, tenant.commands, tenant.held, tenant.escalations):
             yield from judged.values()
 
 

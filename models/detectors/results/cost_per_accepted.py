@@ -48,7 +48,7 @@ class Stretch(NamedTuple):
 
 @register
 class CostPerAccepted(ResultDetector[CostPerAcceptedSettings]):
-    """Fires when an accepted outcome costs more than a limit or 3 x what it did in the four weeks before, or as much has
+    """Fires when an accepted outcome costs more than a limit or 3 x what it did in the four weeks before, or as much
     brought none: of runs whose outcome is known, or was not reported within a day of their end.
     """
 
