@@ -13,17 +13,26 @@ MOST_LINES = 6
 MOST_RUNS = 3
 MOST_LISTED = 5
 
+_OUTCOMES = {
+    "accepted_runs": "accepted",
+    "edited_runs": "edited",
+    "escalated_runs": "escalated",
+    "rejected_runs": "rejected",
+    "unreported_runs": "not reported",
+}
+"""What runs came to, and how it is called."""
 _UNSAID = frozenset({
     # In the summary.
-    "active_hours", "at_limit", "calls_in_a_row", "counter", "failed_in_a_row", "finished_runs", "finished_sessions",
-    "kind", "last", "missing", "period", "results_verified", "sent_in_a_row", "surely_the_same", "tokens", "tool",
-    "tools",
+    "active_hours", "at_limit", "calls_in_a_row", "contract_nanousd", "counter", "days", "dear_runs", "failed_in_a_row",
+    "finished_runs", "finished_sessions", "kind", "last", "missed_nanousd", "missing", "period", "results_verified",
+    "sent_in_a_row", "surely_the_same", "tokens", "tool", "tools",
     # In what is said of the incident's course.
     "action", "cause_to_stop_ms", "late", "limit_raised", "overshoot_nanousd", "run_status", "runs_stopped", "since_ms",
     # In lines of their own.
     "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",
     "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash",
-    "records", "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs",
+    "records", "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs", "wasted_nanousd",
+    *_OUTCOMES,
     # For machines.
     "baseline_of", "command_id", "log_mad", "mad_nanousd", "median_nanousd", "multiple", "repeated", "within_minutes",
 })  # fmt: skip
@@ -33,6 +42,8 @@ _LABELS = {
     "breaching_hours": "hours like this so far",
     "calls": "model calls",
     "error_type": "last error",
+    "explained": "with a reason",
+    "forecast_nanousd": "at this pace, by the end of the period",
     "dearest_hour_nanousd": "dearest hour",
     "dearest_hour_start_ms": "dearest hour from",
     "held": "kills held back so far",
@@ -41,13 +52,17 @@ _LABELS = {
     "input_tokens": "input tokens each time",
     "issued_ms": "kill sent",
     "killed_by": "killed by rule",
+    "latest_dear_runs": "the last of them",
+    "latest_escalated_runs": "the last of them",
     "hour_start_ms": "hour from",
     "missing": "what is missing",
     "released": "let go on by",
     "same_hour_nanousd": "usual at this hour of the day",
     "scope_id": "to resume it, scope",
     "stopped_by": "stopped by rule",
+    "spent_nanousd": "all that was spent",
     "status": "last status",
+    "with_edited_nanousd": "an accepted or edited one",
 }
 
 
@@ -145,6 +160,16 @@ def _latest_runs(alert: Alert) -> Iterator[str]:
         yield f"stopped last: {_listed(runs)}"
 
 
+def _results(alert: Alert) -> Iterator[str]:
+    """What runs came to, each outcome apart, and what went for nothing."""
+    counts = [(word, alert.evidence.get(key)) for key, word in _OUTCOMES.items()]
+    if said := [f"{count:,} {word}" for word, count in counts if isinstance(count, int) and count]:
+        yield f"outcomes: {', '.join(said)}"
+    wasted = alert.evidence.get("wasted_nanousd")
+    if isinstance(wasted, int) and wasted:
+        yield f"{amount(wasted, 'nanousd')} went into rejected and retried work"
+
+
 def _records(alert: Alert) -> Iterator[str]:
     """Of records that cannot be right: which, and what they would cost."""
     if alert.detector not in ABOUT_DATA:
@@ -180,6 +205,7 @@ _LINES: tuple[Callable[[Alert], Iterator[str]], ...] = (
     _top_runs,
     _resumed,
     _accepted,
+    _results,
     _records,
     _cost,
     _forecast,

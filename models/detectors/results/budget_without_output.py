@@ -72,20 +72,20 @@ class BudgetWithoutOutput(ScopeDetector[BudgetWithoutOutputSettings]):
         if spent < limit:
             yield Finding(0, "info", spent, "", "", "", window=window)
             return
-        budget, words = format_usd(share_of(self._budget_usd(scope), 1)), PERIOD_WORDS[self.settings.period]
+        budget, words = share_of(self._budget_usd(scope), 1), PERIOD_WORDS[self.settings.period]
         yield Finding(
             level=1.0,
             severity=self.settings.severity,
             value=spent,
-            limit=limit,
-            ratio=round(spent / limit, 4),
+            limit=budget,
+            ratio=round(spent / budget, 4) if budget else None,
             unit="nanousd",
             action=self.limit_action,
             window=window,
             evidence={"period": self.settings.period, "at_limit": self.settings.at_limit},
             summary=(
-                f"{' / '.join(scope.values)} has spent {format_usd(spent)} of its {budget} {words}, and no output was "
-                f"accepted {self._since(scope)}"
+                f"{' / '.join(scope.values)} has spent {format_usd(spent)} of its {format_usd(budget)} {words}"
+                f"{self._for_nothing(scope)}"
             ),
             next_action="See what these runs bring, and whether outcomes are reported; an accepted one begins anew.",
         )
@@ -97,9 +97,9 @@ class BudgetWithoutOutput(ScopeDetector[BudgetWithoutOutputSettings]):
     def _spent_nanousd(self, scope: Scope) -> int:
         return scope.total_nanousd - self._base_nanousd(scope)
 
-    def _since(self, scope: Scope) -> str:
+    def _for_nothing(self, scope: Scope) -> str:
         has_begun_anew = scope.accepted_nanousd > scope.base(self.settings.period)
-        return "since the last one" if has_begun_anew else "in all that time"
+        return " since its last accepted output" if has_begun_anew else ", and nothing was accepted for it"
 
     def _budget_usd(self, scope: Scope) -> Usd:
         return self.settings.overrides.get(scope.override_key, self.settings.limit_usd)

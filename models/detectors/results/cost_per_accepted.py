@@ -126,7 +126,7 @@ def _summary(stretch: Stretch, value: int, limit: int, ratio: float | None, usua
 def _next_action(now: Results) -> str:
     if not now.runs(*REPORTED):
         return "See whether outcomes are still reported: none of these runs said what became of its output."
-    return "See what has changed: prompt version, model, or who accepts; the rejected and retried work is the waste."
+    return "See what has changed: prompt version, model, or who accepts; look at some rejected runs."
 
 
 def _counts(now: Results) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`no_accepted_output`: most of what a run, session or run tree may cost is gone, and nothing of it was accepted."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from pydantic import Field
 
 from models.detectors.base import commanded, register
 from models.detectors.limits.cap import Allowance, LimitRule
+from models.rules.finding import Finding
 from models.state.units.unit import Counter, Unit, UnitKind
 from schemas.money import format_usd, usd_to_nanousd
 from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
@@ -49,11 +51,18 @@ class NoAcceptedOutput(LimitRule):
         return self._limits  # type: ignore[return-value]  # a dict literal's key is a plain str
 
     def reached_words(self, unit: Unit, allowance: Allowance, value: int) -> str:
-        limit = format_usd(usd_to_nanousd(self.settings.limit_usd))
+        limit = format_usd(allowance.limit if allowance.grant else usd_to_nanousd(self.settings.limit_usd))
         nothing = (
             "nothing it made was accepted" if unit.renewed is None else "nothing since its last accepted output was"
         )
         return f"has spent {format_usd(value)} of the {limit} it may, and {nothing}"
+
+    def _finding(self, unit: Unit, counter: Counter, own_limit: int, allowance: Allowance) -> Finding:
+        found = super()._finding(unit, counter, own_limit, allowance)
+        if not found.level or allowance.grant:
+            return found
+        limit = usd_to_nanousd(self.settings.limit_usd)  # people compare with the cap, not with a share of it
+        return replace(found, limit=limit, ratio=round(found.value / limit, 4) if limit else None)
 
     def next_action(self, what: str, *, over: bool) -> str:
         return f"Look at what the {what} has brought; stop it, or accept what is good, which gives it a new allowance."

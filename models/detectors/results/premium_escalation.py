@@ -47,15 +47,13 @@ class PremiumEscalation(EscalationDetector[PremiumEscalationSettings]):
             unit="nanousd",
             action=self.limit_action,
             evidence={
+                "at_limit": self.settings.at_limit,
                 "models": list(day.models),
                 "latest_escalated_runs": list(day.latest_runs),
                 "explained": [_counted(reason, *counts) for reason, counts in sorted(day.reasons.items())],
             },
             summary=f"{runs} went on with {calls} for {format_usd(day.cost_nanousd)} today and did not say why",
-            next_action=(
-                "Have the agent send escalation_reason with the call, or expected_route where premium is the plan; "
-                "else let it stay with the cheaper model."
-            ),
+            next_action="Have the agent say why (escalation_reason), or announce it (expected_route).",
         )
 
 
