@@ -175,7 +175,7 @@ class Contract(Settings):
     """What a tenant pays, written as `[[contract]]`: the rule `margin` holds what the tenant costs against it."""
 
     tenant: Annotated[str, Field(min_length=1, max_length=128)]
-    value_usd: Annotated[Usd, Field(gt=0)]
+    value_usd: Annotated[Usd, Field(ge=Decimal("0.01"))]
     """For one `period`. A quarter's and a year's are watched by the month, a third and a twelfth of it."""
     period: Literal["day", "week", "month", "quarter", "year"] = "month"
     starts: date | None = None
@@ -237,6 +237,17 @@ class PolicyHeader(Settings):
     max_workflows_per_tenant: Annotated[int, Field(ge=1)] = 10_000
     """Names come from outside: further workflows share one cohort and one row of hourly totals."""
     blast_radius: BlastRadius = BlastRadius()
+
+    @field_validator("contract")
+    @classmethod
+    def _told_apart(cls, contracts: list[Contract]) -> list[Contract]:
+        known = set()
+        for one in contracts:
+            if (one.tenant, one.starts) in known:
+                since = f"from {one.starts} on" if one.starts else "without a date"
+                raise ValueError(f"two of {one.tenant} hold {since}; give the later one a date in `starts`")
+            known.add((one.tenant, one.starts))
+        return contracts
 
     @field_validator("timezone")
     @classmethod

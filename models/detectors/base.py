@@ -14,6 +14,7 @@ DataQualityDetector  the day's tally of records with something wrong (`models.st
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from models.commands.standing import StandingCommand
@@ -177,7 +178,7 @@ class ResultDetector(Detector[S]):
     grace_ms: int = 0
     """How long after its end a run may say what became of it; after that nobody will."""
 
-    @property
+    @cached_property
     def book_id(self) -> str:
         """What tells its books from those of rules that cut runs otherwise, or match others."""
         return derived_id(self.per, *(f"{name}={value}" for name, value in sorted(self.settings.match.items())))[:8]

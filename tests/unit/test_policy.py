@@ -218,7 +218,12 @@ def test_hostile_bytes_are_faults_and_nothing_else(data: bytes) -> None:
 
 def test_every_table_can_be_written_with_its_defaults() -> None:
     """Each registered table takes a rule of nothing but a name, or says what it lacks."""
-    needs: dict[str, dict[str, object]] = {"budget": {"period": "day", "limit_usd": 1}, "cap": {"limit_usd": 1}}
+    needs: dict[str, dict[str, object]] = {
+        "budget": {"period": "day", "limit_usd": 1},
+        "cap": {"limit_usd": 1},
+        "no_accepted_output": {"limit_usd": 1},
+        "budget_without_output": {"period": "day", "limit_usd": 1},
+    }
     for table, detector in REGISTRY.items():
         policy = read_policy({table: [{"name": "mine", **needs.get(table, {})}]})
         assert isinstance(policy.rules["mine"], detector)

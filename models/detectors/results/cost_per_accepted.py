@@ -78,13 +78,15 @@ class CostPerAccepted(ResultDetector[CostPerAcceptedSettings]):
     def _stretch(self, book: ResultBook, now_ms: int) -> Stretch | None:
         """The latest days, as few as have enough runs; None if the longest stretch has not, or costs too little."""
         closed, today_ms = book.closed(now_ms, self.grace_ms), day_of(now_ms)
-        for days in range(1, self.settings.days + 1):
-            start_ms = today_ms - (days - 1) * DAY_MS
-            now = total([results for day_ms, results in closed.items() if day_ms >= start_ms])
+        now, oldest_ms = Results(), today_ms - (self.settings.days - 1) * DAY_MS
+        for start_ms, results in closed.items():
+            if start_ms < oldest_ms:
+                break
+            now.include(results)
             if now.runs() >= self.settings.min_runs and now.cost_nanousd() >= self._floor_nanousd:
                 past_ms = start_ms - self.settings.past_days * DAY_MS
                 past = [results for day_ms, results in closed.items() if past_ms <= day_ms < start_ms]
-                return Stretch(days, now, total(past))
+                return Stretch((today_ms - start_ms) // DAY_MS + 1, now, total(past))
         return None
 
     def _usual_nanousd(self, past: Results) -> int | None:

@@ -49,15 +49,17 @@ class Results:
 
     def include(self, other: "Results") -> None:
         """Count in what others came to."""
-        self._sums = [mine + theirs for mine, theirs in zip(self._sums, other.sums(), strict=True)]
+        mine = self._sums
+        for place, theirs in enumerate(other._sums):
+            mine[place] += theirs
 
     def runs(self, *outcomes: str) -> int:
         """How many runs came to one of these, or all of them."""
-        return sum(self._sums[3 * OUTCOMES.index(outcome)] for outcome in outcomes or OUTCOMES)
+        return sum([self._sums[3 * OUTCOMES.index(outcome)] for outcome in outcomes or OUTCOMES])
 
     def cost_nanousd(self, *outcomes: str) -> int:
         """What the runs cost that came to one of these, or all of them."""
-        return sum(self._sums[3 * OUTCOMES.index(outcome) + 1] for outcome in outcomes or OUTCOMES)
+        return sum([self._sums[3 * OUTCOMES.index(outcome) + 1] for outcome in outcomes or OUTCOMES])
 
     @property
     def wasted_nanousd(self) -> int:
@@ -78,7 +80,9 @@ class Results:
 
     def sums(self) -> tuple[int, ...]:
         """The sums, as a row holds them."""
-        return tuple(min(one, MAX_NANOUSD) for one in self._sums)
+        if max(self._sums) > MAX_NANOUSD:
+            return tuple([min(one, MAX_NANOUSD) for one in self._sums])
+        return tuple(self._sums)
 
 
 class ResultBook(Row):
@@ -143,12 +147,17 @@ class ResultBook(Row):
         return min(self.days) + DAYS_KEPT * DAY_MS if self.days else 0
 
     def closed(self, now_ms: int, grace_ms: int) -> dict[int, Results]:
-        """Day -> what the runs came to that ended on it, closed cohorts only, newest day first."""
-        found = {day_ms: Results(list(results.sums())) for day_ms, results in self.days.items()}
+        """Day -> what the runs came to that ended on it, closed cohorts only, newest day first. Not to be changed."""
+        found: dict[int, Results] = {}
         for hour_ms, results in self.hours.items():
             end_ms = hour_ms + HOUR_MS
-            if end_ms <= now_ms and (not results.runs(UNKNOWN) or end_ms + grace_ms <= now_ms):
+            if end_ms <= now_ms and (end_ms + grace_ms <= now_ms or not results.runs(UNKNOWN)):
                 found.setdefault(day_of(hour_ms), Results()).include(results)
+        for day_ms, results in self.days.items():
+            if day_ms in found:
+                found[day_ms].include(results)
+            else:
+                found[day_ms] = results
         return dict(sorted(found.items(), reverse=True))
 
     def day(self, day_ms: int) -> Results:
