@@ -147,7 +147,7 @@ def _thresholds(settings: RuleSettings) -> list[str]:
         if isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     }
     known = sorted(numbers, key=lambda name: MAIN_SETTINGS.index(name) if name in MAIN_SETTINGS else len(MAIN_SETTINGS))
-    return [f"{name} = {numbers[name]:g}" for name in known[:MOST_THRESHOLDS]]
+    return [f"{name} = {float(numbers[name]):.12g}" for name in known[:MOST_THRESHOLDS]]
 
 
 def _read_topics(settings: Settings, week: Week, *, progress: bool) -> Records:
