@@ -71,8 +71,9 @@ class CostPerAccepted(ResultDetector[CostPerAcceptedSettings]):
         limits = [] if self._limit_nanousd is None else [self._limit_nanousd]
         if usual is not None:
             limits.append(int(self.settings.multiplier * 10_000) * usual // 10_000)
-        cost_nanousd, accepted = stretch.now.cost_nanousd(), stretch.now.runs("accepted")
-        if limits and cost_nanousd > min(limits) * max(1, accepted):
+        # One dear run is no news of a workflow, however dear: it has to hold without the dearest as well.
+        others_nanousd = stretch.now.cost_nanousd() - stretch.now.dearest_nanousd
+        if limits and others_nanousd > min(limits) * max(1, stretch.now.runs("accepted")):
             yield self._finding(book, stretch, min(limits), usual)
 
     def _stretch(self, book: ResultBook, now_ms: int) -> Stretch | None:

@@ -32,10 +32,12 @@ class Booked(NamedTuple):
 class Results:
     """Sums over some runs."""
 
-    __slots__ = ("_sums",)
+    __slots__ = ("_sums", "dearest_nanousd")
 
-    def __init__(self, sums: list[int] | None = None) -> None:
+    def __init__(self, sums: list[int] | None = None, dearest_nanousd: int = 0) -> None:
         self._sums = sums or [0] * _SUMS
+        self.dearest_nanousd = dearest_nanousd
+        """What the dearest run cost that was ever among them."""
 
     def add(self, outcome: str, cost_nanousd: int, retried_nanousd: int, *, dear: bool, sign: int) -> None:
         """Count a run in, or out again with a `sign` of -1."""
@@ -46,12 +48,14 @@ class Results:
         if dear:
             sums[-2] += sign
             sums[-1] += sign * cost_nanousd
+        self.dearest_nanousd = max(self.dearest_nanousd, cost_nanousd)
 
     def include(self, other: "Results") -> None:
         """Count in what others came to."""
         mine = self._sums
         for place, theirs in enumerate(other._sums):
             mine[place] += theirs
+        self.dearest_nanousd = max(self.dearest_nanousd, other.dearest_nanousd)
 
     def runs(self, *outcomes: str) -> int:
         """How many runs came to one of these, or all of them."""
@@ -78,8 +82,12 @@ class Results:
         """What these cost."""
         return self._sums[-1]
 
+    def fields(self) -> tuple[Any, ...]:
+        """In the constructor's order, as a row holds them."""
+        return self.sums(), self.dearest_nanousd
+
     def sums(self) -> tuple[int, ...]:
-        """The sums, as a row holds them."""
+        """The sums: three for each outcome, two of dear runs."""
         if max(self._sums) > MAX_NANOUSD:
             return tuple([min(one, MAX_NANOUSD) for one in self._sums])
         return tuple(self._sums)
@@ -162,7 +170,9 @@ class ResultBook(Row):
 
     def day(self, day_ms: int) -> Results:
         """What the runs of a day have come to so far, closed or not."""
-        found = Results(list(self.days[day_ms].sums())) if day_ms in self.days else Results()
+        found = Results()
+        if day_ms in self.days:
+            found.include(self.days[day_ms])
         for hour_ms, results in self.hours.items():
             if day_of(hour_ms) == day_ms:
                 found.include(results)
@@ -179,8 +189,8 @@ class ResultBook(Row):
         return self.due_ms, 0, PLAIN
 
     def fields(self) -> tuple[Any, ...]:
-        hours = {hour_ms: results.sums() for hour_ms, results in self.hours.items()}
-        days = {day_ms: results.sums() for day_ms, results in self.days.items()}
+        hours = {hour_ms: results.fields() for hour_ms, results in self.hours.items()}
+        days = {day_ms: results.fields() for day_ms, results in self.days.items()}
         return hours, days, self.merged_ms, self.owner, self.usual_nanousd, self.latest_dear
 
     @classmethod
@@ -188,8 +198,8 @@ class ResultBook(Row):
         """A book as its row holds it."""
         book = cls(parts[0], parts[1], parts[2], parts[3])
         hours, days, book.merged_ms, book.owner, book.usual_nanousd, book.latest_dear = fields
-        book.hours = {hour_ms: Results(list(sums)) for hour_ms, sums in hours.items()}
-        book.days = {day_ms: Results(list(sums)) for day_ms, sums in days.items()}
+        book.hours = {hour_ms: Results(list(sums), dearest) for hour_ms, (sums, dearest) in hours.items()}
+        book.days = {day_ms: Results(list(sums), dearest) for day_ms, (sums, dearest) in days.items()}
         book.due_ms = due_ms
         return book
 
