@@ -35,36 +35,41 @@ class EscalationWatch:
         reason = call.escalation_reason or (f"fallback from {call.fallback_from}" if call.fallback_from else "")
         if reason := reason or run.escalation or "":
             run.escalation = reason
-            day.explain(reason, cost_nanousd)
+            if day.explain(reason, cost_nanousd):
+                self._judge(tenant, route.escalation_rules, day, run, route, at_ms)
             return
         is_first, run.escalation = run.escalation is None, ""
         is_due = day.add(run.unit_id, call.model, cost_nanousd, is_first=is_first)
-        for rule in route.escalation_rules:
-            if is_due or rule.limit_action is not None:
-                self._judge(tenant, rule, day, run, route, at_ms)
+        rules = [rule for rule in route.escalation_rules if is_due or rule.limit_action is not None]
+        self._judge(tenant, rules, day, run, route, at_ms)
 
     def due(self, tenant: Tenant, workflow: str, now_ms: int) -> None:
-        """A day is over: the next one begins from nothing."""
+        """A day is over: what was told of it ends with all that it came to, and the next one begins from nothing."""
         day = tenant.escalations.get(workflow)
-        if day is not None and day.end_ms <= now_ms:
-            del tenant.escalations[workflow]
-            self._state.forget(day)
+        if day is None or day.end_ms > now_ms:
+            return
+        for name in day.rules:
+            rule = self._state.policy.rules.get(name)
+            if isinstance(rule, EscalationDetector) and (finding := rule.judge(day)) is not None:
+                self._enforcement.apply(tenant, rule, finding, _subject(tenant, day, None, None), now_ms)
+        del tenant.escalations[workflow]
+        self._state.forget(day)
 
     def _judge(
-        self, tenant: Tenant, rule: EscalationDetector[Any], day: Escalations, run: Run, route: Route, at_ms: int
+        self,
+        tenant: Tenant,
+        rules: Iterable[EscalationDetector[Any]],
+        day: Escalations,
+        run: Run,
+        route: Route,
+        at_ms: int,
     ) -> None:
-        finding = rule.judge(day)
-        if finding is None:
-            return
-        subject = Subject(
-            key=("workflow", day.workflow, day.start_ms),
-            scope={"tenant_id": tenant.tenant_id, "workflow": day.workflow},
-            owner=None if route.owner == UNATTRIBUTED else route.owner,
-            run=run,
-            window_start_ms=day.start_ms,
-            window_end_ms=day.end_ms,
-        )
-        self._enforcement.apply(tenant, rule, finding, subject, at_ms, _targets(rule, run))
+        subject = _subject(tenant, day, run, None if route.owner == UNATTRIBUTED else route.owner)
+        for rule in rules:
+            if (finding := rule.judge(day)) is not None:
+                if rule.rule not in day.rules:
+                    day.rules.append(rule.rule)
+                self._enforcement.apply(tenant, rule, finding, subject, at_ms, _targets(rule, run))
 
     def _day(self, tenant: Tenant, workflow: str) -> Escalations:
         """Today's escalations of a workflow, by the tenant's clock."""
@@ -84,9 +89,22 @@ def _is_escalation(run: Run, call: LlmCall) -> bool:
     return run.expected_route is not None and call.route is not None
 
 
+def _subject(tenant: Tenant, day: Escalations, run: Run | None, owner: str | None) -> Subject:
+    return Subject(
+        key=("workflow", day.workflow, day.start_ms),
+        scope={"tenant_id": tenant.tenant_id, "workflow": day.workflow},
+        owner=owner,
+        run=run,
+        window_start_ms=day.start_ms,
+        window_end_ms=day.end_ms,
+    )
+
+
 def _targets(rule: EscalationDetector[Any], run: Run) -> Callable[[bool, Action], Iterable[Stop]]:
+    """Whom to send back: the run, unless it has given a reason, or a person has let it go on."""
+
     def targets(_is_news: bool, _action: Action) -> Iterable[Stop]:
-        if run.state == "live" and run.grant(rule.rule) is None:
+        if run.state == "live" and not run.escalation and run.grant(rule.rule) is None:
             yield Stop(Target("run", run.unit_id), run.cost_nanousd)
 
     return targets

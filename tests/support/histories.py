@@ -151,6 +151,7 @@ at_limit = "pause"
 mode = "enforce"
 [[premium_escalation]]
 name = "premium-escalation"
+tell_explained = true
 at_limit = "downgrade"
 mode = "enforce"
 [[margin]]

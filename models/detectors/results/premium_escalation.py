@@ -16,6 +16,8 @@ class PremiumEscalationSettings(RuleSettings):
 
     min_calls: Annotated[int, Field(ge=1, le=100_000)] = 1
     """Nothing is said while fewer calls of a workflow's day came without a reason."""
+    tell_explained: bool = False
+    """Whether a day on which every call had its reason is told as well, as `info`: how often for what."""
     at_limit: Limit = "alert"
     """What `enforce` asks of a run that makes such a call: most of the time `downgrade`."""
     severity: Severity = "warning"
@@ -37,9 +39,9 @@ class PremiumEscalation(EscalationDetector[PremiumEscalationSettings]):
 
     def judge(self, day: Escalations) -> Finding | None:
         if day.calls < self.settings.min_calls:
-            return None
+            return self._explained(day) if self.settings.tell_explained and day.reasons else None
         runs = "1 run" if day.runs == 1 else f"{day.runs:,} runs"
-        calls = "1 premium call" if day.calls == 1 else f"{day.calls:,} premium calls"
+        calls = _premium(day.calls)
         return Finding(
             level=1.0,
             severity=self.settings.severity,
@@ -50,11 +52,33 @@ class PremiumEscalation(EscalationDetector[PremiumEscalationSettings]):
                 "at_limit": self.settings.at_limit,
                 "models": list(day.models),
                 "latest_escalated_runs": list(day.latest_runs),
-                "explained": [_counted(reason, *counts) for reason, counts in sorted(day.reasons.items())],
+                "explained": _by_reason(day),
             },
             summary=f"{runs} went on with {calls} for {format_usd(day.cost_nanousd)} today and did not say why",
             next_action="Have the agent say why (escalation_reason), or announce it (expected_route).",
         )
+
+    def _explained(self, day: Escalations) -> Finding:
+        calls, cost_nanousd = day.explained
+        return Finding(
+            level=0.5,
+            severity="info",
+            value=cost_nanousd,
+            unit="nanousd",
+            evidence={"at_limit": "alert", "explained": _by_reason(day)},
+            summary=f"{_premium(calls)} for {format_usd(cost_nanousd)} today, each for a reason",
+            next_action="See whether these reasons are worth their price.",
+        )
+
+
+def _premium(calls: int) -> str:
+    return "1 premium call" if calls == 1 else f"{calls:,} premium calls"
+
+
+def _by_reason(day: Escalations) -> list[str]:
+    """The reasons, the dearest last: messages show the last ones."""
+    dearest_last = sorted(day.reasons.items(), key=lambda one: (one[1][1], one[0]))
+    return [_counted(reason, *counts) for reason, counts in dearest_last]
 
 
 def _counted(reason: str, calls: int, cost_nanousd: int) -> str:

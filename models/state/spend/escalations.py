@@ -15,7 +15,7 @@ MOST_LISTED: Final = 5
 class Escalations(Row):
     """Premium calls that nobody could expect, by tenant, workflow and day (UTC)."""
 
-    __slots__ = ("calls", "cost_nanousd", "due_calls", "latest_runs", "models", "reasons", "runs", "start_ms",
+    __slots__ = ("calls", "cost_nanousd", "due_calls", "latest_runs", "models", "reasons", "rules", "runs", "start_ms",
                  "tenant_id", "workflow")  # fmt: skip
     kind = "escalations"
 
@@ -30,7 +30,9 @@ class Escalations(Row):
         """How many calls that were."""
         self.cost_nanousd = 0
         self.due_calls = 1
-        """At how many the rules are asked next: at every doubling."""
+        """At how many calls, explained ones included, the rules are asked next: at every doubling."""
+        self.rules: list[str] = []
+        """Names of the rules that have told of it."""
         self.models: list[str] = []
         self.latest_runs: list[str] = []
         self.reasons: dict[str, tuple[int, int]] = {}
@@ -41,12 +43,19 @@ class Escalations(Row):
         """When the day is over."""
         return self.start_ms + DAY_MS
 
-    def explain(self, reason: str, cost_nanousd: int) -> None:
-        """Count a call that says why it was made."""
+    @property
+    def explained(self) -> tuple[int, int]:
+        """How many calls say why they were made, and what they cost."""
+        counts = self.reasons.values()
+        return sum([calls for calls, _ in counts]), sum([cost_nanousd for _, cost_nanousd in counts])
+
+    def explain(self, reason: str, cost_nanousd: int) -> bool:
+        """Count a call that says why it was made; returns whether the rules are to be asked."""
         if reason not in self.reasons and len(self.reasons) >= MOST_REASONS:
             reason = OTHER_REASONS
         calls, known_nanousd = self.reasons.get(reason, (0, 0))
         self.reasons[reason] = (calls + 1, min(known_nanousd + cost_nanousd, MAX_NANOUSD))
+        return self._is_due()
 
     def add(self, run_id: str, model: str, cost_nanousd: int, *, is_first: bool) -> bool:
         """Count a call that does not; returns whether the rules are to be asked. `is_first`: the run's first."""
@@ -57,9 +66,13 @@ class Escalations(Row):
             self.models = [*self.models, model][-MOST_LISTED:]
         if run_id not in self.latest_runs:
             self.latest_runs = [*self.latest_runs, run_id][-MOST_LISTED:]
-        if self.calls < self.due_calls:
+        return self._is_due() or self.calls == 1
+
+    def _is_due(self) -> bool:
+        calls = self.calls + self.explained[0]
+        if calls < self.due_calls:
             return False
-        self.due_calls = 2 * self.calls
+        self.due_calls = 2 * calls
         return True
 
     def key_parts(self) -> tuple[str, ...]:
@@ -71,13 +84,15 @@ class Escalations(Row):
     def fields(self) -> tuple[Any, ...]:
         return (
             self.start_ms, self.runs, self.calls, self.cost_nanousd, self.due_calls, self.models, self.latest_runs,
-            self.reasons,
+            self.reasons, self.rules,
         )  # fmt: skip
 
     @classmethod
     def read(cls, parts: tuple[str, ...], fields: tuple[Any, ...]) -> "Escalations":
         """A day as its row holds it."""
         day = cls(parts[0], parts[1], fields[0])
-        _, day.runs, day.calls, day.cost_nanousd, day.due_calls, day.models, day.latest_runs, reasons = fields
+        _, day.runs, day.calls, day.cost_nanousd, day.due_calls, day.models, day.latest_runs, reasons, day.rules = (
+            fields
+        )
         day.reasons = {reason: (calls, cost_nanousd) for reason, (calls, cost_nanousd) in reasons.items()}
         return day
