@@ -84,7 +84,7 @@ class ResultBooks:
         book = tenant.results.get((book_id, workflow, value))
         if book is None:
             if len(tenant.results) >= self._state.policy.header.max_workflows_per_tenant:
-                workflow, value = OVERFLOW, ""
+                workflow, value = OVERFLOW, value and OVERFLOW
             key = (book_id, workflow, value)
             book = tenant.results.get(key) or ResultBook(tenant.tenant_id, *key)
             tenant.results[key] = book
