@@ -6,7 +6,7 @@ file, the generic checks and the README's table. The kinds differ in what they w
 ScopeDetector     spend of a scope (`models.state.spend.scopes.Scope`); woken when the scope's total reaches `next_trip`
 UnitDetector      counters of a run, session or run tree (`models.state.units.unit.Unit`); woken at the `trips` it names
 SequenceDetector  a run's recent calls (`models.state.units.call_history.CallHistory`); asked where calls recur or fail
-ResultDetector    what finished runs have come to (`models.state.spend.results.ResultBook`); asked at every full hour
+ResultDetector    what finished runs have come to (`models.state.spend.results.ResultBook`); asked when hours are over
 EscalationDetector  premium calls of runs that did not begin with one (`models.state.spend.escalations.Escalations`)
 CommandDetector   commands that were given (`models.commands.standing.StandingCommand`)
 DataQualityDetector  the day's tally of records with something wrong (`models.state.data_quality.Tally`)

@@ -45,7 +45,7 @@ class ResultBooks:
             if dear and run.unit_id not in book.latest_dear:
                 book.latest_dear = [*book.latest_dear[1 - MOST_DEAR :], run.unit_id]
             keys.append((*book.key, dear))
-            self._wait(tenant, book)
+            self._changed(tenant, book)
         if keys:
             run.booked = Booked(hour_ms, run.cost_nanousd, retried_nanousd, tuple(keys))
             self._state.touch(run)
@@ -63,7 +63,7 @@ class ResultBooks:
                 cost_nanousd, retried_nanousd = booked.cost_nanousd, booked.retried_nanousd
                 outcome = run.outcome or UNKNOWN
                 book.add(booked.hour_ms, outcome, cost_nanousd, retried_nanousd, dear=dear, sign=-1)
-                self._wait(tenant, book)
+                self._changed(tenant, book)
 
     def due(self, tenant: Tenant, key: tuple[str, ...], now_ms: int) -> None:
         """An hour is over: cohorts have closed. Or what a book holds is so old that nobody asks for it any more."""
@@ -75,9 +75,9 @@ class ResultBooks:
             for finding in rule.judge(book, now_ms):
                 self._enforcement.apply(tenant, rule, finding, _subject(tenant, rule, book, finding, now_ms), now_ms)
         book.usual_nanousd = max((rule.usual_nanousd(book, now_ms) for rule in rules), default=0)
-        book.merge(now_ms, max((rule.grace_ms for rule in rules), default=0))
-        book.due_ms = 0
-        self._wait(tenant, book)
+        book.merge(now_ms, max([rule.grace_ms for rule in rules], default=0))
+        graces_ms = [rule.grace_ms for rule in rules]
+        self._wait(tenant, book, book.next_due_ms(now_ms, graces_ms))
 
     def _find(self, tenant: Tenant, book_id: str, workflow: str, value: str) -> ResultBook:
         """A book by its key; what is beyond the tenant's limit of them stands in one for all."""
@@ -90,8 +90,16 @@ class ResultBooks:
             tenant.results[key] = book
         return book
 
-    def _wait(self, tenant: Tenant, book: ResultBook) -> None:
-        due_ms = book.next_due_ms(self._state.now_ms)
+    def _changed(self, tenant: Tenant, book: ResultBook) -> None:
+        """What a book holds is another: it is looked at when its moment of the hour comes."""
+        now_ms = self._state.now_ms
+        due_ms = book.next_hour_ms(now_ms)
+        if now_ms < book.due_ms < due_ms:
+            due_ms = book.due_ms
+        self._wait(tenant, book, due_ms if book.hours or book.days else 0)
+
+    def _wait(self, tenant: Tenant, book: ResultBook, due_ms: int) -> None:
+        """Have it looked at then, or forget it where that is never."""
         if not due_ms:
             tenant.results.pop(book.key, None)
             self._state.forget(book)

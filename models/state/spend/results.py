@@ -5,7 +5,10 @@ known, or its grace has passed. What is said of a run may change for as long as 
 change with it, exactly.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
+
+from xxhash import xxh3_64_intdigest
 
 from models.state.rows import PLAIN, Row
 from models.state.units.unit import MAX_NANOUSD
@@ -16,6 +19,8 @@ OUTCOMES: Final = ("accepted", "edited", "rejected", "escalated", "unknown")
 UNKNOWN: Final = "unknown"
 DAYS_KEPT: Final = 36
 """One more than a run is remembered for at most, so that what is said of it later finds its day."""
+SPREAD_S: Final = 600
+"""Within so many seconds after a full hour all books are looked at."""
 _SUMS: Final = 3 * len(OUTCOMES) + 2
 
 
@@ -96,7 +101,7 @@ class Results:
 class ResultBook(Row):
     """The finished runs of one workflow of a tenant, or of one prompt version, feature or announced outcome of it."""
 
-    __slots__ = ("book_id", "days", "due_ms", "hours", "latest_dear", "merged_ms", "owner", "tenant_id",
+    __slots__ = ("book_id", "days", "due_ms", "hours", "latest_dear", "merged_ms", "offset_ms", "owner", "tenant_id",
                  "usual_nanousd", "value", "workflow")  # fmt: skip
     kind = "results"
 
@@ -120,6 +125,8 @@ class ResultBook(Row):
         self.latest_dear: list[str] = []
         """The last runs that cost far more than that."""
         self.due_ms = 0
+        self.offset_ms = xxh3_64_intdigest("\0".join((tenant_id, *self.key)).encode()) % SPREAD_S * 1000
+        """How long after a full hour it is looked at: not all books of a partition at once."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -148,10 +155,18 @@ class ResultBook(Row):
         for day_ms in [day_ms for day_ms in self.days if day_ms + DAYS_KEPT * DAY_MS <= now_ms]:
             del self.days[day_ms]
 
-    def next_due_ms(self, now_ms: int) -> int:
-        """When something may change by itself: at every full hour, then when the oldest day goes; 0 for never."""
-        if self.hours:
-            return now_ms - now_ms % HOUR_MS + HOUR_MS
+    def next_hour_ms(self, now_ms: int) -> int:
+        """The book's moment of the hour, after `now_ms`."""
+        since_ms = (now_ms - self.offset_ms) % HOUR_MS
+        return now_ms - since_ms + HOUR_MS
+
+    def next_due_ms(self, now_ms: int, graces_ms: Iterable[int]) -> int:
+        """When something changes by itself: an hour ends, its grace is over, a day goes; 0 for never."""
+        ends_ms = [hour_ms + HOUR_MS + self.offset_ms for hour_ms in self.hours]
+        closings_ms = [end_ms + grace_ms for end_ms in ends_ms for grace_ms in (0, *graces_ms)]
+        due_ms = min([at_ms for at_ms in closings_ms if at_ms > now_ms], default=0)
+        if due_ms or self.hours:
+            return due_ms or self.next_hour_ms(now_ms)
         return min(self.days) + DAYS_KEPT * DAY_MS if self.days else 0
 
     def closed(self, now_ms: int, grace_ms: int) -> dict[int, Results]:
