@@ -120,6 +120,17 @@ def test_books_are_forgotten_with_their_last_day() -> None:
     assert not engine._state.tenants["acme"].results
 
 
+def test_books_are_looked_at_one_after_another() -> None:
+    """The turn of an hour holds up nobody: a partition's books have seconds of their own, and always the same."""
+    moments = [ResultBook(f"tenant-{number}", "x", "docs", "").next_hour_ms(MONDAY_MS) for number in range(1_000)]
+    assert MONDAY_MS < min(moments)
+    assert max(moments) <= MONDAY_MS + HOUR_MS
+    assert max(moments.count(moment) for moment in moments) < 10
+    assert len({moment % HOUR_MS for moment in moments}) > 400
+    assert all(moment % HOUR_MS < 600_000 for moment in moments)
+    assert ResultBook("tenant-7", "x", "docs", "").next_hour_ms(MONDAY_MS) == moments[7]
+
+
 def test_rules_that_match_others_have_books_of_their_own() -> None:
     """What runs of one environment come to is no part of the other's figure."""
     table = '[[cost_per_accepted]]\nname = "{0}"\nmatch = {{ environment = "{0}" }}\n'
