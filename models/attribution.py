@@ -1,19 +1,21 @@
 """Whose spend it is: from a message's attribution to the scopes, the cohort and the rules that follow from it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from sys import getsizeof
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from models.rules.policy import matches
+from models.rules.policy import Match, matches
 from models.state.partition import PartitionState
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Meter, Scope
 from models.state.spend.unsent import Part
 from models.state.tenant import Tenant
-from models.state.units.route import Route
+from models.state.units.route import Route, RouteRules
 from models.state.units.runs import NO_ATTRIBUTION, NO_CALL, Attributes, RouteKey, Run
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED, LlmCall, UsageMessage
+
+R = TypeVar("R")
 
 OVERFLOW: Final = "overflow"
 """The scope value that stands for all values beyond a tenant's limit of scopes."""
@@ -92,14 +94,16 @@ class Router:
             self._scope(tenant, meter, dimensions) for meter in policy.tenant_meters if matches(meter.match, dimensions)
         )
         across = tuple(_part(meter, dimensions) for meter in policy.across_meters if matches(meter.match, dimensions))
-        unit_rules = [rule for rule, match in policy.unit_rules if matches(match, dimensions)]
-        sequence_rules = [rule for rule, match in policy.sequence_rules if matches(match, dimensions)]
-        context_rules = [rule for rule, match in policy.context_rules if matches(match, dimensions)]
-        workflow_rules = [rule for rule, match in policy.workflow_rules if matches(match, dimensions)]
-        cohort = self._cohort(tenant, dimensions["workflow"])
-        return Route(
-            dimensions["owner"], scopes, cohort, unit_rules, sequence_rules, context_rules, workflow_rules, across
+        rules = RouteRules(
+            _matching(policy.unit_rules, dimensions),
+            _matching(policy.sequence_rules, dimensions),
+            _matching(policy.context_rules, dimensions),
+            _matching(policy.workflow_rules, dimensions),
+            _matching(policy.result_rules, dimensions),
+            _matching(policy.escalation_rules, dimensions),
         )
+        cohort = self._cohort(tenant, dimensions["workflow"])
+        return Route(dimensions["owner"], scopes, cohort, rules, across)
 
     def route_across(self, tenant: Tenant, meter: Meter, values: tuple[str, ...], owner: str) -> Route:
         """The route of spend in a scope across tenants; `tenant` stands for all."""
@@ -107,7 +111,7 @@ class Router:
         route = tenant.routes.get(names)
         if route is None:
             scope = self._scope(tenant, meter, dict(zip(meter.group_by, values, strict=True)))
-            route = Route(owner, (scope,), Cohort(tenant.tenant_id, UNATTRIBUTED), (), (), (), ())
+            route = Route(owner, (scope,), Cohort(tenant.tenant_id, UNATTRIBUTED), RouteRules())
             self._remember(tenant, names, route)
         return route
 
@@ -137,6 +141,11 @@ class Router:
         if meter.parent is not None and scope.parent is None:
             scope.parent = self._scope(tenant, meter.parent, dimensions)
         return scope
+
+
+def _matching(rules: Iterable[tuple[R, Match]], dimensions: dict[str, str]) -> tuple[R, ...]:
+    """Those whose match has these dimensions."""
+    return tuple(rule for rule, match in rules if matches(match, dimensions))
 
 
 def _part(meter: Meter, dimensions: dict[str, str]) -> Part:

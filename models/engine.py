@@ -26,9 +26,11 @@ from models.rules.policy import Policy
 from models.rules.service_rules import FORGED_COMMAND, TENANTS
 from models.runs.contexts import Contexts
 from models.runs.counters import UnitCounters
+from models.runs.escalations import EscalationWatch
 from models.runs.groups import Groups
 from models.runs.memory import Memory
 from models.runs.registry import RunRegistry
+from models.runs.results import ResultBooks
 from models.runs.workflows import Workflows
 from models.spend.across import SpendAcross
 from models.spend.backfill import Backfill, is_bookable
@@ -96,13 +98,17 @@ class Engine:
         obedience = self._obedience = Obedience(state, incidents, commands, nudges)
         groups = Groups(state, incidents)
         contexts = self._contexts = Contexts(policy.header)
-        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement, contexts)
+        escalations = EscalationWatch(state, enforcement)
+        counters = self._counters = UnitCounters(state, router, groups, incidents, enforcement, contexts, escalations)
         memory = Memory(state, incidents, groups)
         workflows = Workflows(state, enforcement)
+        results = ResultBooks(state, enforcement)
         runs = self._runs = RunRegistry(
-            state, router, totals, incidents, commands, ledger, groups, counters, memory, workflows
+            state, router, totals, incidents, commands, ledger, groups, counters, memory, workflows, results
         )
-        timers = self._timers = Timers(state, incidents, commands, obedience, totals, runs, memory, counters)
+        timers = self._timers = Timers(
+            state, incidents, commands, obedience, totals, runs, memory, counters, results, escalations
+        )
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)
         self._prices = contexts.prices
@@ -358,6 +364,7 @@ class Engine:
         totals.output_tokens += call.output_tokens
         if call.attempt > 1:
             totals.retries += 1
+            run.retried_nanousd += cost_nanousd
         if call.status == "error":
             totals.errors += 1
         self._counters.model_call(tenant, run, route, call, cost_nanousd, at_ms)

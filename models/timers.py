@@ -4,8 +4,10 @@ from models.commands.commands import Commands
 from models.commands.obedience import Obedience
 from models.incidents.incidents import Incidents
 from models.runs.counters import UnitCounters
+from models.runs.escalations import EscalationWatch
 from models.runs.memory import Memory
 from models.runs.registry import RunRegistry
+from models.runs.results import ResultBooks
 from models.spend.hourly_totals import HourlyTotals
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
@@ -25,6 +27,8 @@ class Timers:
         runs: RunRegistry,
         memory: Memory,
         counters: UnitCounters,
+        results: ResultBooks,
+        escalations: EscalationWatch,
     ) -> None:
         self._state = state
         self._incidents = incidents
@@ -34,6 +38,8 @@ class Timers:
         self._runs = runs
         self._memory = memory
         self._counters = counters
+        self._results = results
+        self._escalations = escalations
 
     def pass_time(self, tenant: Tenant, now_ms: int) -> None:
         """Do what falls due up to `now_ms`, each at its own time. The tenant itself may be forgotten by that."""
@@ -58,6 +64,10 @@ class Timers:
                     self._runs.group_due(tenant, tenant.trees.get(key[0]), due_ms)
                 case "failing":
                     self._counters.failures.due(tenant, key[0], due_ms)
+                case "results":
+                    self._results.due(tenant, key, due_ms)
+                case "escalations":
+                    self._escalations.due(tenant, key[0], due_ms)
                 case "asleep":
                     self._memory.due(tenant, due_ms)
                 case "tenant":

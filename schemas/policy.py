@@ -183,9 +183,35 @@ class Price(Settings):
     @property
     def from_ms(self) -> int:
         """The first instant at which it holds, in epoch milliseconds."""
-        if self.from_ is None:
-            return 0
-        return epoch_ms(datetime(self.from_.year, self.from_.month, self.from_.day, tzinfo=UTC))
+        return _day_ms(self.from_)
+
+
+class Contract(Settings):
+    """What a tenant pays, written as `[[contract]]`: the rule `margin` holds what the tenant costs against it."""
+
+    tenant: Annotated[str, Field(min_length=1, max_length=128)]
+    value_usd: Annotated[Usd, Field(ge=Decimal("0.01"))]
+    """For one `period`. A quarter's and a year's are watched by the month, a third and a twelfth of it."""
+    period: Literal["day", "week", "month", "quarter", "year"] = "month"
+    starts: date | None = None
+    """The first day (UTC) on which it holds; of several the latest counts. Unset, it always held."""
+    max_share: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
+    """How much of it the tenant may cost, where that is another share than the rule's."""
+
+    @property
+    def starts_ms(self) -> int:
+        """The first instant at which it holds, in epoch milliseconds."""
+        return _day_ms(self.starts)
+
+    @property
+    def watched(self) -> Period:
+        """The calendar period in which the tenant's spend is held against it."""
+        return self.period if self.period in ("day", "week", "month") else "month"
+
+    @property
+    def watched_usd(self) -> Decimal:
+        """Its value for that period."""
+        return self.value_usd / {"quarter": 3, "year": 12}.get(self.period, 1)
 
 
 class PolicyHeader(Settings):
@@ -210,6 +236,8 @@ class PolicyHeader(Settings):
     """A pessimistic price for calls nobody can price; unset, they are counted apart and alerted."""
     price: list[Price] = []
     """Prices of your own, before the built-in tables."""
+    contract: list[Contract] = []
+    """What tenants pay: beside these the rule `margin` is in force by default."""
     prefer_computed_price: bool = False
     """Charge the computed price where it is known, whatever cost the source reports."""
     idle_run_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60
@@ -231,6 +259,17 @@ class PolicyHeader(Settings):
     """Names come from outside: further workflows share one cohort and one row of hourly totals."""
     blast_radius: BlastRadius = BlastRadius()
 
+    @field_validator("contract")
+    @classmethod
+    def _told_apart(cls, contracts: list[Contract]) -> list[Contract]:
+        known = set()
+        for one in contracts:
+            if (one.tenant, one.starts) in known:
+                since = f"from {one.starts} on" if one.starts else "without a date"
+                raise ValueError(f"two of {one.tenant} hold {since}; give the later one a date in `starts`")
+            known.add((one.tenant, one.starts))
+        return contracts
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, name: str) -> str:
@@ -239,6 +278,11 @@ class PolicyHeader(Settings):
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError(f"there is no time zone {name!r}; use a name such as Europe/Berlin") from None
         return name
+
+
+def _day_ms(day: date | None) -> int:
+    """The first instant of a day (UTC), 0 without one."""
+    return 0 if day is None else epoch_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
 
 
 def epoch_ms(moment: datetime) -> int:

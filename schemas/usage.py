@@ -56,7 +56,8 @@ class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True,
     `input_tokens` and `output_tokens` are totals. `cache_read_tokens`, `cache_write_tokens` and `input_audio_tokens`
     are parts of the first, `cache_write_1h_tokens` of `cache_write_tokens`; `reasoning_tokens`, `output_audio_tokens`
     and `output_image_tokens` are parts of the second. `cost_nanousd` is None when the source gave no price. An answer
-    from a semantic cache (`cache_hit`) costs 0 whatever `cost_nanousd` says.
+    from a semantic cache (`cache_hit`) costs 0 whatever `cost_nanousd` says. `escalation_reason` says why a run goes on
+    with a premium model: a word or two of the agent's own, such as `low_confidence`, never text of a conversation.
     """
 
     model: Name
@@ -85,6 +86,7 @@ class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True,
     web_searches: Count = 0
     fallback_from: Name | None = None
     context_reload: bool = False
+    escalation_reason: Name | None = None
 
 
 class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_call"):

@@ -13,13 +13,22 @@ MOST_LINES = 6
 MOST_RUNS = 3
 MOST_LISTED = 5
 
+_OUTCOMES = {
+    "accepted_runs": "accepted",
+    "edited_runs": "edited",
+    "escalated_runs": "escalated",
+    "rejected_runs": "rejected",
+    "unreported_runs": "not reported",
+}
+"""What runs came to, and how it is called."""
 _UNSAID = frozenset({
     # In the summary.
     "active_days", "active_hours", "at_limit", "call_nanousd", "calls_in_a_row", "changed", "changed_from",
-    "changed_to", "counter", "counts", "day_runs", "days_in_a_row", "extra_nanousd", "failed_in_a_row",
-    "finished_contexts", "finished_runs", "finished_sessions", "kind", "last", "missing", "of_tool_calls", "period",
-    "resent_nanousd", "results_verified", "runs_in_a_row", "runs_since", "sent_in_a_row", "share", "surely_the_same",
-    "tokens", "tool", "tools", "usual_share", "weeks_nanousd", "without_args_hash",
+    "changed_to", "contract_nanousd", "counter", "counts", "day_runs", "days", "days_in_a_row", "dear_runs",
+    "extra_nanousd", "failed_in_a_row", "finished_contexts", "finished_runs", "finished_sessions", "kind", "last",
+    "missed_nanousd", "missing", "of_tool_calls", "period", "resent_nanousd", "results_verified", "runs_in_a_row",
+    "runs_since", "sent_in_a_row", "share", "surely_the_same", "tokens", "tool", "tools", "usual_share",
+    "weeks_nanousd", "without_args_hash",
     # In what is said of the incident's course.
     "action", "back_to_normal", "cause_to_stop_ms", "late", "limit_raised", "nudge_delivered_ms", "nudged_ms",
     "overshoot_nanousd", "run_status",
@@ -28,7 +37,8 @@ _UNSAID = frozenset({
     "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",
     "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash",
     "quantiles_nanousd", "records", "reported_nanousd", "result_hash", "resumed_by", "rule_limit", "runs", "top_runs",
-    "usual_quantiles_nanousd",
+    "usual_quantiles_nanousd", "wasted_nanousd",
+    *_OUTCOMES,
     # For machines.
     "baseline_of", "command_id", "log_mad", "mad_nanousd", "median_nanousd", "multiple", "repeated", "within_minutes",
 })  # fmt: skip
@@ -43,6 +53,8 @@ _LABELS = {
     "error_type": "last error",
     "first_tokens": "tokens at its start",
     "full_price_percent": "percent of them at full price",
+    "explained": "with a reason",
+    "forecast_nanousd": "at this pace, by the end of the period",
     "dearest_hour_nanousd": "dearest hour",
     "dearest_hour_start_ms": "dearest hour from",
     "held": "kills held back so far",
@@ -51,6 +63,8 @@ _LABELS = {
     "input_tokens": "input tokens each time",
     "issued_ms": "kill sent",
     "killed_by": "killed by rule",
+    "latest_dear_runs": "the last of them",
+    "latest_escalated_runs": "the last of them",
     "hour_start_ms": "hour from",
     "missing": "what is missing",
     "most_tokens": "most tokens of a call",
@@ -60,7 +74,9 @@ _LABELS = {
     "scope_id": "to resume it, scope",
     "since_about_ms": "since about",
     "stopped_by": "stopped by rule",
+    "spent_nanousd": "all that was spent",
     "status": "last status",
+    "with_edited_nanousd": "an accepted or edited one",
 }
 
 
@@ -175,6 +191,16 @@ def _latest_runs(alert: Alert) -> Iterator[str]:
         yield f"stopped last: {_listed(runs)}"
 
 
+def _results(alert: Alert) -> Iterator[str]:
+    """What runs came to, each outcome apart, and what went for nothing."""
+    counts = [(word, alert.evidence.get(key)) for key, word in _OUTCOMES.items()]
+    if said := [f"{count:,} {word}" for word, count in counts if isinstance(count, int) and count]:
+        yield f"outcomes: {', '.join(said)}"
+    wasted = alert.evidence.get("wasted_nanousd")
+    if isinstance(wasted, int) and wasted:
+        yield f"{amount(wasted, 'nanousd')} went into rejected and retried work"
+
+
 def _records(alert: Alert) -> Iterator[str]:
     """Of records that cannot be right: which, and what they would cost."""
     if alert.detector not in ABOUT_DATA:
@@ -210,6 +236,7 @@ _LINES: tuple[Callable[[Alert], Iterator[str]], ...] = (
     _top_runs,
     _resumed,
     _accepted,
+    _results,
     _records,
     _cost,
     _forecast,

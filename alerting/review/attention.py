@@ -7,6 +7,7 @@ the most money, then housekeeping. One thing of each sort at most, so that the t
 from collections.abc import Callable, Iterator
 
 from alerting.review.facts import (
+    MIN_VERDICTS,
     WORTH_A_LINE_NANOUSD,
     Attention,
     Kill,
@@ -17,13 +18,11 @@ from alerting.review.facts import (
     Unpriced,
     Workflow,
 )
-from alerting.review.words import count, day, moment, named, percent, usd
+from alerting.review.words import count, day, loosen, moment, named, percent, usd
 
 MOST = 3
 GREW_BY = 0.25
 """A tenant's growth from which on it is named."""
-NOISY_RATE = 0.5
-MIN_VERDICTS = 4
 UNPRICED_SHARE = 0.01
 """Share of all tokens from which on calls without a price come first."""
 _WORTH_SHARE = 0.01
@@ -175,16 +174,12 @@ def _silent(review: Review) -> Iterator[Ranked]:
 
 
 def _noisy(review: Review) -> Iterator[Ranked]:
-    noisy = [
-        one
-        for one in review.incidents
-        if one.verdicts.judged >= MIN_VERDICTS and (one.verdicts.noise_rate or 0) >= NOISY_RATE
-    ]
+    noisy = [one for one in review.incidents if one.is_noisy]
     if noisy:
         worst = max(noisy, key=lambda one: one.verdicts.noise)
         text = (
-            f"{worst.verdicts.noise} of {worst.verdicts.judged} judged incidents were noise. Raise its limits, or put "
-            "it in shadow mode; a backtest shows what that changes."
+            f"{worst.verdicts.noise} of {worst.verdicts.judged} judged incidents were noise. {loosen(worst)} "
+            "A backtest shows what that changes."
         )
         yield _HOUSEKEEPING, Attention("noise", f"{named(worst.rule)} is mostly noise.", text, 0)
 

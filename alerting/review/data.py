@@ -22,7 +22,10 @@ def as_data(review: Review) -> dict[str, Any]:
 
 
 def _incidents(one: Incidents) -> dict[str, Any]:
-    return {**msgspec.to_builtins(one), "total": one.total, "verdicts": _verdicts(one.verdicts)}
+    return {
+        **msgspec.to_builtins(one), "total": one.total, "pages": one.pages, "notices": one.notices,
+        "judged": one.verdicts.judged, "is_noisy": one.is_noisy, "verdicts": _verdicts(one.verdicts),
+    }  # fmt: skip
 
 
 def _verdicts(said: Verdicts) -> dict[str, Any]:

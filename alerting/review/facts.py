@@ -5,7 +5,7 @@ cost of an accepted outcome where none was accepted: it is never written as 0. N
 included; what shows them cleans them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -30,6 +30,10 @@ MIN_OUTCOMES = 10
 HIGH_RETRY_SHARE = 0.1
 """Retries as a share of the model calls; a workflow from here on is named."""
 MIN_CALLS = 50
+NOISY_RATE = 0.5
+"""Noise as a share of useful and noise; a rule from here on is mostly noise."""
+MIN_VERDICTS = 4
+"""So many verdicts it takes to say so."""
 EXPIRES_WITHIN_MS = 7 * 24 * 3_600_000
 
 
@@ -54,6 +58,8 @@ class Terms:
     """Whether calls without a price are charged at the policy's pessimistic one; else they count as nothing."""
     rehearsed: bool = False
     """Whether the records are a backtest's, in which no agent could obey."""
+    thresholds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Rule -> its settings that decide how much it tells, the first ones first, as in `multiplier = 5`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,11 +244,28 @@ class Incidents:
     verdicts: Verdicts
     open: int
     """How many were still open at the end."""
+    thresholds: tuple[str, ...] = ()
+    """Its settings that decide how much it tells, where the policy has the rule."""
 
     @property
     def total(self) -> int:
         """All of them."""
         return sum(self.severities.values())
+
+    @property
+    def pages(self) -> int:
+        """Those that were bad enough to wake somebody."""
+        return self.severities.get("critical", 0) + self.severities.get("error", 0)
+
+    @property
+    def notices(self) -> int:
+        """All others."""
+        return self.total - self.pages
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether people call most of it noise, and often enough to say so."""
+        return self.verdicts.judged >= MIN_VERDICTS and (self.verdicts.noise_rate or 0) >= NOISY_RATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +351,7 @@ class Review:
     @property
     def pages(self) -> int:
         """Incidents that were bad enough to wake somebody."""
-        return sum(one.severities.get(severity, 0) for one in self.incidents for severity in ("critical", "error"))
+        return sum(one.pages for one in self.incidents)
 
     @property
     def overshoot_nanousd(self) -> int | None:

@@ -63,22 +63,27 @@ def judged(orders: Iterable[OperatorMessage]) -> dict[str, Feedback]:
     return newest
 
 
-def by_rule(incidents: Mapping[str, Sequence[Alert]], said: Judged) -> tuple[Incidents, ...]:
-    """Incidents counted by rule, most first."""
+def by_rule(
+    incidents: Mapping[str, Sequence[Alert]], said: Judged, thresholds: Mapping[str, tuple[str, ...]]
+) -> tuple[Incidents, ...]:
+    """Incidents counted by rule, most first; `thresholds` are those of each rule of the policy."""
     rules: dict[str, list[str]] = defaultdict(list)
     for incident_id, alerts in incidents.items():
         rules[alerts[-1].rule].append(incident_id)
-    found = [_of_rule(rule, ids, incidents, said) for rule, ids in rules.items()]
+    found = [_of_rule(rule, ids, incidents, said, thresholds.get(rule, ())) for rule, ids in rules.items()]
     return tuple(sorted(found, key=lambda one: (-one.total, one.rule)))
 
 
-def _of_rule(rule: str, ids: list[str], incidents: Mapping[str, Sequence[Alert]], said: Judged) -> Incidents:
+def _of_rule(
+    rule: str, ids: list[str], incidents: Mapping[str, Sequence[Alert]], said: Judged, thresholds: tuple[str, ...]
+) -> Incidents:
     worst = Counter(min((alert.severity for alert in incidents[one]), key=SEVERITIES.index) for one in ids)
     return Incidents(
         rule=rule,
         severities={severity: worst[severity] for severity in SEVERITIES if worst[severity]},
         verdicts=verdicts(ids, said),
         open=sum(incidents[one][-1].state != "resolved" for one in ids),
+        thresholds=thresholds,
     )
 
 

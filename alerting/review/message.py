@@ -15,6 +15,7 @@ from alerting.review.words import (
     moment,
     named,
     percent,
+    precision,
     usd,
 )
 from schemas.duration import format_duration
@@ -22,6 +23,8 @@ from schemas.duration import format_duration
 MOST_OF_THE_MESSAGE = 3_000
 MOST_OF_A_LEAD = 180
 MOST_OF_A_TEXT = 420
+MOST_RULES = 4
+MOST_OF_THE_RULES = 400
 NOTHING_STANDS_OUT = "Nothing stands out."
 
 Block = dict[str, Any]
@@ -51,6 +54,8 @@ def review_text(review: Review) -> str:
     for name, ranked in (("Tenants", review.tenants), ("Workflows", review.workflows)):
         if ranked.lines:
             lines += [f"{name} that cost most", *map(_ranked_line, ranked.lines[:3]), ""]
+    if judged := _judged_rules(review):
+        lines += ["Rules, by what people said of them", *(f"  {line}" for line in judged), ""]
     return "\n".join([*lines, *_footer(review)])
 
 
@@ -68,7 +73,24 @@ def review_blocks(review: Review) -> list[Block]:
         {"type": "section", "fields": figures},
         _section({"type": "mrkdwn", "text": "*What to look at*"}),
         *(ahead or [_section(_plain(NOTHING_STANDS_OUT, 100))]),
+        *_rule_blocks(review),
         {"type": "context", "elements": [_plain("\n".join(_footer(review)), 400)]},
+    ]
+
+
+def _rule_blocks(review: Review) -> list[Block]:
+    judged = _judged_rules(review)
+    heading = _section({"type": "mrkdwn", "text": "*Rules, by what people said of them*"})
+    return [heading, _section(_plain("\n".join(judged), MOST_OF_THE_RULES))] if judged else []
+
+
+def _judged_rules(review: Review) -> list[str]:
+    """A line for each rule of which people said something, those with the most noise first."""
+    judged = [one for one in review.incidents if one.verdicts.judged]
+    judged.sort(key=lambda one: (-one.verdicts.noise, -one.verdicts.judged, one.rule))
+    return [
+        f"{named(one.rule, 40)}: {count(one.pages, 'page')}, {count(one.notices, 'notice')}; {precision(one)}"
+        for one in judged[:MOST_RULES]
     ]
 
 
@@ -103,7 +125,7 @@ def _outcomes(review: Review) -> str:
     if not totals.outcomes:
         return "none reported, so that nobody knows what the spend bought"
     parts = f"{totals.accepted:,} accepted and {totals.edited:,} edited of {totals.outcomes:,} reported"
-    if not totals.accepted:
+    if not totals.accepted or not totals.cost_nanousd:
         return f"{parts}; a cost per accepted one does not exist"
     return f"{parts}; {usd(totals.cost_nanousd // totals.accepted)} per accepted one"
 
@@ -130,12 +152,12 @@ def _alerts(review: Review) -> str:
     if not total:
         return "none"
     said = review.verdicts
-    precision = (
+    worth = (
         "no verdicts yet"
         if said.precision is None
         else f"{percent(said.precision)} useful ({said.useful} of {said.judged} judged)"
     )
-    return f"{count(total, 'incident')}, {count(review.pages, 'page')}; {precision}"
+    return f"{count(total, 'incident')}, {count(review.pages, 'page')}; {worth}"
 
 
 def _attention(review: Review) -> list[tuple[str, str]]:

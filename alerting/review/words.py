@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from alerting.rendering.foreign import clean
-from alerting.review.facts import Review
+from alerting.review.facts import Incidents, Review
 from alerting.review.week import Week
 from schemas.money import format_usd
 
@@ -61,6 +61,19 @@ def change(now: int, before: int | None) -> str:
     if rounded > _LARGEST_PERCENT:
         return f"{round(now / before):,} x"
     return "±0 %" if not rounded else f"{'+' if rounded > 0 else '−'}{abs(rounded)} %"
+
+
+def precision(one: Incidents) -> str:
+    """How much of what a rule told was worth it, and on how many verdicts that rests."""
+    judged = f"{one.verdicts.judged:,} of {one.total:,} judged"
+    return f"{percent(one.verdicts.precision)} useful, {judged}" if one.verdicts.judged else judged
+
+
+def loosen(one: Incidents) -> str:
+    """What to do about a rule that is mostly noise."""
+    if not one.thresholds:
+        return "Raise its limits, or put it in shadow mode."
+    return f"Look at {' and '.join(one.thresholds)}, or put it in shadow mode."
 
 
 def named(text: str, most: int = MOST_OF_A_NAME) -> str:

@@ -2,6 +2,7 @@
 
 limits    against a limit that somebody has set
 past      against one's own past
+results   against what the money has bought, and what was announced
 loops     against the run's own calls: what goes nowhere
 run_shape against what runs of the workflow and model send and get
 service   about commands that are not obeyed, and about what our own figures cannot see

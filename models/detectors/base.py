@@ -8,26 +8,32 @@ UnitDetector      counters of a run, session or run tree (`models.state.units.un
 SequenceDetector  a run's recent calls (`models.state.units.call_history.CallHistory`); asked where calls recur or fail
 ContextDetector   what a run sends (`models.state.units.context.Context`); woken at calls of the sizes it names, and
                   where a large context does not go on growing
+ResultDetector    what finished runs have come to (`models.state.spend.results.ResultBook`); asked when hours are over
+EscalationDetector  premium calls of runs that did not begin with one (`models.state.spend.escalations.Escalations`)
 CommandDetector   commands that were given (`models.commands.standing.StandingCommand`)
 DataQualityDetector  the day's tally of records with something wrong (`models.state.data_quality.Tally`)
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, TypeVar
 
 from models.commands.standing import StandingCommand
+from models.identity import derived_id
 from models.prices.book import PriceBook
 from models.rules.finding import Finding
 from models.state.data_quality import Kind, Tally
 from models.state.spend.cohort import Cohort
+from models.state.spend.escalations import Escalations
 from models.state.spend.model_cohort import ModelCohort
+from models.state.spend.results import ResultBook
 from models.state.spend.scopes import ClosedPeriods, Scope
 from models.state.units.call_history import CallHistory
 from models.state.units.context import Context
 from models.state.units.failing import FailingCall
 from models.state.units.unit import NO_TRIP, Counter, Unit, UnitKind
-from schemas.policy import Action, Limit, Period, RuleSettings, Severity
+from schemas.policy import Action, Limit, Period, PolicyHeader, RuleSettings, Severity
 from schemas.usage import LlmCall, ToolCall
 
 S = TypeVar("S", bound=RuleSettings)
@@ -64,6 +70,18 @@ class Detector(ABC, Generic[S]):
         """What `enforce` orders when the finding is sure."""
         return None
 
+    @classmethod
+    def of(cls, settings: S, header: PolicyHeader) -> "Detector[S]":
+        """The rule that a table of the policy describes; `header` is what stands above all tables."""
+        del header
+        return cls(settings)
+
+    @classmethod
+    def is_asked_for(cls, header: PolicyHeader) -> bool:
+        """Whether its defaults are in force beside other rules because the header calls for them."""
+        del header
+        return False
+
     def boundaries_ms(self) -> Iterable[int]:
         """Moments at which its limits change by themselves."""
         return ()
@@ -87,6 +105,8 @@ class ScopeDetector(Detector[S]):
     """Whether it needs the scope's last days."""
     has_baseline: bool = False
     """Whether it takes what the scope has spent for normal: an hour that somebody planned is not."""
+    renews: bool = False
+    """Whether an accepted output of a run that spends here lets the scope begin anew."""
     splits_owners: bool = False
     """Whether it says which of several owners spent what."""
     asks_parent: bool = False
@@ -195,6 +215,42 @@ class WorkflowDetector(Detector[S]):
     def remember(self, cohort: Cohort, finding: Finding) -> None:
         """Enter into the cohort the `memory` of a finding that has been applied."""
         raise NotImplementedError
+
+
+class ResultDetector(Detector[S]):
+    """Watches what the finished runs of a workflow have come to, or of one prompt version or feature of it."""
+
+    per: str = "workflow"
+    """What a book is about: `workflow`, a field of attribution, or `expected_outcome`."""
+    grace_ms: int = 0
+    """How long after its end a run may say what became of it; after that nobody will."""
+
+    @cached_property
+    def book_id(self) -> str:
+        """What tells its books from those of rules that cut runs otherwise, or match others."""
+        return derived_id(self.per, *(f"{name}={value}" for name, value in sorted(self.settings.match.items())))[:8]
+
+    @abstractmethod
+    def judge(self, book: ResultBook, now_ms: int) -> Iterable[Finding]:
+        """What is true now that an hour is over; reads and returns, nothing else. Every finding says how long it lasts:
+        `lasts_ms`, or `ends_ms`.
+        """
+
+    def usual_nanousd(self, book: ResultBook, now_ms: int) -> int:
+        """What a run costs in this book that comes to what it should, 0 where that is not known or of no interest."""
+        return 0
+
+    def is_dear(self, usual_nanousd: int, cost_nanousd: int) -> bool:
+        """Whether a run has cost far more than `usual_nanousd`, as worked out last."""
+        return False
+
+
+class EscalationDetector(Detector[S]):
+    """Watches premium calls of runs that did not begin with one, or were announced on another route."""
+
+    @abstractmethod
+    def judge(self, day: Escalations) -> Finding | None:
+        """What the day's escalations of a workflow come to, now that one more came without a reason."""
 
 
 class CommandDetector(Detector[S]):

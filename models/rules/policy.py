@@ -17,6 +17,8 @@ from models.detectors.base import (
     ContextDetector,
     DataQualityDetector,
     Detector,
+    EscalationDetector,
+    ResultDetector,
     ScopeDetector,
     SequenceDetector,
     UnitDetector,
@@ -55,6 +57,15 @@ class Policy:
         self.context_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, ContextDetector))
         self.workflow_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, WorkflowDetector))
         """Rules about the finished runs of workflows, each with its match."""
+        self.result_rules = _with_match(rule for rule in self.rules.values() if isinstance(rule, ResultDetector))
+        self.result_rules_of: dict[str, tuple[ResultDetector[Any], ...]] = {
+            book_id: tuple(rule for rule, _ in self.result_rules if rule.book_id == book_id)
+            for book_id in {rule.book_id for rule, _ in self.result_rules}
+        }
+        """Id of a kind of book -> the rules about what finished runs have come to that look at such books."""
+        self.escalation_rules = _with_match(
+            rule for rule in self.rules.values() if isinstance(rule, EscalationDetector)
+        )
         self.command_rules = [rule for rule in self.rules.values() if isinstance(rule, CommandDetector)]
         scope_rules = [rule for rule in self.rules.values() if isinstance(rule, ScopeDetector)]
         within = [rule for rule in scope_rules if "tenant_id" in rule.group_by]
@@ -152,12 +163,12 @@ def read_policy(raw: Mapping[str, Any]) -> Policy:
         faults += error.faults
     rules: list[Detector[Any]] = []
     for table, detector in REGISTRY.items():
-        rules += _read_table(table, detector, raw.get(table, []), faults)
+        rules += _read_table(table, detector, raw.get(table, []), header, faults)
     names = [rule.rule for rule in rules]
     faults += [f"{name!r} names two rules; alerts could not tell them apart" for name in _twice(names)]
     if faults:
         raise PolicyError(faults)
-    defaults = _default_rules(rules, with_all=header.include_defaults)
+    defaults = _default_rules(rules, header)
     source = _as_json(raw)
     if raw and "version" not in raw:
         version = f"unversioned-{derived_id(json.dumps(source, sort_keys=True))[:8]}"
@@ -168,28 +179,32 @@ def read_policy(raw: Mapping[str, Any]) -> Policy:
     return policy
 
 
-def _default_rules(given: list[Detector[Any]], *, with_all: bool) -> list[Detector[Any]]:
-    """Defaults of every detector for an empty file, else of those only that guard our own promises."""
-    with_all = with_all or not given
+def _default_rules(given: list[Detector[Any]], header: PolicyHeader) -> list[Detector[Any]]:
+    """Defaults of every detector for an empty file, else of those only that guard our own promises, or that the header
+    asks for.
+    """
+    with_all = header.include_defaults or not given
     present = {type(rule) for rule in given}
     names = {rule.rule for rule in given}
     return [
-        detector(detector.settings_class.model_validate(settings))
+        detector.of(detector.settings_class.model_validate(settings), header)
         for detector in dict.fromkeys(REGISTRY.values())
-        if detector not in present and (with_all or detector.always_on)
+        if detector not in present and (with_all or detector.always_on or detector.is_asked_for(header))
         for settings in detector.defaults
         if settings["name"] not in names
     ]
 
 
-def _read_table(table: str, detector: type[Detector[Any]], rows: Any, faults: list[str]) -> list[Detector[Any]]:
+def _read_table(
+    table: str, detector: type[Detector[Any]], rows: Any, header: PolicyHeader, faults: list[str]
+) -> list[Detector[Any]]:
     rules: list[Detector[Any]] = []
     for index, row in enumerate(rows if isinstance(rows, list) else [rows]):
         if not isinstance(row, Mapping):
             faults.append(f"{table}[{index}]: must be a table, written [[{table}]]")
             continue
         try:
-            rules.append(detector(detector.settings_class.model_validate(row)))
+            rules.append(detector.of(detector.settings_class.model_validate(row), header))
         except ValidationError as error:
             name = row.get("name")
             faults += _faults(f"{table}[{index}]" + (f' "{name}"' if name else ""), error)

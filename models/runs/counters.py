@@ -12,6 +12,7 @@ from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
 from models.runs.contexts import Contexts
+from models.runs.escalations import EscalationWatch
 from models.runs.groups import Groups
 from models.runs.session_failures import SessionFailures
 from models.state.partition import PartitionState
@@ -39,6 +40,7 @@ class UnitCounters:
         incidents: Incidents,
         enforcement: Enforcement,
         contexts: Contexts,
+        escalations: EscalationWatch,
     ) -> None:
         self._state = state
         self._router = router
@@ -47,6 +49,7 @@ class UnitCounters:
         self._enforcement = enforcement
         self._contexts = contexts
         self.failures = SessionFailures(state, incidents)
+        self._escalations = escalations
         self._premium: dict[str, bool] = {}
         self._finishing: dict[str, bool] = {}
         """Tool -> whether its calls say that an agent is done."""
@@ -99,6 +102,8 @@ class UnitCounters:
                 self.judge(tenant, unit, run, route, at_ms)
             if at_ms > unit.last_ms:
                 unit.last_ms = at_ms
+        if premium and route.escalation_rules and run.unit_id:
+            self._escalations.premium_call(tenant, run, route, call, cost_nanousd, at_ms)
         if stands_out:
             for rule, finding in self._contexts.look(run, route, call, cost_nanousd):
                 self._apply(tenant, run, run, route, rule, finding, at_ms)

@@ -10,6 +10,7 @@ from models.rules.service_rules import LIVE_RUNS
 from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
+from models.runs.results import ResultBooks
 from models.runs.workflows import Workflows
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.ledger import SpendLedger
@@ -44,6 +45,7 @@ class RunRegistry:
         counters: UnitCounters,
         memory: Memory,
         workflows: Workflows,
+        results: ResultBooks,
     ) -> None:
         self._state = state
         self._router = router
@@ -55,6 +57,7 @@ class RunRegistry:
         self._counters = counters
         self._memory = memory
         self._workflows = workflows
+        self._results = results
 
     def policy_changed(self, tenant: Tenant, tracked: frozenset[UnitKind] | None, *, limits_changed: bool) -> None:
         """Other rules apply. Kinds of group that were not `tracked` so far begin with what is known of their runs.
@@ -83,8 +86,10 @@ class RunRegistry:
         if not isinstance(run, Run):
             run = tenant.run(message.run_id) or self._wake(tenant, message.run_id) or self._open(tenant, message, at_ms)
         run.clock_ms = tenant.clock_ms
-        if run.state != "live" and isinstance(message, LlmCall | ToolCall | RunStarted) and at_ms > run.ended_ms:
-            self._go_on(tenant, run)
+        if run.state != "live" and isinstance(message, LlmCall | ToolCall | RunStarted):
+            self._results.unbook(tenant, run)
+            if at_ms > run.ended_ms:
+                self._go_on(tenant, run)
         if message.session_id is not None and run.session_id is None and run.unit_id:
             self._groups.join_session(tenant, run, message.session_id, at_ms)
         if (
@@ -130,6 +135,8 @@ class RunRegistry:
         own = StopRule(message.cap_nanousd, message.max_retries, message.max_tool_calls, message.max_duration_s)
         if own.limits():
             run.stop_rule = own if run.stop_rule is None else run.stop_rule.stricter(own)
+        run.expected_route = message.expected_route or run.expected_route
+        run.expected_outcome = message.expected_outcome or run.expected_outcome
         route = run.route = self._router.route(tenant, run.attributes, run.route_key)
         self._set_group_trips(tenant, run, route)
         self._counters.judge(tenant, run, run, route, at_ms)
@@ -153,6 +160,7 @@ class RunRegistry:
         if not run.counted and run.cost_nanousd and status != "killed" and not stopped:
             self._workflows.run_finished(tenant, run, route, at_ms)
         run.counted = True
+        self._results.book(tenant, run, route)
         evidence: dict[str, Any] = {"run_status": status, "cost_nanousd": run.cost_nanousd}
         for command in stopped:
             evidence |= stop_evidence(tenant, command)
@@ -161,13 +169,21 @@ class RunRegistry:
         self._arm(tenant, run)
 
     def outcome(self, tenant: Tenant, run: Run, message: Outcome, at_ms: int) -> None:
-        """What became of a run's output. An accepted one renews the allowance of the run, its session and its tree."""
-        route = self.route(tenant, run, message)
-        totals = self._totals.of(tenant, route, at_ms)
+        """What became of a run's output: it counts in the run's workflow, unless it names another. An accepted one
+        renews the allowance of the run, its session and its tree.
+        """
+        route = self._router.route_of(tenant, run)
+        own = self._router.key_of(message)
+        totals = self._totals.of(
+            tenant, self._router.route(tenant, run.attributes, own) if any(own[0]) else route, at_ms
+        )
         setattr(totals, message.outcome, getattr(totals, message.outcome) + 1)
         if not run.unit_id:
             return
-        was_accepted, run.outcome = run.outcome in ACCEPTING, message.outcome
+        was_accepted = run.outcome in ACCEPTING
+        self._results.unbook(tenant, run)
+        run.outcome = message.outcome
+        self._results.book(tenant, run, route)
         self._state.touch(run)
         if message.outcome in ACCEPTING:
             if not was_accepted:
@@ -175,6 +191,7 @@ class RunRegistry:
             for unit in (run, *self._groups.of(tenant, run)):
                 unit.renew(at_ms)
                 self._counters.judge(tenant, unit, run, route, at_ms)
+            self._ledger.accepted(tenant, route)
 
     def run_due(self, tenant: Tenant, run_id: str, now_ms: int) -> None:
         """A run's time has come: a deadline, or too long without a message."""
@@ -187,6 +204,7 @@ class RunRegistry:
             self._arm(tenant, run)
             return
         self.finished(tenant, run, IDLE, now_ms)
+        self._results.book(tenant, run, self._router.route_of(tenant, run))  # calls may have come after its end
         # A call that came after the end may have opened incidents again.
         self._target_ended(tenant, run, now_ms)
         self._incidents.resolve_unit(tenant, f"run/{run_id}", now_ms, {"cost_nanousd": run.cost_nanousd})

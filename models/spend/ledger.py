@@ -129,6 +129,13 @@ class SpendLedger:
         """A run starts: where a limit is reached already, it is stopped before its first model call."""
         self.charge(tenant, run, route, 0, at_ms)
 
+    def accepted(self, tenant: Tenant, route: Route) -> None:
+        """An output was accepted: what was spent so far in the scopes of its run has bought it, where a rule asks."""
+        for scope in route.scopes:
+            if scope.periods and any(rule.renews for rule in self._rules(scope)):
+                scope.accepted_nanousd = scope.total_nanousd
+                self._judge_now(tenant, scope)
+
     def raise_limit(self, tenant: Tenant, exception: Raised) -> None:
         """An operator raised a budget for a while: judge its scope at once, and never reset its spend.
 

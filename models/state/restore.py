@@ -13,7 +13,9 @@ from models.state.policy_row import POLICY_KEY, EarlierPolicy, FollowedPolicy, n
 from models.state.rows import ASLEEP, LIVE, read_fields, read_header, read_key, row_digest
 from models.state.seen_rows import SEEN, SeenRows
 from models.state.spend.cohort import Cohort
+from models.state.spend.escalations import Escalations
 from models.state.spend.model_cohort import ModelCohort
+from models.state.spend.results import ResultBook
 from models.state.spend.scopes import Meter, Scope, ScopeHistory
 from models.state.spend.totals import HourTotals
 from models.state.spend.unsent import UNSENT_KEY
@@ -211,6 +213,23 @@ def _model_cohort(state: PartitionState, tenant: Tenant, parts: Parts, value: by
     tenant.cohorts[workflow].models[model] = past
 
 
+def _results(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+    del state
+    due_ms, *_ = read_header(value)
+    book = ResultBook.read(parts, due_ms, read_fields(value))
+    book.row_hash = digest
+    tenant.results[book.key] = book
+    tenant.timers.append((due_ms, "results", book.key))
+
+
+def _escalations(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+    del state
+    day = Escalations.read(parts, read_fields(value))
+    day.row_hash = digest
+    tenant.escalations[day.workflow] = day
+    tenant.timers.append((day.end_ms, "escalations", (day.workflow,)))
+
+
 def _incident(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
     del state
     due_ms, *_ = read_header(value)
@@ -260,6 +279,8 @@ READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] 
     "totals": _totals,
     "cohort": _cohort,
     "model_cohort": _model_cohort,
+    "results": _results,
+    "escalations": _escalations,
     "incident": _incident,
     "command": _command,
     "held": _held,

@@ -10,6 +10,8 @@ from models.incidents.incident import Incident
 from models.state.data_quality import DataQuality
 from models.state.rows import ASLEEP_HEADER, HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
 from models.state.spend.cohort import Cohort
+from models.state.spend.escalations import Escalations
+from models.state.spend.results import ResultBook
 from models.state.spend.scopes import Scope
 from models.state.spend.totals import KEEP_MS, HourTotals
 from models.state.units.asleep import AsleepRows
@@ -58,10 +60,10 @@ class Tenant(Row):
     """A tenant's time is its own: it moves with the tenant's messages, so that partitioning changes nothing."""
 
     __slots__ = (
-        "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "failing", "held", "held_due_ms",
-        "incidents", "kill_times_ms", "live_runs", "overflow", "quality", "raised", "route_bytes", "routes", "runs",
-        "scope_ids", "scopes", "sessions", "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id",
-        "timers", "totals", "trees", "unit_incidents",
+        "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "escalations", "failing", "held",
+        "held_due_ms", "incidents", "kill_times_ms", "live_runs", "overflow", "quality", "raised", "results",
+        "route_bytes", "routes", "runs", "scope_ids", "scopes", "sessions", "sleep_due_ms", "stale_events",
+        "stale_nanousd", "stops", "tenant_id", "timers", "totals", "trees", "unit_incidents",
     )  # fmt: skip
     kind = "tenant"
 
@@ -87,6 +89,10 @@ class Tenant(Row):
         """The same by id, as far as they were asked for since the last one came."""
         self.totals: dict[tuple[str, ...], HourTotals] = {}
         self.cohorts: dict[str, Cohort] = {}
+        self.results: dict[tuple[str, str, str], ResultBook] = {}
+        """What finished runs have come to."""
+        self.escalations: dict[str, Escalations] = {}
+        """Workflow -> its premium calls of today that were not there from the start."""
         self.incidents: dict[str, Incident] = {}
         """Open ones, and those that are over but could be found again."""
         self.unit_incidents: dict[str, set[str]] = {}
@@ -149,7 +155,7 @@ class Tenant(Row):
         return (
             self.clock_ms + FORGET_MS <= now_ms
             and not (self.runs or self.sessions or self.trees or len(self.asleep))
-            and not (self.commands or self.held or self.totals or self.failing)
+            and not (self.commands or self.held or self.totals or self.failing or self.results or self.escalations)
             and all(incident.alert is None for incident in self.incidents.values())
             and all(exception.until_ms + KEEP_MS <= now_ms for exception in self.raised)
         )

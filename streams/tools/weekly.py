@@ -5,6 +5,7 @@ What decides is in `alerting/review`; here is what fetches and writes.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from schemas.control import Command
 from schemas.errors import SettingsError, Undecodable
 from schemas.money import usd_to_nanousd
 from schemas.operator import OperatorMessage
+from schemas.policy import RuleSettings
 from schemas.rollup import Rollup
 from schemas.signing import is_key_check
 from streams.clock import wall_ms
@@ -35,6 +37,12 @@ from streams.settings import Settings
 from streams.tools.event_log import open_log
 
 log = logging.getLogger("spendfuse.weekly")
+MAIN_SETTINGS = (
+    "page_at", "multiplier", "limit_usd", "rounds", "missed_share", "max_share", "share", "min_usd", "notice_at",
+    "min_calls", "min_runs",
+)  # fmt: skip
+"""Of rules, those that decide most how much is told."""
+MOST_THRESHOLDS = 2
 Value = TypeVar("Value")
 
 
@@ -127,7 +135,19 @@ def _terms(policy: Policy, *, rehearsed: bool = False) -> Terms:
         exceptions=tuple(exceptions),
         charges_unpriced=policy.header.unpriced_usd_per_million_tokens is not None,
         rehearsed=rehearsed,
+        thresholds={rule.rule: tuple(_thresholds(rule.settings)) for rule in policy.rules.values()},
     )
+
+
+def _thresholds(settings: RuleSettings) -> list[str]:
+    """The settings of a rule that decide how much it tells: its numbers, the best known first."""
+    numbers = {
+        name: value
+        for name, value in settings
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    }
+    known = sorted(numbers, key=lambda name: MAIN_SETTINGS.index(name) if name in MAIN_SETTINGS else len(MAIN_SETTINGS))
+    return [f"{name} = {float(numbers[name]):.12g}" for name in known[:MOST_THRESHOLDS]]
 
 
 def _read_topics(settings: Settings, week: Week, *, progress: bool) -> Records:

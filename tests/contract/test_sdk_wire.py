@@ -72,6 +72,7 @@ def _llm_call(run: Run) -> None:
         started_ms=NOW_MS - 800, images=1, cache_hit=True, ts_ms=NOW_MS - 5,
         cache_write_1h_tokens=1, input_audio_tokens=4, output_audio_tokens=5, output_image_tokens=6,
         service_tier="flex", web_searches=7, fallback_from="claude-opus", context_reload=True,
+        escalation_reason="low_confidence",
     )  # fmt: skip
 
 
@@ -92,7 +93,8 @@ METHODS: dict[str, Any] = {
         "reasoning_tokens": 3, "price_source": "invoice", "attempt": 2, "status": "error", "error_type": "overloaded",
         "latency_ms": 800, "started_ms": NOW_MS - 800, "images": 1, "cache_hit": True, "ts_ms": NOW_MS - 5,
         "cache_write_1h_tokens": 1, "input_audio_tokens": 4, "output_audio_tokens": 5, "output_image_tokens": 6,
-        "service_tier": "flex", "web_searches": 7, "fallback_from": "claude-opus", "context_reload": True}),
+        "service_tier": "flex", "web_searches": 7, "fallback_from": "claude-opus", "context_reload": True,
+        "escalation_reason": "low_confidence"}),
     "tool_call with as little as it takes": (methodcaller("tool_call", "t"), ToolCall,
         {"tool": "t", "status": "ok"}),
     "tool_call": (_tool_call, ToolCall, {"tool": "search", "status": "cancelled", "latency_ms": 9,

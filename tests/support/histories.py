@@ -156,6 +156,58 @@ name = "retry_storm"
 mode = "enforce"
 [[error_streak]]
 name = "error_streak"
+[[cost_per_accepted]]
+name = "accepted"
+limit_usd = 0.5
+min_runs = 5
+min_accepted = 1
+min_usd = 0
+grace_hours = 2
+[[cost_per_accepted]]
+name = "accepted-by-version"
+per = "prompt_version"
+match = { workflow = ["docs", "unattributed"] }
+limit_usd = 0.5
+min_runs = 5
+min_usd = 0
+grace_hours = 5
+[[expected_outcome]]
+name = "expected-outcome"
+min_runs = 1
+min_usd = 0
+multiplier = 1.2
+grace_hours = 1
+[[no_accepted_output]]
+name = "no-output"
+limit_usd = 4
+at_limit = "pause"
+mode = "enforce"
+[[no_accepted_output]]
+name = "no-output-of-a-session"
+per = "session"
+limit_usd = 9
+[[budget_without_output]]
+name = "budget-without-output"
+period = "day"
+limit_usd = 9
+at_limit = "pause"
+mode = "enforce"
+[[premium_escalation]]
+name = "premium-escalation"
+tell_explained = true
+at_limit = "downgrade"
+mode = "enforce"
+[[margin]]
+name = "margin"
+[[contract]]
+tenant = "tenant-1"
+value_usd = 90
+period = "week"
+[[contract]]
+tenant = "tenant-2"
+value_usd = 300
+starts = 2026-11-24
+max_share = 0.4
 """
 
 

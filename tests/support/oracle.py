@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from schemas.usage import ATTRIBUTION, LlmCall, Outcome, RunStarted, ToolCall, UsageMessage
+from schemas.usage import ATTRIBUTION, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
 HOUR_MS = 3_600_000
 AHEAD_MS = 300_000
@@ -323,3 +323,54 @@ def hourly_breaches(rule: HourlyRule, records: Iterable[Record], price: Price = 
             if hours.breach(judged_ms):
                 breaches.append(Breach(rule.name, tenant, judged_ms, spent, found[1], charge.message.event_id))
     return breaches
+
+
+class _Ended:
+    """A run as the recount of results knows it."""
+
+    def __init__(self) -> None:
+        self.cost_nanousd = 0
+        self.retried_nanousd = 0
+        self.last_ms = 0
+        self.heard_ms = 0
+        self.ended_ms: int | None = None
+        self.outcome = "unknown"
+        self.workflow = "unattributed"
+
+
+RunSums = dict[tuple[str, str, int, str], tuple[int, int, int]]
+"""Tenant, workflow, start of the day (UTC) and outcome -> runs, their cost, and that of calls sent again."""
+
+
+def results(records: Iterable[Record], idle_ms: int) -> RunSums:
+    """What became of every run in the end, in the day on which it ended: the last word on it stands, once.
+
+    Runs say their workflow on every call, and are known from their first call on. All of them are silent by now.
+    """
+    runs: dict[tuple[str, str], _Ended] = defaultdict(_Ended)
+    for message, append_ms in records:
+        if isinstance(message, RunFinished | Outcome) and (message.tenant_id, message.run_id) not in runs:
+            continue
+        run = runs[message.tenant_id, message.run_id]
+        if run.ended_ms is None and run.heard_ms and append_ms - run.heard_ms >= idle_ms:
+            run.ended_ms = run.last_ms
+        run.heard_ms = append_ms
+        if isinstance(message, LlmCall):
+            cost = _cost(message, unpriced_is_free)
+            run.cost_nanousd += cost
+            run.retried_nanousd += cost if message.attempt > 1 else 0
+            run.workflow = message.workflow or run.workflow
+            if run.ended_ms is not None and message.ts_ms > run.ended_ms:
+                run.ended_ms = None
+            run.last_ms = max(run.last_ms, message.ts_ms)
+        elif isinstance(message, RunFinished) and run.ended_ms is None:
+            run.ended_ms = message.ts_ms
+        elif isinstance(message, Outcome):
+            run.outcome = message.outcome
+    sums: RunSums = defaultdict(lambda: (0, 0, 0))
+    for (tenant, _), run in runs.items():
+        ended_ms = run.last_ms if run.ended_ms is None else run.ended_ms
+        key = (tenant, run.workflow, ended_ms - ended_ms % DAY_MS, run.outcome)
+        count, cost, retried = sums[key]
+        sums[key] = (count + 1, cost + run.cost_nanousd, retried + run.retried_nanousd)
+    return dict(sums)

@@ -30,6 +30,7 @@ class RandomTraffic:
 
     def __init__(self, seed: int, *, tenants: int = 3, step_ms: int = 40_000, pause_chance: float = 0.003) -> None:
         self._random = Random(seed)
+        self._announcing = Random(seed + 1_000_000)
         self._tenants = [f"tenant-{number}" for number in range(tenants)]
         self._step_ms = step_ms
         self._pause_chance = pause_chance
@@ -52,17 +53,36 @@ class RandomTraffic:
         ts_ms = self._now_ms - self._lag_ms()
         what = draw.random()
         if what < 0.55:
-            return messages.llm_call(ts_ms, **fields, **self._whose(), **self._call())
+            return messages.llm_call(ts_ms, **fields, **self._whose(), **self._call(), **self._reason())
         if what < 0.85:
             return messages.tool_call(ts_ms, **fields, **self._whose(), **self._tool())
         if what < 0.91:
             rule = draw.choice(({}, {"cap_nanousd": 5 * USD}, {"max_tool_calls": 20}, {"max_duration_s": 1800}))
             owner = draw.choice(("ana", "bo", "cyd"))
-            return messages.run_started(ts_ms, **fields, workflow=draw.choice(("docs", "chat")), owner=owner, **rule)
+            workflow = draw.choice(("docs", "chat"))
+            promise = self._promise()
+            return messages.run_started(ts_ms, **fields, workflow=workflow, owner=owner, **rule, **promise)
         if what < 0.96:
             status = draw.choice(("completed", "completed", "failed", "killed"))
             return messages.run_finished(ts_ms, **fields, status=status)
         return messages.outcome(ts_ms, **fields, outcome=draw.choice(("accepted", "rejected", "edited", "escalated")))
+
+    def _promise(self) -> dict[str, Any]:
+        """What a run announces."""
+        draw = self._announcing
+        return {
+            "expected_outcome": draw.choice((None, "report", "escalated")),
+            "expected_route": draw.choice((None, None, "cheap", KNOWN_MODEL)),
+            "prompt_version": draw.choice((None, "v1", "v2")),
+        }
+
+    def _reason(self) -> dict[str, Any]:
+        """Which way a call goes, and why."""
+        draw = self._announcing
+        return {
+            "route": draw.choice((None, None, "cheap", "careful")),
+            "escalation_reason": draw.choice((None, None, None, "low_confidence")),
+        }
 
     def _call(self) -> dict[str, Any]:
         draw = self._random

@@ -80,12 +80,15 @@ def test_the_contract_s_example_holds_as_written() -> None:
     assert (anomaly.multiplier, anomaly.min_usd, anomaly.severity) == (5, 1, "critical")
 
 
+NEED_A_LIMIT = {"budget", "cap", "no_accepted_output", "budget_without_output"}
+
+
 def test_an_empty_file_means_the_documented_defaults() -> None:
     """Every detector's default rules, and nothing that limits money nobody has set a limit on."""
     policy = default_policy()
     expected = {settings["name"] for detector in REGISTRY.values() for settings in detector.defaults}
     assert policy.rules.keys() == expected
-    assert {rule.name for rule in policy.rules.values()} == {d.name for d in REGISTRY.values()} - {"budget", "cap"}
+    assert {rule.name for rule in policy.rules.values()} == {d.name for d in REGISTRY.values()} - NEED_A_LIMIT
     assert described(read_policy_toml("")) == described(policy)
     assert described(read_policy_toml('version = "mine"')).keys() == described(policy).keys()
 
@@ -226,7 +229,12 @@ def test_hostile_bytes_are_faults_and_nothing_else(data: bytes) -> None:
 
 def test_every_table_can_be_written_with_its_defaults() -> None:
     """Each registered table takes a rule of nothing but a name, or says what it lacks."""
-    needs: dict[str, dict[str, object]] = {"budget": {"period": "day", "limit_usd": 1}, "cap": {"limit_usd": 1}}
+    needs: dict[str, dict[str, object]] = {
+        "budget": {"period": "day", "limit_usd": 1},
+        "cap": {"limit_usd": 1},
+        "no_accepted_output": {"limit_usd": 1},
+        "budget_without_output": {"period": "day", "limit_usd": 1},
+    }
     for table, detector in REGISTRY.items():
         policy = read_policy({table: [{"name": "mine", **needs.get(table, {})}]})
         assert isinstance(policy.rules["mine"], detector)

@@ -31,8 +31,10 @@ from tests.support.messages import (
     kill,
     limit_exception,
     llm_call,
+    outcome,
     resume,
     run_finished,
+    run_started,
     tool_call,
 )
 
@@ -77,6 +79,9 @@ def hostile_policy() -> Policy:
             "cycle": [{"name": "cycle", "mode": "alert"}],
             "blast_radius": {"max_kills_per_minute": 500, "always_allowed": 500},
             "include_defaults": True,
+            "premium_models": ["*premium*"],
+            "cost_per_accepted": [{"name": "accepted", "limit_usd": 1, "grace_hours": 168}],
+            "expected_outcome": [{"name": "expected", "min_runs": 1, "min_usd": 0, "grace_hours": 168}],
             "max_workflows_per_tenant": 100_000,
         }
     )
@@ -133,6 +138,26 @@ def contexts(at_ms: int) -> Iterator[Any]:
         yield run_finished(at_ms, **told(number, run_id=long(f"team {number}", ID)))
 
 
+def escalations(at_ms: int) -> Iterator[Any]:
+    """Runs that go on with many premium models, each for another reason or for none."""
+    for number in range(60):
+        who = told(number, run_id=long(f"dear {number}", ID), workflow=long("support"))
+        for turn, model in enumerate(("small", f"premium {number}", f"premium {number}")):
+            who["event_id"] = long(f"escalation {number} {turn}", ID)
+            reason = long(f"reason {number}") if turn == 2 else None
+            yield llm_call(at_ms + turn, usd=1, model=long(model), escalation_reason=reason, **who)
+
+
+def results(at_ms: int, hour: int) -> Iterator[Any]:
+    """Runs that announce something, cost as much as they may, and end in every hour of a week and more."""
+    for number in range(3):
+        who = told(number, run_id=long(f"result {hour} {number}", ID), workflow=long("results"))
+        yield run_started(at_ms, expected_outcome=long("outcome"), **who)
+        yield llm_call(at_ms + 1, cost_nanousd=10**15, **who)
+        yield outcome(at_ms + 2, outcome=("accepted", "rejected", "edited")[number], **who)
+        yield run_finished(at_ms + 3, **who)
+
+
 def exceptions(at_ms: int) -> Iterator[Any]:
     """More of them than a tenant's row holds."""
     for number in range(200):
@@ -185,9 +210,12 @@ def written() -> tuple[Counter[str], Counter[str]]:
     use(circles(MONDAY_MS), MONDAY_MS)
     order(orders(MONDAY_MS))
     use(ids(MONDAY_MS), MONDAY_MS)
+    use(escalations(MONDAY_MS), MONDAY_MS)
     for hour in range(1, 26):
         at_ms = MONDAY_MS + hour * HOUR_MS
         use([llm_call(at_ms, usd=1, **told(hour, run_id=long(f"hourly {hour}", ID)))], at_ms)
+    for hour in range(26, 26 + 40 * 24, 3):
+        use(results(MONDAY_MS + hour * HOUR_MS, hour), MONDAY_MS + hour * HOUR_MS)
     return rows, records
 
 

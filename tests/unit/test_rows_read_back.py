@@ -14,10 +14,10 @@ def rows_in(engine: Engine) -> Iterator[Row]:
     for tenant in engine._state.tenants.values():
         yield tenant
         yield from (run for run_id in tenant.runs if (run := tenant.run(run_id)) is not None)
-        for kept in (tenant.sessions, tenant.trees, tenant.scopes, tenant.totals, tenant.cohorts):
+        for kept in (tenant.sessions, tenant.trees, tenant.scopes, tenant.totals, tenant.cohorts, tenant.results):
             yield from kept.values()
         yield from (past for cohort in tenant.cohorts.values() for past in cohort.models.values())
-        for judged in (tenant.incidents, tenant.commands, tenant.held):
+        for judged in (tenant.incidents, tenant.commands, tenant.held, tenant.escalations):
             yield from judged.values()
 
 

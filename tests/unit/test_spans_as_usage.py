@@ -55,8 +55,9 @@ CHARGED: dict[str, tuple[Attributes, dict[str, Any]]] = {
         {"input_tokens": 9512, "cache_read_tokens": 9000, "cache_write_tokens": 500},
     ),
     "our own names go first": (
-        {**GENAI, **TOKENS, "spendfuse.run_id": "run-5", "spendfuse.owner": "team-a", "spendfuse.workflow": "refunds"},
-        {"run_id": "run-5", "owner": "team-a", "workflow": "refunds"},
+        {**GENAI, **TOKENS, "spendfuse.run_id": "run-5", "spendfuse.owner": "team-a", "spendfuse.workflow": "refunds",
+         "spendfuse.escalation_reason": "low_confidence"},
+        {"run_id": "run-5", "owner": "team-a", "workflow": "refunds", "escalation_reason": "low_confidence"},
     ),
     "reported for nothing": ({**GENAI, **TOKENS, "gen_ai.usage.cost": 0}, {"input_tokens": 1000}),
 }  # fmt: skip

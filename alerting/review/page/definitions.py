@@ -22,8 +22,8 @@ DEFINITIONS: dict[str, str] = {
     "Incident": "One fact that is wrong, counted once, in the week it opened, however many messages it took.",
     "Page": "An incident that reached critical or error.",
     "Useful, noise": (
-        "What people said with a button or a command. Shares are of the incidents judged one way or the other; planned "
-        "ones are apart."
+        "What people said with a button or a command. Precision is the useful share of the incidents judged one way or "
+        "the other; planned ones are apart, and how many were judged stands beside it."
     ),
     "Cause to stop": "From the call that was one too many to the acknowledgement of the agent's guard.",
 }

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from alerting.rendering.foreign import name
 from alerting.review.facts import Fate, Incidents, Kill, PolicyException, Review, SilenceGiven
-from alerting.review.incidents import SEVERITIES
 from alerting.review.page.markup import Column, Markup, Piece, element, join, table
-from alerting.review.words import UNKNOWN, count, moment, named, percent, usd
+from alerting.review.words import UNKNOWN, count, loosen, moment, named, percent, usd
 from schemas.duration import format_duration
 from schemas.operator import Verdict
 
@@ -65,7 +64,7 @@ def told(review: Review) -> Markup:
                 f"{percent(said.precision)} of the judged incidents were useful: {said.useful:,} useful, "
                 f"{said.noise:,} noise. Beside them {said.planned:,} planned, and {said.unjudged:,} not judged."
             )
-        parts += [element("p", text), _incidents("Incidents by rule and worst severity", review.incidents)]
+        parts += [element("p", text), _incidents("Incidents by rule, and what people said of them", review.incidents)]
         parts += _left_out(len(review.incidents))
     else:
         parts.append(element("p", "There were no incidents.", class_="quiet"))
@@ -76,20 +75,29 @@ def told(review: Review) -> Markup:
 
 def _incidents(caption: str, found: Sequence[Incidents]) -> Markup:
     columns = [
-        Column("Rule", "name"), *(Column(severity.capitalize()) for severity in SEVERITIES), Column("Still open"),
-        Column("Useful"), Column("Noise"), Column("Planned"), Column("Not judged"), Column("Noise rate"),
+        Column("Rule", "name"), Column("Pages"), Column("Notices"), Column("Still open"), Column("Useful"),
+        Column("Noise"), Column("Planned"), Column("Precision"), Column("Judged"),
     ]  # fmt: skip
     rows = [
         [
-            named(one.rule), *(_or_dot(one.severities.get(severity, 0)) for severity in SEVERITIES), _or_dot(one.open),
-            _or_dot(one.verdicts.useful), _or_dot(one.verdicts.noise), _or_dot(one.verdicts.planned),
-            _or_dot(one.verdicts.unjudged), percent(one.verdicts.noise_rate),
+            named(one.rule), _or_dot(one.pages), _or_dot(one.notices), _or_dot(one.open), _or_dot(one.verdicts.useful),
+            _or_dot(one.verdicts.noise), _or_dot(one.verdicts.planned), _precision(one),
+            f"{one.verdicts.judged:,} of {one.total:,}",
         ]
         for one in found[:MOST_ROWS]
     ]  # fmt: skip
-    sums = [_or_dot(sum(one.severities.get(severity, 0) for one in found)) for severity in SEVERITIES]
-    foot = ["All", *sums, _or_dot(sum(one.open for one in found)), "", "", "", "", ""]
-    return table(caption, columns, rows, foot)
+    sums = [sum(one.pages for one in found), sum(one.notices for one in found), sum(one.open for one in found)]
+    hints = [
+        element("p", f"{named(one.rule)} is mostly noise. {loosen(one)}", class_="note")
+        for one in found
+        if one.is_noisy
+    ]
+    return join([table(caption, columns, rows, ["All", *map(_or_dot, sums), "", "", "", "", ""]), *hints])
+
+
+def _precision(one: Incidents) -> Piece:
+    shown = percent(one.verdicts.precision)
+    return element("span", f"{shown} low", class_="flag") if one.is_noisy else shown
 
 
 def _or_dot(number: int) -> Piece:

@@ -96,10 +96,10 @@ class Budget(ScopeDetector[BudgetSettings]):
         window = scope.window(self.settings.period)
         spent = scope.spend(self.settings.period)
         limit = self.limit_nanousd(scope, scope.at_ms)
-        forecast_ms = _forecast_ms(spent, limit, window.start_ms, scope.at_ms)
-        within = forecast_ms is not None and forecast_ms < window.end_ms
+        reached_ms = forecast_ms(spent, limit, window.start_ms, scope.at_ms)
+        within = reached_ms is not None and reached_ms < window.end_ms
         words = PERIOD_WORDS[self.settings.period]
-        yield self._finding(scope, window, limit, spent, forecast_ms if within else None, words)
+        yield self._finding(scope, window, limit, spent, reached_ms if within else None, words)
 
     def judge_closed(self, scope: Scope, closed: ClosedPeriods, at_ms: int, now_ms: int) -> Iterable[Finding]:
         if (found := closed.get(self.settings.period)) is None:
@@ -143,7 +143,7 @@ class Budget(ScopeDetector[BudgetSettings]):
         )
 
 
-def _forecast_ms(spent: int, limit: int, start_ms: int, at_ms: int) -> int | None:
+def forecast_ms(spent: int, limit: int, start_ms: int, at_ms: int) -> int | None:
     """When the limit is reached if spending goes on as it has since the period began; None once it is reached."""
     if spent >= limit or spent <= 0 or at_ms <= start_ms:
         return None

@@ -112,8 +112,7 @@ class LimitRule(UnitDetector[RuleSettings]):
         level = reached(self._levels(allowance), value)
         if not level:
             return Finding(0, "info", value, "", "", "", aspect=counter)
-        over = level >= 1
-        what = UNIT_WORDS[unit.unit_kind]
+        over, what = level >= 1, UNIT_WORDS[unit.unit_kind]
         evidence: dict[str, Any] = {"counter": counter, "cost_nanousd": unit.cost_nanousd, "calls": unit.calls}
         if unit.renewed is not None:
             evidence |= {"accepted_ms": unit.renewed.at_ms, "accepted_nanousd": unit.renewed.cost_nanousd}
@@ -123,7 +122,6 @@ class LimitRule(UnitDetector[RuleSettings]):
                 evidence["allowed_until_ms"] = grant.until_ms
             if grant.up_to < NO_TRIP and grant.counter == "cost_nanousd":
                 evidence["allowed_up_to_nanousd"] = grant.up_to
-        reached_words = _reached(allowance.counter, value, limit, since_accepted=unit.renewed is not None)
         return Finding(
             level=level,
             severity="warning" if level == FULL else self.severity_at(level),
@@ -134,13 +132,19 @@ class LimitRule(UnitDetector[RuleSettings]):
             action=self.limit_action if over else None,
             aspect=counter,
             evidence=evidence,
-            summary=f"The {what} {reached_words}{_terms(unit, grant)}",
-            next_action=(
-                f"Look at the last calls of the {what} before it is started again."
-                if over
-                else f"Look at what the {what} is doing; stop it if it no longer looks useful."
-            ),
+            summary=f"The {what} {self.reached_words(unit, allowance, value)}{_terms(unit, grant)}",
+            next_action=self.next_action(what, over=over),
         )
+
+    def reached_words(self, unit: Unit, allowance: Allowance, value: int) -> str:
+        """How much of what it may use up a unit has used, as the end of a sentence about it."""
+        return _reached(allowance.counter, value, allowance.limit, since_accepted=unit.renewed is not None)
+
+    def next_action(self, what: str, *, over: bool) -> str:
+        """What to do about a run, session or tree that has reached a level; `over`: the last one."""
+        if over:
+            return f"Look at the last calls of the {what} before it is started again."
+        return f"Look at what the {what} is doing; stop it if it no longer looks useful."
 
 
 @register

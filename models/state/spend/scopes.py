@@ -120,8 +120,8 @@ class Scope(Row):
     """One distinct value of a meter's dimensions. `total_nanousd` only ever grows; periods are differences of it."""
 
     __slots__ = (
-        "at_ms", "episodes", "history", "mark", "meter", "owner", "parent", "periods", "raised", "segment_ms", "shares",
-        "tenant_id", "total_nanousd", "trip", "values",
+        "accepted_nanousd", "at_ms", "episodes", "history", "mark", "meter", "owner", "parent", "periods", "raised",
+        "segment_ms", "shares", "tenant_id", "total_nanousd", "trip", "values",
     )  # fmt: skip
     kind = "scope"
 
@@ -131,6 +131,8 @@ class Scope(Row):
         self.meter = meter
         self.values = values
         self.total_nanousd = 0
+        self.accepted_nanousd = 0
+        """The total when an output of a run that spends here was last accepted or edited, where a rule asks for it."""
         self.trip = NO_TRIP
         self.segment_ms = -1
         """Start of the stretch of time for which `trip` holds; another one means: look again."""
@@ -344,14 +346,14 @@ class Scope(Row):
         periods = {period: spend.fields() for period, spend in self.periods.items()}
         return (
             self.total_nanousd, self.mark, self.at_ms, periods, self.episodes, self.owner, self.raised, self.segment_ms,
-            self.trip, None if self.shares is None else self.shares.fields(),
+            self.trip, None if self.shares is None else self.shares.fields(), self.accepted_nanousd,
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the scope's row holds, the trip included: what it followed from may have changed since."""
         (
             self.total_nanousd, self.mark, self.at_ms, periods, episodes, self.owner, raised, self.segment_ms,
-            self.trip, shares,
+            self.trip, shares, self.accepted_nanousd,
         ) = fields  # fmt: skip
         self.shares = None if shares is None else OwnerShares(*shares)
         self.episodes = {rule: (first_ms, last_ms) for rule, (first_ms, last_ms) in episodes.items()}

@@ -1,9 +1,15 @@
 """What follows from an attribution: scopes, cohort, rules. Made by `models.attribution`, kept by runs."""
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from models.detectors.base import ContextDetector, SequenceDetector, UnitDetector, WorkflowDetector
+from models.detectors.base import (
+    ContextDetector,
+    EscalationDetector,
+    ResultDetector,
+    SequenceDetector,
+    UnitDetector,
+    WorkflowDetector,
+)
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Scope
 from models.state.spend.totals import HourTotals
@@ -14,12 +20,24 @@ from schemas.usage import UNATTRIBUTED
 KINDS: tuple[UnitKind, ...] = ("run", "session", "run_tree")
 
 
+class RouteRules(NamedTuple):
+    """The rules that look at what comes on a route."""
+
+    units: tuple[UnitDetector[Any], ...] = ()
+    sequences: tuple[SequenceDetector[Any], ...] = ()
+    contexts: tuple[ContextDetector[Any], ...] = ()
+    workflows: tuple[WorkflowDetector[Any], ...] = ()
+    results: tuple[ResultDetector[Any], ...] = ()
+    escalations: tuple[EscalationDetector[Any], ...] = ()
+
+
 class Route:
     """Everything that follows from a message's attribution, worked out once."""
 
     __slots__ = (
-        "across", "cohort", "context_rules", "is_attributed", "model_rules", "owner", "scopes", "tool_rules", "totals",
-        "unit_rules", "watches_calls", "without_call", "workflow", "workflow_rules",
+        "across", "cohort", "context_rules", "escalation_rules", "is_attributed", "model_rules", "owner",
+        "result_rules", "scopes", "tool_rules", "totals", "unit_rules", "watches_calls", "without_call", "workflow",
+        "workflow_rules",
     )  # fmt: skip
 
     def __init__(
@@ -27,10 +45,7 @@ class Route:
         owner: str,
         scopes: tuple[Scope, ...],
         cohort: Cohort,
-        unit_rules: Iterable[UnitDetector[Any]],
-        sequence_rules: Iterable[SequenceDetector[Any]],
-        context_rules: Iterable[ContextDetector[Any]],
-        workflow_rules: Iterable[WorkflowDetector[Any]],
+        rules: RouteRules,
         across: tuple[Part, ...] = (),
     ) -> None:
         self.owner = owner
@@ -44,13 +59,13 @@ class Route:
         self.without_call: Route | None = None
         """The route of what is no model call but has the same attribution, once it was asked for."""
         self.totals: HourTotals | None = None
-        rules = tuple(unit_rules)
-        self.unit_rules = {kind: tuple(rule for rule in rules if rule.per == kind) for kind in KINDS}
+        self.unit_rules = {kind: tuple(rule for rule in rules.units if rule.per == kind) for kind in KINDS}
         """Kind of unit -> the rules that watch it."""
-        ordered = tuple(sequence_rules)
-        self.tool_rules = tuple(rule for rule in ordered if "tool" in rule.calls)
-        self.model_rules = tuple(rule for rule in ordered if "model" in rule.calls)
-        self.context_rules = tuple(context_rules)
-        self.watches_calls = bool(ordered)
+        self.tool_rules = tuple(rule for rule in rules.sequences if "tool" in rule.calls)
+        self.model_rules = tuple(rule for rule in rules.sequences if "model" in rule.calls)
+        self.context_rules = rules.contexts
+        self.watches_calls = bool(rules.sequences)
         """Whether model calls are remembered: rules about tools need to know which of them one answer has asked for."""
-        self.workflow_rules = tuple(workflow_rules)
+        self.workflow_rules = rules.workflows
+        self.result_rules = rules.results
+        self.escalation_rules = rules.escalations

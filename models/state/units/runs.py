@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 from models.state.rows import ASLEEP, LIVE, PLAIN
+from models.state.spend.results import Booked
 from models.state.units.call_history import CallHistory
 from models.state.units.context import Context
 from models.state.units.route import Route
@@ -26,6 +27,7 @@ RouteKey = tuple[Attributes, CallKey]
 """A message's own attribution, and its call."""
 NO_ATTRIBUTION: tuple[None, ...] = (None,) * len(ATTRIBUTION)
 NO_CALL: CallKey = (None, None, None)
+NO_PROMISES: tuple[None, ...] = (None, None, None)
 NO_ROUTE_KEY: RouteKey = ((*NO_ATTRIBUTION, None), NO_CALL)
 
 RunState = Literal["live", "finished"]
@@ -95,9 +97,10 @@ class Run(Unit):
     """One execution of an agent."""
 
     __slots__ = (
-        "agent", "agents", "asleep", "attributes", "clock_ms", "context", "counted", "declared_root", "ended_ms",
-        "history", "input_tokens", "others", "outcome", "output_tokens", "parent_run_id", "root_run_id", "route",
-        "route_key", "session_id", "settled", "state", "stop_rule",
+        "agent", "agents", "asleep", "attributes", "booked", "clock_ms", "context", "counted", "declared_root",
+        "ended_ms", "escalation", "expected_outcome", "expected_route", "history", "input_tokens", "others", "outcome",
+        "output_tokens", "parent_run_id", "retried_nanousd", "root_run_id", "route", "route_key", "session_id",
+        "settled", "state", "stop_rule",
     )  # fmt: skip
     kind = "run"
     unit_kind = "run"
@@ -117,6 +120,14 @@ class Run(Unit):
         """Whether it has been counted as finished, and its cost as a finished run's."""
         self.outcome: str | None = None
         self.stop_rule: StopRule | None = None
+        self.expected_route: str | None = None
+        self.expected_outcome: str | None = None
+        self.escalation: str | None = None
+        """Why it went on with a premium model: the reason it gave last, empty without one. None: it did not."""
+        self.retried_nanousd = 0
+        """What its calls cost that were sent again."""
+        self.booked: Booked | None = None
+        """Where it stands among what finished runs have come to."""
         self.input_tokens = 0
         self.output_tokens = 0
         self.context: Context | None = None
@@ -254,7 +265,8 @@ class Run(Unit):
         known = (
             *self.memory(), self.state == "finished", self.last_ms - self.ended_ms if self.ended_ms else None,
             self.counted, self.outcome or 0, stop_rule, self.input_tokens, self.output_tokens, self.session_id or 0,
-            self.parent_run_id or 0, root, self.declared_root, *attribution,
+            self.parent_run_id or 0, root, self.declared_root, *attribution, self._promises(),
+            min(self.retried_nanousd, self.cost_nanousd), self._bookings(),
         )  # fmt: skip
         if self.asleep:
             return known
@@ -274,6 +286,30 @@ class Run(Unit):
             self.context = contexts[0]
             self.others = tuple(contexts[1:])
 
+    def _promises(self) -> Any:
+        """What it announced, and how it escalated; 0 for nothing."""
+        promises = (self.expected_route, self.expected_outcome, self.escalation)
+        return 0 if promises == NO_PROMISES else promises
+
+    def _bookings(self) -> Any:
+        """Where it is booked, small: as differences from what it is now; 0 for nowhere."""
+        if self.booked is None:
+            return 0
+        hour_ms, cost_nanousd, retried_nanousd, books = self.booked
+        own = self.attribution().get("workflow")
+        return (
+            self.last_ms - hour_ms, self.cost_nanousd - cost_nanousd, retried_nanousd,
+            [(book, 0 if workflow == own else workflow, value, dear) for book, workflow, value, dear in books],
+        )  # fmt: skip
+
+    def _read_bookings(self, bookings: Any) -> None:
+        if not bookings:
+            return
+        since_ms, since_nanousd, retried_nanousd, books = bookings
+        own = self.attribution().get("workflow", "")
+        kept = tuple((book, own if workflow == 0 else workflow, value, dear) for book, workflow, value, dear in books)
+        self.booked = Booked(self.last_ms - since_ms, self.cost_nanousd - since_nanousd, retried_nanousd, kept)
+
     @classmethod
     def read(cls, tenant_id: str, unit_id: str, header: tuple[int, int, int], fields: tuple[Any, ...]) -> "Run":
         """A run as its row holds it, asleep or awake; it is awake from here on."""
@@ -281,8 +317,8 @@ class Run(Unit):
         run.remember(fields[:10])
         (
             finished, since_end_ms, run.counted, outcome, stop_rule, run.input_tokens, run.output_tokens, session_id,
-            parent_run_id, root, run.declared_root, attributes, route_key,
-        ) = fields[10:23]  # fmt: skip
+            parent_run_id, root, run.declared_root, attributes, route_key, promises, run.retried_nanousd, bookings,
+        ) = fields[10:26]  # fmt: skip
         run.state = "finished" if finished else "live"
         run.ended_ms = 0 if since_end_ms is None else run.last_ms - since_end_ms
         run.outcome = outcome or None
@@ -292,12 +328,15 @@ class Run(Unit):
         run.root_run_id = root or unit_id
         run.attributes = shared(frozen(attributes)) if attributes else ()
         run.route_key = frozen(route_key) if route_key else NO_ROUTE_KEY
-        if len(fields) > 23:
-            run.read_trips(fields[23:26])
-            run.history = CallHistory.from_row(fields[26])
-            run._read_contexts(fields[27])
-            run.agent = fields[28] or None
-            run.agents = {agent: CallHistory.from_row(row) for agent, row in fields[29]} if fields[29] else None
+        if promises:
+            run.expected_route, run.expected_outcome, run.escalation = promises
+        run._read_bookings(bookings)
+        if len(fields) > 26:
+            run.read_trips(fields[26:29])
+            run.history = CallHistory.from_row(fields[29])
+            run._read_contexts(fields[30])
+            run.agent = fields[31] or None
+            run.agents = {agent: CallHistory.from_row(row) for agent, row in fields[32]} if fields[32] else None
         else:
             run.settle()  # what it was before it slept is in no context
         run.due_ms, run.clock_ms, _ = header

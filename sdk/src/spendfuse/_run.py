@@ -71,6 +71,7 @@ class LlmCallDetails(TypedDict, total=False):
     web_searches: int
     fallback_from: str | None
     context_reload: bool
+    escalation_reason: str | None
     ts_ms: int
 
 

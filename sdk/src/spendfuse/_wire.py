@@ -146,6 +146,7 @@ _OWN: dict[str, dict[str, _Field]] = {
         "web_searches": _COUNT,
         "fallback_from": _NAME,
         "context_reload": _Flag(),
+        "escalation_reason": _NAME,
     },
     "tool_call": {
         "tool": _NAME,

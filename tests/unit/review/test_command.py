@@ -68,6 +68,19 @@ def test_message_page_and_data(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert [one["verdict"] for one in review["kills"]] == ["useful"]
 
 
+def test_a_rule_brings_its_own_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a rule that is mostly noise the review names the numbers that the policy in force gives it."""
+    alerts = [one for name in "abcd" for one in incident(name, "open", rule="daily")]
+    orders = [("operator.v1", feedback(name, "noise")) for name in "abcd"]
+    path = effects(tmp_path / "effects.jsonl", *(("alerts.v1", one) for one in alerts), *orders)
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+    assert main(["report", "weekly", "--effects", str(path), "--policy", str(policy), "--week", "2026-W48"]) == 0
+    said = capsys.readouterr().out
+    assert "Look at limit_usd = 5, or put it in shadow mode." in said
+    assert "  daily: 4 pages, 0 notices; 0 % useful, 4 of 4 judged" in said
+
+
 def test_the_last_full_week_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A week whose last hour is in the file is over; one that has only begun is not yet it."""
     path = a_file(tmp_path)

@@ -8,6 +8,8 @@ from msgspec.structs import replace
 from alerting.review.compute import review_of
 from alerting.review.data import as_data
 from alerting.review.facts import Daily, Kill, Line, PolicyException, Ranking, Records, Scope, Terms, Totals, Verdicts
+from alerting.review.message import review_text
+from alerting.review.page.page import page
 from alerting.review.week import week_named
 from schemas.alert import WATCHDOG
 from tests.support.messages import DAY_MS, HOUR_MS, MINUTE_MS, USD
@@ -24,6 +26,7 @@ from tests.support.reviews import (
     rollup,
     silence,
 )
+from tests.unit.review.test_page import Page
 
 MONDAY_BEFORE = hour(-7, 0)
 """Puts the week before on record without any spend."""
@@ -333,6 +336,37 @@ def test_precision_is_of_the_judged_incidents() -> None:
     assert review.verdicts == Verdicts(useful=3, noise=1, planned=1, unjudged=1)
     assert review.verdicts.precision == 0.75
     assert as_data(review)["incidents"][0]["verdicts"]["noise_rate"] == 0.25
+
+
+def test_each_rule_has_its_precision() -> None:
+    """Pages and notices, what was said of them, and on how many of all that rests: the rules with the most incidents
+    first. One that people mostly call noise is named with the settings of its own that decide how much it tells.
+    """
+    severities = {"a": "critical", "b": "error", "c": "warning", "d": "info", "e": "warning"}
+    loud = [one for name, severity in severities.items() for one in incident(name, "open", severity=severity)]
+    calm = incident("f", "open", rule="calm", severity="warning")
+    orders = [feedback("a", "useful"), *(feedback(name, "noise") for name in "bcd"), feedback("f", "useful")]
+    settings = {"daily-budget": ("limit_usd = 5",), "calm": ("multiplier = 3",), "silent": ("share = 1",)}
+    review = reviewed(alerts=[*loud, *calm], orders=orders, terms=Terms(thresholds=settings))
+    noisy, good = review.incidents
+    assert (noisy.rule, noisy.pages, noisy.notices, noisy.total) == ("daily-budget", 2, 3, 5)
+    assert (noisy.verdicts.precision, noisy.verdicts.judged, noisy.is_noisy) == (0.25, 4, True)
+    assert noisy.thresholds == ("limit_usd = 5",)
+    assert (good.verdicts.precision, good.is_noisy) == (1.0, False)
+    data = as_data(review)["incidents"][0]
+    assert (data["pages"], data["notices"], data["judged"], data["total"]) == (2, 3, 4, 5)
+    text = Page(page(review)).text
+    assert "daily-budget is mostly noise. Look at limit_usd = 5, or put it in shadow mode." in text
+    assert "4 of 5" in text
+    assert "calm is mostly noise" not in text
+    assert "  daily-budget: 2 pages, 3 notices; 25 % useful, 4 of 5 judged" in review_text(review)
+
+
+def test_few_verdicts_make_no_rule_noisy() -> None:
+    """Three are no judgement."""
+    alerts = [one for name in "abc" for one in incident(name, "open")]
+    review = reviewed(alerts=alerts, orders=[feedback(name, "noise") for name in "abc"])
+    assert not review.incidents[0].is_noisy
 
 
 def test_without_verdicts_there_is_no_precision() -> None:

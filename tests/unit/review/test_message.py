@@ -78,6 +78,9 @@ def test_the_message_word_by_word() -> None:
         "  docs                                            $9.00    +12 %\n"
         "  chat                                            $1.00      new\n"
         "\n"
+        "Rules, by what people said of them\n"
+        "  run-cost: 1 page, 0 notices; 100 % useful, 1 of 1 judged\n"
+        "\n"
         "Also: 1 silence, 1 exception that ends within 7 days, 2 calls without a price.\n"
         "The page: python -m streams report weekly --week 2026-W48 --html review.html"
     )
@@ -146,7 +149,8 @@ def test_mrkdwn_is_for_our_own_words() -> None:
         return [one for part in value for one in mrkdwn(part)] if isinstance(value, list) else []
 
     assert mrkdwn(review_blocks(hostile_review("*x* <!here>"))) == [
-        "*Spend*", "*Outcomes*", "*Kills*", "*Alerts*", "*What to look at*"
+        "*Spend*", "*Outcomes*", "*Kills*", "*Alerts*", "*What to look at*",
+        "*Rules, by what people said of them*",
     ]  # fmt: skip
 
 
@@ -183,7 +187,15 @@ def test_mrkdwn_is_for_our_own_words() -> None:
                 alerts=[one for name in "abcd" for one in incident(name, "open")],
                 orders=[feedback("a", "useful"), *(feedback(name, "noise") for name in "bcd")],
             ),
-            "noise", "3 of 4 judged incidents were noise",
+            "noise", "3 of 4 judged incidents were noise. Raise its limits, or put it in shadow mode.",
+        ),
+        (
+            reviewed(
+                alerts=[one for name in "abcd" for one in incident(name, "open")],
+                orders=[feedback("a", "useful"), *(feedback(name, "noise") for name in "bcd")],
+                terms=Terms(thresholds={"daily-budget": ("limit_usd = 5", "min_usd = 1")}),
+            ),
+            "noise", "Look at limit_usd = 5 and min_usd = 1, or put it in shadow mode.",
         ),
         (
             reviewed(terms=Terms(exceptions=(

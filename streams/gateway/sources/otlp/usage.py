@@ -149,6 +149,7 @@ def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
         "cost_nanousd": cost_nanousd,
         "price_source": None if cost_nanousd is None else "reported:otel",
         "error_type": _name(attributes, "error_type"),
+        "escalation_reason": _name(attributes, "escalation_reason"),
     }
     return {name: value for name, value in call.items() if value is not None}
 
