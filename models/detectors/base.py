@@ -5,7 +5,8 @@ file, the generic checks and the README's table. The kinds differ in what they w
 
 ScopeDetector     spend of a scope (`models.state.spend.scopes.Scope`); woken when the scope's total reaches `next_trip`
 UnitDetector      counters of a run, session or run tree (`models.state.units.unit.Unit`); woken at the `trips` it names
-SequenceDetector  a run's recent calls (`models.state.units.call_history.CallHistory`); asked where calls recur or fail
+SequenceDetector  an agent's recent calls (`models.state.units.call_history.CallHistory`); asked where they recur, fail
+                  or finish
 ContextDetector   what a run sends (`models.state.units.context.Context`); woken at calls of the sizes it names, and
                   where a large context does not go on growing
 ResultDetector    what finished runs have come to (`models.state.spend.results.ResultBook`); asked when hours are over
@@ -175,7 +176,9 @@ class SequenceDetector(Detector[S]):
 
     @abstractmethod
     def step(self, history: CallHistory, call: Any) -> Finding | None:
-        """Asked at every call that recurs, was sent before or failed, after `history` has taken it in: bounded work."""
+        """Asked at every call that recurs, was sent before, failed or finishes, once `history` has taken it in: bounded
+        work.
+        """
 
 
 class Look(NamedTuple):

@@ -4,8 +4,8 @@ Two calls of a tool are the same when tool and arguments are. Their results then
 second call learned nothing; different, so there was progress; or unknown, when they cannot be compared. Counts come in
 two strengths for that reason: `alike` goes on while no difference is known, `verified` only while results are equal.
 
-Calls in parallel, begun before any of them had an answer, are one round, and so are those that one answer of the model
-asked for: the same call twice in it counts once.
+Calls in parallel, begun before any of them had an answer, are one round: the same call twice in it counts once. The
+failures of those that one answer of the model asked for are one, though they were made one after another.
 
 A call that was made before with the same result told nothing new. What changes the world starts that anew, unless it is
 itself what was done before, with the same result.
@@ -188,12 +188,13 @@ class ToolCalls:
         if started_ms - self._ended_ms > MINUTE_MS:
             self._pause(started_ms, call.ts_ms)
         since_ms = started_ms - self._started_ms
-        if ended_ms - self._answered_ms > LONGEST_ROUND_MS or (
-            since_ms and not same_step and (started_ms >= self._answered_ms or ended_ms <= self._started_ms)
-        ):
+        if (
+            since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms)
+        ) or ended_ms - self._answered_ms > LONGEST_ROUND_MS:
             self._started_ms, self._answered_ms, self._ended_ms = started_ms, ended_ms, ended_ms
             self._round_steps = 0
-            self._round_status = "cancelled"
+            if not same_step:
+                self._round_status = "cancelled"
         else:
             self._join_round(started_ms, ended_ms)
         if failed:
@@ -219,8 +220,8 @@ class ToolCalls:
             else:
                 self.no_news += 1
         spent = (cost_nanousd - self._cost_nanousd) // _SPENT_NANOUSD
-        if spent > _MOST_SPENT:
-            spent = _MOST_SPENT
+        if not 0 <= spent <= _MOST_SPENT:
+            spent = _MOST_SPENT if spent > 0 else 0
         self._cost_nanousd = cost_nanousd
         step = signature + result + (distance << 24 | spent).to_bytes(_DISTANCE + _SPENT, "big")
         self._steps = step + before[:_KEPT]
@@ -228,7 +229,7 @@ class ToolCalls:
             self._round_steps += 1
         self._calls += 1
         if known:
-            self._recurred(signature, result, before, call, failed=failed)
+            self._recurred(signature, result, before, call, failed, same_step)
         else:
             self.same_call = self.alike = self.verified = 1
             self.failing = int(failed)
@@ -300,7 +301,9 @@ class ToolCalls:
         return max(0, self._cost_nanousd - self._failed_from_nanousd)
 
     def told_before(self, calls: int, within: int) -> Known:
-        """How many of the last tool calls told nothing new since the last write."""
+        """How many of the last tool calls told nothing new since the last write; none, if the newest did."""
+        if not self._alike_before & 1:
+            return Known(0, 0)
         before, _ = counted_before(self._pauses, within, 2)
         last = (1 << min(calls, self._calls - before)) - 1
         return Known((self._alike_before & last).bit_count(), (self._verified_before & last).bit_count())
@@ -414,7 +417,9 @@ class ToolCalls:
             self._alike_before = (self._alike_before << 1 | alike) & _WINDOW
             self._verified_before = (self._verified_before << 1 | verified) & _WINDOW
 
-    def _recurred(self, signature: bytes, result: bytes, before: bytes, call: ToolCall, *, failed: bool) -> None:
+    def _recurred(
+        self, signature: bytes, result: bytes, before: bytes, call: ToolCall, failed: bool, same_step: bool
+    ) -> None:
         """Count on: the call's signature is known from one of the last steps."""
         old = self._periods or _NO_MATCHES
         new = bytearray(2 * LONGEST_PERIOD)
@@ -441,7 +446,7 @@ class ToolCalls:
                     same_call = self.same_call + 1
                     alike = self.alike + 1 if new[0] else 1
                     verified = self.verified + 1 if new[LONGEST_PERIOD] else 1
-                    failing = self.failing + 1 if failed else 0
+                    failing = self.failing + (not same_step or not self.failing) if failed else 0
             at = before.find(signature, at + 1)
         if self.same_call == 1 and self.loop_tools is None:
             self._row_cost_nanousd = self._cost_nanousd - self.spent_since(farthest)

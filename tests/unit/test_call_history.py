@@ -479,9 +479,9 @@ def test_memory_is_bounded() -> None:
     assert all(after >= before for before, after in pairwise(sizes[:STEPS]))
 
 
-def test_what_one_answer_of_the_model_asked_for_is_one_round() -> None:
+def test_failures_of_what_one_answer_of_the_model_asked_for_are_one() -> None:
     """Though its calls were made one after another: one of them that fails may fail all the others. More calls than an
-    answer asks for, or calls of whom nobody reports a model's, are rounds of their own.
+    answer asks for, or calls of whom nobody reports a model's, are counted one by one; so are equal results.
     """
     batch, later = (
         [tool_call(str(n), at_ms=start_ms + n * 1000, status="error") for n in range(4)] for start_ms in (2000, 10_000)
@@ -489,11 +489,15 @@ def test_what_one_answer_of_the_model_asked_for_is_one_round() -> None:
     assert after(*batch).tools.failed == 4
     assert after(model_call(1000), *batch).tools.failed == 1
     assert after(model_call(1000), *batch, model_call(9000), *later).tools.failed == 2
-    same = [tool_call("a", at_ms=2000 + n * 1000) for n in range(20)]
-    assert after(model_call(1000), *same[:8]).tools.verified == 1
-    assert after(model_call(1000), *same).tools.verified == 13
-    minutes = [tool_call("a", at_ms=2000 + n * 61_000) for n in range(5)]
-    assert after(model_call(1000), *minutes).tools.verified == 5
+    worked = tool_call("w", at_ms=7000)
+    assert after(model_call(1000), *batch, worked).tools.failed == 0
+    same = [tool_call("a", at_ms=2000 + n * 1000, status="error") for n in range(20)]
+    assert after(model_call(1000), *same[:8]).tools.same_calls(10) == (8, 8, 1)
+    assert after(model_call(1000), *same).tools.same_calls(10) == (20, 20, 13)
+    turns = [
+        each for n in range(5) for each in (model_call(2000 * n), tool_call("a", at_ms=2000 * n + 1, status="error"))
+    ]
+    assert after(*turns).tools.same_calls(10).failing == 5
 
 
 def told(*calls: ToolCall) -> tuple[int, int]:

@@ -158,6 +158,16 @@ def results(at_ms: int, hour: int) -> Iterator[Any]:
         yield run_finished(at_ms + 3, **who)
 
 
+def failures(at_ms: int) -> Iterator[Any]:
+    """More agents of one run, and more failing calls of one session, than are remembered."""
+    for number in range(100):
+        yield tool_call(
+            at_ms + number, tool=long(f"tool {number}"), args_hash="a", result_hash="b", status="error",
+            **{**told(0, run_id=long(f"failing {number % 2}", ID)), "event_id": f"failure {number}",
+               "agent": long(f"agent {number % 40}")},
+        )  # fmt: skip
+
+
 def exceptions(at_ms: int) -> Iterator[Any]:
     """More of them than a tenant's row holds."""
     for number in range(200):
@@ -208,6 +218,7 @@ def written() -> tuple[Counter[str], Counter[str]]:
     use(contexts(MONDAY_MS), MONDAY_MS)
     use(spend(MONDAY_MS), MONDAY_MS)
     use(circles(MONDAY_MS), MONDAY_MS)
+    use(failures(MONDAY_MS), MONDAY_MS)
     order(orders(MONDAY_MS))
     use(ids(MONDAY_MS), MONDAY_MS)
     use(escalations(MONDAY_MS), MONDAY_MS)

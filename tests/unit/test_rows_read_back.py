@@ -17,7 +17,7 @@ def rows_in(engine: Engine) -> Iterator[Row]:
         for kept in (tenant.sessions, tenant.trees, tenant.scopes, tenant.totals, tenant.cohorts, tenant.results):
             yield from kept.values()
         yield from (past for cohort in tenant.cohorts.values() for past in cohort.models.values())
-        for judged in (tenant.incidents, tenant.commands, tenant.held, tenant.escalations):
+        for judged in (tenant.incidents, tenant.commands, tenant.held, tenant.escalations, tenant.failing):
             yield from judged.values()
 
 
