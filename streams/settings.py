@@ -48,7 +48,7 @@ class Settings(BaseModel):
     prefix: str = ""
     """Stands before every topic, group and transaction name, so that environments can share a cluster."""
     partitions: Positive = 6
-    """Partitions that `topics apply` creates for usage.v1, operator.v1 and state.v1."""
+    """Partitions that `topics apply` creates for usage.v1, and for what is read and written beside it."""
     replication: Positive = 1
     slot: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
     """This worker's name among its siblings; unset, the host's name and the lowest number free on it."""

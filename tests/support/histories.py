@@ -63,6 +63,8 @@ name = "company-hour"
 group_by = []
 period = "hour"
 limit_usd = 60
+at_limit = "pause"
+mode = "enforce"
 [[budget]]
 name = "model-day"
 group_by = ["model"]

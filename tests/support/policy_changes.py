@@ -56,7 +56,7 @@ def _groups_watched(tables: Tables, draw: Random) -> None:
 def _budget_added(tables: Tables, draw: Random) -> None:
     group_by = draw.choice((["tenant_id", "owner"], ["tenant_id"], ["tenant_id", "workflow", "owner"], ["owner"], []))
     period = draw.choice(("hour", "day", "week", "month"))
-    at_limit = draw.choice(("pause", "kill", "downgrade", "alert")) if "tenant_id" in group_by else "alert"
+    at_limit = draw.choice(("pause", "kill" if "tenant_id" in group_by else "pause", "downgrade", "alert"))
     _add(tables, "budget", {"name": "new-budget", "group_by": group_by, "period": period, "at_limit": at_limit,
                             "limit_usd": str(draw.randrange(1, 50)), "mode": "enforce"})  # fmt: skip
 
@@ -140,7 +140,7 @@ def _what_follows_changed(tables: Tables, draw: Random) -> None:
         for rule in tables.get(table, []):
             chosen = draw.choice(("alert", "pause", "kill", "downgrade"))
             is_across = "tenant_id" not in rule.get("group_by", ["tenant_id"])
-            rule["at_limit"] = "alert" if is_across else chosen
+            rule["at_limit"] = "pause" if is_across and chosen == "kill" else chosen
 
 
 def _service_settings_changed(tables: Tables, draw: Random) -> None:

@@ -146,7 +146,7 @@ def test_all_faults_are_told_together_each_with_its_place() -> None:
         period = "day"
         limit_usd = 1
         group_by = ["workflow"]
-        at_limit = "pause"
+        at_limit = "kill"
         [[cap]]
         name = "twice"
         limit_usd = 1
@@ -163,7 +163,7 @@ def test_all_faults_are_told_together_each_with_its_place() -> None:
         "timezone:", "misspelt: there is no such setting", 'budget[0] "b".period:', 'budget[0] "b".limit_usd:',
         'budget[1] "twice".thresholds: thresholds must rise',
         'budget[2] "split".group_by: a dimension is named twice',
-        'budget[3] "company": across tenants a budget tells and stops nobody',
+        'budget[3] "company": across tenants nobody is killed',
         'cap[1] "no-limit": a cap needs limit_usd', 'repeat[0] "r".colour: there is no such setting',
     ]  # fmt: skip
     missing = [place for place in places if not any(fault.startswith(place) for fault in found)]
