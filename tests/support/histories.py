@@ -210,6 +210,37 @@ tenant = "tenant-2"
 value_usd = 300
 starts = 2026-11-24
 max_share = 0.4
+[[drift]]
+name = "drift"
+min_runs = 20
+odds = 2
+odds_unexplained = 2
+min_usd = 0
+[[variance]]
+name = "variance"
+min_runs = 10
+min_days = 2
+multiplier = 1.01
+beyond = 1
+[[trend]]
+name = "trend"
+min_runs = 10
+[[daily_spend]]
+name = "daily"
+min_history_days = 2
+min_active_days = 2
+multiplier = 1.05
+[[daily_spend]]
+name = "daily-workflow"
+group_by = ["tenant_id", "workflow"]
+min_history_days = 2
+min_active_days = 2
+multiplier = 1.05
+[[model_mix]]
+name = "mix"
+max_change = 0.02
+min_usd = 0.1
+min_active_days = 2
 """
 
 

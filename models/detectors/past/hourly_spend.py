@@ -209,6 +209,8 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         told, page = (
             self._at_odds(scope, hour_ms, baseline, share, z) for z in (ONCE_IN_A_HUNDRED, ONCE_IN_A_THOUSAND)
         )
+        if _hours(scope).same_hour(hour_ms) is None:  # hardly ever active then: what is told of strangers is told of it
+            told = min(told, self.unknown_nanousd)
         limit = max(usual, seasonal, told)
         dearest = int(baseline.dearest_nanousd * (1 if share is None else share)) + 1
         return Limit(limit, max(limit, page, dearest), baseline, share, season.alone)
