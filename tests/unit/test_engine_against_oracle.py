@@ -55,6 +55,8 @@ max_calls = 20
 max_tool_calls = 7
 max_retries = 4
 [[spend_anomaly]]
+by_spread = false
+page_usd = 0
 name = "hourly"
 multiplier = 1.7
 min_active_hours = 5
@@ -174,7 +176,7 @@ def test_steep_hours_become_normal_as_the_oracle_says(seed: int) -> None:
             usd = draw.lognormvariate(0, 0.6) * (8 if hour > 240 else 1)
             ts_ms = at_ms + part * 600_000
             records.append((messages.llm_call(ts_ms, run_id=f"run-{hour}", usd=usd), ts_ms))
-    policy = '[[spend_anomaly]]\nname = "steps"\nmultiplier = 3'
+    policy = '[[spend_anomaly]]\nname = "steps"\nmultiplier = 3\nby_spread = false\npage_usd = 0'
     alerts = [a for a in found(engine_values(policy, records), "hourly_spend") if a.severity == "critical"]
     rule = HourlyRule("steps", Fraction(3))
     expected = [(one.hour_ms, one.value_nanousd, one.median_nanousd) for one in oracle.hourly_breaches(rule, records)]

@@ -80,7 +80,7 @@ def test_the_contract_s_example_holds_as_written() -> None:
     assert (anomaly.multiplier, anomaly.min_usd, anomaly.severity) == (5, 1, "critical")
 
 
-NEED_A_LIMIT = {"budget", "cap", "no_accepted_output", "budget_without_output"}
+NEED_A_LIMIT = {"model_mix", "budget", "cap", "no_accepted_output", "budget_without_output"}
 
 
 def test_an_empty_file_means_the_documented_defaults() -> None:

@@ -42,6 +42,9 @@ class HourlySpendSettings(RuleSettings):
     """An hour must also cost more than this many times what the same hour of the day has on two of the last seven."""
     min_usd: Usd = Decimal(1)
     """Below this an hour is too cheap to tell anybody about."""
+    by_spread: bool = True
+    """Whether an hour must also be dearer than one in a hundred of the scope's hours would be, as unlike as they are,
+    and pages from one in a thousand on; without, it pages above the multiples alone."""
     page_usd: Usd = Decimal(5)
     """Below this an hour is a warning at most, however sure: it wakes nobody."""
     min_active_hours: Annotated[int, Field(ge=1, le=168)] = 12
@@ -206,6 +209,9 @@ class HourlySpend(ScopeDetector[HourlySpendSettings]):
         # A job that runs an hour late or early is no news: with its neighbour, the hour costs what both always do.
         missing = season.with_hour_before - _hours(scope).spend(hour_ms - HOUR_MS)
         seasonal = max(int(self.season_factor * max(season.alone, missing)), season.with_hour_after) + 1
+        if not self.settings.by_spread:
+            limit = max(usual, seasonal)
+            return Limit(limit, limit, baseline, share, season.alone)
         told, page = (
             self._at_odds(scope, hour_ms, baseline, share, z) for z in (ONCE_IN_A_HUNDRED, ONCE_IN_A_THOUSAND)
         )
