@@ -167,7 +167,11 @@ class UnitCounters:
         failing = self.failures.failed(tenant, run, call, name, at_ms)
         if failing is None:
             return
-        stops = [Stop(Target("session", failing.session_id), failing.spent_nanousd)]
+
+        def targets(is_news: bool, action: Action) -> Iterable[Stop]:
+            del is_news, action  # compiled code knows no lambda that takes whatever comes
+            return [Stop(Target("session", failing.session_id), failing.spent_nanousd)]
+
         for rule in route.tool_rules:
             if (finding := rule.across_runs(failing)) is not None:
                 subject = replace(
@@ -178,7 +182,7 @@ class UnitCounters:
                     unit_id=f"session/{failing.session_id}",
                     ends_ms=self._state.now_ms + finding.lasts_ms,
                 )
-                self._enforcement.apply(tenant, rule, finding, subject, at_ms, lambda *_: stops)
+                self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)
 
     def judge(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
         """Ask a unit's rules what is true of it, and set its next trips."""
