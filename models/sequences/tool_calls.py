@@ -26,8 +26,9 @@ from models.sequences.pauses import (
     span_ms,
     with_pause,
 )
+from models.sequences.tool_results import HASH_BYTES, NO_HASH, NO_RESULT, RESULT_BYTES, result_hashes, same_result
 from schemas.duration import MINUTE_MS
-from schemas.usage import SHAPE_VERSION_BITS, CallStatus, ToolCall, shape_version
+from schemas.usage import CallStatus, ToolCall
 
 STEPS: Final = 16
 """Tool calls remembered."""
@@ -41,11 +42,9 @@ NO_NEWS: Final = 30
 """So many calls in a row without a new result are worth asking the rules about, whatever they were."""
 
 _SIGNATURE: Final = 5
-_HASH: Final = 3
-_RESULT: Final = 2 * _HASH
 _DISTANCE: Final = 2
 _SPENT: Final = 3
-_STEP: Final = _SIGNATURE + _RESULT + _DISTANCE + _SPENT
+_STEP: Final = _SIGNATURE + RESULT_BYTES + _DISTANCE + _SPENT
 """Bytes of a step: 40 bits of the hash of tool and arguments, 24 each of the hash of the result and of its shape, of
 these 3 for the version of the shape, the distance in tenths of a second from the start of the step before, and what the
 run has spent since that step. Steps are compared within one run only, and only with the last few: two different calls
@@ -58,12 +57,7 @@ _WINDOW: Final = (1 << STEPS) - 1
 _KEPT: Final = (STEPS - 1) * _STEP
 """What stays of the steps when another comes."""
 _FARTHEST_MS: Final = 100 * 0xFFFF
-_REST: Final = 0xFF >> SHAPE_VERSION_BITS
-"""Bits of a shape's first byte that are none of its version's."""
-_BYTES: Final = tuple(bytes((one,)) for one in range(256))
 _NO_SIGNATURE: Final = bytes(_SIGNATURE)
-_NO_HASH: Final = bytes(_HASH)
-_NO_RESULT: Final = bytes(_RESULT)
 _NO_MATCHES: Final = bytes(2 * LONGEST_PERIOD)
 """Matches in a row with the step 1, 2 … 8 calls before: first those not known to differ, then those known not to."""
 
@@ -211,11 +205,11 @@ class ToolCalls:
             if known and self._round_steps and _is_step(before[: self._round_steps * _STEP], signature):
                 return True
         distance = since_ms // 100 if 0 <= since_ms < _FARTHEST_MS else 0 if since_ms < 0 else 0xFFFF
-        result = _NO_RESULT
+        result = NO_RESULT
         if call.result_hash is not None or call.result_shape_hash is not None:
-            result = _hashes(call.result_hash, call.result_shape_hash)
+            result = result_hashes(call.result_hash, call.result_shape_hash)
             # The shape says too little where arguments differ: the price of each article has the same one.
-            if call.result_hash is None or before.find(result[:_HASH]) < 0:
+            if call.result_hash is None or before.find(result[:HASH_BYTES]) < 0:
                 self.no_news = 0
             else:
                 self.no_news += 1
@@ -313,11 +307,11 @@ class ToolCalls:
         before, _ = counted_before(self._pauses, within, 2)
         since = self._calls - max(before, self._written_at)
         alike, verified = [0], [0]
-        signature, result = self._steps[:_SIGNATURE], self._steps[_SIGNATURE : _SIGNATURE + _RESULT]
+        signature, result = self._steps[:_SIGNATURE], self._steps[_SIGNATURE : _SIGNATURE + RESULT_BYTES]
         for back in range(1, min(calls, since, len(self._steps) // _STEP)):
             at = back * _STEP
             if self._steps[at : at + _SIGNATURE] == signature != _NO_SIGNATURE:
-                same = _same_result(result, self._steps[at + _SIGNATURE : at + _SIGNATURE + _RESULT])
+                same = same_result(result, self._steps[at + _SIGNATURE : at + _SIGNATURE + RESULT_BYTES])
                 if same is not False:
                     alike.append(back)
                 if same:
@@ -399,8 +393,8 @@ class ToolCalls:
         self.failed += 1
         self._failures += 1
         self._round_status = "error"
-        failure = _hashes(call.result_hash, None)[:_HASH]
-        self._same_failures = self._same_failures + 1 if failure == self._failure != _NO_HASH else 1
+        failure = result_hashes(call.result_hash, None)[:HASH_BYTES]
+        self._same_failures = self._same_failures + 1 if failure == self._failure != NO_HASH else 1
         self._failure = failure
 
     def _start_anew(self) -> None:
@@ -432,7 +426,7 @@ class ToolCalls:
         while at >= 0:
             loose, misaligned = divmod(at, _STEP)
             if not misaligned:
-                same = _same_result(result, before[at + _SIGNATURE : at + _SIGNATURE + _RESULT])
+                same = same_result(result, before[at + _SIGNATURE : at + _SIGNATURE + RESULT_BYTES])
                 if loose < reach:
                     alike_before |= same is not False
                     verified_before |= same is True
@@ -458,7 +452,7 @@ class ToolCalls:
 
     def _distances(self, steps: int) -> list[int]:
         """Tenths of a second between the last `steps` steps and the ones before, newest first."""
-        starts = range(_SIGNATURE + _RESULT, min(steps * _STEP, len(self._steps)), _STEP)
+        starts = range(_SIGNATURE + RESULT_BYTES, min(steps * _STEP, len(self._steps)), _STEP)
         return [int.from_bytes(self._steps[at : at + _DISTANCE], "big") for at in starts]
 
 
@@ -467,36 +461,6 @@ def are_paced(distances: Sequence[int]) -> bool:
     even = max(distances) <= _EVEN * min(distances)
     rising = all(later >= _RISING * earlier for later, earlier in pairwise(distances))
     return min(distances) >= PACE and (even or rising)
-
-
-def _hashes(exact: str | None, shape: str | None) -> bytes:
-    """What is remembered of a result: the hash of it all and that of its shape, zeros for unknown."""
-    return (_NO_HASH if exact is None else xxhash.xxh3_64_digest(exact.encode())[:_HASH]) + (
-        _NO_HASH if shape is None else _shape(shape)
-    )
-
-
-def _shape(shape: str) -> bytes:
-    """The hash of a shape's hash, its first bits those of the version."""
-    digest = xxhash.xxh3_64_digest(shape.encode())
-    return _BYTES[digest[0] & _REST | shape_version(shape) << 8 - SHAPE_VERSION_BITS] + digest[1:_HASH]
-
-
-def _same_result(one: bytes, other: bytes) -> bool | None:
-    """Whether two results are the same, in full or in shape; None if nothing says so or otherwise.
-
-    Without one kind of hash the other decides. Shapes of two versions are neither the same nor different: results that
-    differ in full are then an unknown, not progress.
-    """
-    if one == other:
-        return None if one == _NO_RESULT else True
-    mine, theirs = one[:_HASH], other[:_HASH]
-    if _NO_HASH not in (mine, theirs) and mine == theirs:
-        return True
-    shape, their_shape = one[_HASH:], other[_HASH:]
-    if _NO_HASH not in (shape, their_shape):
-        return shape == their_shape if shape[0] | _REST == their_shape[0] | _REST else None
-    return None if _NO_HASH in (mine, theirs) else False
 
 
 def _is_step(steps: bytes, signature: bytes) -> bool:

@@ -65,7 +65,7 @@ def test_after_apply_every_topic_is_as_declared(admin: Admin, prefix: str) -> No
     assert check(admin, prefix) == []
     topics = admin.list_topics(timeout=10).topics
     counts = {name: len(topics[topic_name(prefix, name)].partitions) for name in load_topics()}
-    assert counts == {name: 1 if name == "policy.v1" else 3 for name in load_topics()}
+    assert counts == {name: spec.partition_count(3) for name, spec in load_topics().items()}
 
 
 def test_applied_topics_can_be_written_at_once(admin: Admin, kafka: RealKafka, prefix: str) -> None:
