@@ -157,7 +157,7 @@ class ToolCalls:
         self._round_status: CallStatus = "cancelled"
         self._calls = 0
         self._failures = self._same_failures = 0
-        self._failure = _NO_HASH
+        self._failure = NO_HASH
         self._pauses: tuple[Pause, ...] = ()
         self._cost_nanousd = self._row_cost_nanousd = self._failed_from_nanousd = 0
         self._written_at = 0
