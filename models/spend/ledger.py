@@ -229,12 +229,13 @@ class SpendLedger:
 
     def _enter(self, tenant: Tenant, scope: Scope, at_ms: int) -> None:
         """Move on to the hour around `at_ms`. Whoever enters judges: with the spend that led here, or without any."""
+        day = scope.periods.get("day")
         closed = scope.enter(self._state.policy.calendar, at_ms)
         scope.segment_ms = self._hours.start_ms
         scope.trip = AT_ONCE
         self._state.touch(scope)
-        if closed is not None and scope.history is not None:
-            self._state.touch(scope.history)
+        if scope.history is not None and (closed is not None or scope.periods.get("day") is not day):
+            self._state.touch(scope.history)  # in another time zone a day may end within an hour
             for rule in self._rules(scope) if closed else ():
                 for finding in rule.judge_hour(scope):
                     self._apply(tenant, scope, rule, finding, None, at_ms)
