@@ -22,6 +22,8 @@ name = "again"
 page_at = 5  # as it came
 mode = "enforce"
 """
+NOTHING_TO_TUNE = {"stop_rule", "spending_after_kill", "data_quality", "unpriced", "premium_escalation"}
+"""What a run has declared, what guards our own promises, and what asks for a reason."""
 Fields = dict[str, Any]
 
 
@@ -190,6 +192,7 @@ def test_every_step_is_of_a_setting_and_can_be_tried() -> None:
     """What a detector calls its main settings are settings; from their defaults on, each has something to try."""
     for detector in set(REGISTRY.values()):
         assert detector.settings_class.steps.keys() <= detector.settings_class.model_fields.keys(), detector
+        assert bool(detector.settings_class.steps) == (detector.name not in NOTHING_TO_TUNE), detector
     found = variants(default_policy())
     assert {"repeat", "cycle", "retry_storm", "error_streak", "hourly-5x", "run-5x"} <= {one.rule for one in found}
     for one in found:

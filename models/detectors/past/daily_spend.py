@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 from pydantic import Field
 
@@ -15,7 +15,7 @@ from models.rules.finding import Finding
 from models.state.spend.scopes import ClosedPeriods, Scope
 from schemas.duration import DAY_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import GroupBy, Period, RuleSettings, Severity, Usd
+from schemas.policy import GroupBy, Period, RuleSettings, Severity, Steps, Usd
 
 USUAL_DAYS: Final = 7
 """Active days whose median is what is usual."""
@@ -24,6 +24,7 @@ USUAL_DAYS: Final = 7
 class DailySpendSettings(RuleSettings):
     """`daily_spend` in the policy file."""
 
+    steps: ClassVar[Steps] = {"multiplier": (0.67, 1.5, 2), "min_usd": (0.5, 2, 5)}
     group_by: GroupBy = ["tenant_id"]
     multiplier: Annotated[Decimal, Field(gt=1, le=1000)] = Decimal(3)
     alike_multiplier: Annotated[Decimal, Field(ge=1, le=1000)] = Decimal("1.5")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +17,7 @@ from models.rules.finding import Finding
 from models.state.spend.cohort import Cohort
 from schemas.duration import DAY_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import RuleSettings, Severity, Usd
+from schemas.policy import RuleSettings, Severity, Steps, Usd
 
 FEWEST_AFTER: Final = 10
 """Runs after a change before anything is said of it."""
@@ -36,6 +36,7 @@ KNOWN_DAYS: Final = 2
 class DriftSettings(RuleSettings):
     """`drift` in the policy file."""
 
+    steps: ClassVar[Steps] = {"min_change": (0.5, 1.5, 2), "min_usd": (0.5, 2, 5)}
     min_change: Annotated[float, Field(gt=0, le=10)] = 0.25
     """The smallest change worth a word, as a share of what a run cost before."""
     min_runs: Annotated[int, Field(ge=20, le=200)] = 50

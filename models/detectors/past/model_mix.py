@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -14,7 +14,7 @@ from models.rules.finding import Finding
 from models.state.spend.scopes import Scope
 from schemas.duration import DAY_MS, HOUR_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import GroupBy, Period, RuleSettings, Severity, Usd
+from schemas.policy import GroupBy, Period, RuleSettings, Severity, Steps, Usd
 
 WEEK_MS: Final = 7 * DAY_MS
 
@@ -22,6 +22,7 @@ WEEK_MS: Final = 7 * DAY_MS
 class ModelMixSettings(RuleSettings):
     """`model_mix` in the policy file."""
 
+    steps: ClassVar[Steps] = {"max_change": (0.5, 1.5, 2), "min_usd": (0.5, 2, 5)}
     group_by: GroupBy = ["tenant_id", "workflow", "model"]
     """What is compared stands last, and before it the whole that it is a share of."""
     max_change: Annotated[Decimal, Field(gt=0, lt=1)] = Decimal("0.25")

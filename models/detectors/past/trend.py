@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, ClassVar, Final, NamedTuple
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from models.rules.finding import Finding
 from models.state.spend.cohort import Cohort
 from schemas.duration import DAY_MS, HOUR_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import RuleSettings, Severity, Usd
+from schemas.policy import RuleSettings, Severity, Steps, Usd
 
 WEEKS: Final = 3
 WEEK_MS: Final = 7 * DAY_MS
@@ -28,6 +28,7 @@ MOST_MORE_RUNS: Final = 1.2
 class TrendSettings(RuleSettings):
     """`trend` in the policy file."""
 
+    steps: ClassVar[Steps] = {"min_rise": (0.5, 1.5, 2), "min_usd": (0.5, 2, 5)}
     min_rise: Annotated[float, Field(gt=0, le=10)] = 0.2
     """By so much, as a share, what is spent per run or output must have risen in three weeks."""
     min_runs: Annotated[int, Field(ge=10, le=100_000)] = 30

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 from pydantic import Field
@@ -15,7 +15,7 @@ from models.rules.finding import Finding
 from models.state.spend.cohort import Cohort
 from schemas.duration import DAY_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import RuleSettings, Severity, Usd
+from schemas.policy import RuleSettings, Severity, Steps, Usd
 
 USUAL_DAYS: Final = 7
 SHOWN: Final = (10, 50, 90)
@@ -25,6 +25,7 @@ SHOWN: Final = (10, 50, 90)
 class VarianceSettings(RuleSettings):
     """`variance` in the policy file."""
 
+    steps: ClassVar[Steps] = {"multiplier": (0.75, 1.5, 2), "min_usd": (0.5, 2, 5)}
     multiplier: Annotated[float, Field(gt=1, le=100)] = 2.0
     """How many times the usual spread, the standard deviation of the logarithm of cost, a day must have."""
     beyond: Annotated[float, Field(ge=1, le=100)] = 1.5

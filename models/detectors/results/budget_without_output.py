@@ -1,7 +1,7 @@
 """`budget_without_output`: most of a budget is gone, and nothing that was made with it was accepted."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -11,12 +11,13 @@ from models.detectors.results.no_accepted_output import share_of
 from models.rules.finding import Finding
 from models.state.spend.scopes import Scope
 from schemas.money import format_usd
-from schemas.policy import Action, GroupBy, Limit, Period, RuleSettings, Severity, Usd
+from schemas.policy import Action, GroupBy, Limit, Period, RuleSettings, Severity, Steps, Usd
 
 
 class BudgetWithoutOutputSettings(RuleSettings):
     """Acts before the budget does, and only where the money has brought nothing."""
 
+    steps: ClassVar[Steps] = {"limit_usd": (0.5, 0.75, 1.5, 2)}
     group_by: GroupBy = ["tenant_id", "workflow"]
     period: Period
     limit_usd: Usd

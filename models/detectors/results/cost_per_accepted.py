@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -11,7 +11,7 @@ from models.rules.finding import Finding
 from models.state.spend.results import UNKNOWN, ResultBook, Results, day_of, total
 from schemas.duration import DAY_MS, HOUR_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import RuleSettings, Severity, Usd
+from schemas.policy import RuleSettings, Severity, Steps, Usd
 
 REPORTED = ("accepted", "edited", "rejected", "escalated")
 
@@ -19,6 +19,7 @@ REPORTED = ("accepted", "edited", "rejected", "escalated")
 class CostPerAcceptedSettings(RuleSettings):
     """All that the workflow's runs cost, by those whose output was accepted."""
 
+    steps: ClassVar[Steps] = {"limit_usd": (0.5, 0.75, 1.5, 2), "multiplier": (0.67, 1.5, 2), "min_usd": (0.5, 2, 5)}
     per: Literal["workflow", "prompt_version", "feature"] = "workflow"
     limit_usd: Usd | None = None
     """What an accepted outcome may cost at most, whatever it cost before."""

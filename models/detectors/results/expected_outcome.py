@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from models.rules.finding import Finding
 from models.state.spend.results import OUTCOMES, UNKNOWN, ResultBook, Results, total
 from schemas.duration import DAY_MS, HOUR_MS
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import RuleSettings, Severity, Usd
+from schemas.policy import RuleSettings, Severity, Steps, Usd
 
 GOOD = ("accepted", "edited")
 """Outcomes that are as good as whatever was announced."""
@@ -23,6 +23,7 @@ WORSE_BY = 1.5
 class ExpectedOutcomeSettings(RuleSettings):
     """What the runs of one day that announced one outcome have come to, once a day and workflow."""
 
+    steps: ClassVar[Steps] = {"missed_share": (0.5, 1.4, 1.8), "multiplier": (0.5, 1.5, 2)}
     missed_share: Annotated[float, Field(gt=0, le=1)] = 0.5
     """So many of the day's runs have to end without it."""
     min_runs: Annotated[int, Field(ge=1, le=100_000)] = 10

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -13,12 +13,13 @@ from models.rules.finding import Finding
 from models.rules.levels import Level, levels_of, next_amount, reached
 from models.state.spend.scopes import ClosedPeriods, Scope
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import Contract, Period, PolicyHeader, RuleSettings, Severity, Share, Thresholds
+from schemas.policy import Contract, Period, PolicyHeader, RuleSettings, Severity, Share, Steps, Thresholds
 
 
 class MarginSettings(RuleSettings):
     """What tenants pay stands in `[[contract]]`, one table each. Others are not watched by this rule."""
 
+    steps: ClassVar[Steps] = {"max_share": (0.5, 0.75, 1.5, 2)}
     max_share: Annotated[Share, Field(le=10)] = 0.3
     """How much of what a tenant pays for a period it may cost in it."""
     thresholds: Thresholds = [0.8, 1.0]

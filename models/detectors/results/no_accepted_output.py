@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -12,12 +12,13 @@ from models.detectors.limits.cap import Allowance, LimitRule
 from models.rules.finding import Finding
 from models.state.units.unit import Counter, Unit, UnitKind
 from schemas.money import format_usd, usd_to_nanousd
-from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
+from schemas.policy import Action, Limit, RuleSettings, Severity, Steps, Usd
 
 
 class NoAcceptedOutputSettings(RuleSettings):
     """Acts before the cap does, and only on what has brought nothing."""
 
+    steps: ClassVar[Steps] = {"limit_usd": (0.5, 0.75, 1.5, 2)}
     per: UnitKind = "run"
     limit_usd: Usd
     """What a run, session or run tree may cost: the amount of its `[[cap]]`, as a rule."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from models.rules.finding import Finding
 from models.state.spend.model_cohort import ANSWERS, GROWTH, LARGEST, REBUILDS, STILL
 from models.state.units.context import LARGE, Rebuilds
 from schemas.money import usd_to_nanousd
-from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
+from schemas.policy import Action, Limit, RuleSettings, Severity, Steps, Usd
 
 ONE_IN_TWENTY = 1.64
 """Standard deviations of the logarithm of growth. It has to be large and dear as well, so that it need not be rare."""
@@ -24,6 +24,7 @@ REFILLED = "Stop it or cap it: what it loads after each compaction fills its con
 class ContextGrowthSettings(RuleSettings):
     """Of a run's context with one model; below `min_tokens` and `min_usd` nobody is told."""
 
+    steps: ClassVar[Steps] = {"multiplier": (0.67, 1.5, 2), "min_usd": (0.5, 2, 5)}
     multiplier: Annotated[float, Field(gt=1, le=1000)] = 3.0
     """Times the context's own start."""
     growth_multiplier: Annotated[float, Field(gt=1, le=1000)] = 2.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from models.state.spend.model_cohort import ANSWERS, ModelCohort
 from models.state.units.context import Context
 from models.state.units.unit import Counter, Unit
 from schemas.money import usd_to_nanousd
-from schemas.policy import Action, Limit, RuleSettings, Severity, Usd
+from schemas.policy import Action, Limit, RuleSettings, Severity, Steps, Usd
 
 FEWEST_CALLS: Final = 16
 """Model calls of a run that are enough to say something of it."""
@@ -27,6 +27,7 @@ Tokens = Annotated[int, Field(ge=0, le=10**12)]
 class OutputRatioSettings(RuleSettings):
     """Of the context that most of a run's cost went to, in both directions."""
 
+    steps: ClassVar[Steps] = {"multiplier": (0.6, 1.5, 2), "min_usd": (0.5, 2, 5)}
     multiplier: Annotated[float, Field(gt=1, le=1000)] = 5.0
     """Times the usual ratio, or that part of it; more where healthy runs differ more. A run three times as long as
     usual gets a third of the output for its input by its length alone."""

@@ -1,7 +1,7 @@
 """`token_spike`: a single call that sends or gets far more than the workflow's calls of that model do."""
 
 from collections.abc import Iterable
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from models.detectors.run_shape.resent import thousands
 from models.rules.finding import Finding
 from models.state.spend.model_cohort import INPUT, LARGEST, OUTPUT
 from schemas.money import format_usd
-from schemas.policy import Action, Limit, RuleSettings, Severity
+from schemas.policy import Action, Limit, RuleSettings, Severity, Steps
 
 BEYOND_LARGEST: Final = 2
 """Times the input of a run's usual largest call: where calls differ by nature, a large one is no news."""
@@ -21,6 +21,7 @@ Tokens = Annotated[int, Field(ge=1, le=10**9)]
 class TokenSpikeSettings(RuleSettings):
     """Of one call, against the usual one: the median of what finished runs' calls came to on average."""
 
+    steps: ClassVar[Steps] = {"multiplier": (0.5, 1.5, 2)}
     multiplier: Annotated[float, Field(gt=1, le=1000)] = 10.0
     min_input_tokens: Tokens = 100_000
     min_output_tokens: Tokens = 16_000
