@@ -69,6 +69,8 @@ class Gateway:
             async with self.bodies.read(request) as body:
                 run, call = ask(hook, body, key)
                 verdict = self._desk.check(run, call, key)
+                if verdict.decision == "continue" and hook.tells(body):
+                    verdict = verdict._replace(nudge=self._desk.nudge(run))
                 self._metrics.verdicts.labels(hook.name, verdict.decision).inc()
                 return hook.answer(verdict, body)
         except (Refused, BodyError) as error:

@@ -57,15 +57,21 @@ def gateway(kafka_topics: TopicSpace, tmp_path: Path, token: str) -> Iterator[Ga
         yield process
 
 
-def loop(gateway: GatewayProcess, token: str, run_id: str) -> None:
-    """Six times the same search with the same result, half a second apart."""
+def loop(gateway: GatewayProcess, token: str, run_id: str, calls: int = 6) -> None:
+    """The same search with the same result, half a second apart."""
     now_ms = wall_ms()
-    calls = [
+    sent = [
         {"type": "tool_call", "event_id": f"{run_id}-{number}", "ts_ms": now_ms - 3000 + 500 * number, "run_id": run_id,
          "tool": "search", "args_hash": "a", "result_hash": "b"}
-        for number in range(6)
+        for number in range(calls)
     ]  # fmt: skip
-    assert gateway.post("/v1/events", json.dumps(calls).encode(), token) == (200, {"accepted": 6, "rejected": []})
+    assert gateway.post("/v1/events", json.dumps(sent).encode(), token) == (200, {"accepted": calls, "rejected": []})
+
+
+def sentence_in(answer: Any) -> str | None:
+    """What is to be put before the model, wherever the answer has it."""
+    told: str | None = answer.get("nudge") or answer.get("hookSpecificOutput", {}).get("additionalContext")
+    return told
 
 
 def holds(answer: Any, expected: dict[str, Any]) -> bool:
@@ -107,6 +113,29 @@ def test_a_loop_is_denied_through_every_hook(
     assert MARKER not in gateway.text
     with capsys.disabled():
         print("\n  from cause to denied step:", ", ".join(f"{name} {ms:.0f} ms" for name, ms in waits_ms.items()))
+
+
+def test_an_agent_is_told_of_its_loop_before_it_is_stopped(
+    kafka_topics: TopicSpace, tmp_path: Path, gateway: GatewayProcess, token: str
+) -> None:
+    """Once, where the answer gets to the model: by a plain check, and by what a coding agent asks after a tool; not by
+    what it asks before one.
+    """
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY.replace("enforce", "alert"), encoding="utf-8")
+    with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy) as worker:
+        worker.wait_said("state restored")
+        for run_id, (path, question) in {
+            "plain": ("/v1/guard/check", {"run_id": "plain"}),
+            "coder": ("/hooks/claude", {"session_id": "coder", "hook_event_name": "PostToolUse"}),
+        }.items():
+            before = json.dumps({"session_id": run_id, "hook_event_name": "PreToolUse"}).encode()
+            body = json.dumps(question).encode()
+            loop(gateway, token, run_id, calls=4)
+            told = wait_until(lambda p=path, b=body: sentence_in(gateway.post(p, b, token)[1]), 30, "it is told")  # type: ignore[misc]
+            assert "search" in told
+            assert gateway.post("/hooks/claude", before, token) == (200, {})
+            assert sentence_in(gateway.post(path, body, token)[1]) is None, "once is enough"
 
 
 def test_a_question_that_cannot_be_understood_is_refused_in_words(

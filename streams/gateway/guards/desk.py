@@ -45,6 +45,8 @@ class Verdict(NamedTuple):
     """When a pause ends by itself."""
     downgrade: bool = False
     """Go on with a cheaper model."""
+    nudge: str | None = None
+    """A sentence to put before the model: the run does the same over and over."""
     blind: str | None = None
     """Why nobody knows what stands; None where everything is known."""
 
@@ -80,6 +82,10 @@ class GuardDesk:
     def waiting_for(self) -> str | None:
         """What keeps it from knowing what stands; None if nothing does."""
         return self._guard.waiting_for
+
+    def nudge(self, run: AskedRun) -> str | None:
+        """A sentence to put before the run's model, handed over once: ask only where it gets there."""
+        return self._guard.nudge(run)
 
     def check(self, run: AskedRun, call: NextCall, key: AccessKey) -> Verdict:
         """What the run is to do before its next call: a few look-ups in memory."""

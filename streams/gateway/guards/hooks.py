@@ -60,11 +60,13 @@ class Hook:
         name: what it is called, for metrics.
         ask: from the body to the run and its next call. Raises `Unreadable` or `msgspec.DecodeError`.
         answer: the verdict in its words.
+        tells: whether a sentence in the answer to this body gets to the model.
     """
 
     name: str
     ask: Callable[[bytes, AccessKey], tuple[AskedRun, NextCall]]
     answer: Callable[[Verdict, bytes], Answer]
+    tells: Callable[[bytes], bool] = lambda _: False
 
 
 def ask(hook: Hook, body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
@@ -92,12 +94,18 @@ def _ask_by_session(body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
     return AskedRun(key.tenant_id, asked.session_id, asked.session_id), NextCall()
 
 
+def _tells_claude(body: bytes) -> bool:
+    """What is answered before a tool goes to the person."""
+    return msgspec.json.decode(body, type=_AgentHook).hook_event_name in ("UserPromptSubmit", "PostToolUse")
+
+
 def _answer_claude(verdict: Verdict, body: bytes) -> Answer:
     """`permissionDecision` before a tool; `continue: false` where there is nothing to permit, such as a prompt."""
-    if verdict.decision == "continue":
-        return _json({})
-    reason = _words(verdict)
     event = msgspec.json.decode(body, type=_AgentHook).hook_event_name
+    if verdict.decision == "continue":
+        told = {"hookEventName": event, "additionalContext": verdict.nudge}
+        return _json({"hookSpecificOutput": told} if verdict.nudge else {})
+    reason = _words(verdict)
     if event == "PreToolUse":
         denied = {"hookEventName": event, "permissionDecision": "deny", "permissionDecisionReason": reason}
         return _json({"hookSpecificOutput": denied})
@@ -147,8 +155,8 @@ def _json(value: dict[str, Any]) -> Answer:
 
 
 HOOKS: Final[dict[str, Hook]] = {
-    "/v1/guard/check": Hook("guard-check", _ask_plainly, _answer_plainly),
-    "/hooks/claude": Hook("claude-hook", _ask_by_session, _answer_claude),
+    "/v1/guard/check": Hook("guard-check", _ask_plainly, _answer_plainly, lambda _: True),
+    "/hooks/claude": Hook("claude-hook", _ask_by_session, _answer_claude, _tells_claude),
     "/hooks/codex": Hook("codex-hook", _ask_by_session, _answer_claude),
     "/hooks/gemini": Hook("gemini-hook", _ask_by_session, _answer_gemini),
     "/guard/portkey": Hook("portkey-guard", _ask_portkey, _answer_portkey),
