@@ -290,8 +290,10 @@ class SpendLedger:
             if scope.history is not None:
                 self._state.touch(scope.history)
         elif finding.hour == "day_breach":
-            day_ms = self._state.policy.calendar.window("day", at_ms).start_ms
-            scope.record_day(rule.rule, min(day_ms, scope.window("day").start_ms))
+            day_ms = scope.window("day").start_ms  # that of another time zone, until it is over
+            if at_ms < day_ms:
+                day_ms = self._state.policy.calendar.window("day", at_ms).start_ms
+            scope.record_day(rule.rule, day_ms)
         elif finding.hour == "new_normal" and scope.history is not None:
             scope.history.hours.restart(window.start_ms)
             scope.episodes.pop(rule.rule, None)
