@@ -80,7 +80,9 @@ class Workflows:
 
 
 def _made_of(run: Run) -> tuple[str | None, ...]:
-    """What of a run may explain its cost, in the order of `DIMENSIONS`: as its latest model call said."""
+    """What of a run may explain its cost, in the order of `DIMENSIONS`: the model that most of it went to, and what its
+    latest model call said of the rest.
+    """
     attribution = run.attribution()
-    model, _, route = run.route_key[1]
-    return attribution.get("prompt_version"), model, route, attribution.get("environment")
+    _, _, route = run.route_key[1]
+    return attribution.get("prompt_version"), run.main_model(), route, attribution.get("environment")
