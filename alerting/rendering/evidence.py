@@ -118,7 +118,13 @@ def _cost(alert: Alert) -> Iterator[str]:
     """What its run has cost, where the alert is about something else: as of then, and therefore not later."""
     cost = alert.evidence.get("cost_nanousd")
     of_a_unit = alert.detector not in ABOUT_DATA and "runs_stopped" not in alert.evidence
-    if isinstance(cost, int) and cost and of_a_unit and alert.unit != "nanousd" and alert.state in ("open", "escalated"):
+    if (
+        isinstance(cost, int)
+        and cost
+        and of_a_unit
+        and alert.unit != "nanousd"
+        and alert.state in ("open", "escalated")
+    ):
         yield f"cost so far: {amount(cost, 'nanousd')}"
 
 

@@ -22,7 +22,7 @@ from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.settings import Settings
 from streams.worker import worker as worker_module
-from streams.worker.worker import Worker
+from streams.worker.worker import INPUTS, Worker
 from tests.integration.proof import flowing, small_load
 from tests.support.kafka import Record, TopicSpace, fresh_prefix, produce, wait_until
 from tests.support.leftovers import living
@@ -115,7 +115,7 @@ def visit(space: TopicSpace, working: Working) -> None:
             "enable.auto.commit": False,
         }
     )
-    guest.subscribe([space.name("usage.v1"), space.name("operator.v1")])
+    guest.subscribe([space.name(topic) for topic in INPUTS])
     try:
         working.wait(lambda: guest.poll(0.1) is not None or guest.assignment(), "the guest has its share")
         working.wait(lambda: 0 < working.number("spendfuse_partitions") < space.partitions, "the worker has the rest")

@@ -14,8 +14,9 @@ def rows_in(engine: Engine) -> Iterator[Row]:
     for tenant in engine._state.tenants.values():
         yield tenant
         yield from (run for run_id in tenant.runs if (run := tenant.run(run_id)) is not None)
-        for kept in (tenant.sessions, tenant.trees, tenant.scopes, tenant.totals, tenant.cohorts, tenant.results):
+        for kept in (tenant.sessions, tenant.trees, tenant.totals, tenant.cohorts, tenant.results):
             yield from kept.values()
+        yield from (scope for scope in tenant.scopes.values() if not scope.is_new)
         yield from (past for cohort in tenant.cohorts.values() for past in cohort.models.values())
         for judged in (tenant.incidents, tenant.commands, tenant.held, tenant.escalations, tenant.failing):
             yield from judged.values()
