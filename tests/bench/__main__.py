@@ -16,6 +16,7 @@ from tests.bench import (
     rebalances,
     report,
     restore,
+    rules,
     side_by_side,
     telling,
     throughput,
@@ -27,6 +28,7 @@ Options = argparse.Namespace
 
 PARTS: dict[str, Callable[[Options], Part]] = {
     "engine": lambda options: engine.measure(options.events or 100_000, options.rounds or 1),
+    "rules": lambda options: rules.measure(options.events or 60_000, options.rounds or 3),
     "memory": lambda options: memory.measure(options.runs or 20_000, options.rounds or 1),
     "asleep": lambda options: asleep.measure(options.runs or 1_000_000, options.rounds or 1),
     "alarms": lambda options: alarms.measure(options.rounds or 2),
