@@ -47,8 +47,8 @@ def in_log(space: TopicSpace) -> list[tuple[str, str]]:
 def test_events_over_http_are_in_the_log_under_the_keys_tenant(
     kafka_topics: TopicSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An array, one object a line, and a packed body are taken; each record has its tenant's key and partition. What is
-    wrong is named by its place, and stands in the dead letters; the rest counts all the same.
+    """An array, one object a line or over many, and a packed body are taken; each record has its tenant's key and
+    partition. What is wrong is named by its place, and stands in the dead letters; the rest counts all the same.
     """
     space = kafka_topics
     token = new_key(space.bootstrap, space.prefix, "acme", capture=capsys)
@@ -56,6 +56,8 @@ def test_events_over_http_are_in_the_log_under_the_keys_tenant(
         gateway.wait_ready()
         lines = b"\n".join(json.dumps(call(f"line-{number}")).encode() for number in range(3))
         assert gateway.post("/v1/events", lines, token) == (200, {"accepted": 3, "rejected": []})
+        one = json.dumps(call("over-lines"), indent=2).encode()
+        assert gateway.post("/v1/events", one, token) == (200, {"accepted": 1, "rejected": []})
         packed = gzip.compress(json.dumps([call("packed-0"), call("packed-1")]).encode())
         assert gateway.post("/v1/events", packed, token, **{"Content-Encoding": "gzip"})[0] == 200
         wrong = [
@@ -72,7 +74,7 @@ def test_events_over_http_are_in_the_log_under_the_keys_tenant(
         ]  # fmt: skip
         assert gateway.stop() == 0
     assert sorted(in_log(space)) == sorted(
-        ("acme", name) for name in ("line-0", "line-1", "line-2", "packed-0", "packed-1", "fine")
+        ("acme", name) for name in ("line-0", "line-1", "line-2", "over-lines", "packed-0", "packed-1", "fine")
     )
     records = read_all(space.bootstrap, space.name("usage.v1"))
     assert {record.key for record in records} == {b"acme"}

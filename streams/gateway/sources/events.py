@@ -38,12 +38,21 @@ def read_events(_: Headers, body: bytes, key: AccessKey) -> Batch:
 def _messages(body: bytes) -> Iterator[bytes | msgspec.Raw]:
     start = body.lstrip()
     if not start.startswith(b"["):
-        yield from (line for line in start.splitlines() if line.strip())
+        yield from [start] if _is_one(start) else (line for line in start.splitlines() if line.strip())
         return
     try:
         yield from _array(start)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"the body begins as a JSON array and is none: {error}") from None
+
+
+def _is_one(body: bytes) -> bool:
+    """Whether it is one JSON value, over however many lines."""
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _value(data: bytes, key: AccessKey) -> bytes:
