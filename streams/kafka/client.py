@@ -26,6 +26,10 @@ HOW_TO_GRANT: Final = (
 )
 LOOK_AT_LOGIN: Final = "and, where the cluster asks for a login or TLS, SPENDFUSE_KAFKA_SECURITY_PROTOCOL"
 """Words to follow `set SPENDFUSE_KAFKA_BOOTSTRAP`: such a cluster is silent to whoever does not log in."""
+WRITE_S: Final = 10.0
+"""How long the broker may take to acknowledge a record that is written by itself."""
+PATIENCE_S: Final = 5.0
+"""How much longer than that the client may take to say so."""
 _READING: Final[dict[str, Any]] = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -96,6 +100,33 @@ def flush(producer: Producer, timeout_s: float) -> int:
         if isinstance(error.__cause__, KafkaException):
             raise error.__cause__ from None
         raise
+
+
+def write_one(settings: Settings, topic: str, key: bytes, value: bytes, what: str) -> None:
+    """Return when the broker has the record. `what` is called by its name where that fails.
+
+    Raises:
+        BrokerError: it has not said so in time, or does not allow it.
+    """
+    # What fails is raised as an error, so that the client's log need not name it too.
+    producer = make_producer(settings, {"delivery.timeout.ms": int(WRITE_S * 1000), "log_level": 0})
+    failures: list[KafkaError] = []
+    producer.produce(
+        settings.topic(topic),
+        value,
+        key,
+        on_delivery=lambda error, _: failures.append(error) if error is not None else None,
+    )
+    try:
+        left = flush(producer, WRITE_S + PATIENCE_S)
+    except KafkaException as error:
+        refuse_without_rights(error.args[0])
+        raise BrokerError(f"{what} was not published: {error.args[0].str()}") from None
+    if failures:
+        refuse_without_rights(failures[0])
+    if left or failures:
+        said = failures[0].str() if failures else "no answer in time"
+        raise BrokerError(f"{what} was not published: {said}")
 
 
 def refuse_without_rights(error: KafkaError) -> None:

@@ -10,14 +10,13 @@ import msgspec
 
 from schemas.codec import encode
 from schemas.edge.access_key import AccessKey, AccessScope, Token
-from schemas.errors import BrokerError, SettingsError
+from schemas.errors import SettingsError
 from streams.clock import wall_ms
 from streams.kafka.admin import existing_topics
-from streams.kafka.client import flush, make_producer
+from streams.kafka.client import write_one
 from streams.kafka.whole_topic import committed_records
 from streams.settings import Settings
 
-WRITE_TIMEOUT_S = 10.0
 TOPIC = "keys.v1"
 
 
@@ -93,14 +92,7 @@ def _keys(settings: Settings) -> dict[str, AccessKey]:
 
 
 def _write(settings: Settings, key: AccessKey) -> None:
-    faults: list[object] = []
-    producer = make_producer(settings, {"delivery.timeout.ms": int(WRITE_TIMEOUT_S * 1000), "log_level": 0})
-    producer.produce(
-        settings.topic(TOPIC), encode(key), key.key_id.encode(),
-        on_delivery=lambda error, _: faults.append(error) if error is not None else None,
-    )  # fmt: skip
-    if flush(producer, WRITE_TIMEOUT_S + 2) or faults:
-        raise BrokerError(f"the key was not written: {faults[0] if faults else 'no broker has answered in time'}")
+    write_one(settings, TOPIC, key.key_id.encode(), encode(key), "the key")
 
 
 def _who(settings: Settings) -> str:

@@ -5,19 +5,14 @@ import json
 import sys
 from pathlib import Path
 
-from confluent_kafka import KafkaError, KafkaException
-
 from models.rules.policy import Policy
 from models.rules.policy_findings import findings
-from schemas.errors import BrokerError
 from streams.clock import wall_ms
 from streams.kafka.admin import existing_topics
-from streams.kafka.client import flush, make_producer, refuse_without_rights
+from streams.kafka.client import write_one
 from streams.process.policies import policy_in_force
 from streams.service_alert import known_rules
 from streams.settings import Settings
-
-SEND_TIMEOUT_S = 15.0
 
 
 def run_check(file: Path, policy: Policy) -> int:
@@ -30,25 +25,7 @@ def run_publish(settings: Settings, policy: Policy) -> int:
     """Put a policy in force: every worker takes it over between two batches. Raises `BrokerError`."""
     existing_topics(settings, ["policy.v1"])
     _print_findings(policy)
-    # What fails is raised as an error, so that the client's log need not name it too.
-    producer = make_producer(settings, {"delivery.timeout.ms": 10_000, "log_level": 0})
-    failures: list[KafkaError] = []
-    producer.produce(
-        settings.topic("policy.v1"),
-        policy.to_json(),
-        settings.policy_name.encode(),
-        on_delivery=lambda error, _: failures.append(error) if error is not None else None,
-    )
-    try:
-        left = flush(producer, SEND_TIMEOUT_S)
-    except KafkaException as error:
-        refuse_without_rights(error.args[0])
-        raise BrokerError(f"the policy was not published: {error.args[0].str()}") from None
-    if failures:
-        refuse_without_rights(failures[0])
-    if left or failures:
-        said = failures[0].str() if failures else "no answer in time"
-        raise BrokerError(f"the policy was not published: {said}")
+    write_one(settings, "policy.v1", settings.policy_name.encode(), policy.to_json(), "the policy")
     print(f"policy {policy.version} is published on {settings.topic('policy.v1')}")
     return 0
 
