@@ -4,10 +4,10 @@ OpenTelemetry's GenAI conventions old and new, OpenInference, OpenLLMetry, OpenR
 (an agent, a chain, a task) repeats their tokens and is never charged.
 """
 
-import hashlib
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal
 
+from models.identity import derived_id
 from schemas.usage import ATTRIBUTION
 from streams.gateway.sources.otlp.span import Attributes, Scalar, Span, whole
 
@@ -16,20 +16,13 @@ Kind = Literal["model", "tool"]
 INFERENCE: Final = frozenset({"chat", "generate_content", "text_completion", "embeddings"})
 """`gen_ai.operation.name` of what is charged."""
 KINDS: Final[dict[str, dict[str, Kind]]] = {
-    "gen_ai.operation.name": {**dict.fromkeys(INFERENCE, "model"), "execute_tool": "tool"},
-    "openinference.span.kind": {"LLM": "model", "EMBEDDING": "model", "TOOL": "tool"},
     "span.type": {"generation": "model"},
+    "openinference.span.kind": {"LLM": "model", "EMBEDDING": "model", "TOOL": "tool"},
+    "gen_ai.operation.name": {**dict.fromkeys(INFERENCE, "model"), "execute_tool": "tool"},
     "traceloop.span.kind": {"tool": "tool"},
     "llm.request.type": {"chat": "model", "completion": "model", "embedding": "model"},
 }
 """Attribute -> its value -> what the span is. The first attribute that a span has decides, whatever it says."""
-ORDER: Final = (
-    "span.type",
-    "openinference.span.kind",
-    "gen_ai.operation.name",
-    "traceloop.span.kind",
-    "llm.request.type",
-)
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "model": (
@@ -95,9 +88,9 @@ def usage_of(span: Span) -> dict[str, Any] | None:
 
 
 def _kind(attributes: Attributes) -> Kind | None:
-    for name in ORDER:
+    for name, kinds in KINDS.items():
         if name in attributes:
-            return KINDS[name].get(str(attributes[name]))
+            return kinds.get(str(attributes[name]))
     return None
 
 
@@ -124,8 +117,8 @@ def _event_id(span: Span) -> str:
     """
     response = span.attributes.get("gen_ai.response.id")
     if response and not span.attributes.get("gen_ai.response.cache_hit"):
-        return _hash("otel", span.trace_id, str(response))
-    return _hash("otel", span.trace_id, span.span_id)
+        return derived_id("otel", span.trace_id, str(response))
+    return derived_id("otel", span.trace_id, span.span_id)
 
 
 def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
@@ -184,11 +177,7 @@ def _count(attributes: Attributes, name: str) -> int:
 
 
 def _short_id(value: str) -> str:
-    return value if 0 < len(value) <= LONGEST_ID else _hash(value)
-
-
-def _hash(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return value if 0 < len(value) <= LONGEST_ID else derived_id(value)
 
 
 def _nanousd(usd: Scalar | None) -> int | None:
