@@ -270,9 +270,8 @@ class Run(Unit):
         )  # fmt: skip
         if self.asleep:
             return known
-        others = tuple((agent, history.to_row()) for agent, history in (self.agents or {}).items())
-        agents = (self.agent or 0, others or 0)
-        return (*known, *self.trips(), self.history.to_row(), self._contexts_row(), *agents)
+        others = self.agents and tuple((agent, history.to_row()) for agent, history in self.agents.items())
+        return (*known, *self.trips(), self.history.to_row(), self._contexts_row(), self.agent or 0, others or 0)
 
     def _contexts_row(self) -> tuple[Any, ...]:
         """What of a run that is awake is known of its contexts."""
