@@ -1,5 +1,6 @@
 """The doctor's look at the cluster: topics, who works on them, how far they have come, and the clocks."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -9,6 +10,8 @@ from schemas.topics import load_topics
 from streams.kafka.admin import group_members
 from streams.kafka.positions import Place, committed_ends, first_offsets, group_offsets, newest_times
 from streams.kafka.topics import check
+from streams.kafka.whole_topic import committed_records
+from streams.settings import Settings
 from streams.tools.inspection.finding import Finding, Surroundings
 
 WORKERS: Final = "spendfuse-engine"
@@ -78,7 +81,8 @@ def lag(around: Surroundings) -> Iterator[Finding]:
         places = around.places(group.topic)
         done = group_offsets(around.admin, around.settings.group(group.name))
         ends, firsts = committed_ends(around.admin, places), first_offsets(around.admin, places)
-        yield lag_finding(group, {place: max(0, ends[place] - done.get(place, firsts[place])) for place in places})
+        starts = {place: done.get(place, firsts[place]) for place in places}
+        yield lag_finding(group, _waiting(around.settings, group.topic, starts, ends))
 
 
 def lag_finding(group: Group, behind: dict[Place, int]) -> Finding:
@@ -118,6 +122,22 @@ def clock_finding(newest_ms: int | None, now_ms: int, beat_ms: int) -> Finding:
         f"not known: the newest commit is {age} old by this host's clock",
         "if a worker runs, this host's clock is ahead by about that: set it (NTP)",
     )
+
+
+def _waiting(settings: Settings, topic: str, starts: dict[Place, int], ends: dict[Place, int]) -> dict[Place, int]:
+    """Records of each partition between two offsets. The end of a transaction takes an offset as well, and compaction
+    leaves some empty: where there are few, what is there is counted.
+    """
+    behind = {place: max(0, ends[place] - start) for place, start in starts.items()}
+    few = [place for place, offsets in behind.items() if 0 < offsets <= MOST_BEHIND]
+    read = committed_records(
+        settings,
+        topic,
+        starts={place[1]: starts[place] for place in few},
+        ends={place[1]: ends[place] for place in few},
+    )
+    records = Counter(message.partition() for message in read) if few else Counter[int]()
+    return behind | {place: records[place[1]] for place in few}
 
 
 def _other_prefixes(around: Surroundings) -> Iterator[str]:
