@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final, TypeVar
 
@@ -19,6 +19,8 @@ from streams.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 15.0
 READY_TIMEOUT_S: Final = 30.0
+LOGIN_PATIENCE_S: Final = 2.0
+"""How long a login may be refused before nobody is asked any more: another broker of the cluster may know it."""
 
 _LOOK_AGAIN_S: Final = 0.05
 
@@ -60,6 +62,13 @@ def topics_on_broker(admin: Admin) -> dict[str, TopicMetadata]:
 
     # In a thread, because the client's own wait hears no Ctrl-C.
     threading.Thread(target=ask, name="list-topics", daemon=True).start()
+    refused_s: float | None = None
+    while not wait([asked], _LOOK_AGAIN_S).done:
+        admin.poll(0)  # hands out what the client has to say for itself
+        if admin.complaints.login is not None:
+            refused_s = refused_s or time.monotonic()
+            if time.monotonic() > refused_s + LOGIN_PATIENCE_S:
+                raise BrokerUnreachableError(_login_refused(admin))
     try:
         return asked.result()
     except KafkaException as error:
@@ -182,13 +191,17 @@ def answer(future: "Future[Result]", what: str) -> Result:
 
 def _unanswered(admin: Admin, error: KafkaException) -> str:
     """Why nothing came back, with what to do: a login that is refused looks like silence to the client."""
-    admin.poll(0)  # hands out what the client has to say for itself
+    admin.poll(0)
     if admin.complaints.login is not None:
-        return (
-            f"the broker at {admin.address} refuses the login: {admin.complaints.login}. Look at the settings "
-            "SPENDFUSE_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM, _SASL_USERNAME, _SASL_PASSWORD and _SSL_CA"
-        )
+        return _login_refused(admin)
     return silent(admin.address, admin.protocol, _reason(error))
+
+
+def _login_refused(admin: Admin) -> str:
+    return (
+        f"the broker at {admin.address} refuses the login: {admin.complaints.login}. Look at the settings "
+        "SPENDFUSE_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM, _SASL_USERNAME, _SASL_PASSWORD and _SSL_CA"
+    )
 
 
 def _ready(topic: TopicMetadata | None) -> bool:
