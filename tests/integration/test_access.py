@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
 from pydantic import SecretStr
 
 from infra.kafka.access import Right, commands, rights, roles
+from infra.kafka.access import main as print_commands
 from infra.kafka.jars import KafkaUnavailableError
 from infra.kafka.local import LocalKafka
 from schemas.control import Target
@@ -313,7 +314,18 @@ def test_every_topic_of_a_role_is_declared() -> None:
     assert named - {""} <= load_topics().keys()
 
 
-def test_rights_are_printed_as_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rights_are_those_of_the_installation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under the prefix that the settings have, unless another one is given."""
+    monkeypatch.setenv("SPENDFUSE_PREFIX", "prod.")
+    assert print_commands(["worker", "--principal", "User:engine"]) == 0
+    assert "--topic prod.usage.v1" in capsys.readouterr().out
+    assert print_commands(["worker", "--principal", "User:engine", "--prefix", ""]) == 0
+    assert "--topic usage.v1" in capsys.readouterr().out
+
+
+def test_rights_are_printed_as_commands() -> None:
     """Whoever grants them need not read the file: prefixes, groups and transactional ids are spelled out."""
     lines = list(commands("worker", "User:engine", "prod."))
     assert any("--topic prod.state.v1 --operation Read --operation Write" in line for line in lines)
