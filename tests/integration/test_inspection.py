@@ -103,7 +103,7 @@ def test_an_installation_at_work_answers(
     )
 
     doctor = _said("doctor", capsys, code=1)
-    for well in ("broker", "topics", "running", "lag", "state", "policy", "keys", "guards", "clocks"):
+    for well in ("broker", "topics", "running", "owners", "lag", "state", "policy", "keys", "guards", "clocks"):
         assert f"ok       {well}" in doctor, doctor
     waiting = Counter(record.partition for record in read_all(here.bootstrap, here.name("alerts.v1")))
     numbered = ", ".join(f"{number}: {waiting[number]}" for number in range(here.partitions))
