@@ -3,7 +3,7 @@
 The group alone does not tell. A coordinator that was loaded again (Apache Kafka 4.1.1, after the broker was killed) may
 never notice that a member is gone: a worker that is no more keeps its partitions, and the others are told nothing. A
 client that has lost its coordinator reads on what the group has given away. So every worker looks for itself whether
-what waits is counted (docs/decisions/0062-who-works-on-a-partition.md).
+what waits is counted (docs/decisions/0065-who-works-on-a-partition.md).
 """
 
 import logging
