@@ -35,9 +35,10 @@ REPLACED: Final = "replaced "
 """What a repair says that it wants done, or has done, the latter with the member's name."""
 LOOK_EVERY_S: Final = 5.0
 ANSWER_S: Final = 5.0
-BUSY_MS: Final = 10_000
-"""Who has not said for so long what it works on is busy, with reading its state back or with waiting for a broker: then
-nothing is known of others that could be held against them."""
+BUSY_TICKS: Final = 10
+"""Who has not said for so many ticks what it works on is busy, with reading its state back or with waiting for a
+broker: then nothing is known of others that could be held against them.
+"""
 REPAIR_S: Final = 60.0
 """How long a repair may take."""
 SESSIONS: Final = 2
@@ -176,12 +177,15 @@ class GroupWatch:
     def _watch(self) -> None:
         consumer: Consumer | None = None
         while not self._end.wait(LOOK_EVERY_S):
-            # After a failure a new client asks: one goes on asking the coordinator of before a restart of the broker.
-            consumer = consumer or make_consumer(self._settings, GROUP, {"log_level": 0})
             held, said_ms = self._held
-            if monotonic_ms() - said_ms > BUSY_MS:
+            if monotonic_ms() - said_ms > BUSY_TICKS * self._settings.tick_ms:
                 self.attendance.not_known()
                 continue
+            if len(held) == self._partitions:
+                self.attendance.note([])
+                continue
+            # After a failure a new client asks: one goes on asking the coordinator of before a restart of the broker.
+            consumer = consumer or make_consumer(self._settings, GROUP, {"log_level": 0})
             try:
                 idle = self._idle(consumer, held)
             except KafkaException:
@@ -197,8 +201,6 @@ class GroupWatch:
         """Partitions of others of which records wait, and of which nobody has committed anything since they were last
         looked at: whoever works on one writes its state.
         """
-        if len(held) == self._partitions:
-            return []
         everything = [TopicPartition(self._usage, number) for number in range(self._partitions)]
         committed = {one.partition: one.offset for one in consumer.committed(everything, ANSWER_S)}
         if max(committed.values()) < 0:
@@ -241,9 +243,10 @@ class GroupWatch:
         except subprocess.TimeoutExpired:
             log.error("nobody works on partitions, and a repair does not end", extra=fields(waits_s=waits_s))
             return
-        did = done.stdout.strip() or f"failed: {done.stderr.strip()[-300:]}"
+        did = done.stdout.strip() if done.returncode == 0 else f"failed: {done.stderr.strip()[-300:]}"
         log.error(
-            "nobody works on partitions", extra=fields(partitions=self.attendance.idle, waits_s=waits_s, repair=did)
+            "nobody works on partitions",
+            extra=fields(partitions=self.attendance.idle, waits_s=waits_s, repair=did or "none"),
         )
         if did == REJOIN:
             self._is_to_rejoin.set()
