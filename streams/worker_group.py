@@ -44,12 +44,13 @@ REPAIR_S: Final = 60.0
 SESSIONS: Final = 2
 """The group has so many session time-outs at least to mend by itself what is amiss."""
 REPAIR_AFTER: Final = 3
-"""After so many times that time, and then every time it has passed again, a repair is tried: whoever owns the partition
-may be reading its state back."""
+"""After so many times that time a repair is tried: whoever owns the partition may be reading its state back."""
+REPAIR_EVERY: Final = 2
+"""Then every so many times: what was repaired begins with a rebalance and a restore."""
 ALARM_AFTER: Final = 5
 """After so many times that time the process counts as ill: nothing was to any avail."""
-REPLACED_ONCE_IN_MS: Final = HOUR_MS
-"""A member is replaced once in so much time: one that lives and is slow begins anew, and is then left in peace."""
+REMEMBERED_MS: Final = HOUR_MS
+"""A member that was replaced lately is left in peace twice as long each time: it may live, be slow, and begin anew."""
 LONGEST_WORK_MS: Final = 30 * 60_000
 """How long what is done in one go, such as time that passes for very many tenants, may keep the loop from asking for
 records. A loop that hangs shows no sign of life meanwhile, and the watchdog ends it far earlier.
@@ -86,7 +87,7 @@ class Attendance:
     """
 
     def __init__(self, patience_ms: int, now_ms: Callable[[], int] = monotonic_ms) -> None:
-        self._patience_ms = patience_ms
+        self.patience_ms = patience_ms
         self._now_ms = now_ms
         self._looked_ms: int | None = None
         self._waited_ms: dict[int, int] = {}
@@ -107,7 +108,7 @@ class Attendance:
 
     def due(self) -> int:
         """Which attempt to repair it is due now, from 1; 0 for none. It is told once."""
-        if self.unattended_s * 1000 < (REPAIR_AFTER + self._tries) * self._patience_ms:
+        if self.unattended_s * 1000 < (REPAIR_AFTER + self._tries * REPAIR_EVERY) * self.patience_ms:
             return 0
         self._tries += 1
         return self._tries
@@ -124,7 +125,7 @@ class Attendance:
 
     def fault(self) -> str | None:
         """What is wrong, in a sentence; None if nothing is, or it may still be mended without anybody's help."""
-        limit_ms = ALARM_AFTER * self._patience_ms
+        limit_ms = ALARM_AFTER * self.patience_ms
         overdue = sorted(number for number, ms in self._waited_ms.items() if ms >= limit_ms)
         if not overdue:
             return None
@@ -149,7 +150,8 @@ class GroupWatch:
         self._held: tuple[frozenset[int], int] = frozenset(), monotonic_ms()
         self._partitions = 0
         self._state_ends: dict[int, int] = {}
-        self._replaced_ms: dict[str, int] = {}
+        self._replaced_ms: dict[str, list[int]] = {}
+        """Member -> when it was replaced."""
         self._is_to_rejoin = threading.Event()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="group-watch", daemon=True)
@@ -230,12 +232,11 @@ class GroupWatch:
         """Have somebody see to it, in a process of its own: the client's calls about groups have been seen to end the
         process that makes them, when their broker goes away.
         """
-        now_ms = monotonic_ms()
-        spared = [name for name, ms in self._replaced_ms.items() if now_ms - ms < REPLACED_ONCE_IN_MS]
+        waits_s = round(self.attendance.unattended_s)
+        spared = [name for name in self._replaced_ms if self._is_spared(name)]
         command = [sys.executable, "-m", "streams.group_repair", "--attempt", str(attempt), "--idle"]
         command += [*map(str, self.attendance.idle), "--spared", *spared]
         environment = {**os.environ, f"{PREFIX}SLOT": str(self._settings.slot)}
-        waits_s = round(self.attendance.unattended_s)
         try:
             done = subprocess.run(  # noqa: S603 - our own program, no shell
                 command, env=environment, capture_output=True, text=True, timeout=REPAIR_S, check=False
@@ -251,4 +252,9 @@ class GroupWatch:
         if did == REJOIN:
             self._is_to_rejoin.set()
         elif did.startswith(REPLACED):
-            self._replaced_ms[did.removeprefix(REPLACED)] = now_ms
+            self._replaced_ms.setdefault(did.removeprefix(REPLACED), []).append(monotonic_ms())
+
+    def _is_spared(self, name: str) -> bool:
+        """Whether a member was replaced so lately that it may be beginning anew."""
+        times = sum(ms > monotonic_ms() - REMEMBERED_MS for ms in self._replaced_ms[name])
+        return self.attendance.unattended_s * 1000 < (REPAIR_AFTER * self.attendance.patience_ms) << times
