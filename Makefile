@@ -23,6 +23,7 @@ $(READY): requirements/dev.lock sdk/pyproject.toml
 	@echo "setting up, 3 of 3: the client"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e ./sdk
 	@touch $@
+	@echo "ready: \`make demo\` shows it at work; \`python\` in README and docs is $(PY)"
 
 demo: $(READY) ## replay a week of real usage with three incidents in it; ONCE=1 ends by itself
 	@$(PY) -m infra.demo $(if $(ONCE),--once)

@@ -68,7 +68,8 @@ class Settings(BaseModel):
     call_timeout_s: Positive = 15
     """After so long a call to the broker is given up, to be made again."""
     unhealthy_s: Positive = 30
-    """Health is red once the loop stood still, nothing could be committed, or no broker answered for so long."""
+    """Health is red once the loop stood still, nothing could be committed, or no broker answered for so long. After
+    three times as long, workers see to records that wait in a partition on which nobody works."""
     stall_limit_s: Positive = 120
     """A loop that stands still for so long ends its process, with the stacks of all threads on standard error. It must
     be longer than any call to the broker may take."""

@@ -15,7 +15,7 @@ from infra.compiled.modules import compiled_files
 
 ROOT = Path(__file__).parents[2]
 HOME = ROOT / "build" / "compiled"
-COPIED = ("schemas", "models", "alerting", "streams", "infra")
+COPIED = ("schemas", "models", "alerting", "streams", "infra", "sdk/src")
 
 
 def build(folder: Path = HOME) -> None:

@@ -17,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
 )
 
 from streams.process.ending import run_to_end
+from streams.settings import read_settings
 
 FILE: Final = Path(__file__).with_name("access.toml")
 OPERATIONS: Final = {
@@ -107,9 +108,10 @@ def main(arguments: list[str] | None = None) -> int:
         "role", choices=list(_read()), help="; ".join(f"{name}: {what}" for name, what in roles().items())
     )
     parser.add_argument("--principal", required=True, metavar="User:NAME", help="to whom")
-    parser.add_argument("--prefix", default="", help="SPENDFUSE_PREFIX of the installation")
+    parser.add_argument("--prefix", help="of the installation; SPENDFUSE_PREFIX unless given")
     asked = parser.parse_args(arguments)
-    print("\n".join(commands(asked.role, asked.principal, asked.prefix)))
+    prefix = read_settings().prefix if asked.prefix is None else asked.prefix
+    print("\n".join(commands(asked.role, asked.principal, prefix)))
     return 0
 
 

@@ -38,6 +38,25 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return hmac.compare_digest(self.secret_sha256, token.secret_sha256)
 
 
+class AccessKeys(dict[str, AccessKey]):
+    """Every key by its id, as the newest record of keys.v1 that can be read says: what is no key revokes none."""
+
+    def take(self, key: bytes | None, value: bytes | None) -> bool:
+        """Go on with a record, tombstones included; returns whether it could be read."""
+        key_id = (key or b"").decode("utf-8", "replace")
+        if value is None:
+            self.pop(key_id, None)
+            return True
+        try:
+            read = _decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        if read.key_id != key_id:
+            return False
+        self[key_id] = read
+        return True
+
+
 class Token(NamedTuple):
     """What a client shows: `sf_<id>_<secret>`."""
 
@@ -51,6 +70,9 @@ class Token(NamedTuple):
     def secret_sha256(self) -> str:
         """What is stored of it."""
         return hashlib.sha256(self.secret.encode()).hexdigest()
+
+
+_decode: Final = msgspec.json.Decoder(AccessKey).decode
 
 
 def read_token(text: str) -> Token | None:

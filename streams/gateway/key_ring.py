@@ -1,15 +1,11 @@
 """Who calls: the keys of keys.v1, in memory."""
 
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Self
 
-import msgspec
-
-from schemas.edge.access_key import AccessKey, AccessScope, read_token
+from schemas.edge.access_key import AccessKey, AccessKeys, AccessScope, read_token
 from streams.gateway.follower import Follower
 from streams.settings import Settings
-
-_decode: Final = msgspec.json.Decoder(AccessKey).decode
 
 
 class Refused(Exception):
@@ -24,7 +20,7 @@ class KeyRing:
     """Every key that stands in keys.v1, followed while it is entered: a revoked one is refused within a second."""
 
     def __init__(self, settings: Settings) -> None:
-        self._keys: dict[str, AccessKey] = {}
+        self._keys = AccessKeys()
         self.unreadable = 0
         """Records of keys.v1 that are no keys."""
         self._follower = Follower(settings, "keys.v1", self._take)
@@ -56,14 +52,5 @@ class KeyRing:
         return key
 
     def _take(self, message: Any) -> None:
-        key_id, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
-        if value is None:
-            self._keys.pop(key_id, None)
-            return
-        try:
-            key = _decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        if not self._keys.take(message.key(), message.value()):
             self.unreadable += 1
-            return
-        if key.key_id == key_id:
-            self._keys[key_id] = key

@@ -90,13 +90,20 @@ async def _serve(settings: Settings, routes: list[web.AbstractRouteDef], beat: _
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.gateway_tls_certificate is None:
+    certificate, key = settings.gateway_tls_certificate, settings.gateway_tls_key
+    if certificate is None:
+        if key is not None:
+            raise SettingsError(f"{PREFIX}GATEWAY_TLS_KEY is set without {PREFIX}GATEWAY_TLS_CERTIFICATE: set both")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(settings.gateway_tls_certificate, settings.gateway_tls_key)
+        # With a password, or OpenSSL would ask at the terminal for that of a key which has one.
+        context.load_cert_chain(certificate, key, password="")
     except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"{PREFIX}GATEWAY_TLS_CERTIFICATE: {error.strerror or error}") from None
+        raise SettingsError(
+            f"{PREFIX}GATEWAY_TLS_CERTIFICATE and _KEY: {certificate} with {key or 'its key inside'} cannot be used: "
+            f"{error.strerror or error}. Both are PEM files, the key without a password and of this certificate"
+        ) from None
     return context
 
 

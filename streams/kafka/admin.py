@@ -2,14 +2,15 @@
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # offered, but not exported
     AclOperation,
+    MemberDescription,
     TopicMetadata,
 )
 
@@ -19,8 +20,11 @@ from streams.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 15.0
 READY_TIMEOUT_S: Final = 30.0
+LOGIN_PATIENCE_S: Final = 2.0
+"""How long a login may be refused before nobody is asked any more: another broker of the cluster may know it."""
 
 _LOOK_AGAIN_S: Final = 0.05
+_SETTLED: Final = frozenset({ConsumerGroupState.STABLE, ConsumerGroupState.EMPTY, ConsumerGroupState.DEAD})
 
 Result = TypeVar("Result")
 
@@ -60,6 +64,13 @@ def topics_on_broker(admin: Admin) -> dict[str, TopicMetadata]:
 
     # In a thread, because the client's own wait hears no Ctrl-C.
     threading.Thread(target=ask, name="list-topics", daemon=True).start()
+    refused_s: float | None = None
+    while not wait([asked], _LOOK_AGAIN_S).done:
+        admin.poll(0)  # hands out what the client has to say for itself
+        if admin.complaints.login is not None:
+            refused_s = refused_s or time.monotonic()
+            if time.monotonic() > refused_s + LOGIN_PATIENCE_S:
+                raise BrokerUnreachableError(_login_refused(admin))
     try:
         return asked.result()
     except KafkaException as error:
@@ -122,9 +133,38 @@ def partition_count(settings: Settings, *, needed: Iterable[str], alike: Sequenc
     return counts[alike[0]]
 
 
-def group_members(admin: Admin, group: str) -> list[str]:
-    """The members of a consumer group, each as the name it has there and its host. One that ended without leaving, as a
-    static member does, is counted until its session is over.
+class Member(NamedTuple):
+    """A member of a consumer group."""
+
+    name: str
+    """The one that it keeps over restarts, else the one of its client."""
+    host: str
+    is_static: bool
+    """Whether its name is its own: then it keeps its place for a session after its end."""
+    owned: frozenset[int]
+    """Partitions that it owns of every topic asked for."""
+
+
+class GroupDescription(NamedTuple):
+    """A consumer group as its coordinator describes it."""
+
+    is_settled: bool
+    """Whether all of it that is to be given away has been; not while it rebalances."""
+    members: tuple[Member, ...]
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """Partitions that somebody owns."""
+        return frozenset[int]().union(*(member.owned for member in self.members))
+
+    def owned_by(self, name: str) -> frozenset[int]:
+        """Partitions that the member of this name owns."""
+        return frozenset[int]().union(*(member.owned for member in self.members if member.name == name))
+
+
+def describe_group(admin: Admin, group: str, topics: Collection[str] = ()) -> GroupDescription:
+    """The members of a consumer group, and what they own of `topics`. One that ended without leaving, as a static
+    member does, is a member until its session is over.
 
     Raises:
         UnsupportedByBrokerError: the broker cannot say, as the embedded one cannot.
@@ -132,12 +172,28 @@ def group_members(admin: Admin, group: str) -> list[str]:
     """
     [described] = admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values()
     try:
-        members = answer(described, f"describe the group {group}").members
+        found = answer(described, f"describe the group {group}")
     except BrokerRefusedError as error:
         if error.code == KafkaError.GROUP_ID_NOT_FOUND:
-            return []
+            return GroupDescription(is_settled=True, members=())
         raise
-    return sorted(f"{each.group_instance_id or each.client_id} on {each.host.lstrip('/')}" for each in members)
+    return GroupDescription(found.state in _SETTLED, tuple(_member(each, topics) for each in found.members))
+
+
+def group_members(admin: Admin, group: str) -> list[str]:
+    """The members of a consumer group, each as the name it has there and its host. Raises as `describe_group` does."""
+    return sorted(f"{member.name} on {member.host}" for member in describe_group(admin, group).members)
+
+
+def _member(described: MemberDescription, topics: Collection[str]) -> Member:
+    places = [] if described.assignment is None else described.assignment.topic_partitions
+    owned = [frozenset(place.partition for place in places if place.topic == topic) for topic in topics]
+    return Member(
+        described.group_instance_id or described.client_id,
+        described.host.lstrip("/"),
+        bool(described.group_instance_id),
+        frozenset[int]() if not owned else owned[0].intersection(*owned[1:]),
+    )
 
 
 def await_leaders(admin: Admin, names: list[str]) -> None:
@@ -182,13 +238,17 @@ def answer(future: "Future[Result]", what: str) -> Result:
 
 def _unanswered(admin: Admin, error: KafkaException) -> str:
     """Why nothing came back, with what to do: a login that is refused looks like silence to the client."""
-    admin.poll(0)  # hands out what the client has to say for itself
+    admin.poll(0)
     if admin.complaints.login is not None:
-        return (
-            f"the broker at {admin.address} refuses the login: {admin.complaints.login}. Look at the settings "
-            "SPENDFUSE_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM, _SASL_USERNAME, _SASL_PASSWORD and _SSL_CA"
-        )
+        return _login_refused(admin)
     return silent(admin.address, admin.protocol, _reason(error))
+
+
+def _login_refused(admin: Admin) -> str:
+    return (
+        f"the broker at {admin.address} refuses the login: {admin.complaints.login}. Look at the settings "
+        "SPENDFUSE_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM, _SASL_USERNAME, _SASL_PASSWORD and _SSL_CA"
+    )
 
 
 def _ready(topic: TopicMetadata | None) -> bool:

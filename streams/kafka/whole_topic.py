@@ -20,12 +20,18 @@ PATIENCE_S = 60.0
 
 
 def committed_records(
-    settings: Settings, name: str, *, starts: Mapping[int, int] | None = None, progress: bool = False
+    settings: Settings,
+    name: str,
+    *,
+    starts: Mapping[int, int] | None = None,
+    ends: Mapping[int, int] | None = None,
+    progress: bool = False,
 ) -> Iterator[Any]:
     """The topic's records, tombstones included; in order within a partition. With `starts`, of these partitions alone,
     from these offsets on, or from the first that is left.
 
-    The end is the high watermark when reading begins, so that the newest committed transaction is never missed.
+    The end is `ends`, or the high watermark when reading begins, so that the newest committed transaction is never
+    missed.
 
     Raises:
         BrokerError: no broker answers, there is no such topic, or its end was not reached in time.
@@ -33,7 +39,7 @@ def committed_records(
     topic = settings.topic(name)
     consumer = make_reader(settings)
     try:
-        ends = ends_of(consumer, settings, topic)
+        ends = ends_of(consumer, settings, topic) if ends is None else ends
         if starts is not None:
             ends = {number: end for number, end in ends.items() if starts.get(number, end) < end}
         begin = dict.fromkeys(ends, 0) if starts is None else {number: starts[number] for number in ends}
@@ -58,7 +64,7 @@ def ends_of(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int
 
 
 def _until(
-    consumer: Consumer, topic: str, starts: dict[int, int], ends: dict[int, int], bar: "tqdm[Any]"
+    consumer: Consumer, topic: str, starts: Mapping[int, int], ends: Mapping[int, int], bar: "tqdm[Any]"
 ) -> Iterator[Any]:
     # librdkafka stops between a partition's last record and the transaction markers after it only to say so: with an
     # event for the end of the partition, whose offset is the end of what is committed.

@@ -64,6 +64,11 @@ class Metrics:
         )
         self.partitions = Gauge("spendfuse_partitions", "Partitions owned", registry=registry)
         self.topic_partitions = Gauge("spendfuse_topic_partitions", "Partitions of usage.v1", registry=registry)
+        self.unattended_seconds = Gauge(
+            "spendfuse_unattended_seconds",
+            "For how long records of some partition of another worker have waited on which nobody works",
+            registry=registry,
+        )
         self.policy_faults = Counter("spendfuse_policy_faults", "Policies refused", registry=registry)
 
     def _count_input(self, registry: CollectorRegistry) -> None:

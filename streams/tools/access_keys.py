@@ -1,6 +1,5 @@
 """`keys create`, `list` and `revoke`: who may use the gateway. A token is shown once, when it is made."""
 
-import getpass
 import secrets
 import sys
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from schemas.codec import encode
-from schemas.edge.access_key import AccessKey, AccessScope, Token
+from schemas.edge.access_key import AccessKey, AccessKeys, AccessScope, Token
 from schemas.errors import SettingsError
 from streams.clock import wall_ms
 from streams.kafka.admin import existing_topics
@@ -32,7 +31,7 @@ def run_create(
     token = Token(secrets.token_hex(6), secrets.token_hex(24))
     given = {
         "key_id": token.key_id, "tenant_id": tenant_id, "scopes": list(dict.fromkeys(scopes)), "label": label,
-        "secret_sha256": token.secret_sha256, "created_ms": wall_ms(), "created_by": _who(settings),
+        "secret_sha256": token.secret_sha256, "created_ms": wall_ms(), "created_by": _operator(settings),
         "when_blind": when_blind,
     }  # fmt: skip
     try:
@@ -73,21 +72,15 @@ def run_revoke(settings: Settings, key_id: str) -> int:
     if key.revoked_ms is not None:
         print(f"{key.key_id} of {key.tenant_id} was revoked already")
         return 0
-    _write(settings, msgspec.structs.replace(key, revoked_ms=wall_ms(), revoked_by=_who(settings)))
+    _write(settings, msgspec.structs.replace(key, revoked_ms=wall_ms(), revoked_by=_operator(settings)))
     print(f"{key.key_id} of {key.tenant_id} is revoked: gateways refuse it within a second")
     return 0
 
 
-def _keys(settings: Settings) -> dict[str, AccessKey]:
-    """Every key by its id, as its newest record says."""
-    decode = msgspec.json.Decoder(AccessKey).decode
-    keys: dict[str, AccessKey] = {}
+def _keys(settings: Settings) -> AccessKeys:
+    keys = AccessKeys()
     for message in committed_records(settings, TOPIC):
-        key_id, value = (message.key() or b"").decode("utf-8", "replace"), message.value()
-        try:
-            keys[key_id] = decode(value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            keys.pop(key_id, None)
+        keys.take(message.key(), message.value())
     return keys
 
 
@@ -95,5 +88,8 @@ def _write(settings: Settings, key: AccessKey) -> None:
     write_one(settings, TOPIC, key.key_id.encode(), encode(key), "the key")
 
 
-def _who(settings: Settings) -> str:
-    return settings.operator_name or getpass.getuser()
+def _operator(settings: Settings) -> str:
+    """Who makes or revokes a key, as the settings have it. Raises `SettingsError` if nobody knows."""
+    if settings.operator_name is None:
+        raise SettingsError("nobody knows who you are: set SPENDFUSE_OPERATOR_NAME")
+    return settings.operator_name

@@ -28,7 +28,7 @@ from streams.settings import Settings
 from streams.tools.inspection.terminal import confirm
 from streams.worker.fence import FENCE_KEY, write_fence
 from streams.worker.partition import Partition
-from streams.worker.worker import GROUP
+from streams.worker_group import GROUP
 
 NEEDED = ("usage.v1", "operator.v1", "spend.v1", "state.v1")
 TIMEOUT_S = 30.0

@@ -21,6 +21,6 @@ def run_worker() -> int:
         worker = Worker(settings, metrics, broker)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
-        with watched(settings, metrics, broker, lambda: worker.beat_ms, worker.health.fault):
+        with watched(settings, metrics, broker, lambda: worker.beat_ms, worker.fault):
             worker.run()
     return 0

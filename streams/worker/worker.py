@@ -28,7 +28,7 @@ from schemas.errors import BrokerError
 from streams.broker_time import BrokerTime
 from streams.clock import BrokerClock, PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count, require_write
-from streams.kafka.client import make_consumer, refuse_without_rights
+from streams.kafka.client import refuse_without_rights
 from streams.kafka.leaders import watermarks
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.records import Records
@@ -48,25 +48,17 @@ from streams.worker.memory import return_freed
 from streams.worker.partition import Partition
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Aborted, NoProducer, ProducerLost, TooLarge, Transactions
+from streams.worker_group import INPUTS, GroupWatch, new_member
 
 log = logging.getLogger("spendfuse.worker")
 
-GROUP = "spendfuse-engine"
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
-INPUTS = ("usage.v1", "operator.v1", "spend.v1")
-"""Written as well, but seldom: what lies in a wrong partition of the first two is moved, and the third sends on what is
-spent across tenants.
-"""
 CO_PARTITIONED = (*INPUTS, "state.v1", "alerts.v1")
 TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
 REJOIN_AFTER_S = 20.0
 """So long a broker that answers may keep us from our state, then a new consumer asks: one has been seen that asked a
 former coordinator of its group for ever."""
-LONGEST_WORK_MS = 30 * 60_000
-"""How long what is done in one go, such as time that passes for very many tenants, may keep the loop from asking for
-records. A loop that hangs shows no sign of life meanwhile, and the watchdog ends it far earlier.
-"""
 SLICE_RECORDS = 500
 """Records that are fetched and decided at once, of a batch that is committed at once."""
 FEW_RECORDS = 50
@@ -102,12 +94,18 @@ class Worker:
         self._crash = CrashPoints(os.environ.get(VARIABLE))
         self._reporter = Reporter(settings, metrics)
         self.health = CommitHealth(settings.unhealthy_s * 1000)
+        self._group = GroupWatch(settings)
+        metrics.unattended_seconds.set_function(lambda: self._group.attendance.unattended_s)
         metrics.uncommitted_seconds.set_function(lambda: self.health.failing_s)
         metrics.host_clock_ahead_seconds.set_function(lambda: self._clock.host_ahead_ms / 1000)
         self.beat_ms = monotonic_ms()
         """When the loop last showed that it lives."""
         self._asked_ms = self.beat_ms
         """When it last asked for records: long work shows that it lives and asks for none."""
+
+    def fault(self) -> str | None:
+        """What is wrong, in a sentence; None if nothing is."""
+        return self.health.fault() or self._group.attendance.fault()
 
     def stop(self) -> None:
         """Finish the batch, commit, leave."""
@@ -124,6 +122,7 @@ class Worker:
         self._watch = ControlWatch(self._settings, self._metrics, self._clock)
         self._policy = policies.first(self._clock.now_ms())
         transactions = Transactions(self._settings, Records(self._settings), self._crash, self._clock)
+        self._group.start(self._partition_count)
         log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.policy.version))
         try:
             while not self._stopping:
@@ -131,11 +130,12 @@ class Worker:
         finally:
             policies.close()
             self._watch.close()
+            self._group.close()
         log.info("worker stopped")
 
     def _take_part(self, policies: Policies, transactions: Transactions) -> None:
         """Work as a member of the group, until asked to stop or until the place in it is lost."""
-        consumer = self._consumer()
+        consumer = new_member(self._settings)
         consumer.subscribe(
             list(self._inputs.values()),
             on_assign=self._assigned,
@@ -153,7 +153,7 @@ class Worker:
             consumer.close()
 
     def _work(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> str | None:
-        """Returns how the place in the group was lost, None when asked to stop.
+        """Returns how the place in the group was lost; None when asked to stop, or to give the place up.
 
         What is done about it is done behind the `except`, as everywhere here. Where a client's call fails while an
         exception is handled, confluent-kafka (2.16) keeps that exception for good, with all that its frames hold.
@@ -188,7 +188,7 @@ class Worker:
     def _loop(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> None:
         next_tick_ms = next_policy_ms = 0
         switch = DeadMansSwitch(self._settings, self._metrics, self._clock)
-        while not self._stopping:
+        while not self._stopping and not self._group.is_to_be_left():
             started = seconds()
             is_late = self._take_in(consumer)  # 1 to 3
             now_ms = self.beat_ms
@@ -285,6 +285,7 @@ class Worker:
             partition.tick()
             _, high = consumer.get_watermark_offsets(TopicPartition(self._usage_topic, number), cached=True)
             self._reporter.progress(partition, high)
+        self._group.holds(self._partitions)
         switch.tick(self._partitions)
         self._watch.tick(self._partitions)
 
@@ -486,15 +487,3 @@ class Worker:
 
     def _alive(self) -> None:
         self.beat_ms = monotonic_ms()
-
-    def _consumer(self) -> Consumer:
-        config = {
-            "group.instance.id": f"{self._settings.prefix}engine-{self._settings.slot}",
-            "partition.assignment.strategy": "range",
-            "session.timeout.ms": self._settings.session_timeout_ms,
-            "heartbeat.interval.ms": max(1, self._settings.session_timeout_ms // 3),
-            "max.poll.interval.ms": LONGEST_WORK_MS,
-            "auto.offset.reset": "error",
-            "queued.min.messages": 200_000,
-        }
-        return make_consumer(self._settings, GROUP, config)

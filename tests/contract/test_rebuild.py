@@ -11,7 +11,7 @@ from infra.kafka.embedded import EmbeddedBroker
 from streams.kafka.client import make_consumer
 from streams.settings import Settings
 from streams.tools import rebuild
-from streams.worker.worker import GROUP
+from streams.worker_group import GROUP
 from tests.integration.proof import check_state
 from tests.support.kafka import TopicSpace
 from tests.support.load import POLICY, Flow, Shape, usage_log

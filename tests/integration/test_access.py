@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers t
 from pydantic import SecretStr
 
 from infra.kafka.access import Right, commands, rights, roles
+from infra.kafka.access import main as print_commands
 from infra.kafka.jars import KafkaUnavailableError
 from infra.kafka.local import LocalKafka
 from schemas.control import Target
@@ -155,13 +156,17 @@ def policy(tmp_path: Path) -> Path:
 def test_topics_are_applied_and_checked_under_a_login(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The tools log in like everything else; a wrong password is named as such, with code 4."""
+    """The tools log in like everything else; a wrong password is named as such, with code 4 and what to look at, long
+    before anybody would give up a silent broker.
+    """
     assert main(["topics", "check"]) == 0
     assert capsys.readouterr().out.endswith("all topics are as declared\n")
     act_as(monkeypatch, guarded, "installer", KAFKA_SASL_PASSWORD="wrong")
-    monkeypatch.setattr("streams.kafka.admin.REQUEST_TIMEOUT_S", 2)
+    monkeypatch.setattr("streams.kafka.admin.REQUEST_TIMEOUT_S", 600)
     assert main(["topics", "check"]) == 4
-    assert "refuses the login" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "refuses the login" in said
+    assert "SPENDFUSE_KAFKA_SECURITY_PROTOCOL, _SASL_MECHANISM, _SASL_USERNAME, _SASL_PASSWORD" in said
 
 
 def test_whoever_may_not_look_is_told_so(
@@ -309,7 +314,18 @@ def test_every_topic_of_a_role_is_declared() -> None:
     assert named - {""} <= load_topics().keys()
 
 
-def test_rights_are_printed_as_commands(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rights_are_those_of_the_installation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under the prefix that the settings have, unless another one is given."""
+    monkeypatch.setenv("SPENDFUSE_PREFIX", "prod.")
+    assert print_commands(["worker", "--principal", "User:engine"]) == 0
+    assert "--topic prod.usage.v1" in capsys.readouterr().out
+    assert print_commands(["worker", "--principal", "User:engine", "--prefix", ""]) == 0
+    assert "--topic usage.v1" in capsys.readouterr().out
+
+
+def test_rights_are_printed_as_commands() -> None:
     """Whoever grants them need not read the file: prefixes, groups and transactional ids are spelled out."""
     lines = list(commands("worker", "User:engine", "prod."))
     assert any("--topic prod.state.v1 --operation Read --operation Write" in line for line in lines)

@@ -91,7 +91,7 @@ def test_who_has_no_key_for_it_is_refused(
 ) -> None:
     """No key, a wrong one, one for other work, and one that was revoked a moment ago: each is told why, in words."""
     space = kafka_topics
-    settings = Settings(kafka_bootstrap=space.bootstrap, prefix=space.prefix)
+    settings = Settings(kafka_bootstrap=space.bootstrap, prefix=space.prefix, operator_name="ana")
     token = new_key(space.bootstrap, space.prefix, "acme", capture=capsys)
     guard = new_key(space.bootstrap, space.prefix, "acme", "guard", capture=capsys)
     body = json.dumps(call("once")).encode()

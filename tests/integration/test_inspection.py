@@ -1,6 +1,7 @@
 """What people at a terminal ask of an installation at work: why, incidents, dlq, doctor, on a real broker."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from streams.__main__ import main
 from streams.clock import wall_ms
 from streams.kafka.order_writer import OrderWriter
 from streams.settings import read_settings
-from tests.support.kafka import Record, TopicSpace, produce
+from tests.support.kafka import Record, TopicSpace, produce, read_all
 from tests.support.worker_process import ENGINE_KEY, OPERATOR_KEY, WorkerProcess
 
 TENANT = "acme"
@@ -77,7 +78,7 @@ def test_an_installation_at_work_answers(
 ) -> None:
     """A run that its cap killed, one that its session's kill reaches, one that nobody stopped; its incident, and that
     of unreadable data; a dead letter; and the doctor, who finds what is well, what another policy file and a wrong key
-    here are, and no alerting.
+    here are, and no alerting; it counts what waits to be told, and not what ends a transaction.
     """
     spend(here, "dear-0815", 12)
     worker.wait_said("command")
@@ -102,8 +103,11 @@ def test_an_installation_at_work_answers(
     )
 
     doctor = _said("doctor", capsys, code=1)
-    for well in ("broker", "topics", "running", "lag", "state", "policy", "keys", "guards", "clocks"):
+    for well in ("broker", "topics", "running", "owners", "lag", "state", "policy", "keys", "guards", "clocks"):
         assert f"ok       {well}" in doctor, doctor
+    waiting = Counter(record.partition for record in read_all(here.bootstrap, here.name("alerts.v1")))
+    numbered = ", ".join(f"{number}: {waiting[number]}" for number in range(here.partitions))
+    assert f"that no alerting process has committed, by partition: {numbered}" in " ".join(doctor.split()), doctor
     wrong = [line for line in doctor.splitlines() if line.startswith(("wrong", "warning"))]
     assert wrong == ["wrong    running  no alerting process runs"]
 

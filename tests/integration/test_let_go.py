@@ -22,7 +22,8 @@ from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.settings import Settings
 from streams.worker import worker as worker_module
-from streams.worker.worker import INPUTS, Worker
+from streams.worker.worker import Worker
+from streams.worker_group import INPUTS
 from tests.integration.proof import flowing, small_load
 from tests.support.kafka import Record, TopicSpace, fresh_prefix, produce, wait_until
 from tests.support.leftovers import living

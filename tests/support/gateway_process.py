@@ -63,6 +63,6 @@ def new_key(
 ) -> str:
     """The token of a new key. `capture` is pytest's capsys: tokens are printed, and nowhere else to be had."""
     capture.readouterr()
-    settings = Settings(kafka_bootstrap=bootstrap, prefix=prefix)
+    settings = Settings(kafka_bootstrap=bootstrap, prefix=prefix, operator_name="ana")
     assert run_create(settings, tenant_id, scopes or ("ingest",), None, when_blind) == 0
     return str(capture.readouterr().out.strip())

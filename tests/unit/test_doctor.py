@@ -13,8 +13,9 @@ from schemas.control import Command
 from schemas.duration import HOUR_MS, MINUTE_MS
 from schemas.signing import OperatorKey
 from streams.__main__ import main
+from streams.kafka.admin import GroupDescription, Member
 from streams.settings import read_settings
-from streams.tools.inspection.cluster_checks import GROUPS, clock_finding, lag_finding
+from streams.tools.inspection.cluster_checks import GROUPS, clock_finding, lag_finding, owners_finding
 from streams.tools.inspection.doctor import advice, lines
 from streams.tools.inspection.finding import Finding, Health
 from streams.tools.inspection.service_checks import (
@@ -59,6 +60,31 @@ def test_lag_is_told_partition_by_partition() -> None:
     assert lag_finding(worker, behind).health == "ok"
     assert lag_finding(worker, behind).text.endswith("by partition: 0: 0, 1: 1,200")
     assert lag_finding(worker, behind | {("usage.v1", 2): 10_001}).health == "warning"
+
+
+def shared_out(*owned: set[int], settled: bool = True) -> GroupDescription:
+    """A group whose members own these."""
+    members = (Member(f"engine-{number}", "host", True, frozenset(one)) for number, one in enumerate(owned))
+    return GroupDescription(settled, tuple(members))
+
+
+OWNERS: list[tuple[GroupDescription, dict[int, int], int, Health, str]] = [
+    (shared_out({0, 1}, {2}), {}, 0, "ok", "each of 3 partitions has a worker"),
+    (shared_out({0, 1}, {2}), {2: 5}, MINUTE_MS, "ok", "each of 3"),
+    (shared_out({0, 1}, {2}), {}, HOUR_MS, "ok", "each of 3"),
+    (shared_out({0, 1}, {2}), {2: 5}, HOUR_MS, "wrong", "records of partition 2 wait, and its worker has committed"),
+    (shared_out({0, 1}), {}, 0, "wrong", "no worker owns partition 2 of usage.v1"),
+    (shared_out(set(), settled=False), {}, HOUR_MS, "warning", "the workers are sharing the partitions out"),
+]
+
+
+@pytest.mark.parametrize(("group", "waiting", "silent_ms", "health", "said"), OWNERS)
+def test_a_partition_on_which_nobody_works_is_found(
+    group: GroupDescription, waiting: dict[int, int], silent_ms: int, health: Health, said: str
+) -> None:
+    """One that nobody owns, and one whose owner does nothing while records wait; a rebalance is neither."""
+    found = owners_finding(group, dict.fromkeys(range(3), 0) | waiting, dict.fromkeys(range(3), silent_ms))
+    assert (found.health, said in found.text) == (health, True), found.text
 
 
 def rules(version: str, limit: int = 5) -> Policy:

@@ -201,6 +201,8 @@ HEALTHY: dict[str, str] = {
     'spendfuse_partitions{job="worker",instance="w1"}': f"1x{FOREVER}",
     'spendfuse_partitions{job="worker",instance="w2"}': f"1x{FOREVER}",
     'spendfuse_topic_partitions{job="worker",instance="w1"}': f"2x{FOREVER}",
+    # The other worker of two ends again and again: a session, a rebalance, a restore.
+    'spendfuse_unattended_seconds{job="worker",instance="w1"}': "0 12 27 42 0 " * 16,
     'spendfuse_restoring{job="worker",instance="w1"}': f"0x{FOREVER}",
     'spendfuse_lag_records{job="worker",instance="w1",partition="0"}': "40 0 900 3 " * 20,
     'spendfuse_lag_records{job="worker",instance="w2",partition="1"}': f"0x{FOREVER}",
@@ -268,6 +270,11 @@ STORIES: list[tuple[str, dict[str, str], set[str]]] = [
     ),
     ("no worker", {'job="worker"': NONE}, {"SpendfuseNoWorker"}),
     ("one of two workers is gone", {"w2": NONE}, {"SpendfusePartitionsUnowned"}),
+    (
+        "a worker that the group believes in is no more",
+        {"unattended": "0x10 0+15x70"},
+        {"SpendfusePartitionUnattended"},
+    ),
     ("a restore that takes minutes", {"restoring": "0x10 1x70"}, {"SpendfuseRestoreSlow"}),
     ("a partition that is behind", {"lag_seconds": "0+15x80"}, {"SpendfuseWorkerLag"}),
     (

@@ -17,6 +17,7 @@ from streams.tools.inspection.terminal import entry
 CHECKS: Final[dict[str, Check]] = {
     "topics": cluster_checks.topics,
     "running": cluster_checks.groups,
+    "owners": cluster_checks.owners,
     "lag": cluster_checks.lag,
     "state": service_checks.state,
     "policy": service_checks.policy,
