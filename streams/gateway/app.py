@@ -20,6 +20,7 @@ from streams.gateway.key_ring import KeyRing, Refused
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.sources.batch import Batch, Rejected, Unreadable
 from streams.gateway.sources.events import EVENTS
+from streams.gateway.sources.litellm import LITELLM
 from streams.gateway.sources.otlp.traces import TRACES
 from streams.gateway.sources.source import Answer, Headers, Source, plain_problem
 from streams.gateway.spool import Record, SpoolFullError
@@ -31,7 +32,7 @@ HINTS: Final = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 """Status -> headers that tell the client's library what to do."""
 
 
-SOURCES: Final[dict[str, Source]] = {"/v1/events": EVENTS, "/v1/traces": TRACES}
+SOURCES: Final[dict[str, Source]] = {"/v1/events": EVENTS, "/v1/traces": TRACES, "/in/litellm": LITELLM}
 """Path -> whose requests come there."""
 
 

@@ -1,0 +1,150 @@
+"""LiteLLM's callback: every call that it makes is reported, and none is made for a run that must stop."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import litellm
+from litellm.integrations.custom_logger import CustomLogger
+
+from spendfuse import Emitter, Guard, InvalidEvent, Paused, Stopped
+from spendfuse._litellm.payload import ATTRIBUTION, attribution_of, id_of, usage_of
+from spendfuse._logging import RareWarning
+
+
+@dataclass(frozen=True, slots=True)
+class LiteLlmRun:
+    """The run that a call belongs to: LiteLLM's trace."""
+
+    tenant_id: str
+    run_id: str
+    session_id: str | None = None
+    root_run_id: str | None = None
+    workflow: str | None = None
+    attribution: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that need not be there
+    """Reports through an emitter, and asks a guard before each call: `litellm.callbacks = [SpendfuseLogger(…)]`.
+
+    A run is LiteLLM's trace: `litellm_session_id`, `litellm_trace_id`, or `session_id` and `trace_id` in `metadata`; a
+    call without any is a run of its own. `metadata` may name `workflow`, `owner` and the other fields of attribution.
+
+    The guard's `Stopped` and `Paused` come out of `acompletion` and its siblings, and out of a proxy as an answer of
+    403. LiteLLM asks nobody before a synchronous call: put `guard.check(run)` before those yourself.
+    """
+
+    def __init__(
+        self, emitter: Emitter, guard: Guard | None = None, *, tenant_id: str, **attribution: str | None
+    ) -> None:
+        """`attribution`, such as `workflow="support"`, is for calls that say nothing themselves."""
+        super().__init__()
+        unknown = attribution.keys() - set(ATTRIBUTION)
+        if unknown:
+            raise TypeError(f"no field of attribution: {', '.join(sorted(unknown))}")
+        self._emitter = emitter
+        self._guard = guard
+        self._tenant_id = tenant_id
+        self._attribution = {name: value for name, value in attribution.items() if value is not None}
+        self._warning = RareWarning("%d calls of LiteLLM were not reported: %s")
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Report a synchronous call."""
+        self._report(kwargs)
+
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Report a synchronous call that failed."""
+        self._report(kwargs)
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Report a call. The emitter waits for nobody, so that this may be done in the event loop."""
+        self._report(kwargs)
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Report a call that failed."""
+        self._report(kwargs)
+
+    async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> None:
+        """In a proxy, refuse a request of a run that must not go on; its client is answered 403 with the reason."""
+        try:
+            self._check(data)
+        except (Stopped, Paused) as order:
+            raise _refusal(order) from order
+
+    async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
+        """Before each attempt, retries and fallbacks included. Raises Stopped or Paused."""
+        self._check(kwargs)
+
+    def _check(self, request: Mapping[str, Any]) -> None:
+        run_id = _run_id(request)
+        if self._guard is None or run_id is None:
+            return
+        metadata = _metadata(request)
+        attribution = (
+            self._attribution | attribution_of({"request_tags": metadata.get("tags")}, metadata) | _said(metadata)
+        )
+        run = LiteLlmRun(self._tenant_id, run_id, workflow=attribution.get("workflow"), attribution=attribution)
+        model = request.get("model")
+        self._guard.check(run, **({"model": model} if isinstance(model, str) else {}))
+
+    def _report(self, kwargs: Mapping[str, Any]) -> None:
+        if isinstance(kwargs.get("exception"), (Stopped, Paused)):
+            return  # no model was asked
+        metadata = _metadata(kwargs.get("litellm_params") or {})
+        try:
+            usage = usage_of(kwargs["standard_logging_object"] or {})
+            if usage is None:
+                return
+            retries = metadata.get("attempted_retries")
+            if isinstance(retries, int) and usage["type"] == "llm_call":
+                usage["attempt"] = retries + 1
+            event = {**self._attribution, **self._hashed(usage), **_said(metadata), "tenant_id": self._tenant_id}
+            self._emitter.emit(event)
+        except (InvalidEvent, KeyError, ValueError) as error:
+            self._warning.happened(f"{type(error).__name__}: {error}")
+
+    def _hashed(self, usage: dict[str, Any]) -> dict[str, Any]:
+        """The hashes of a tool's arguments and result in place of both."""
+        if usage["type"] != "tool_call":
+            return usage
+        args, result = usage.pop("args"), usage.pop("result")
+        if args is not None:
+            usage["args_hash"] = self._emitter.hash_of(args)
+        if result is not None:
+            usage["result_hash"] = self._emitter.hash_of(result)
+            usage["result_shape_hash"] = self._emitter.shape_hash_of(result)
+        return usage
+
+
+def _metadata(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the caller says beside the call; some endpoints of a proxy have a name of their own for it."""
+    parts = [request.get("metadata"), request.get("litellm_metadata")]
+    return {name: value for part in parts if isinstance(part, Mapping) for name, value in part.items()}
+
+
+def _said(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """What it names of whose spend the call is."""
+    return {name: metadata[name] for name in ATTRIBUTION if isinstance(metadata.get(name), str)}
+
+
+def _run_id(request: Mapping[str, Any]) -> str | None:
+    """The trace under which LiteLLM will report this call; None while it has none, and no command can be for it."""
+    metadata = _metadata(request)
+    session = (request.get("litellm_session_id"), metadata.get("session_id"))
+    trace = (request.get("litellm_trace_id"), metadata.get("trace_id"))
+    pairs = zip(trace, session, strict=True) if _traces_go_first() else zip(session, trace, strict=True)
+    for candidate in (one for pair in pairs for one in pair):
+        if candidate:
+            return id_of(str(candidate))
+    return id_of(getattr(request.get("litellm_logging_obj"), "litellm_trace_id", None))
+
+
+def _traces_go_first() -> bool:
+    return bool(getattr(litellm, "request_correlation_in_logs", False))
+
+
+def _refusal(order: Stopped | Paused) -> Exception:
+    """What a proxy answers its client with."""
+    from fastapi import HTTPException  # noqa: PLC0415 - a proxy has it; LiteLLM in an agent's process need not
+
+    return HTTPException(status_code=403, detail={"error": order.reason, "type": "spendfuse"})
