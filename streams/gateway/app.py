@@ -13,6 +13,7 @@ from schemas.edge.access_key import AccessKey, AccessScope
 from schemas.errors import Undecodable
 from streams.clock import seconds, wall_ms
 from streams.gateway.bodies import Bodies, BodyError
+from streams.gateway.credentials import shown_token
 from streams.gateway.delivery import Delivery
 from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.guards.hooks import HOOKS, Hook, ask
@@ -21,7 +22,7 @@ from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.sources.batch import Batch, Rejected, Unreadable
 from streams.gateway.sources.events import EVENTS
 from streams.gateway.sources.litellm import LITELLM
-from streams.gateway.sources.otlp.traces import TRACES
+from streams.gateway.sources.otlp.traces import BRAINTRUST_TRACES, LANGFUSE_TRACES, TRACES
 from streams.gateway.sources.source import Answer, Headers, Source, plain_problem
 from streams.gateway.spool import Record, SpoolFullError
 from streams.process.logs import fields
@@ -32,7 +33,13 @@ HINTS: Final = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 """Status -> headers that tell the client's library what to do."""
 
 
-SOURCES: Final[dict[str, Source]] = {"/v1/events": EVENTS, "/v1/traces": TRACES, "/in/litellm": LITELLM}
+SOURCES: Final[dict[str, Source]] = {
+    "/v1/events": EVENTS,
+    "/v1/traces": TRACES,
+    "/in/litellm": LITELLM,
+    "/api/public/otel/v1/traces": LANGFUSE_TRACES,
+    "/otel/v1/traces": BRAINTRUST_TRACES,
+}
 """Path -> whose requests come there."""
 
 
@@ -97,9 +104,8 @@ class Gateway:
         return source.taken(headers, batch)
 
     def _caller(self, headers: Headers, scope: AccessScope) -> AccessKey:
-        """Whose key a request shows: as a bearer token or in `x-api-key`. Raises `Refused`."""
-        kind, _, token = headers.get("Authorization", "").partition(" ")
-        return self._keys.check(token if kind.lower() == "bearer" else headers.get("x-api-key"), scope)
+        """Whose key a request shows. Raises `Refused`."""
+        return self._keys.check(shown_token(headers), scope)
 
     async def _deliver(self, batch: Batch, source: Source, key: AccessKey) -> None:
         records = [Record("usage.v1", item.tenant_id.encode(), item.value) for item in batch.items]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from spendfuse._litellm.payload import attribution_of, id_of
 
 from schemas.edge.access_key import AccessKey
 from schemas.usage import Id, Name
@@ -50,6 +51,8 @@ class _LiteLlmCall(msgspec.Struct, frozen=True):
     litellm_trace_id: str | None = None
     litellm_call_id: str | None = None
     model: str | None = None
+    request_data: dict[str, Any] | None = None
+    """What the proxy knows of the key that the caller showed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +134,11 @@ def _answer_portkey(verdict: Verdict, _: bytes) -> Answer:
 
 def _ask_litellm(body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
     asked = msgspec.json.decode(body, type=_LiteLlmCall)
-    run_id = asked.litellm_trace_id or asked.litellm_call_id
-    if not run_id:
+    run_id = id_of(asked.litellm_trace_id) or id_of(asked.litellm_call_id)
+    if run_id is None:
         raise Unreadable("neither litellm_trace_id nor litellm_call_id: which run is it?")
-    return AskedRun(key.tenant_id, run_id[:128]), NextCall(asked.model)
+    attribution = attribution_of({}, asked.request_data or {})
+    return AskedRun(key.tenant_id, run_id, attribution=attribution), NextCall(asked.model)
 
 
 def _answer_litellm(verdict: Verdict, _: bytes) -> Answer:
@@ -154,12 +158,14 @@ def _json(value: dict[str, Any]) -> Answer:
     return Answer(200, msgspec.json.encode(value))
 
 
+_LITELLM: Final = Hook("litellm-guardrail", _ask_litellm, _answer_litellm)
 HOOKS: Final[dict[str, Hook]] = {
     "/v1/guard/check": Hook("guard-check", _ask_plainly, _answer_plainly, lambda _: True),
     "/hooks/claude": Hook("claude-hook", _ask_by_session, _answer_claude, _tells_claude),
     "/hooks/codex": Hook("codex-hook", _ask_by_session, _answer_claude),
     "/hooks/gemini": Hook("gemini-hook", _ask_by_session, _answer_gemini),
     "/guard/portkey": Hook("portkey-guard", _ask_portkey, _answer_portkey),
-    "/beta/litellm_basic_guardrail_api": Hook("litellm-guardrail", _ask_litellm, _answer_litellm),
+    "/guard/litellm/beta/litellm_basic_guardrail_api": _LITELLM,
+    "/beta/litellm_basic_guardrail_api": _LITELLM,
 }
-"""Path -> who asks there. The last is LiteLLM's own name for it, behind the address that it is given."""
+"""Path -> who asks there. LiteLLM puts a name of its own behind the address that it is given."""

@@ -1,18 +1,16 @@
 """Messages that a source's own words were mapped to: checked, and written as what was understood of them."""
 
 from collections.abc import Callable
-from typing import Any, Final
-
-from spendfuse import hash_of
+from typing import Any
 
 from schemas.codec import decode_usage, encode
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
+from streams.fingerprints import args_hash, result_hashes
 from streams.gateway.sources.batch import Batch, Item, Rejected
 
 Usage = dict[str, Any]
 """The members of a usage.v1 message, without its tenant. Of a tool call, `args` and `result` as they were sent."""
-TEXT: Final = {"args": "args_hash", "result": "result_hash"}
 
 
 def add_usage(batch: Batch, place: int, data: bytes, key: AccessKey, read: Callable[[bytes], Usage | None]) -> None:
@@ -32,7 +30,15 @@ def add_usage(batch: Batch, place: int, data: bytes, key: AccessKey, read: Calla
 
 def usage_item(usage: Usage, key: AccessKey) -> Item:
     """The message as it is written, under the key's tenant. Raises `Undecodable`."""
-    hashes = {name: hash_of(usage[text]) for text, name in TEXT.items() if usage.get(text) is not None}
-    members = {name: value for name, value in usage.items() if name not in TEXT}
-    message = decode_usage(encode({**members, **hashes, "tenant_id": key.tenant_id}))
+    message = decode_usage(encode(hashed(usage) | {"tenant_id": key.tenant_id}))
     return Item(key.tenant_id, encode(message))
+
+
+def hashed(usage: Usage) -> Usage:
+    """The hashes of a tool's arguments and result in place of both."""
+    members = {name: value for name, value in usage.items() if name not in ("args", "result")}
+    if "args" in usage:
+        members["args_hash"] = args_hash(usage["args"])
+    if usage.get("result") is not None:
+        members |= result_hashes(usage["result"])
+    return members

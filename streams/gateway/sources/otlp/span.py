@@ -32,6 +32,7 @@ class Span(NamedTuple):
     attributes: Attributes
     resource: Attributes
     """What is true of all that the same process sends."""
+    name: str = ""
 
 
 class _Value(msgspec.Struct):
@@ -51,6 +52,7 @@ class _Status(msgspec.Struct):
 
 
 class _Span(msgspec.Struct):
+    name: str = ""
     traceId: str = ""  # noqa: N815
     spanId: str = ""  # noqa: N815
     startTimeUnixNano: int | str = 0  # noqa: N815
@@ -89,7 +91,7 @@ def read_protobuf(body: bytes) -> list[Span]:
     return [
         Span(
             span.trace_id.hex(), span.span_id.hex(), span.start_time_unix_nano, span.end_time_unix_nano,
-            span.status.code == ERROR, dict(_scalars(span.attributes)), resource,
+            span.status.code == ERROR, dict(_scalars(span.attributes)), resource, span.name,
         )
         for of in request.resource_spans
         for resource in [dict(_scalars(of.resource.attributes))]
@@ -110,7 +112,7 @@ def read_json(body: bytes) -> list[Span]:
             span.traceId.lower(), span.spanId.lower(), whole(span.startTimeUnixNano) or 0,
             whole(span.endTimeUnixNano) or 0,
             span.status is not None and span.status.code in (ERROR, "STATUS_CODE_ERROR"),
-            dict(_plain(span.attributes)), resource,
+            dict(_plain(span.attributes)), resource, span.name,
         )
         for of in traces.resourceSpans
         for resource in [dict(_plain(of.resource.attributes if of.resource else ()))]

@@ -1,5 +1,7 @@
 """`POST /v1/traces`: OTLP over HTTP, protobuf or JSON, answered as its specification says."""
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -9,6 +11,7 @@ from schemas.codec import decode_usage, encode
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from streams.gateway.sources.batch import Batch, Item, Rejected
+from streams.gateway.sources.otlp.origin import BRAINTRUST, LANGFUSE, OTEL, Origin
 from streams.gateway.sources.otlp.span import Span, read_json, read_protobuf
 from streams.gateway.sources.otlp.usage import usage_of
 from streams.gateway.sources.source import JSON, Answer, Headers, Source
@@ -16,13 +19,17 @@ from streams.gateway.sources.source import JSON, Answer, Headers, Source
 PROTOBUF: Final = "application/x-protobuf"
 
 
-def read_traces(headers: Headers, body: bytes, key: AccessKey) -> Batch:
+def read_traces(origin: Origin, headers: Headers, body: bytes, key: AccessKey) -> Batch:
     """Check each span. Raises `Unreadable`."""
-    spans = read_json(body) if _is_json(headers) else read_protobuf(body)
+    return read_spans(origin, read_json(body) if _is_json(headers) else read_protobuf(body), key)
+
+
+def read_spans(origin: Origin, spans: Iterable[Span], key: AccessKey) -> Batch:
+    """What the spans of a request come to."""
     batch = Batch()
     for place, span in enumerate(spans):
         try:
-            value = _value(span, key)
+            value = _value(span, key, origin)
         except Undecodable as fault:
             batch.rejected.append(Rejected(place, fault.reason, fault.detail, b""))
             continue
@@ -33,10 +40,10 @@ def read_traces(headers: Headers, body: bytes, key: AccessKey) -> Batch:
     return batch
 
 
-def _value(span: Span, key: AccessKey) -> bytes | None:
+def _value(span: Span, key: AccessKey, origin: Origin) -> bytes | None:
     if not span.trace_id or not span.span_id:
         raise Undecodable("missing_field", "a span without ids; are these logs, sent to /v1/traces?")
-    members = usage_of(span)
+    members = usage_of(span, origin)
     if members is None:
         return None
     value = encode(members | {"tenant_id": key.tenant_id})
@@ -69,4 +76,12 @@ def _is_json(headers: Headers) -> bool:
     return headers.get("Content-Type", "").partition(";")[0].strip().lower() == JSON
 
 
-TRACES: Final = Source("otlp-traces", read_traces, _taken, _problem)
+def traces_of(origin: Origin, name: str) -> Source:
+    """A source of spans."""
+    return Source(name, partial(read_traces, origin), _taken, _problem)
+
+
+TRACES: Final = traces_of(OTEL, "otlp-traces")
+LANGFUSE_TRACES: Final = traces_of(LANGFUSE, "langfuse")
+"""Where Langfuse's own client sends to."""
+BRAINTRUST_TRACES: Final = traces_of(BRAINTRUST, "braintrust")

@@ -9,6 +9,8 @@ from typing import Any, Final, Literal
 
 from models.identity import derived_id
 from schemas.usage import ATTRIBUTION
+from streams.gateway.sources.otlp.origin import OTEL, Origin
+from streams.gateway.sources.otlp.packed import unpacked
 from streams.gateway.sources.otlp.span import Attributes, Scalar, Span, whole
 
 Kind = Literal["model", "tool"]
@@ -16,7 +18,8 @@ Kind = Literal["model", "tool"]
 INFERENCE: Final = frozenset({"chat", "generate_content", "text_completion", "embeddings"})
 """`gen_ai.operation.name` of what is charged."""
 KINDS: Final[dict[str, dict[str, Kind]]] = {
-    "span.type": {"generation": "model"},
+    "langfuse.observation.type": {"generation": "model", "embedding": "model", "tool": "tool"},
+    "span.type": {"generation": "model", "llm": "model", "tool": "tool"},
     "openinference.span.kind": {"LLM": "model", "EMBEDDING": "model", "TOOL": "tool"},
     "gen_ai.operation.name": {**dict.fromkeys(INFERENCE, "model"), "execute_tool": "tool"},
     "traceloop.span.kind": {"tool": "tool"},
@@ -26,8 +29,8 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "model": (
-        "gen_ai.response.model", "llm.response.model_name", "llm.model_name", "embedding.model_name",
-        "gen_ai.request.model", "llm.request.model_name",
+        "langfuse.observation.model.name", "gen_ai.response.model", "llm.response.model_name", "llm.model_name",
+        "embedding.model_name", "gen_ai.request.model", "llm.request.model_name",
     ),
     "provider": (
         "trace.metadata.openrouter.provider_slug", "gen_ai.provider.name", "gen_ai.system", "llm.provider",
@@ -62,10 +65,10 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "session_id": (
         "spendfuse.session_id", "gen_ai.conversation.id", "session.id", "traceloop.association.properties.session_id",
     ),
-    "workflow": ("gen_ai.workflow.name", "traceloop.workflow.name", "service.name"),
+    "workflow": ("gen_ai.workflow.name", "traceloop.workflow.name", "langfuse.trace.name", "service.name"),
     "agent": ("gen_ai.agent.name", "agent.name"),
     "user": ("user.id", "enduser.id", "traceloop.association.properties.user_id"),
-    "environment": ("deployment.environment.name", "deployment.environment"),
+    "environment": ("deployment.environment.name", "deployment.environment", "langfuse.environment"),
     "prompt_version": ("gen_ai.prompt.version", "traceloop.prompt.version"),
     "owner": ("trace.metadata.openrouter.api_key_name",),
 }  # fmt: skip
@@ -75,14 +78,15 @@ LONGEST_NAME: Final = 256
 NS_PER_MS: Final = 1_000_000
 
 
-def usage_of(span: Span) -> dict[str, Any] | None:
+def usage_of(span: Span, origin: Origin = OTEL) -> dict[str, Any] | None:
     """The members of a usage.v1 message, without its tenant; None for a span that says nothing of spend."""
-    attributes = {**span.resource, **span.attributes}
-    match _kind(span.attributes):
+    own = {**unpacked(span), **span.attributes}
+    attributes = {**span.resource, **own}
+    match _kind(own):
         case "model":
-            return _about(span, attributes) | _model_call(span, attributes)
+            return _about(span, attributes, origin) | _model_call(span, attributes, origin)
         case "tool":
-            return _about(span, attributes) | _tool_call(attributes)
+            return _about(span, attributes, origin) | _tool_call(attributes)
         case _:
             return None
 
@@ -94,12 +98,12 @@ def _kind(attributes: Attributes) -> Kind | None:
     return None
 
 
-def _about(span: Span, attributes: Attributes) -> dict[str, Any]:
+def _about(span: Span, attributes: Attributes, origin: Origin) -> dict[str, Any]:
     """What every message says: which event, when, whose."""
     started_ms, ended_ms = span.started_ns // NS_PER_MS, span.ended_ns // NS_PER_MS
-    failed = span.failed or "error.type" in attributes
+    failed = span.failed or "error.type" in attributes or attributes.get("langfuse.observation.level") == "ERROR"
     about = {
-        "event_id": _event_id(span),
+        "event_id": origin.event_id(span),
         "ts_ms": ended_ms,
         "run_id": _id(attributes, "run_id") or _short_id(span.trace_id),
         "session_id": _id(attributes, "session_id"),
@@ -111,17 +115,7 @@ def _about(span: Span, attributes: Attributes) -> dict[str, Any]:
     return {name: value for name, value in about.items() if value is not None}
 
 
-def _event_id(span: Span) -> str:
-    """Derived, so that a sender's retry and another replica agree. Instrumentations within each other report one
-    response twice, in one trace; an answer from a cache repeats the response of another.
-    """
-    response = span.attributes.get("gen_ai.response.id")
-    if response and not span.attributes.get("gen_ai.response.cache_hit"):
-        return derived_id("otel", span.trace_id, str(response))
-    return derived_id("otel", span.trace_id, span.span_id)
-
-
-def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
+def _model_call(span: Span, attributes: Attributes, origin: Origin) -> dict[str, Any]:
     tokens = {
         name: _count(attributes, name)
         for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -140,7 +134,7 @@ def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
         "route": _name(attributes, "route"),
         **{name: count for name, count in tokens.items() if count},
         "cost_nanousd": cost_nanousd,
-        "price_source": None if cost_nanousd is None else "reported:otel",
+        "price_source": None if cost_nanousd is None else f"reported:{origin.name}",
         "error_type": _name(attributes, "error_type"),
         "escalation_reason": _name(attributes, "escalation_reason"),
     }
