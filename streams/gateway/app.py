@@ -22,6 +22,7 @@ from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.sources.batch import Batch, Rejected, Unreadable
 from streams.gateway.sources.events import EVENTS
 from streams.gateway.sources.litellm import LITELLM
+from streams.gateway.sources.openrouter import OPENROUTER
 from streams.gateway.sources.otlp.traces import BRAINTRUST_TRACES, LANGFUSE_TRACES, TRACES
 from streams.gateway.sources.source import Answer, Headers, Source, plain_problem
 from streams.gateway.spool import Record, SpoolFullError
@@ -39,6 +40,7 @@ SOURCES: Final[dict[str, Source]] = {
     "/in/litellm": LITELLM,
     "/api/public/otel/v1/traces": LANGFUSE_TRACES,
     "/otel/v1/traces": BRAINTRUST_TRACES,
+    "/in/openrouter": OPENROUTER,
 }
 """Path -> whose requests come there."""
 
@@ -55,11 +57,17 @@ class Gateway:
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Every endpoint."""
-        taking = [self._route(path, source.name, partial(self._take, source)) for path, source in SOURCES.items()]
+        taking = [
+            self._route(path, source.name, partial(self._take, source), method)
+            for path, source in SOURCES.items()
+            for method in source.methods
+        ]
         asked = [self._route(path, hook.name, partial(self._judge, hook)) for path, hook in HOOKS.items()]
         return [*taking, *asked]
 
-    def _route(self, path: str, name: str, answer: Callable[[web.Request], Awaitable[Answer]]) -> web.RouteDef:
+    def _route(
+        self, path: str, name: str, answer: Callable[[web.Request], Awaitable[Answer]], method: str = "POST"
+    ) -> web.RouteDef:
         async def handle(request: web.Request) -> web.StreamResponse:
             started = seconds()
             status, body, content_type = await answer(request)
@@ -67,7 +75,7 @@ class Gateway:
             self._metrics.request_seconds.labels(name).observe(seconds() - started)
             return web.Response(status=status, body=body, content_type=content_type, headers=HINTS.get(status))
 
-        return web.post(path, handle)
+        return web.route(method, path, handle)
 
     async def _judge(self, hook: Hook, request: web.Request) -> Answer:
         """Tell who asks whether its run may go on."""

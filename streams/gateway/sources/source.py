@@ -30,12 +30,14 @@ class Source:
         read: from headers, body and key to what is to be written. Raises `Unreadable`.
         taken: the answer once it is written.
         problem: the answer where nothing was: status, and what people should know.
+        methods: how it is sent.
     """
 
     name: str
     read: Callable[[Headers, bytes, AccessKey], Batch]
     taken: Callable[[Headers, Batch], Answer]
     problem: Callable[[Headers, int, str], Answer]
+    methods: tuple[str, ...] = ("POST",)
 
 
 def plain_answer(_: Headers, batch: Batch) -> Answer:
