@@ -6,7 +6,7 @@ import json
 import os
 import pwd
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -284,6 +284,15 @@ def read_secrets(wanted: Mapping[str, str], environment: Mapping[str, str] | Non
     if missing:
         raise SettingsError("the policy's receivers need variables that are not set:\n" + "\n".join(missing))
     return {variable: environment[variable] for variable in wanted}
+
+
+def read_others(names: Sequence[str], system: str, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The values of another system's own variables. Raises `SettingsError` with every one that is not set."""
+    environment = os.environ if environment is None else environment
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise SettingsError(f"{system} is reached with {', '.join(names)}; not set: {', '.join(missing)}")
+    return {name: environment[name] for name in names}
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:

@@ -23,6 +23,8 @@ at_limit = "kill"
 mode = "enforce"
 """
 MARKER = "a-secret-that-must-not-pass-4711"
+MASTER = f"sk-{'0123456789abcdef' * 4}"
+"""A proxy of today refuses to start without a key of its own."""
 UNAFRAID = {"fail_open": 200, "fail_closed": 500}
 """What a proxy does while its guardrail does not answer -> the status of a call."""
 pytestmark = pytest.mark.kafka
@@ -108,23 +110,23 @@ def test_the_proxy_refuses_the_call_after_a_kill_and_says_why(
         gateway.wait_ready()
         settings.write_text(proxy_settings(gateway.gateway_port, token, fallback), encoding="utf-8")
         with ClientProcess(
-            "litellm", "litellm", "--config", settings, "--host", "127.0.0.1", "--port", port, DEFAULT_BATCH_SIZE="1",
-            DEFAULT_FLUSH_INTERVAL_SECONDS="1",
+            "litellm", "litellm", "--config", settings, "--host", "127.0.0.1", "--port", port,
+            LITELLM_MASTER_KEY=MASTER, DEFAULT_BATCH_SIZE="1", DEFAULT_FLUSH_INTERVAL_SECONDS="1",
         ) as proxy:  # fmt: skip
-            proxy.wait_for(lambda: post(port, "/v1/chat/completions", body, None, **run)[0] == 200, 90, "it calls")
+            proxy.wait_for(lambda: post(port, "/v1/chat/completions", body, MASTER, **run)[0] == 200, 90, "it calls")
 
             def call() -> tuple[int, str]:
-                status, answer = post(port, "/v1/chat/completions", body, None, **run)
+                status, answer = post(port, "/v1/chat/completions", body, MASTER, **run)
                 return status, json.dumps(answer)
 
             proxy.wait_for(lambda: call()[0] != 200, 60, "a call is refused")
             status, answer = call()
             assert status == 400, answer
             assert "run-cost" in answer, answer
-            other = post(port, "/v1/chat/completions", body, None, **{"x-litellm-session-id": "run-2"})
+            other = post(port, "/v1/chat/completions", body, MASTER, **{"x-litellm-session-id": "run-2"})
             assert other[0] == 200, "another run goes on"
             assert gateway.stop() == 0
-            alone = post(port, "/v1/chat/completions", body, None, **{"x-litellm-session-id": "run-3"})
+            alone = post(port, "/v1/chat/completions", body, MASTER, **{"x-litellm-session-id": "run-3"})
             assert alone[0] == UNAFRAID[fallback], alone
     messages = logged(kafka_topics)
     assert {call.run_id for call in messages if isinstance(call, LlmCall)} >= {"run-1"}

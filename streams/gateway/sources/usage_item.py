@@ -23,15 +23,15 @@ def add_usage(batch: Batch, place: int, data: bytes, key: AccessKey, read: Calla
         if usage is None:
             batch.ignored += 1
         else:
-            batch.items.append(usage_item(usage, key))
+            batch.items.append(usage_item(usage, key.tenant_id))
     except Undecodable as fault:
         batch.rejected.append(Rejected(place, fault.reason, fault.detail, data))
 
 
-def usage_item(usage: Usage, key: AccessKey) -> Item:
-    """The message as it is written, under the key's tenant. Raises `Undecodable`."""
-    message = decode_usage(encode(hashed(usage) | {"tenant_id": key.tenant_id}))
-    return Item(key.tenant_id, encode(message))
+def usage_item(usage: Usage, tenant_id: str) -> Item:
+    """The message as it is written. Raises `Undecodable`."""
+    message = decode_usage(encode(hashed(usage) | {"tenant_id": tenant_id}))
+    return Item(tenant_id, encode(message))
 
 
 def hashed(usage: Usage) -> Usage:

@@ -6,6 +6,7 @@ import msgspec
 
 from streams.gateway.sources.langfuse.usage_details import tokens_of
 from streams.gateway.sources.otlp.span import Attributes, Span
+from streams.gateway.sources.reported import prompt_version
 
 LANGFUSE: Final = "langfuse.observation.type"
 BRAINTRUST: Final = "braintrust.span_attributes"
@@ -58,13 +59,6 @@ def _braintrust(span: Span) -> Attributes:
     more["gen_ai.tool.name"] = span.name
     more["span.type"] = _object(span.attributes, BRAINTRUST).get("type")
     return {name: value for name, value in more.items() if isinstance(value, str | int | float) and value}
-
-
-def prompt_version(name: object, version: object) -> str | None:
-    """Which prompt, and which version of it, as one name."""
-    if name is None or version is None:
-        return None
-    return f"{name}@{version}"
 
 
 def _object(attributes: Attributes, name: str) -> dict[str, Any]:

@@ -4,14 +4,13 @@ OpenTelemetry's GenAI conventions old and new, OpenInference, OpenLLMetry, OpenR
 (an agent, a chain, a task) repeats their tokens and is never charged.
 """
 
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal
 
-from models.identity import derived_id
 from schemas.usage import ATTRIBUTION
 from streams.gateway.sources.otlp.origin import OTEL, Origin
 from streams.gateway.sources.otlp.packed import unpacked
 from streams.gateway.sources.otlp.span import Attributes, Scalar, Span, whole
+from streams.gateway.sources.reported import nanousd_or_none, short_id, short_name
 
 Kind = Literal["model", "tool"]
 
@@ -73,8 +72,6 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "owner": ("trace.metadata.openrouter.api_key_name",),
 }  # fmt: skip
 """Our name -> what the families call it, the surest first. `spendfuse.<our name>` goes before all of them."""
-LONGEST_ID: Final = 128
-LONGEST_NAME: Final = 256
 NS_PER_MS: Final = 1_000_000
 
 
@@ -105,7 +102,7 @@ def _about(span: Span, attributes: Attributes, origin: Origin) -> dict[str, Any]
     about = {
         "event_id": origin.event_id(span),
         "ts_ms": ended_ms,
-        "run_id": _id(attributes, "run_id") or _short_id(span.trace_id),
+        "run_id": _id(attributes, "run_id") or short_id(span.trace_id),
         "session_id": _id(attributes, "session_id"),
         "status": "error" if failed else "ok",
         "started_ms": started_ms or None,
@@ -124,7 +121,7 @@ def _model_call(span: Span, attributes: Attributes, origin: Origin) -> dict[str,
     if cached > tokens["input_tokens"]:
         tokens["input_tokens"] += cached  # a source that counts them apart, as Anthropic's own answers do
     tokens["output_tokens"] = max(tokens["output_tokens"], tokens["reasoning_tokens"])
-    cost_nanousd = _nanousd(_first(attributes, "cost"))
+    cost_nanousd = nanousd_or_none(_first(attributes, "cost"))
     if cost_nanousd is None and span.failed and not any(tokens.values()):
         cost_nanousd = 0
     call = {
@@ -157,27 +154,12 @@ def _first(attributes: Attributes, name: str) -> Scalar | None:
 
 
 def _name(attributes: Attributes, name: str) -> str | None:
-    value = _first(attributes, name)
-    return None if value is None else str(value)[:LONGEST_NAME]
+    return short_name(_first(attributes, name))
 
 
 def _id(attributes: Attributes, name: str) -> str | None:
-    value = _first(attributes, name)
-    return None if value is None else _short_id(str(value))
+    return short_id(_first(attributes, name))
 
 
 def _count(attributes: Attributes, name: str) -> int:
     return max(0, whole(_first(attributes, name)) or 0)
-
-
-def _short_id(value: str) -> str:
-    return value if 0 < len(value) <= LONGEST_ID else derived_id(value)
-
-
-def _nanousd(usd: Scalar | None) -> int | None:
-    """Dollars as nano-dollars. 0 is nothing known: many write it for want of a price."""
-    try:
-        nanousd = round(Decimal(str(usd)) * 10**9) if usd is not None else 0
-    except (InvalidOperation, ValueError, OverflowError):
-        return None
-    return nanousd if nanousd > 0 else None
