@@ -19,8 +19,10 @@ from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.guards.hooks import HOOKS, Hook, ask
 from streams.gateway.key_ring import KeyRing, Refused
 from streams.gateway.metrics import GatewayMetrics
+from streams.gateway.signers import Signers
 from streams.gateway.sources.batch import Batch, Rejected, Unreadable
 from streams.gateway.sources.events import EVENTS
+from streams.gateway.sources.helicone import HELICONE, HELICONE_LOGGER
 from streams.gateway.sources.litellm import LITELLM
 from streams.gateway.sources.openrouter import OPENROUTER
 from streams.gateway.sources.otlp.traces import BRAINTRUST_TRACES, LANGFUSE_TRACES, TRACES
@@ -41,6 +43,10 @@ SOURCES: Final[dict[str, Source]] = {
     "/api/public/otel/v1/traces": LANGFUSE_TRACES,
     "/otel/v1/traces": BRAINTRUST_TRACES,
     "/in/openrouter": OPENROUTER,
+    "/in/helicone/{name}": HELICONE,
+    "/custom/v1/log": HELICONE_LOGGER,
+    "/oai/v1/log": HELICONE_LOGGER,
+    "/anthropic/v1/log": HELICONE_LOGGER,
 }
 """Path -> whose requests come there."""
 
@@ -48,8 +54,11 @@ SOURCES: Final[dict[str, Source]] = {
 class Gateway:
     """What all requests share."""
 
-    def __init__(self, keys: KeyRing, desk: GuardDesk, delivery: Delivery, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, keys: KeyRing, signers: Signers, desk: GuardDesk, delivery: Delivery, metrics: GatewayMetrics
+    ) -> None:
         self._keys = keys
+        self._signers = signers
         self._desk = desk
         self._delivery = delivery
         self._metrics = metrics
@@ -98,8 +107,9 @@ class Gateway:
         """Write what a source sends."""
         headers = request.headers
         try:
-            key = self._caller(headers, "ingest")
+            key = self._sender(source, request)
             async with self.bodies.read(request) as body:
+                key = key or self._signer(source, request, body)
                 batch = source.read(headers, body, key)
             await self._deliver(batch, source, key)
         except (Refused, BodyError) as error:
@@ -110,6 +120,17 @@ class Gateway:
             log.error("records were refused: neither broker nor disk takes them", extra=fields(error=str(error)))
             return source.problem(headers, 503, "neither the brokers nor the disk take records now; send this again")
         return source.taken(headers, batch)
+
+    def _sender(self, source: Source, request: web.Request) -> AccessKey | None:
+        """Whose key a request shows; None while its body has to be read for that. Raises `Refused`."""
+        if source.signature is None:
+            return self._caller(request.headers, "ingest")
+        self._signers.refuse_unknown(request.match_info["name"])
+        return None
+
+    def _signer(self, source: Source, request: web.Request, body: bytes) -> AccessKey:
+        """Whose key a signed body stands for. Raises `Refused`."""
+        return self._signers.check(request.match_info["name"], request.headers.get(source.signature or ""), body)
 
     def _caller(self, headers: Headers, scope: AccessScope) -> AccessKey:
         """Whose key a request shows. Raises `Refused`."""

@@ -49,6 +49,13 @@ class KeyRing:
         key = None if token is None else self._keys.get(token.key_id)
         if token is None or key is None or not key.is_of(token):
             raise Refused(401, "this key is not known here; `python -m streams keys list` shows which are")
+        return self.allowed(key.key_id, scope)
+
+    def allowed(self, key_id: str, scope: AccessScope) -> AccessKey:
+        """The key with this id, of somebody who has proved otherwise that it is his. Raises `Refused`."""
+        key = self._keys.get(key_id)
+        if key is None:
+            raise Refused(401, f"the key {key_id} is not known here; `python -m streams keys list` shows which are")
         if key.revoked_ms is not None:
             raise Refused(401, f"the key {key.key_id} was revoked; make another one")
         if scope not in key.scopes:

@@ -19,6 +19,7 @@ from streams.gateway.delivery import Delivery
 from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.key_ring import KeyRing
 from streams.gateway.metrics import GatewayMetrics
+from streams.gateway.signers import Signers
 from streams.gateway.spool import Spool
 from streams.kafka.admin import existing_topics
 from streams.process.broker_watch import BrokerWatch
@@ -52,7 +53,7 @@ def run_gateway() -> int:
                 Delivery(settings, spool, metrics) as delivery,
             ):
                 metrics.keys.set_function(lambda: len(keys))
-                gateway = Gateway(keys, desk, delivery, metrics)
+                gateway = Gateway(keys, Signers(settings.helicone_secrets, keys), desk, delivery, metrics)
                 metrics.body_bytes.set_function(lambda: gateway.bodies.bytes)
                 asyncio.run(_serve(settings, gateway.routes(), beat))
         finally:

@@ -31,6 +31,7 @@ class Source:
         taken: the answer once it is written.
         problem: the answer where nothing was: status, and what people should know.
         methods: how it is sent.
+        signature: the header that proves who it is, for those that sign what they send and show no key.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Source:
     taken: Callable[[Headers, Batch], Answer]
     problem: Callable[[Headers, int, str], Answer]
     methods: tuple[str, ...] = ("POST",)
+    signature: str | None = None
 
 
 def plain_answer(_: Headers, batch: Batch) -> Answer:

@@ -12,8 +12,8 @@ import msgspec
 
 from models.identity import derived_id
 from schemas.errors import Undecodable
-from streams.gateway.sources.langfuse.usage_details import tokens_of
 from streams.gateway.sources.reported import nanousd_or_none, prompt_version, short_id, short_name
+from streams.gateway.sources.usage_details import tokens_of
 from streams.gateway.sources.usage_item import Usage
 
 MODEL_CALLS: Final = ("GENERATION", "EMBEDDING")

@@ -4,9 +4,9 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.gateway.sources.langfuse.usage_details import tokens_of
 from streams.gateway.sources.otlp.span import Attributes, Span
 from streams.gateway.sources.reported import prompt_version
+from streams.gateway.sources.usage_details import tokens_of
 
 LANGFUSE: Final = "langfuse.observation.type"
 BRAINTRUST: Final = "braintrust.span_attributes"
