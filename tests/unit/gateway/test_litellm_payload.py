@@ -72,7 +72,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "times of before": (
         {"startTime": "2026-11-01 09:20:46.847371", "endTime": "2026-11-01 09:20:47.851954"},
-        {"started_ms": 1_793_524_846_847, "ts_ms": 1_793_524_847_852},
+        {"started_ms": 1_793_524_846_847, "ts_ms": 1_793_524_847_851},
     ),
     "a run of its own": ({"trace_id": None}, {"run_id": "call-1"}),
     "named by its caller": (
@@ -166,4 +166,4 @@ def test_a_payload_of_an_older_version_is_read() -> None:
     """Its times are text, without a zone."""
     (item,) = read_litellm({}, SAMPLE.read_bytes(), KEY).items
     call = msgspec.json.decode(item.value)
-    assert (call["cost_nanousd"], call["input_tokens"], call["ts_ms"]) == (225_000, 10, 1_737_710_446_852)
+    assert (call["cost_nanousd"], call["input_tokens"], call["ts_ms"]) == (225_000, 10, 1_737_710_446_851)

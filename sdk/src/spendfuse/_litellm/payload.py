@@ -192,13 +192,16 @@ def id_of(value: object) -> str | None:
 
 
 def _ms(value: object) -> int | None:
-    """Seconds since 1970, or a date and time as text, which older versions write: in UTC if it names no zone."""
+    """Seconds since 1970, or a date and time as text, which older versions write: in UTC if it names no zone.
+
+    What is left of a millisecond is cut off, as LiteLLM's own database does: the same call has the same time there.
+    """
     try:
         if isinstance(value, str):
             at = datetime.fromisoformat(value)
             value = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         elif isinstance(value, datetime):
             value = value.timestamp()
-        return round(value * 1000) if isinstance(value, (int, float)) and value > 0 else None
-    except (ValueError, OverflowError):
+        return int(Decimal(str(value)) * 1000) if isinstance(value, (int, float)) and value > 0 else None
+    except (ValueError, OverflowError, InvalidOperation):
         return None
