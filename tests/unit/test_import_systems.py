@@ -60,7 +60,9 @@ def spend_log(request_id: str, **more: Any) -> dict[str, Any]:
 @KINDS
 def test_litellms_spend_logs_are_the_calls_that_it_reports(tmp_path: Path, kind: str) -> None:
     """Each with the event id that its payload has, so that a log of last month and what is reported today agree."""
-    failed = {"status": "failure", "spend": 0.0, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    failed = {
+        "status": "failure", "spend": 0.0, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "metadata": {},
+    }  # fmt: skip
     rows = [
         spend_log("chatcmpl-1"),
         spend_log("chatcmpl-1_cache_hit1795811606.05", cache_hit="True", spend=0.0, endTime="2026-11-01T09:20:48.1Z"),
@@ -103,7 +105,8 @@ def test_langfuses_exports_are_the_observations_that_its_client_sends(tmp_path: 
     store = {
         "id": "b7ad6b7169203331", "trace_id": "0af7651916cd43dd8448eb211c80319c", "type": "GENERATION",
         "name": "answer", "start_time": "2026-11-01 09:20:46.847000", "end_time": "2026-11-01 09:20:47.847000",
-        "user_id": "u-1", "session_id": "s-1", "trace_name": "support", "provided_model_name": "gpt-4.1", "environment": "prod",
+        "user_id": "u-1", "session_id": "s-1", "trace_name": "support",
+        "provided_model_name": "gpt-4.1", "environment": "prod",
         "usage_details": {"input": 100, "input_cached_tokens": 900, "output": 50}, "total_cost": 0.0012,
         "prompt_name": "support", "prompt_version": 3, "input": MARKER, "output": MARKER, "status_message": MARKER,
     }  # fmt: skip
