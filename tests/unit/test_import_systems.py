@@ -61,7 +61,8 @@ def spend_log(request_id: str, **more: Any) -> dict[str, Any]:
 def test_litellms_spend_logs_are_the_calls_that_it_reports(tmp_path: Path, kind: str) -> None:
     """Each with the event id that its payload has, so that a log of last month and what is reported today agree."""
     failed = {
-        "status": "failure", "spend": 0.0, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "metadata": {},
+        "status": "failure", "spend": 0.0, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0,
+        "metadata": {},
     }  # fmt: skip
     rows = [
         spend_log("chatcmpl-1"),
