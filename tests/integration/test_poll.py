@@ -10,7 +10,7 @@ from schemas.codec import decode_usage
 from schemas.usage import LlmCall, ToolCall, UsageMessage
 from streams.__main__ import main
 from tests.support.kafka import TopicSpace, read_all
-from tests.support.polled import Stub, langfuse_api
+from tests.support.polled import Stub, braintrust_api, langfuse_api
 
 MARKER = "a-secret-that-must-not-pass-4711"
 LOGIN = "pk-lf-1:sk-lf-1"
@@ -45,8 +45,8 @@ def environment(kafka_topics: TopicSpace, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk-lf-1")
 
 
-def poll() -> int:
-    return main(["poll", "--from", "langfuse", "--tenant", "acme", "--once"])
+def poll(source: str = "langfuse") -> int:
+    return main(["poll", "--from", source, "--tenant", "acme", "--once"])
 
 
 def test_what_langfuse_knows_is_written_once_with_the_ids_of_the_push(
@@ -81,6 +81,33 @@ def test_what_langfuse_knows_is_written_once_with_the_ids_of_the_push(
     records = [*read_all(kafka_topics.bootstrap, kafka_topics.name("usage.v1")),
                *read_all(kafka_topics.bootstrap, kafka_topics.name("cursors.v1"))]  # fmt: skip
     assert not any(MARKER.encode() in (record.value or b"") for record in records)
+
+
+def test_what_braintrust_knows_is_written_once_with_the_ids_of_the_push(
+    kafka_topics: TopicSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over its pages, and again; no column of text is asked for."""
+    monkeypatch.setattr("streams.tools.polls.braintrust.PAGE", 3)
+    spans = [
+        {"span_id": f"{number:016x}", "root_span_id": f"{number // 3:032x}", "kind": "tool" if number == 5 else "llm",
+         "created": (NOW - timedelta(minutes=30 - number)).isoformat().replace("+00:00", "Z"), "failed": False,
+         "name": "search", "model": "gpt-4.1", "started_s": NOW.timestamp() - 9, "ended_s": NOW.timestamp() - number,
+         "prompt_tokens": 1000, "completion_tokens": 50, "prompt_cached_tokens": 900, "estimated_cost": 0.0012}
+        for number in range(7)
+    ]  # fmt: skip
+    monkeypatch.setenv("BRAINTRUST_API_KEY", "sk-bt")
+    monkeypatch.setenv("BRAINTRUST_PROJECT_ID", "a748a67d-8213")
+    with Stub(braintrust_api(spans, "sk-bt", page=3)) as stub:
+        monkeypatch.setenv("BRAINTRUST_API_URL", stub.url)
+        assert poll("braintrust") == 0
+        assert poll("braintrust") == 0
+        assert not any(word in asked["query"] for asked in stub.asked for word in ("input", "output,", "*"))
+    messages = logged(kafka_topics)
+    ids = [message.event_id for message in messages]
+    assert sorted(ids) == sorted(derived_id("otel", one["root_span_id"], one["span_id"]) for one in spans)
+    call = next(message for message in messages if isinstance(message, LlmCall))
+    assert (call.input_tokens, call.cache_read_tokens, call.cost_nanousd) == (1000, 900, 1_200_000)
+    assert [message.tool for message in messages if isinstance(message, ToolCall)] == ["search"]
 
 
 def test_what_refuses_the_poller_is_told_in_words(

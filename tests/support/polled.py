@@ -75,3 +75,19 @@ def langfuse_api(observations: list[dict[str, Any]], login: str, page: int) -> A
         return 200, {"data": found[first : first + page], "meta": {"cursor": str(first + page)} if more else {}}
 
     return answer
+
+
+def braintrust_api(spans: list[dict[str, Any]], key: str, page: int) -> Answering:
+    """`POST /btql`: what the query asks for is not looked at, but for its time and the cursor in its offset."""
+
+    def answer(path: str, _: dict[str, str], headers: dict[str, str], body: Any) -> Answer:
+        if headers.get("Authorization") != f"Bearer {key}":
+            return 401, {"error": "unauthorized"}
+        if path != "/btql" or body["fmt"] != "json":
+            return 400, {"error": "no such query"}
+        since = body["query"].partition("created >= '")[2].partition("'")[0]
+        first = int(body["query"].partition("OFFSET '")[2].rstrip("'") or 0)
+        found = sorted((one for one in spans if one["created"] >= since), key=lambda one: str(one["created"]))
+        return 200, {"data": found[first : first + page], "cursor": str(first + page)}
+
+    return answer

@@ -25,10 +25,10 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
 
     until_ms: EpochMs
     ids: dict[str, EpochMs]
-    """Beginning of an event id -> when its call began."""
+    """Beginning of an event id -> the time that its call stands at."""
 
     def after(self, written: dict[str, int], overlap_ms: int) -> "Cursor":
-        """The cursor once these events are written, too: event id -> when its call began."""
+        """The cursor once these events are written, too: event id -> the time that its call stands at."""
         until_ms = max([self.until_ms, *written.values()])
         ids = self.ids | {event_id[:ID_CHARACTERS]: at_ms for event_id, at_ms in written.items()}
         recent = sorted(((at_ms, name) for name, at_ms in ids.items() if at_ms >= until_ms - overlap_ms), reverse=True)

@@ -2,7 +2,8 @@
 
 from typing import Final
 
+from streams.tools.polls.braintrust import BRAINTRUST
 from streams.tools.polls.langfuse import LANGFUSE
 from streams.tools.polls.source import PollSource
 
-POLLS: Final[dict[str, PollSource]] = {"langfuse": LANGFUSE}
+POLLS: Final[dict[str, PollSource]] = {"braintrust": BRAINTRUST, "langfuse": LANGFUSE}

@@ -54,7 +54,10 @@ def run_poll(settings: Settings, name: str, tenant_id: str, *, since_ms: int, ev
 
 
 def _write_new(settings: Settings, fetch: Fetch, cursor: Cursor, tenant_id: str, since_ms: int) -> dict[str, int]:
-    """Write what was not written before; event id -> when its call began. All of it is on the brokers, or it raises."""
+    """Write what was not written before; event id -> the time that its call stands at.
+
+    All of it is on the brokers, or it raises.
+    """
     written: dict[str, int] = {}
     refused: Counter[str] = Counter()
     with _Writer(settings) as writer:
@@ -67,7 +70,7 @@ def _write_new(settings: Settings, fetch: Fetch, cursor: Cursor, tenant_id: str,
             event_id = _usage(found)["event_id"]
             if event_id not in written and not cursor.knows(event_id):
                 writer.write(item)
-                written[event_id] = min(found.started_ms, wall_ms())
+                written[event_id] = min(found.at_ms, wall_ms())
     for why, count in refused.items():
         log.warning("calls cannot be read", extra=fields(count=count, why=why))
     return written

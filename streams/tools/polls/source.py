@@ -11,13 +11,13 @@ from streams.gateway.sources.usage_item import Usage
 class Found(NamedTuple):
     """One call that it knows of."""
 
-    started_ms: int
-    """When it began: by this its answers are asked for."""
+    at_ms: int
+    """The time that it is asked for by: when it began, or was noted."""
     usage: Usage | Undecodable
 
 
 class Fetch(Protocol):
-    """Asks for everything that began at a time or later."""
+    """Asks for everything that stands at a time or later."""
 
     def __call__(self, since_ms: int) -> Iterator[Found]:
         """Raises `SettingsError` where the system refuses, `UnansweredError` where it may answer later."""
@@ -34,7 +34,7 @@ class PollSource:
     Args:
         variables: what it needs of the environment, under its own names; all have to be set.
         make: from their values to what asks.
-        overlap_ms: how long after a call's beginning it may still turn up: so far back it is asked for again.
+        overlap_ms: how long after the time that it stands at a call may still turn up: so far back is asked again.
     """
 
     variables: tuple[str, ...]
