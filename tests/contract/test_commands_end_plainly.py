@@ -67,7 +67,7 @@ AWAY = [
     "deliveries check",
     "deliveries repair --save {folder}/f.jsonl",
 ]
-WITHOUT_BROKER = {"routes"}
+WITHOUT_BROKER = {"import", "routes"}
 PROCESSES = {"worker", "up", "gateway"}
 """What goes on until it is told to end; `test_broker_away` looks at their starts."""
 

@@ -1,0 +1,10 @@
+"""Every source that `import --from` knows, by its name. To add one is to add a module, and a line here."""
+
+from typing import Final
+
+from streams.tools.imports.claude_code import CLAUDE_CODE
+from streams.tools.imports.source import Source
+
+SOURCES: Final[dict[str, Source]] = {
+    "claude-code": CLAUDE_CODE,
+}
