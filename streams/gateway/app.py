@@ -1,5 +1,6 @@
 """The gateway's endpoints: who calls, what it sent, and the answer. What a body means is each source's own module."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -15,11 +16,13 @@ from streams.clock import seconds, wall_ms
 from streams.gateway.bodies import Bodies, BodyError
 from streams.gateway.delivery import Delivery
 from streams.gateway.guards.desk import GuardDesk
-from streams.gateway.guards.hooks import HOOKS, Hook, ask
+from streams.gateway.guards.hooks import HOOKS, Hook, ask, report
 from streams.gateway.key_ring import KeyRing, Refused
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.sources.batch import Batch, Rejected, Unreadable
 from streams.gateway.sources.events import EVENTS
+from streams.gateway.sources.otlp.logs import LOGS
+from streams.gateway.sources.otlp.metrics import METRICS
 from streams.gateway.sources.otlp.traces import TRACES
 from streams.gateway.sources.source import Answer, Headers, Source, plain_problem
 from streams.gateway.spool import Record, SpoolFullError
@@ -27,11 +30,18 @@ from streams.process.logs import fields
 
 log = logging.getLogger("spendfuse.gateway")
 
+QUICK_BYTES: Final = 256 * 1024
+"""Bodies of more are read beside the event loop: to hash 64 MiB of tools' results takes seconds, and others wait."""
 HINTS: Final = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 """Status -> headers that tell the client's library what to do."""
 
 
-SOURCES: Final[dict[str, Source]] = {"/v1/events": EVENTS, "/v1/traces": TRACES}
+SOURCES: Final[dict[str, Source]] = {
+    "/v1/events": EVENTS,
+    "/v1/traces": TRACES,
+    "/v1/logs": LOGS,
+    "/v1/metrics": METRICS,
+}
 """Path -> whose requests come there."""
 
 
@@ -72,11 +82,20 @@ class Gateway:
                 if verdict.decision == "continue" and hook.tells(body):
                     verdict = verdict._replace(nudge=self._desk.nudge(run))
                 self._metrics.verdicts.labels(hook.name, verdict.decision).inc()
-                return hook.answer(verdict, body)
+                answer = hook.answer(verdict, body)
+                await self._report(report(hook, body, key, wall_ms()), hook, key)
+                return answer
         except (Refused, BodyError) as error:
             return plain_problem(headers, error.status, str(error))
         except Unreadable as error:
             return plain_problem(headers, 400, str(error))
+
+    async def _report(self, done: Batch, hook: Hook, key: AccessKey) -> None:
+        """Write what an asker tells of what it has done; it is answered whatever becomes of that."""
+        try:
+            await self._deliver(done, hook.name, key)
+        except (SpoolFullError, OSError) as error:
+            log.error("a hook's report was lost: neither broker nor disk takes it", extra=fields(error=str(error)))
 
     async def _take(self, source: Source, request: web.Request) -> Answer:
         """Write what a source sends."""
@@ -84,8 +103,9 @@ class Gateway:
         try:
             key = self._caller(headers, "ingest")
             async with self.bodies.read(request) as body:
-                batch = source.read(headers, body, key)
-            await self._deliver(batch, source, key)
+                read = partial(source.read, headers, body, key)
+                batch = await asyncio.to_thread(read) if len(body) > QUICK_BYTES else read()
+            await self._deliver(batch, source.name, key)
         except (Refused, BodyError) as error:
             return source.problem(headers, error.status, str(error))
         except Unreadable as error:
@@ -100,20 +120,20 @@ class Gateway:
         kind, _, token = headers.get("Authorization", "").partition(" ")
         return self._keys.check(token if kind.lower() == "bearer" else headers.get("x-api-key"), scope)
 
-    async def _deliver(self, batch: Batch, source: Source, key: AccessKey) -> None:
+    async def _deliver(self, batch: Batch, source: str, key: AccessKey) -> None:
         records = [Record("usage.v1", item.tenant_id.encode(), item.value) for item in batch.items]
         records += [_letter(rejected, source, key) for rejected in batch.rejected]
         await self._delivery.deliver(records)
-        self._metrics.accepted.labels(source.name).inc(len(batch.items))
-        self._metrics.ignored.labels(source.name).inc(batch.ignored)
+        self._metrics.accepted.labels(source).inc(len(batch.items))
+        self._metrics.ignored.labels(source).inc(batch.ignored)
         for rejected in batch.rejected:
-            self._metrics.rejected.labels(source.name, rejected.reason).inc()
+            self._metrics.rejected.labels(source, rejected.reason).inc()
 
 
-def _letter(rejected: Rejected, source: Source, key: AccessKey) -> Record:
+def _letter(rejected: Rejected, source: str, key: AccessKey) -> Record:
     """The dead letter of what was rejected: it stands in no topic, so that the gateway's source is named for one."""
     fault = Undecodable(rejected.reason, rejected.detail)
     owner = key.tenant_id.encode()
-    letter = dead_letter(f"gateway/{source.name}", 0, rejected.place, owner, rejected.data, fault, wall_ms())
+    letter = dead_letter(f"gateway/{source}", 0, rejected.place, owner, rejected.data, fault, wall_ms())
     # Of what was sent only the hash is kept: nobody has said that there is no text in it.
     return Record("usage.dlq.v1", owner, encode(msgspec.structs.replace(letter, head_base64="")))

@@ -9,7 +9,9 @@ from typing import Any, Final, Literal
 
 from models.identity import derived_id
 from schemas.usage import ATTRIBUTION
-from streams.gateway.sources.otlp.span import Attributes, Scalar, Span, whole
+from streams.fingerprints import args_hash, parsed, result_hashes
+from streams.gateway.sources.otlp.span import Span
+from streams.gateway.sources.otlp.values import Attributes, Scalar, whole
 
 Kind = Literal["model", "tool"]
 
@@ -57,6 +59,10 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
         "gen_ai.usage.cost", "gen_ai.usage.total_cost", "operation.cost", "litellm.cost.total", "llm.cost.total",
     ),
     "tool": ("gen_ai.tool.name", "tool.name", "traceloop.entity.name"),
+    "arguments": (
+        "gen_ai.tool.call.arguments", "input.value", "traceloop.entity.input", "tool_arguments", "tool.parameters",
+    ),
+    "result": ("gen_ai.tool.call.result", "output.value", "traceloop.entity.output", "tool_response"),
     "error_type": ("error.type",),
     "run_id": ("spendfuse.run_id", "trace.metadata.run_id"),
     "session_id": (
@@ -91,7 +97,8 @@ def _kind(attributes: Attributes) -> Kind | None:
     for name, kinds in KINDS.items():
         if name in attributes:
             return kinds.get(str(attributes[name]))
-    return None
+    # Pydantic AI's tools, as it names them unless told otherwise
+    return "tool" if {"gen_ai.tool.name", "gen_ai.tool.call.id"} <= attributes.keys() else None
 
 
 def _about(span: Span, attributes: Attributes) -> dict[str, Any]:
@@ -101,12 +108,12 @@ def _about(span: Span, attributes: Attributes) -> dict[str, Any]:
     about = {
         "event_id": _event_id(span),
         "ts_ms": ended_ms,
-        "run_id": _id(attributes, "run_id") or _short_id(span.trace_id),
-        "session_id": _id(attributes, "session_id"),
+        "run_id": id_of(attributes, "run_id") or short_id(span.trace_id),
+        "session_id": id_of(attributes, "session_id"),
         "status": "error" if failed else "ok",
         "started_ms": started_ms or None,
         "latency_ms": max(0, ended_ms - started_ms) if started_ms else None,
-        **{name: _name(attributes, name) for name in ATTRIBUTION},
+        **{name: name_of(attributes, name) for name in ATTRIBUTION},
     }
     return {name: value for name, value in about.items() if value is not None}
 
@@ -123,37 +130,50 @@ def _event_id(span: Span) -> str:
 
 def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
     tokens = {
-        name: _count(attributes, name)
+        name: count_of(attributes, name)
         for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
     }
     cached = tokens["cache_read_tokens"] + tokens["cache_write_tokens"]
     if cached > tokens["input_tokens"]:
         tokens["input_tokens"] += cached  # a source that counts them apart, as Anthropic's own answers do
     tokens["output_tokens"] = max(tokens["output_tokens"], tokens["reasoning_tokens"])
-    cost_nanousd = _nanousd(_first(attributes, "cost"))
+    cost_nanousd = nanousd(first(attributes, "cost"))
     if cost_nanousd is None and span.failed and not any(tokens.values()):
         cost_nanousd = 0
     call = {
         "type": "llm_call",
-        "model": _name(attributes, "model") or "unknown",
-        "provider": _name(attributes, "provider"),
-        "route": _name(attributes, "route"),
+        "model": name_of(attributes, "model") or "unknown",
+        "provider": name_of(attributes, "provider"),
+        "route": name_of(attributes, "route"),
         **{name: count for name, count in tokens.items() if count},
         "cost_nanousd": cost_nanousd,
         "price_source": None if cost_nanousd is None else "reported:otel",
-        "error_type": _name(attributes, "error_type"),
-        "escalation_reason": _name(attributes, "escalation_reason"),
+        "error_type": name_of(attributes, "error_type"),
+        "escalation_reason": name_of(attributes, "escalation_reason"),
     }
     return {name: value for name, value in call.items() if value is not None}
 
 
 def _tool_call(attributes: Attributes) -> dict[str, Any]:
-    call = {"type": "tool_call", "tool": _name(attributes, "tool") or "unnamed"}
-    error_type = _name(attributes, "error_type")
-    return call if error_type is None else call | {"error_type": error_type}
+    """Of arguments and result only hashes. A tool whose span does not tell them is one that no loop is seen of."""
+    call: dict[str, Any] = {"type": "tool_call", "tool": name_of(attributes, "tool") or "unnamed"}
+    arguments, result = first(attributes, "arguments"), first(attributes, "result")
+    if arguments is not None and not _is_schema(arguments):
+        call["args_hash"] = args_hash(arguments)
+    if result is not None:
+        call |= result_hashes(result)
+    if error_type := name_of(attributes, "error_type"):
+        call["error_type"] = error_type
+    return call
 
 
-def _first(attributes: Attributes, name: str) -> Scalar | None:
+def _is_schema(arguments: Scalar) -> bool:
+    """Whether this says what arguments a tool takes, not which it was given: some have that in `tool.parameters`."""
+    value = parsed(arguments)
+    return isinstance(value, dict) and value.get("type") == "object" and isinstance(value.get("properties"), dict)
+
+
+def first(attributes: Attributes, name: str) -> Scalar | None:
     """The value under the surest of the names that a field has."""
     for known in (f"spendfuse.{name}", *NAMES.get(name, ())):
         value = attributes.get(known)
@@ -162,25 +182,29 @@ def _first(attributes: Attributes, name: str) -> Scalar | None:
     return None
 
 
-def _name(attributes: Attributes, name: str) -> str | None:
-    value = _first(attributes, name)
+def name_of(attributes: Attributes, name: str) -> str | None:
+    """The same as a name."""
+    value = first(attributes, name)
     return None if value is None else str(value)[:LONGEST_NAME]
 
 
-def _id(attributes: Attributes, name: str) -> str | None:
-    value = _first(attributes, name)
-    return None if value is None else _short_id(str(value))
+def id_of(attributes: Attributes, name: str) -> str | None:
+    """The same as an id."""
+    value = first(attributes, name)
+    return None if value is None else short_id(str(value))
 
 
-def _count(attributes: Attributes, name: str) -> int:
-    return max(0, whole(_first(attributes, name)) or 0)
+def count_of(attributes: Attributes, name: str) -> int:
+    """The same as a number; 0 where there is none."""
+    return max(0, whole(first(attributes, name)) or 0)
 
 
-def _short_id(value: str) -> str:
+def short_id(value: str) -> str:
+    """An id of somebody else's as one of ours: one that is too long by its hash."""
     return value if 0 < len(value) <= LONGEST_ID else derived_id(value)
 
 
-def _nanousd(usd: Scalar | None) -> int | None:
+def nanousd(usd: Scalar | None) -> int | None:
     """Dollars as nano-dollars. 0 is nothing known: many write it for want of a price."""
     try:
         nanousd = round(Decimal(str(usd)) * 10**9) if usd is not None else 0
