@@ -3,15 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
-from schemas.codec import dead_letter, encode
+from schemas.codec import dead_letter, decode_usage, encode
 from schemas.edge.access_key import AccessKey, AccessScope
 from schemas.errors import Undecodable
+from schemas.usage import LlmCall
 from streams.clock import seconds, wall_ms
 from streams.gateway.bodies import Bodies, BodyError
 from streams.gateway.delivery import Delivery
@@ -19,7 +21,8 @@ from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.guards.hooks import HOOKS, Hook, ask, report
 from streams.gateway.key_ring import KeyRing, Refused
 from streams.gateway.metrics import GatewayMetrics
-from streams.gateway.sources.batch import Batch, Rejected, Unreadable
+from streams.gateway.origin import origin_of
+from streams.gateway.sources.batch import Batch, Item, Rejected, Unreadable
 from streams.gateway.sources.events import EVENTS
 from streams.gateway.sources.otlp.logs import LOGS
 from streams.gateway.sources.otlp.metrics import METRICS
@@ -109,11 +112,18 @@ class Gateway:
         except (Refused, BodyError) as error:
             return source.problem(headers, error.status, str(error))
         except Unreadable as error:
+            await self._note_unreadable(error, source, key)
             return source.problem(headers, 400, str(error))
         except (SpoolFullError, OSError) as error:
             log.error("records were refused: neither broker nor disk takes them", extra=fields(error=str(error)))
             return source.problem(headers, 503, "neither the brokers nor the disk take records now; send this again")
         return source.taken(headers, batch)
+
+    async def _note_unreadable(self, error: Unreadable, source: Source, key: AccessKey) -> None:
+        """Say in the dead letters that a whole request was refused; its sender is told whatever becomes of that."""
+        letter = Batch(rejected=[Rejected(0, "not_json", str(error), b"")])
+        with suppress(SpoolFullError, OSError):
+            await self._deliver(letter, source.name, key)
 
     def _caller(self, headers: Headers, scope: AccessScope) -> AccessKey:
         """Whose key a request shows: as a bearer token or in `x-api-key`. Raises `Refused`."""
@@ -121,13 +131,20 @@ class Gateway:
         return self._keys.check(token if kind.lower() == "bearer" else headers.get("x-api-key"), scope)
 
     async def _deliver(self, batch: Batch, source: str, key: AccessKey) -> None:
-        records = [Record("usage.v1", item.tenant_id.encode(), item.value) for item in batch.items]
+        items = batch.items if key.charges(source) else [item for item in batch.items if not _is_model_call(item)]
+        origin = origin_of(source, key)
+        records = [Record("usage.v1", item.tenant_id.encode(), item.value, origin) for item in items]
         records += [_letter(rejected, source, key) for rejected in batch.rejected]
         await self._delivery.deliver(records)
-        self._metrics.accepted.labels(source).inc(len(batch.items))
+        self._metrics.accepted.labels(source).inc(len(items))
+        self._metrics.observed.labels(source).inc(len(batch.items) - len(items))
         self._metrics.ignored.labels(source).inc(batch.ignored)
         for rejected in batch.rejected:
             self._metrics.rejected.labels(source, rejected.reason).inc()
+
+
+def _is_model_call(item: Item) -> bool:
+    return isinstance(decode_usage(item.value), LlmCall)
 
 
 def _letter(rejected: Rejected, source: str, key: AccessKey) -> Record:
@@ -136,4 +153,5 @@ def _letter(rejected: Rejected, source: str, key: AccessKey) -> Record:
     owner = key.tenant_id.encode()
     letter = dead_letter(f"gateway/{source}", 0, rejected.place, owner, rejected.data, fault, wall_ms())
     # Of what was sent only the hash is kept: nobody has said that there is no text in it.
-    return Record("usage.dlq.v1", owner, encode(msgspec.structs.replace(letter, head_base64="")))
+    value = encode(msgspec.structs.replace(letter, head_base64=""))
+    return Record("usage.dlq.v1", owner, value, origin_of(source, key))

@@ -50,6 +50,7 @@ AWAY = [
     "incidents",
     "dlq",
     "doctor",
+    "gateway doctor --key sf_0123456789ab_0",
     "keys check",
     "keys create --tenant acme",
     "keys list",
