@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any, Final
 
-from schemas.usage import ATTRIBUTION
 from streams.gateway.sources.otlp.log import Log
-from streams.gateway.sources.otlp.usage import LONGEST_NAME, NS_PER_MS, name_of, short_id
+from streams.gateway.sources.otlp.usage import NS_PER_MS, attribution
 from streams.gateway.sources.otlp.values import Attributes, Scalar, whole
+from streams.gateway.sources.reported import short_id, short_name
 
 USER: Final = ("user.email", "user.account_uuid", "user.account_id", "user.id", "installation.id")
 """Who uses the agent, the surest first."""
@@ -22,24 +22,22 @@ def about(log: Log, attributes: Attributes, session: Scalar | None, agent_kind: 
         agent_kind: the workflow, where nobody has given it another name.
     """
     ended_ms, latency_ms = _ms(log), count(attributes, "duration_ms")
-    told: dict[str, Any] = {name: name_of(attributes, name) for name in ATTRIBUTION}
-    told |= {
+    told: dict[str, Any] = {
+        **attribution(attributes),
         "ts_ms": ended_ms,
-        "run_id": text(attributes, "spendfuse.run_id") or session,
-        "session_id": session,
+        "run_id": short_id(attributes.get("spendfuse.run_id") or session),
+        "session_id": short_id(session),
         "started_ms": ended_ms - latency_ms if latency_ms else None,
         "latency_ms": latency_ms or None,
         "workflow": text(attributes, "spendfuse.workflow") or agent_kind,
-        "user": told["user"] if "spendfuse.user" in attributes else text(attributes, *USER),
+        "user": text(attributes, "spendfuse.user", *USER),
     }
-    ids = {name: short_id(str(told[name])) for name in ("run_id", "session_id") if told[name]}
-    return {name: value for name, value in (told | ids).items() if value not in (None, "")}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def text(attributes: Attributes, *names: str) -> str | None:
     """The value under the first of these names that says anything, cut to the length of a name."""
-    found = next((value for name in names if (value := attributes.get(name)) not in (None, "")), None)
-    return None if found is None else str(found)[:LONGEST_NAME]
+    return short_name(next((value for name in names if (value := attributes.get(name)) not in (None, "")), None))
 
 
 def count(attributes: Attributes, name: str) -> int:

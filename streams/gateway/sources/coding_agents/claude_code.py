@@ -17,8 +17,8 @@ from streams.fingerprints import args_hash, result_hashes
 from streams.gateway.sources.coding_agents.call import about, count, says, text
 from streams.gateway.sources.otlp.log import Log
 from streams.gateway.sources.otlp.span import Span
-from streams.gateway.sources.otlp.usage import nanousd
 from streams.gateway.sources.otlp.values import Attributes
+from streams.gateway.sources.reported import nanousd_or_none
 
 SCOPE: Final = "com.anthropic.claude_code.events"
 PREFIX: Final = "claude_code."
@@ -125,7 +125,7 @@ def _request(attributes: Attributes) -> dict[str, Any]:
         "cache_write_tokens": written,
         "output_tokens": count(attributes, "output_tokens"),
         "attempt": max(1, count(attributes, "attempt")),
-        "cost_nanousd": nanousd(attributes.get("cost_usd")),
+        "cost_nanousd": nanousd_or_none(attributes.get("cost_usd")),
     }
     if call["cost_nanousd"] is not None:
         call["price_source"] = "reported:claude-code"

@@ -4,7 +4,6 @@ OpenTelemetry's GenAI conventions old and new, OpenInference, OpenLLMetry, OpenR
 (an agent, a chain, a task) repeats their tokens and is never charged.
 """
 
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal
 
 from models.identity import derived_id
@@ -12,6 +11,7 @@ from schemas.usage import ATTRIBUTION
 from streams.fingerprints import args_hash, parsed, result_hashes
 from streams.gateway.sources.otlp.span import Span
 from streams.gateway.sources.otlp.values import Attributes, Scalar, whole
+from streams.gateway.sources.reported import nanousd_or_none, short_id, short_name
 
 Kind = Literal["model", "tool"]
 
@@ -76,8 +76,6 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "owner": ("trace.metadata.openrouter.api_key_name",),
 }  # fmt: skip
 """Our name -> what the families call it, the surest first. `spendfuse.<our name>` goes before all of them."""
-LONGEST_ID: Final = 128
-LONGEST_NAME: Final = 256
 NS_PER_MS: Final = 1_000_000
 
 
@@ -108,12 +106,12 @@ def _about(span: Span, attributes: Attributes) -> dict[str, Any]:
     about = {
         "event_id": _event_id(span),
         "ts_ms": ended_ms,
-        "run_id": id_of(attributes, "run_id") or short_id(span.trace_id),
-        "session_id": id_of(attributes, "session_id"),
+        "run_id": _id(attributes, "run_id") or short_id(span.trace_id),
+        "session_id": _id(attributes, "session_id"),
         "status": "error" if failed else "ok",
         "started_ms": started_ms or None,
         "latency_ms": max(0, ended_ms - started_ms) if started_ms else None,
-        **{name: name_of(attributes, name) for name in ATTRIBUTION},
+        **{name: _name(attributes, name) for name in ATTRIBUTION},
     }
     return {name: value for name, value in about.items() if value is not None}
 
@@ -130,39 +128,39 @@ def _event_id(span: Span) -> str:
 
 def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
     tokens = {
-        name: count_of(attributes, name)
+        name: _count(attributes, name)
         for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
     }
     cached = tokens["cache_read_tokens"] + tokens["cache_write_tokens"]
     if cached > tokens["input_tokens"]:
         tokens["input_tokens"] += cached  # a source that counts them apart, as Anthropic's own answers do
     tokens["output_tokens"] = max(tokens["output_tokens"], tokens["reasoning_tokens"])
-    cost_nanousd = nanousd(first(attributes, "cost"))
+    cost_nanousd = nanousd_or_none(_first(attributes, "cost"))
     if cost_nanousd is None and span.failed and not any(tokens.values()):
         cost_nanousd = 0
     call = {
         "type": "llm_call",
-        "model": name_of(attributes, "model") or "unknown",
-        "provider": name_of(attributes, "provider"),
-        "route": name_of(attributes, "route"),
+        "model": _name(attributes, "model") or "unknown",
+        "provider": _name(attributes, "provider"),
+        "route": _name(attributes, "route"),
         **{name: count for name, count in tokens.items() if count},
         "cost_nanousd": cost_nanousd,
         "price_source": None if cost_nanousd is None else "reported:otel",
-        "error_type": name_of(attributes, "error_type"),
-        "escalation_reason": name_of(attributes, "escalation_reason"),
+        "error_type": _name(attributes, "error_type"),
+        "escalation_reason": _name(attributes, "escalation_reason"),
     }
     return {name: value for name, value in call.items() if value is not None}
 
 
 def _tool_call(attributes: Attributes) -> dict[str, Any]:
     """Of arguments and result only hashes. A tool whose span does not tell them is one that no loop is seen of."""
-    call: dict[str, Any] = {"type": "tool_call", "tool": name_of(attributes, "tool") or "unnamed"}
-    arguments, result = first(attributes, "arguments"), first(attributes, "result")
+    call: dict[str, Any] = {"type": "tool_call", "tool": _name(attributes, "tool") or "unnamed"}
+    arguments, result = _first(attributes, "arguments"), _first(attributes, "result")
     if arguments is not None and not _is_schema(arguments):
         call["args_hash"] = args_hash(arguments)
     if result is not None:
         call |= result_hashes(result)
-    if error_type := name_of(attributes, "error_type"):
+    if error_type := _name(attributes, "error_type"):
         call["error_type"] = error_type
     return call
 
@@ -173,7 +171,13 @@ def _is_schema(arguments: Scalar) -> bool:
     return isinstance(value, dict) and value.get("type") == "object" and isinstance(value.get("properties"), dict)
 
 
-def first(attributes: Attributes, name: str) -> Scalar | None:
+def attribution(attributes: Attributes) -> dict[str, str]:
+    """Whose spend it is, under our own names or those of the conventions."""
+    found = {name: _name(attributes, name) for name in ATTRIBUTION}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _first(attributes: Attributes, name: str) -> Scalar | None:
     """The value under the surest of the names that a field has."""
     for known in (f"spendfuse.{name}", *NAMES.get(name, ())):
         value = attributes.get(known)
@@ -182,32 +186,13 @@ def first(attributes: Attributes, name: str) -> Scalar | None:
     return None
 
 
-def name_of(attributes: Attributes, name: str) -> str | None:
-    """The same as a name."""
-    value = first(attributes, name)
-    return None if value is None else str(value)[:LONGEST_NAME]
+def _name(attributes: Attributes, name: str) -> str | None:
+    return short_name(_first(attributes, name))
 
 
-def id_of(attributes: Attributes, name: str) -> str | None:
-    """The same as an id."""
-    value = first(attributes, name)
-    return None if value is None else short_id(str(value))
+def _id(attributes: Attributes, name: str) -> str | None:
+    return short_id(_first(attributes, name))
 
 
-def count_of(attributes: Attributes, name: str) -> int:
-    """The same as a number; 0 where there is none."""
-    return max(0, whole(first(attributes, name)) or 0)
-
-
-def short_id(value: str) -> str:
-    """An id of somebody else's as one of ours: one that is too long by its hash."""
-    return value if 0 < len(value) <= LONGEST_ID else derived_id(value)
-
-
-def nanousd(usd: Scalar | None) -> int | None:
-    """Dollars as nano-dollars. 0 is nothing known: many write it for want of a price."""
-    try:
-        nanousd = round(Decimal(str(usd)) * 10**9) if usd is not None else 0
-    except (InvalidOperation, ValueError, OverflowError):
-        return None
-    return nanousd if nanousd > 0 else None
+def _count(attributes: Attributes, name: str) -> int:
+    return max(0, whole(_first(attributes, name)) or 0)
