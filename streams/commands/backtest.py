@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from schemas.duration import DAY_MS
 from schemas.errors import SettingsError
 from streams.commands.registry import Commands, Options
-from streams.tools.imports.registry import SOURCES
 
 if TYPE_CHECKING:
     from streams.tools.record import Range
@@ -45,7 +44,7 @@ def declare(commands: Commands) -> None:
     record.add_argument("--out", type=Path, required=True, metavar="F.jsonl[.gz]", help="the file to write")
 
     imported = commands.add("import", _import, "a log of the past out of what you have already; needs no broker")
-    imported.add_argument("--from", dest="source", required=True, choices=sorted(SOURCES), help="what wrote the files")
+    imported.add_argument("--from", dest="source", required=True, metavar="claude-code", help="what wrote the files")
     imported.add_argument("path", type=Path, metavar="FILE|DIR", help="a file, packed or not, or the folder of several")
     imported.add_argument("--tenant", default="imported", metavar="acme", help="whose spend it is (default: imported)")
     imported.add_argument("--out", type=Path, default=Path("imported.jsonl.gz"), metavar="F.jsonl[.gz]",

@@ -22,6 +22,9 @@ class GatewayMetrics:
             registry=registry,
         )
         self.accepted = Counter("spendfuse_gateway_accepted", "Messages taken", ["source"], registry=registry)
+        self.observed = Counter(
+            "spendfuse_gateway_observed", "Model calls that another source reports", ["source"], registry=registry
+        )
         self.ignored = Counter(
             "spendfuse_gateway_ignored", "What was sent and says nothing of spend", ["source"], registry=registry
         )

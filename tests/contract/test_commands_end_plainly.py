@@ -50,6 +50,8 @@ AWAY = [
     "incidents",
     "dlq",
     "doctor",
+    "gateway doctor --key sf_0123456789ab_0",
+    "poll --from langfuse --tenant acme --once",
     "keys check",
     "keys create --tenant acme",
     "keys list",

@@ -59,10 +59,16 @@ def _read(body: bytes) -> Any:
 
 
 def new_key(
-    bootstrap: str, prefix: str, tenant_id: str, *scopes: AccessScope, capture: Any, when_blind: str = "continue"
+    bootstrap: str,
+    prefix: str,
+    tenant_id: str,
+    *scopes: AccessScope,
+    capture: Any,
+    when_blind: str = "continue",
+    charge: list[str] | None = None,
 ) -> str:
     """The token of a new key. `capture` is pytest's capsys: tokens are printed, and nowhere else to be had."""
     capture.readouterr()
     settings = Settings(kafka_bootstrap=bootstrap, prefix=prefix)
-    assert run_create(settings, tenant_id, scopes or ("ingest",), None, when_blind) == 0
+    assert run_create(settings, tenant_id, scopes or ("ingest",), None, when_blind, charge) == 0
     return str(capture.readouterr().out.strip())

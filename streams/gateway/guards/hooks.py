@@ -1,6 +1,7 @@
 """Who asks before the next step: the question in each one's own words, and the answer that it obeys.
 
-Of a question only ids are read; prompts, arguments and results that come with it are not looked at.
+Of a question only ids are read; prompts that come with it are not looked at. After a tool, Claude Code tells what went
+in and came out: that is hashed, and gone.
 """
 
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from typing import Any, Final
 import msgspec
 from spendfuse._litellm.payload import attribution_of, id_of
 
+from schemas.codec import decode_usage, encode
 from schemas.edge.access_key import AccessKey
+from schemas.errors import Undecodable
 from schemas.usage import Id, Name
 from streams.gateway.guards.desk import AskedRun, NextCall, Verdict
-from streams.gateway.sources.batch import Unreadable
+from streams.gateway.sources.batch import Batch, Item, Rejected, Unreadable
+from streams.gateway.sources.coding_agents import claude_code
 from streams.gateway.sources.source import Answer
 
 
@@ -64,12 +68,15 @@ class Hook:
         ask: from the body to the run and its next call. Raises `Unreadable` or `msgspec.DecodeError`.
         answer: the verdict in its words.
         tells: whether a sentence in the answer to this body gets to the model.
+        reports: from a body, and the time now, to the members of a usage.v1 message about what the asker has just done;
+            None if it tells nothing of that. Raises `msgspec.DecodeError`.
     """
 
     name: str
     ask: Callable[[bytes, AccessKey], tuple[AskedRun, NextCall]]
     answer: Callable[[Verdict, bytes], Answer]
     tells: Callable[[bytes], bool] = lambda _: False
+    reports: Callable[[bytes, int], dict[str, Any] | None] = lambda _, __: None
 
 
 def ask(hook: Hook, body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
@@ -78,6 +85,22 @@ def ask(hook: Hook, body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
         return hook.ask(body, key)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"not a question of {hook.name}: {error}") from None
+
+
+def report(hook: Hook, body: bytes, key: AccessKey, now_ms: int) -> Batch:
+    """What the asker tells of what it has done, for a key that may report usage. Raises `Unreadable`."""
+    if "ingest" not in key.scopes:
+        return Batch()
+    try:
+        members = hook.reports(body, now_ms)
+        if members is None:
+            return Batch()
+        message = decode_usage(encode(members | {"tenant_id": key.tenant_id}))
+    except Undecodable as fault:
+        return Batch(rejected=[Rejected(0, fault.reason, fault.detail, b"")])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreadable(f"not a question of {hook.name}: {error}") from None
+    return Batch(items=[Item(key.tenant_id, encode(message))])
 
 
 def _ask_plainly(body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
@@ -99,7 +122,8 @@ def _ask_by_session(body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
 
 def _tells_claude(body: bytes) -> bool:
     """What is answered before a tool goes to the person."""
-    return msgspec.json.decode(body, type=_AgentHook).hook_event_name in ("UserPromptSubmit", "PostToolUse")
+    event = msgspec.json.decode(body, type=_AgentHook).hook_event_name
+    return event in ("UserPromptSubmit", "PostToolUse", "PostToolUseFailure")
 
 
 def _answer_claude(verdict: Verdict, body: bytes) -> Answer:
@@ -161,7 +185,7 @@ def _json(value: dict[str, Any]) -> Answer:
 _LITELLM: Final = Hook("litellm-guardrail", _ask_litellm, _answer_litellm)
 HOOKS: Final[dict[str, Hook]] = {
     "/v1/guard/check": Hook("guard-check", _ask_plainly, _answer_plainly, lambda _: True),
-    "/hooks/claude": Hook("claude-hook", _ask_by_session, _answer_claude, _tells_claude),
+    "/hooks/claude": Hook("claude-hook", _ask_by_session, _answer_claude, _tells_claude, claude_code.of_hook),
     "/hooks/codex": Hook("codex-hook", _ask_by_session, _answer_claude),
     "/hooks/gemini": Hook("gemini-hook", _ask_by_session, _answer_gemini),
     "/guard/portkey": Hook("portkey-guard", _ask_portkey, _answer_portkey),

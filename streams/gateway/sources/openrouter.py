@@ -6,9 +6,10 @@ from typing import Final
 
 from schemas.edge.access_key import AccessKey
 from streams.gateway.sources.batch import Batch
-from streams.gateway.sources.otlp.origin import OPENROUTER as ORIGIN
-from streams.gateway.sources.otlp.span import Attributes, Span, read_json
+from streams.gateway.sources.otlp.sender import OPENROUTER as SENDER
+from streams.gateway.sources.otlp.span import Span, read_json
 from streams.gateway.sources.otlp.traces import read_spans
+from streams.gateway.sources.otlp.values import Attributes
 from streams.gateway.sources.source import Headers, Source, plain_answer, plain_problem
 
 COSTS: Final = ("gen_ai.usage.total_cost", "gen_ai.usage.cost")
@@ -20,7 +21,7 @@ def read_openrouter(headers: Headers, body: bytes, key: AccessKey) -> Batch:
         return Batch()
     spans = read_json(body)
     generations = [_priced(span) for span in spans if span.attributes.get("span.type") == "generation"]
-    batch = read_spans(ORIGIN, generations, key)
+    batch = read_spans(SENDER, generations, key)
     batch.ignored += len(spans) - len(generations)
     return batch
 

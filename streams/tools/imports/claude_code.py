@@ -11,11 +11,10 @@ from typing import Any, Final
 
 import msgspec
 
-from models.identity import derived_id
 from streams.fingerprints import args_hash, result_hashes
+from streams.gateway.sources.coding_agents.claude_code import WORKFLOW, WRITES, call_id, tool_id
 from streams.tools.imports.source import Event, Line, Source, Unread
 
-WRITES: Final = frozenset({"Edit", "MultiEdit", "Write", "NotebookEdit"})
 SYNTHETIC: Final = "<synthetic>"
 """The model of what Claude Code itself puts in a model's place, such as an error."""
 REFUSED: Final = "The user doesn't want to"
@@ -127,7 +126,7 @@ def _about(entry: _Entry) -> Event:
     except ValueError:
         raise _Unplaced("its time is none") from None
     about = {
-        "ts_ms": ts_ms, "run_id": entry.sessionId, "session_id": entry.sessionId, "workflow": "claude-code",
+        "ts_ms": ts_ms, "run_id": entry.sessionId, "session_id": entry.sessionId, "workflow": WORKFLOW,
         "project": _folder(entry.cwd), "agent": entry.agentId,
     }  # fmt: skip
     return {name: value for name, value in about.items() if value is not None}
@@ -148,7 +147,7 @@ def _model_call(entry: _Entry, message: _Message, about: Event) -> Event | None:
     read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
     call = about | {
         "type": "llm_call",
-        "event_id": derived_id("claude-code", ours),
+        "event_id": call_id(ours),
         "model": message.model,
         "provider": "anthropic",
         "input_tokens": usage.input_tokens + read + written,
@@ -169,7 +168,7 @@ def _tool_call(part: _Part, about: Event) -> Event:
     name = part.name or "unnamed"
     return about | {
         "type": "tool_call",
-        "event_id": derived_id("claude-code", "tool", str(part.id)),
+        "event_id": tool_id(str(part.id)),
         "tool": name,
         "args_hash": args_hash(part.input),
         "started_ms": about["ts_ms"],

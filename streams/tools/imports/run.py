@@ -48,7 +48,9 @@ def run_import(name: str, path: Path, tenant_id: str, out: Path) -> int:
 
     Returns the exit code: 0 if there is anything to try a policy on. Raises `SettingsError`.
     """
-    source = SOURCES[name]
+    source = SOURCES.get(name)
+    if source is None:
+        raise SettingsError(f"--from {name}: not known; one of {', '.join(sorted(SOURCES))}")
     files = _files(source, path)
     tally = Tally(len(files))
     events = _events(source, files, tenant_id, tally)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaError
 
-from schemas.errors import BrokerError, Undecodable
+from schemas.errors import BrokerError, SettingsError, Undecodable
 from streams.clock import pause, wall_ms
 from streams.gateway.sources.batch import Item
 from streams.gateway.sources.usage_item import Usage, usage_item
@@ -28,12 +28,14 @@ def run_poll(settings: Settings, name: str, tenant_id: str, *, since_ms: int, ev
     """Poll until told to end, or once. `since_ms` is where to begin a system that was never read.
 
     Raises:
-        SettingsError: the system's variables are not set, or it refuses them.
+        SettingsError: the system is not known, its variables are not set, or it refuses them.
         BrokerError: Kafka does not take what was found; nothing of it counts as read.
     """
-    source = POLLS[name]
-    fetch = source.make(read_others(source.variables, name))
+    source = POLLS.get(name)
+    if source is None:
+        raise SettingsError(f"--from {name}: not known; one of {', '.join(sorted(POLLS))}")
     existing_topics(settings, ["usage.v1", TOPIC])
+    fetch = source.make(read_others(source.variables, name))
     key = f"{name}/{tenant_id}"
     cursor = read_cursor(settings, key) or Cursor(until_ms=since_ms + source.overlap_ms, ids={})
     while True:

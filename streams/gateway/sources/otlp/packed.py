@@ -4,7 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
-from streams.gateway.sources.otlp.span import Attributes, Span
+from streams.gateway.sources.otlp.span import Span
+from streams.gateway.sources.otlp.values import Attributes
 from streams.gateway.sources.reported import prompt_version
 from streams.gateway.sources.usage_details import tokens_of
 

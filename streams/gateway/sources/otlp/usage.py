@@ -7,9 +7,11 @@ OpenTelemetry's GenAI conventions old and new, OpenInference, OpenLLMetry, OpenR
 from typing import Any, Final, Literal
 
 from schemas.usage import ATTRIBUTION
-from streams.gateway.sources.otlp.origin import OTEL, Origin
+from streams.fingerprints import args_hash, parsed, result_hashes
 from streams.gateway.sources.otlp.packed import unpacked
-from streams.gateway.sources.otlp.span import Attributes, Scalar, Span, whole
+from streams.gateway.sources.otlp.sender import OTEL, Sender
+from streams.gateway.sources.otlp.span import Span
+from streams.gateway.sources.otlp.values import Attributes, Scalar, whole
 from streams.gateway.sources.reported import nanousd_or_none, short_id, short_name
 
 Kind = Literal["model", "tool"]
@@ -59,6 +61,10 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
         "gen_ai.usage.cost", "gen_ai.usage.total_cost", "operation.cost", "litellm.cost.total", "llm.cost.total",
     ),
     "tool": ("gen_ai.tool.name", "tool.name", "traceloop.entity.name"),
+    "arguments": (
+        "gen_ai.tool.call.arguments", "input.value", "traceloop.entity.input", "tool_arguments", "tool.parameters",
+    ),
+    "result": ("gen_ai.tool.call.result", "output.value", "traceloop.entity.output", "tool_response"),
     "error_type": ("error.type",),
     "run_id": ("spendfuse.run_id", "trace.metadata.run_id"),
     "session_id": (
@@ -75,15 +81,15 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
 NS_PER_MS: Final = 1_000_000
 
 
-def usage_of(span: Span, origin: Origin = OTEL) -> dict[str, Any] | None:
+def usage_of(span: Span, sender: Sender = OTEL) -> dict[str, Any] | None:
     """The members of a usage.v1 message, without its tenant; None for a span that says nothing of spend."""
     own = {**unpacked(span), **span.attributes}
     attributes = {**span.resource, **own}
     match _kind(own):
         case "model":
-            return _about(span, attributes, origin) | _model_call(span, attributes, origin)
+            return _about(span, attributes, sender) | _model_call(span, attributes, sender)
         case "tool":
-            return _about(span, attributes, origin) | _tool_call(attributes)
+            return _about(span, attributes, sender) | _tool_call(attributes)
         case _:
             return None
 
@@ -92,15 +98,16 @@ def _kind(attributes: Attributes) -> Kind | None:
     for name, kinds in KINDS.items():
         if name in attributes:
             return kinds.get(str(attributes[name]))
-    return None
+    # Pydantic AI's tools, as it names them unless told otherwise
+    return "tool" if {"gen_ai.tool.name", "gen_ai.tool.call.id"} <= attributes.keys() else None
 
 
-def _about(span: Span, attributes: Attributes, origin: Origin) -> dict[str, Any]:
+def _about(span: Span, attributes: Attributes, sender: Sender) -> dict[str, Any]:
     """What every message says: which event, when, whose."""
     started_ms, ended_ms = span.started_ns // NS_PER_MS, span.ended_ns // NS_PER_MS
     failed = span.failed or "error.type" in attributes or attributes.get("langfuse.observation.level") == "ERROR"
     about = {
-        "event_id": origin.event_id(span),
+        "event_id": sender.event_id(span),
         "ts_ms": ended_ms,
         "run_id": _id(attributes, "run_id") or short_id(span.trace_id),
         "session_id": _id(attributes, "session_id"),
@@ -112,7 +119,7 @@ def _about(span: Span, attributes: Attributes, origin: Origin) -> dict[str, Any]
     return {name: value for name, value in about.items() if value is not None}
 
 
-def _model_call(span: Span, attributes: Attributes, origin: Origin) -> dict[str, Any]:
+def _model_call(span: Span, attributes: Attributes, sender: Sender) -> dict[str, Any]:
     tokens = {
         name: _count(attributes, name)
         for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -131,7 +138,7 @@ def _model_call(span: Span, attributes: Attributes, origin: Origin) -> dict[str,
         "route": _name(attributes, "route"),
         **{name: count for name, count in tokens.items() if count},
         "cost_nanousd": cost_nanousd,
-        "price_source": None if cost_nanousd is None else f"reported:{origin.name}",
+        "price_source": None if cost_nanousd is None else f"reported:{sender.name}",
         "error_type": _name(attributes, "error_type"),
         "escalation_reason": _name(attributes, "escalation_reason"),
     }
@@ -139,9 +146,28 @@ def _model_call(span: Span, attributes: Attributes, origin: Origin) -> dict[str,
 
 
 def _tool_call(attributes: Attributes) -> dict[str, Any]:
-    call = {"type": "tool_call", "tool": _name(attributes, "tool") or "unnamed"}
-    error_type = _name(attributes, "error_type")
-    return call if error_type is None else call | {"error_type": error_type}
+    """Of arguments and result only hashes. A tool whose span does not tell them is one that no loop is seen of."""
+    call: dict[str, Any] = {"type": "tool_call", "tool": _name(attributes, "tool") or "unnamed"}
+    arguments, result = _first(attributes, "arguments"), _first(attributes, "result")
+    if arguments is not None and not _is_schema(arguments):
+        call["args_hash"] = args_hash(arguments)
+    if result is not None:
+        call |= result_hashes(result)
+    if error_type := _name(attributes, "error_type"):
+        call["error_type"] = error_type
+    return call
+
+
+def _is_schema(arguments: Scalar) -> bool:
+    """Whether this says what arguments a tool takes, not which it was given: some have that in `tool.parameters`."""
+    value = parsed(arguments)
+    return isinstance(value, dict) and value.get("type") == "object" and isinstance(value.get("properties"), dict)
+
+
+def attribution(attributes: Attributes) -> dict[str, str]:
+    """Whose spend it is, under our own names or those of the conventions."""
+    found = {name: _name(attributes, name) for name in ATTRIBUTION}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _first(attributes: Attributes, name: str) -> Scalar | None:

@@ -7,7 +7,7 @@ from models.identity import derived_id
 from streams.gateway.sources.otlp.span import Span
 
 
-class Origin(NamedTuple):
+class Sender(NamedTuple):
     """One kind of sender."""
 
     name: str
@@ -36,7 +36,7 @@ def _by_generation(span: Span) -> str:
     return derived_id("openrouter", str(generation)) if generation else by_span(span)
 
 
-OTEL: Final = Origin("otel", _by_response_in_trace)
-LANGFUSE: Final = Origin("langfuse", by_span)
-BRAINTRUST: Final = Origin("braintrust", by_span)
-OPENROUTER: Final = Origin("openrouter", _by_generation)
+OTEL: Final = Sender("otel", _by_response_in_trace)
+LANGFUSE: Final = Sender("langfuse", by_span)
+BRAINTRUST: Final = Sender("braintrust", by_span)
+OPENROUTER: Final = Sender("openrouter", _by_generation)
