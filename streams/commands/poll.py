@@ -6,9 +6,7 @@ from streams.commands.registry import Commands, Options
 def declare(commands: Commands) -> None:
     """One process for each system and tenant."""
     poll = commands.add("poll", _poll, "ask another system's API for usage, again and again; each call counts once")
-    poll.add_argument(
-        "--from", dest="source", required=True, metavar="langfuse", help="whom to ask: langfuse or braintrust"
-    )
+    poll.add_argument("--from", dest="source", required=True, metavar="langfuse", help="langfuse or braintrust")
     poll.add_argument("--tenant", required=True, metavar="acme", help="whose spend it is")
     poll.add_argument("--since", default="1h", metavar="7d", help="where to begin the first time (default: 1h)")
     poll.add_argument("--every-s", type=float, default=30.0, metavar="30", help="seconds between two questions")
