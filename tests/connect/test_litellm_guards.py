@@ -110,7 +110,7 @@ def test_the_proxy_refuses_the_call_after_a_kill_and_says_why(
         gateway.wait_ready()
         settings.write_text(proxy_settings(gateway.gateway_port, token, fallback), encoding="utf-8")
         with ClientProcess(
-            "litellm", "litellm", "--config", settings, "--host", "127.0.0.1", "--port", port,
+            "litellm", "bin/litellm", "--config", settings, "--host", "127.0.0.1", "--port", port,
             LITELLM_MASTER_KEY=MASTER, DEFAULT_BATCH_SIZE="1", DEFAULT_FLUSH_INTERVAL_SECONDS="1",
         ) as proxy:  # fmt: skip
             proxy.wait_for(lambda: post(port, "/v1/chat/completions", body, MASTER, **run)[0] == 200, 90, "it calls")

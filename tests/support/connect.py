@@ -48,13 +48,16 @@ def run_client(system: str, script: str, *arguments: object, **environment: str)
 
 
 class ClientProcess:
-    """A program of another system, running from construction to the end of the `with` block at the latest."""
+    """A program of another system, running from construction to the end of the `with` block at the latest.
+
+    `program` is its path below the system's folder, such as `bin/litellm`.
+    """
 
     def __init__(self, system: str, program: str, *arguments: object, **environment: str) -> None:
         with tempfile.NamedTemporaryFile(prefix=f"{system}-", suffix=".log", delete=False) as said:
             self._said = Path(said.name)
             self.process = subprocess.Popen(
-                [environment_of(system) / "bin" / program, *map(str, arguments)],
+                [environment_of(system) / program, *map(str, arguments)],
                 env=client_environment(**environment), stdout=said, stderr=said, start_new_session=True,
             )  # fmt: skip
 

@@ -15,6 +15,7 @@ from schemas.codec import decode_usage, encode
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from schemas.usage import Id, Name
+from streams.gateway.guards import portkey
 from streams.gateway.guards.desk import AskedRun, NextCall, Verdict
 from streams.gateway.sources.batch import Batch, Item, Rejected, Unreadable
 from streams.gateway.sources.coding_agents import claude_code
@@ -39,16 +40,6 @@ class _AgentHook(msgspec.Struct, frozen=True):
 
     session_id: Id
     hook_event_name: Name = "PreToolUse"
-
-
-class _PortkeyMetadata(msgspec.Struct, frozen=True):
-    run_id: Id | None = None
-    session_id: Id | None = None
-    workflow: Name | None = None
-
-
-class _PortkeyHook(msgspec.Struct, frozen=True):
-    metadata: _PortkeyMetadata = _PortkeyMetadata()
 
 
 class _LiteLlmCall(msgspec.Struct, frozen=True):
@@ -145,17 +136,6 @@ def _answer_gemini(verdict: Verdict, _: bytes) -> Answer:
     return _json({"decision": "deny", "reason": _words(verdict)})
 
 
-def _ask_portkey(body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
-    metadata = msgspec.json.decode(body, type=_PortkeyHook).metadata
-    if metadata.run_id is None:
-        raise Unreadable("metadata.run_id is missing: callers set it in x-portkey-metadata")
-    return AskedRun(key.tenant_id, metadata.run_id, metadata.session_id, None, metadata.workflow), NextCall()
-
-
-def _answer_portkey(verdict: Verdict, _: bytes) -> Answer:
-    return _json({"verdict": verdict.decision == "continue"})
-
-
 def _ask_litellm(body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
     asked = msgspec.json.decode(body, type=_LiteLlmCall)
     run_id = id_of(asked.litellm_trace_id) or id_of(asked.litellm_call_id)
@@ -188,7 +168,7 @@ HOOKS: Final[dict[str, Hook]] = {
     "/hooks/claude": Hook("claude-hook", _ask_by_session, _answer_claude, _tells_claude, claude_code.of_hook),
     "/hooks/codex": Hook("codex-hook", _ask_by_session, _answer_claude),
     "/hooks/gemini": Hook("gemini-hook", _ask_by_session, _answer_gemini),
-    "/guard/portkey": Hook("portkey-guard", _ask_portkey, _answer_portkey),
+    "/guard/portkey": Hook("portkey-guard", portkey.ask, portkey.answer, reports=portkey.of_hook),
     "/guard/litellm/beta/litellm_basic_guardrail_api": _LITELLM,
     "/beta/litellm_basic_guardrail_api": _LITELLM,
 }

@@ -39,16 +39,14 @@ def tokens_of(details: Counts) -> dict[str, int]:
 
 def _input(details: Counts) -> int:
     """All of the input, cached tokens included."""
-    if total := _count(details, "prompt_tokens"):
-        return total
+    total, apart = _count(details, "total", "total_tokens"), _sum(details, lambda name: name in CACHED_APART)
+    if prompt := _count(details, "prompt_tokens"):
+        # Gateways that write Anthropic's counts in OpenAI's words leave out what was cached, and the total shows it.
+        return prompt + apart if total == prompt + apart + _output(details) else prompt
     own = _count(details, "input", "input_tokens")
-    parts = _sum(details, lambda name: name in CACHED_APART)
     if "input" in details:
-        parts += _sum(
-            details, lambda name: name.startswith("input_") and name not in _NO_PARTS and not _is_again(name, details)
-        )
-    is_inside = _count(details, "total", "total_tokens") == own + _output(details)
-    return own if is_inside else own + parts
+        apart += _sum(details, lambda name: _is_part(name, "input_") and not _is_again(name, details))
+    return own if total == own + _output(details) else own + apart
 
 
 def _output(details: Counts) -> int:

@@ -36,6 +36,18 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
         {"input_tokens": 12, "cache_read_input_tokens": 900, "cache_creation_input_tokens": 100, "output_tokens": 40},
         {"input_tokens": 1012, "cache_read_tokens": 900, "cache_write_tokens": 100, "output_tokens": 40},
     ),
+    "Anthropic's counts in OpenAI's words, as Portkey writes them": (
+        {"prompt_tokens": 12, "completion_tokens": 40, "total_tokens": 1052,
+         "prompt_tokens_details": {"cached_tokens": 900}, "cache_read_input_tokens": 900,
+         "cache_creation_input_tokens": 100},
+        {"input_tokens": 1012, "cache_read_tokens": 900, "cache_write_tokens": 100, "output_tokens": 40},
+    ),
+    "Bedrock's, as Portkey writes them": (
+        {"prompt_tokens": 1012, "completion_tokens": 40, "total_tokens": 1052,
+         "prompt_tokens_details": {"cached_tokens": 900}, "cache_read_input_tokens": 900,
+         "cache_creation_input_tokens": 100},
+        {"input_tokens": 1012, "cache_read_tokens": 900, "cache_write_tokens": 100, "output_tokens": 40},
+    ),
     "parts that the total shows to be inside": (
         {"input": 1000, "input_cached_tokens": 900, "output": 50, "total": 1050},
         {"input_tokens": 1000, "cache_read_tokens": 900, "output_tokens": 50},

@@ -58,7 +58,9 @@ def _braintrust(span: Span) -> Attributes:
     more["gen_ai.request.model"] = metadata.get("model")
     more["gen_ai.provider.name"] = metadata.get("provider")
     more["gen_ai.tool.name"] = span.name
-    more["span.type"] = _object(span.attributes, BRAINTRUST).get("type")
+    more["gen_ai.tool.call.arguments"] = span.attributes.get("braintrust.input_json")
+    more["gen_ai.tool.call.result"] = span.attributes.get("braintrust.output_json")
+    more["braintrust.span.type"] = _object(span.attributes, BRAINTRUST).get("type")
     return {name: value for name, value in more.items() if isinstance(value, str | int | float) and value}
 
 

@@ -20,7 +20,8 @@ INFERENCE: Final = frozenset({"chat", "generate_content", "text_completion", "em
 """`gen_ai.operation.name` of what is charged."""
 KINDS: Final[dict[str, dict[str, Kind]]] = {
     "langfuse.observation.type": {"generation": "model", "embedding": "model", "tool": "tool"},
-    "span.type": {"generation": "model", "llm": "model", "tool": "tool"},
+    "braintrust.span.type": {"llm": "model", "tool": "tool"},
+    "span.type": {"generation": "model"},
     "openinference.span.kind": {"LLM": "model", "EMBEDDING": "model", "TOOL": "tool"},
     "gen_ai.operation.name": {**dict.fromkeys(INFERENCE, "model"), "execute_tool": "tool"},
     "traceloop.span.kind": {"tool": "tool"},
