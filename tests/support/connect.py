@@ -23,7 +23,7 @@ def environment_of(system: str) -> Path:
 
 
 def client_environment(**more: str) -> dict[str, str]:
-    """For a process of another system: our client beside its own packages, and nothing that leads out of this machine."""
+    """For a process of another system: our client beside its packages, and no way out of this machine."""
     return {
         "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(ROOT / "sdk" / "src"),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "127.0.0.1", **more,
