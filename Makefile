@@ -38,10 +38,11 @@ connect-tests: $(READY) ## the client libraries of other systems against the gat
 		echo "setting up $$name"; rm -rf $$home; \
 		{ $(PYTHON) -m venv $$home && $$home/bin/python -m pip install --quiet --disable-pip-version-check \
 			--require-hashes -r $$lock && cp $$lock $$home/lock; } || rm -rf $$home; done
-	@for lock in tests/connect/*/package-lock.json; do folder=$$(dirname $$lock); home=.cache/connect/$$(basename $$folder); \
+	@for lock in tests/connect/*/package-lock.json; do from=$$(dirname $$lock); home=.cache/connect/$$(basename $$from); \
 		cmp -s $$lock $$home/lock && continue; \
-		echo "setting up $$(basename $$folder)"; rm -rf $$home; mkdir -p $$home; cp $$folder/package*.json $$home; \
-		{ npm ci --prefix $$home --ignore-scripts --no-audit --no-fund --silent && cp $$lock $$home/lock; } || rm -rf $$home; done
+		echo "setting up $$(basename $$from)"; rm -rf $$home; mkdir -p $$home; \
+		{ cp $$from/package*.json $$home && npm ci --prefix $$home --silent --ignore-scripts --no-audit --no-fund \
+			&& cp $$lock $$home/lock; } || rm -rf $$home; done
 	@REQUIRE_KAFKA=1 $(PY) -m pytest -p no:xdist tests/connect
 
 check: $(READY) ## linters, types, exported schemas

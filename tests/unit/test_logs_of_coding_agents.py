@@ -155,12 +155,6 @@ TOOLS: dict[str, tuple[str, dict[str, Any], dict[str, Any], bool]] = {
          "output": f"Chunk ID: 2ca8c1\nWall time: 0.01 seconds\nProcess exited with code 0\nOutput:\n{MARKER}\n"},
         {"tool": "exec_command", "status": "ok", "latency_ms": 145, "run_id": "c-1", "agent": None}, True,
     ),
-    "Gemini CLI": (
-        "gemini-cli",
-        {"session.id": "g-1", "event.name": "gemini_cli.tool_call", "function_name": "write_file", "success": False,
-         "function_args": json.dumps({"content": MARKER}), "decision": "reject", "duration_ms": 448},
-        {"tool": "write_file", "status": "error", "error_type": "user_rejected", "writes": True}, True,
-    ),
 }  # fmt: skip
 
 
@@ -200,6 +194,9 @@ IGNORED: dict[str, tuple[str, dict[str, Any]]] = {
         "gemini-cli",
         {"event.name": "gen_ai.client.inference.operation.details", "gen_ai.operation.name": "generate_content",
          "gen_ai.usage.input_tokens": 1200, "session.id": "g-1"},
+    ),
+    "a tool that the hook tells": (
+        "gemini-cli", {"event.name": "gemini_cli.tool_call", "function_name": "x", "session.id": "g-1"},
     ),
     "a prompt": (CLAUDE, {**SESSION, "event.name": "user_prompt", "prompt": MARKER}),
     "another program's": ("app", {"event.name": "api_request", "input_tokens": 12, "session.id": "s-1"}),
@@ -263,6 +260,26 @@ def test_the_hook_after_a_tool_reports_what_the_log_leaves_out() -> None:
     assert (call.latency_ms, call.status) == (117, "ok")
     (failed,) = hooked(hook_event_name="PostToolUseFailure", error=MARKER)
     assert getattr(failed, "status", None) == "error"
+
+
+def test_gemini_clis_hook_after_a_tool_reports_it() -> None:
+    """With hashes that do not change with the number of a process; once more is the same call."""
+    used = {"session_id": "g-1", "hook_event_name": "AfterTool", "timestamp": "2026-11-27T20:40:36.123Z",
+            "tool_name": "run_shell_command", "tool_input": {"command": MARKER},
+            "tool_response": {"llmContent": f"Output: {MARKER}\nProcess Group PGID: 15554\n"}}  # fmt: skip
+    later = json.loads(json.dumps(used).replace("15554", "15560").replace("36.123", "37.123"))
+    failed = {**used, "tool_name": "write_file", "tool_response": {"llmContent": MARKER, "error": {"message": MARKER}}}
+    hook = HOOKS["/hooks/gemini"]
+    first, again, second, third = (
+        messages(report(hook, json.dumps(body).encode(), KEY, 1))[0] for body in (used, used, later, failed)
+    )
+    assert isinstance(first, ToolCall)
+    assert isinstance(second, ToolCall)
+    assert first == again
+    assert (first.run_id, first.workflow, first.ts_ms) == ("g-1", "gemini-cli", 1_795_812_036_123)
+    assert first.event_id != second.event_id
+    assert (first.args_hash, first.result_hash) == (second.args_hash, second.result_hash)
+    assert said(third, {"status": "error", "writes": True}) == {"status": "error", "writes": True}
 
 
 def test_a_hook_reports_nothing_before_a_tool_nor_with_a_key_that_may_not() -> None:

@@ -1,7 +1,7 @@
 """Who asks before the next step: the question in each one's own words, and the answer that it obeys.
 
-Of a question only ids are read; prompts that come with it are not looked at. After a tool, Claude Code tells what went
-in and came out: that is hashed, and gone.
+Of a question only ids are read; prompts that come with it are not looked at. After a tool, Claude Code and Gemini CLI
+tell what went in and came out: that is hashed, and gone.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from schemas.usage import Id, Name
 from streams.gateway.guards import portkey
 from streams.gateway.guards.desk import AskedRun, NextCall, Verdict
 from streams.gateway.sources.batch import Batch, Item, Rejected, Unreadable
-from streams.gateway.sources.coding_agents import claude_code
+from streams.gateway.sources.coding_agents import claude_code, gemini_cli
 from streams.gateway.sources.source import Answer
 
 
@@ -130,9 +130,14 @@ def _answer_claude(verdict: Verdict, body: bytes) -> Answer:
     return _json({"continue": False, "stopReason": reason})
 
 
+def _tells_gemini(body: bytes) -> bool:
+    """What is answered after a tool stands behind its result."""
+    return msgspec.json.decode(body, type=_AgentHook).hook_event_name == "AfterTool"
+
+
 def _answer_gemini(verdict: Verdict, _: bytes) -> Answer:
     if verdict.decision == "continue":
-        return _json({})
+        return _json({"hookSpecificOutput": {"additionalContext": verdict.nudge}} if verdict.nudge else {})
     return _json({"decision": "deny", "reason": _words(verdict)})
 
 
@@ -166,8 +171,8 @@ _LITELLM: Final = Hook("litellm-guardrail", _ask_litellm, _answer_litellm)
 HOOKS: Final[dict[str, Hook]] = {
     "/v1/guard/check": Hook("guard-check", _ask_plainly, _answer_plainly, lambda _: True),
     "/hooks/claude": Hook("claude-hook", _ask_by_session, _answer_claude, _tells_claude, claude_code.of_hook),
-    "/hooks/codex": Hook("codex-hook", _ask_by_session, _answer_claude),
-    "/hooks/gemini": Hook("gemini-hook", _ask_by_session, _answer_gemini),
+    "/hooks/codex": Hook("codex-hook", _ask_by_session, _answer_claude, _tells_claude),
+    "/hooks/gemini": Hook("gemini-hook", _ask_by_session, _answer_gemini, _tells_gemini, gemini_cli.of_hook),
     "/guard/portkey": Hook("portkey-guard", portkey.ask, portkey.answer, reports=portkey.of_hook),
     "/guard/litellm/beta/litellm_basic_guardrail_api": _LITELLM,
     "/beta/litellm_basic_guardrail_api": _LITELLM,

@@ -1,20 +1,46 @@
-"""Gemini CLI: its events `gemini_cli.api_response`, `gemini_cli.api_error` and `gemini_cli.tool_call`.
+"""Gemini CLI: its events `gemini_cli.api_response` and `gemini_cli.api_error`, and its hook after a tool.
 
 Thoughts stand beside the output, and what a tool brought into the prompt beside the input. Its log records and spans
-of OpenTelemetry's conventions tell the same calls once more, and are passed over.
+of OpenTelemetry's conventions tell the same calls once more, and are passed over. So is `gemini_cli.tool_call`: it has
+neither the result nor an id by which it and the hook would be one.
 """
 
+import json
+import re
+from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+
 from models.identity import derived_id
-from streams.fingerprints import args_hash
-from streams.gateway.sources.coding_agents.call import about, count, says, text
+from schemas.policy import epoch_ms
+from schemas.usage import Id
+from streams.fingerprints import args_hash, result_hashes
+from streams.gateway.sources.coding_agents.call import about, count, text
 from streams.gateway.sources.otlp.log import Log
 from streams.gateway.sources.otlp.values import Attributes
 
 WORKFLOW: Final = "gemini-cli"
 WRITES: Final = frozenset({"replace", "write_file"})
 """Tools that change something."""
+CHANGING: Final = re.compile(r"(?:Process Group PGID|Background PIDs): [\d, ]+")
+"""What differs in every output of a command."""
+
+
+class _Response(msgspec.Struct, frozen=True):
+    llmContent: Any = None  # noqa: N815 - as it is named there
+    error: Any = None
+
+
+class ToolUsed(msgspec.Struct, frozen=True):
+    """What the hook is told after a tool."""
+
+    session_id: Id
+    hook_event_name: str
+    timestamp: datetime
+    tool_name: str = "unnamed"
+    tool_input: Any = None
+    tool_response: _Response = _Response()
 
 
 def of_log(log: Log) -> dict[str, Any] | None:
@@ -25,9 +51,6 @@ def of_log(log: Log) -> dict[str, Any] | None:
             return _about(log, attributes, "response", _input(attributes), _output(attributes)) | _response(attributes)
         case "gemini_cli.api_error":
             return _about(log, attributes, "error") | _error(attributes)
-        case "gemini_cli.tool_call":
-            name = text(attributes, "function_name") or "unnamed"
-            return _about(log, attributes, "tool", name) | _tool_call(attributes, name)
         case _:
             return None
 
@@ -71,13 +94,22 @@ def _error(attributes: Attributes) -> dict[str, Any]:
     return _model(attributes) | {"status": "error", "error_type": status, "cost_nanousd": 0}
 
 
-def _tool_call(attributes: Attributes, name: str) -> dict[str, Any]:
-    """With a hash of the arguments where they are told (`logPrompts`); a result never is."""
-    call: dict[str, Any] = {"type": "tool_call", "tool": name, "writes": name in WRITES}
-    if "function_args" in attributes:
-        call["args_hash"] = args_hash(attributes["function_args"])
-    if says(attributes, "decision", "reject"):
-        return call | {"status": "error", "error_type": "user_rejected"}
-    if says(attributes, "success", "false"):
-        call |= {"status": "error", "error_type": text(attributes, "error_type") or "tool_error"}
-    return call
+def of_hook(body: bytes, _: int) -> dict[str, Any] | None:
+    """The tool call that a hook reports; None for a hook that is none after a tool. Raises `msgspec.DecodeError`."""
+    used = msgspec.json.decode(body, type=ToolUsed)
+    if used.hook_event_name != "AfterTool":
+        return None
+    response = used.tool_response
+    call: dict[str, Any] = {
+        "type": "tool_call",
+        "event_id": derived_id(WORKFLOW, "tool", used.session_id, used.timestamp.isoformat(), used.tool_name),
+        "ts_ms": epoch_ms(used.timestamp),
+        "run_id": used.session_id,
+        "session_id": used.session_id,
+        "workflow": WORKFLOW,
+        "tool": used.tool_name,
+        "writes": used.tool_name in WRITES,
+        "args_hash": args_hash(used.tool_input),
+        **result_hashes(CHANGING.sub("", json.dumps(response.llmContent))),
+    }
+    return call if response.error is None else call | {"status": "error", "error_type": "tool_error"}
