@@ -3,8 +3,8 @@
 import json
 from typing import Final
 
-from spendfuse._hashing import hash_of
-from spendfuse._shape import shape_of, versioned
+from spendfuse._usage.hashing import hash_of
+from spendfuse._usage.shape import shape_of, versioned
 
 NO_ARGUMENTS: Final[dict[str, object]] = {}
 

@@ -18,6 +18,8 @@ from streams.clock import seconds, wall_ms
 from streams.gateway.bodies import Bodies, BodyError
 from streams.gateway.credentials import shown_token
 from streams.gateway.delivery import Delivery
+from streams.gateway.guards.acks import acks_of
+from streams.gateway.guards.control_stream import ControlStreams
 from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.guards.hooks import HOOKS, Hook, ask, report
 from streams.gateway.key_ring import KeyRing, Refused
@@ -32,7 +34,7 @@ from streams.gateway.sources.openrouter import OPENROUTER
 from streams.gateway.sources.otlp.logs import LOGS
 from streams.gateway.sources.otlp.metrics import METRICS
 from streams.gateway.sources.otlp.traces import BRAINTRUST_TRACES, LANGFUSE_TRACES, TRACES
-from streams.gateway.sources.source import Answer, Headers, Source, plain_problem
+from streams.gateway.sources.source import Answer, Headers, Source, key_answer, plain_problem
 from streams.gateway.spool import Record, SpoolFullError
 from streams.process.logs import fields
 
@@ -73,6 +75,11 @@ class Gateway:
         self._delivery = delivery
         self._metrics = metrics
         self.bodies = Bodies()
+        self._streams = ControlStreams(keys, desk, metrics)
+
+    def end(self) -> None:
+        """End what would go on for ever."""
+        self._streams.end()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Every endpoint."""
@@ -82,7 +89,13 @@ class Gateway:
             for method in source.methods
         ]
         asked = [self._route(path, hook.name, partial(self._judge, hook)) for path, hook in HOOKS.items()]
-        return [*taking, *asked]
+        return [
+            *taking,
+            *asked,
+            self._route("/v1/control/{command_id}/ack", "acks", self._acknowledge),
+            self._route("/v1/key", "key", self._show_key, "GET"),
+            web.get("/v1/control", self._follow),
+        ]
 
     def _route(
         self, path: str, name: str, answer: Callable[[web.Request], Awaitable[Answer]], method: str = "POST"
@@ -95,6 +108,26 @@ class Gateway:
             return web.Response(status=status, body=body, content_type=content_type, headers=HINTS.get(status))
 
         return web.route(method, path, handle)
+
+    async def _follow(self, request: web.Request) -> web.StreamResponse:
+        """What stands, as events; see `ControlStreams`."""
+        try:
+            return await self._streams.serve(request, shown_token(request.headers))
+        except Refused as error:
+            answer = plain_problem(request.headers, error.status, str(error))
+            hints = HINTS.get(error.status)
+            return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type, headers=hints)
+
+    async def _acknowledge(self, request: web.Request) -> Answer:
+        """A guard's answer to a command."""
+        return await self._take(acks_of(request.match_info["command_id"]), request)
+
+    async def _show_key(self, request: web.Request) -> Answer:
+        """Whose key that is, and what it allows."""
+        try:
+            return key_answer(self._keys.find(shown_token(request.headers)))
+        except Refused as error:
+            return plain_problem(request.headers, error.status, str(error))
 
     async def _judge(self, hook: Hook, request: web.Request) -> Answer:
         """Tell who asks whether its run may go on."""
@@ -151,7 +184,7 @@ class Gateway:
     def _sender(self, source: Source, request: web.Request) -> AccessKey | None:
         """Whose key a request shows; None while its body has to be read for that. Raises `Refused`."""
         if source.signature is None:
-            return self._caller(request.headers, "ingest")
+            return self._caller(request.headers, source.scope)
         self._signers.refuse_unknown(request.match_info["name"])
         return None
 

@@ -37,4 +37,4 @@ class Signers:
         expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(expected.encode(), (signature or "").strip().lower().encode()):
             raise Refused(401, "the signature is not of this body under the secret that is set for it")
-        return self._keys.allowed(key_id, "ingest")
+        return self._keys.named(key_id, "ingest")

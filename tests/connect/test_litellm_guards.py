@@ -50,16 +50,21 @@ def logged(space: TopicSpace) -> list[UsageMessage]:
     return list({message.event_id: message for message in (decode_usage(record.value) for record in records)}.values())
 
 
+@pytest.mark.parametrize("over", ["Kafka", "HTTP"])
 def test_an_agent_with_the_callback_is_stopped_by_what_its_own_calls_cost(
-    kafka_topics: TopicSpace, worker: WorkerProcess
+    kafka_topics: TopicSpace, worker: WorkerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str], over: str
 ) -> None:
     """The call after the kill is not made: its error has the rule's reason. What was called is reported with the
     workflow that the callback was given and the owner that the call named; what was refused is no call.
     """
-    (told,) = run_client(
-        "litellm", "litellm_guarded.py", "run-1",
-        SPENDFUSE_KAFKA_BOOTSTRAP=kafka_topics.bootstrap, SPENDFUSE_PREFIX=kafka_topics.prefix,
-    )  # fmt: skip
+    bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
+    token = new_key(bootstrap, prefix, "acme", "ingest", "guard", capture=capsys)
+    with GatewayProcess(bootstrap, prefix, tmp_path / "spool") as gateway:
+        gateway.wait_ready()
+        where = {"SPENDFUSE_URL": f"http://127.0.0.1:{gateway.gateway_port}", "SPENDFUSE_KEY": token}
+        if over == "Kafka":
+            where = {"SPENDFUSE_KAFKA_BOOTSTRAP": bootstrap, "SPENDFUSE_PREFIX": prefix, "SPENDFUSE_TENANT": "acme"}
+        (told,) = run_client("litellm", "litellm_guarded.py", "run-1", SPENDFUSE_WHEN_BLIND="stop", **where)
     assert told["rule"] == "run-cost", told
     messages = logged(kafka_topics)
     calls = [message for message in messages if isinstance(message, LlmCall)]
@@ -68,6 +73,18 @@ def test_an_agent_with_the_callback_is_stopped_by_what_its_own_calls_cost(
         ("run-1", "support", "ana", "ok")
     }
     assert [ack.acted for ack in messages if isinstance(ack, CommandAck)] == ["stopped"]
+
+
+def test_every_kind_of_call_in_a_process_is_reported_once() -> None:
+    """Synchronous ones, streams, failures, and those by the responses API; none of their text."""
+    events = run_client("litellm", "litellm_in_process.py")
+    assert {(event["run_id"], event["status"], event.get("cost_nanousd", 0) > 0) for event in events} == {
+        ("sync", "ok", True), ("sync stream", "ok", True), ("sync failure", "error", False), ("stream", "ok", True),
+        ("responses", "ok", True),
+    }  # fmt: skip
+    assert len(events) == 5
+    assert {(event["workflow"], event["feature"]) for event in events} == {("support", "search")}
+    assert MARKER not in json.dumps(events)
 
 
 def proxy_settings(gateway_port: int, token: str, fallback: str) -> str:

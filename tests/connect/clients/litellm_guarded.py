@@ -8,8 +8,7 @@ import json
 import sys
 
 import litellm
-from spendfuse import Emitter, Guard, Stopped
-from spendfuse.kafka import KafkaControl, KafkaTransport
+from spendfuse import Stopped, connect
 from spendfuse.litellm import SpendfuseLogger
 
 TEXT = "a-secret-that-must-not-pass-4711"
@@ -18,10 +17,9 @@ MOST_CALLS = 300
 
 async def main(run_id: str) -> None:
     """Print how many calls were made, and what ended them."""
-    emitter = Emitter(KafkaTransport())
-    guard = Guard(KafkaControl(), emitter, when_blind="stop", tenant_id="acme")
-    assert guard.wait_ready(30), guard.waiting_for
-    litellm.callbacks = [SpendfuseLogger(emitter, guard, tenant_id="acme", workflow="support")]
+    spendfuse = connect()
+    assert spendfuse.guard.wait_ready(30), spendfuse.guard.waiting_for
+    litellm.callbacks = [SpendfuseLogger(spendfuse, workflow="support")]
     calls = 0
     try:
         for calls in range(MOST_CALLS):  # noqa: B007
@@ -33,8 +31,7 @@ async def main(run_id: str) -> None:
     except Stopped as stopped:
         print(json.dumps({"calls": calls, "reason": stopped.reason, "rule": stopped.rule}))
     await asyncio.sleep(0.5)  # callbacks run behind the answers
-    guard.close()
-    assert emitter.close(10) == 0
+    assert spendfuse.close() == 0
 
 
 asyncio.run(main(*sys.argv[1:]))

@@ -7,7 +7,8 @@ from typing import Any
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from spendfuse import Emitter, Guard, InvalidEvent, Paused, Stopped
+from spendfuse._connect import Connection, default_connection
+from spendfuse._errors import InvalidEvent, Paused, Stopped
 from spendfuse._litellm.payload import ATTRIBUTION, attribution_of, id_of, usage_of
 from spendfuse._logging import RareWarning
 
@@ -25,7 +26,7 @@ class LiteLlmRun:
 
 
 class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that need not be there
-    """Reports through an emitter, and asks a guard before each call: `litellm.callbacks = [SpendfuseLogger(…)]`.
+    """Reports each call, and asks before it: `litellm.callbacks = [SpendfuseLogger(workflow="support")]`.
 
     A run is LiteLLM's trace: `litellm_session_id`, `litellm_trace_id`, or `session_id` and `trace_id` in `metadata`; a
     call without any is a run of its own. `metadata` may name `workflow`, `owner` and the other fields of attribution.
@@ -34,19 +35,21 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
     403. LiteLLM asks nobody before a synchronous call: put `guard.check(run)` before those yourself.
     """
 
-    def __init__(
-        self, emitter: Emitter, guard: Guard | None = None, *, tenant_id: str, **attribution: str | None
-    ) -> None:
-        """`attribution`, such as `workflow="support"`, is for calls that say nothing themselves."""
+    def __init__(self, connection: Connection | None = None, **attribution: str | None) -> None:
+        """`connection` is what `spendfuse.connect` returns; without one, the process's own by the environment, made
+        when it is first needed. `attribution` is for calls that say nothing themselves.
+        """
         super().__init__()
         unknown = attribution.keys() - set(ATTRIBUTION)
         if unknown:
             raise TypeError(f"no field of attribution: {', '.join(sorted(unknown))}")
-        self._emitter = emitter
-        self._guard = guard
-        self._tenant_id = tenant_id
+        self._given = connection
         self._attribution = {name: value for name, value in attribution.items() if value is not None}
         self._warning = RareWarning("%d calls of LiteLLM were not reported: %s")
+
+    @property
+    def _connection(self) -> Connection:
+        return self._given or default_connection()
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Report a synchronous call."""
@@ -77,15 +80,15 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
 
     def _check(self, request: Mapping[str, Any]) -> None:
         run_id = _run_id(request)
-        if self._guard is None or run_id is None:
+        if run_id is None:
             return
         metadata = _metadata(request)
-        attribution = (
-            self._attribution | attribution_of({"request_tags": metadata.get("tags")}, metadata) | _said(metadata)
-        )
-        run = LiteLlmRun(self._tenant_id, run_id, workflow=attribution.get("workflow"), attribution=attribution)
+        known = attribution_of({"request_tags": metadata.get("tags")}, metadata)
+        whose = self._attribution | known | _said(metadata)
+        tenant_id, guard = self._connection.tenant_id, self._connection.guard
         model = request.get("model")
-        self._guard.check(run, **({"model": model} if isinstance(model, str) else {}))
+        call = {"model": model} if isinstance(model, str) else {}
+        guard.check(LiteLlmRun(tenant_id, run_id, workflow=whose.get("workflow"), attribution=whose), **call)
 
     def _report(self, kwargs: Mapping[str, Any]) -> None:
         if isinstance(kwargs.get("exception"), (Stopped, Paused)):
@@ -98,8 +101,13 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
             retries = metadata.get("attempted_retries")
             if isinstance(retries, int) and usage["type"] == "llm_call":
                 usage["attempt"] = retries + 1
-            event = {**self._attribution, **self._hashed(usage), **_said(metadata), "tenant_id": self._tenant_id}
-            self._emitter.emit(event)
+            event = {
+                **self._attribution,
+                **self._hashed(usage),
+                **_said(metadata),
+                "tenant_id": self._connection.tenant_id,
+            }
+            self._connection.emitter.emit(event)
         except (InvalidEvent, KeyError, ValueError) as error:
             self._warning.happened(f"{type(error).__name__}: {error}")
 
@@ -109,10 +117,10 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
             return usage
         args, result = usage.pop("args"), usage.pop("result")
         if args is not None:
-            usage["args_hash"] = self._emitter.hash_of(args)
+            usage["args_hash"] = self._connection.emitter.hash_of(args)
         if result is not None:
-            usage["result_hash"] = self._emitter.hash_of(result)
-            usage["result_shape_hash"] = self._emitter.shape_hash_of(result)
+            usage["result_hash"] = self._connection.emitter.hash_of(result)
+            usage["result_shape_hash"] = self._connection.emitter.shape_hash_of(result)
         return usage
 
 

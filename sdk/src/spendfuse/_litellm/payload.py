@@ -7,7 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 
 from spendfuse import hash_of
-from spendfuse._wire import ATTRIBUTION
+from spendfuse._usage.wire import ATTRIBUTION
 
 LONGEST_ID = 128
 LONGEST_NAME = 256
