@@ -87,14 +87,14 @@ def test_every_kind_of_call_in_a_process_is_reported_once() -> None:
     assert MARKER not in json.dumps(events)
 
 
+MODEL = {"model_name": "main", "litellm_params": {"model": "openai/gpt-4o", "api_key": "none", "mock_response": MARKER}}
+
+
 def proxy_settings(gateway_port: int, token: str, fallback: str) -> str:
     """What a proxy is told, as JSON, which is YAML too."""
     headers = {"Authorization": f"Bearer {token}"}
     return json.dumps({
-        "model_list": [{
-            "model_name": "main",
-            "litellm_params": {"model": "openai/gpt-4o", "api_key": "none", "mock_response": MARKER},
-        }],
+        "model_list": [MODEL],
         "litellm_settings": {
             "callbacks": ["spendfuse"],
             "turn_off_message_logging": True,
@@ -109,6 +109,47 @@ def proxy_settings(gateway_port: int, token: str, fallback: str) -> str:
             "unreachable_fallback": fallback,
         }}],
     })  # fmt: skip
+
+
+def proxy_of(settings: Path, port: int, **environment: str) -> ClientProcess:
+    """The real proxy, that sends each report at once."""
+    return ClientProcess(
+        "litellm", "bin/litellm", "--config", settings, "--host", "127.0.0.1", "--port", port,
+        LITELLM_MASTER_KEY=MASTER, DEFAULT_BATCH_SIZE="1", DEFAULT_FLUSH_INTERVAL_SECONDS="1", **environment,
+    )  # fmt: skip
+
+
+def test_a_proxy_with_the_callback_reports_and_refuses_by_one_line_of_its_settings(
+    kafka_topics: TopicSpace, worker: WorkerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the kill its client is answered 403 with the reason; another run goes on; each call is reported once."""
+    token = new_key(kafka_topics.bootstrap, kafka_topics.prefix, "acme", "ingest", "guard", capture=capsys)
+    (port,) = free_ports(1)
+    settings = tmp_path / "proxy.yaml"
+    callbacks = {"callbacks": ["spendfuse.litellm.callback"]}
+    settings.write_text(json.dumps({"model_list": [MODEL], "litellm_settings": callbacks}), encoding="utf-8")
+    body = json.dumps({"model": "main", "messages": [{"role": "user", "content": MARKER}]}).encode()
+    made = 0
+
+    def call(run_id: str) -> tuple[int, str]:
+        nonlocal made
+        status, answer = post(port, "/v1/chat/completions", body, MASTER, **{"x-litellm-session-id": run_id})
+        made += status == 200
+        return status, json.dumps(answer)
+
+    with GatewayProcess(kafka_topics.bootstrap, kafka_topics.prefix, tmp_path / "spool") as gateway:
+        gateway.wait_ready()
+        where = {"SPENDFUSE_URL": f"http://127.0.0.1:{gateway.gateway_port}", "SPENDFUSE_KEY": token}
+        with proxy_of(settings, port, **where) as proxy:
+            proxy.wait_for(lambda: call("run-1")[0] == 200, 90, "it calls")
+            proxy.wait_for(lambda: call("run-1")[0] == 403, 60, "a call is refused")
+            assert "its $0.001 cap" in call("run-1")[1]
+            assert call("run-2")[0] == 200
+            accepted = "spendfuse_gateway_accepted_total"
+            gateway.wait_for(lambda: sum(gateway.metric(accepted).values()) > made, 30, "all is reported")
+    calls = [message for message in logged(kafka_topics) if isinstance(message, LlmCall)]
+    assert len(calls) == made
+    assert {(call.run_id, call.status) for call in calls} == {("run-1", "ok"), ("run-2", "ok")}
 
 
 @pytest.mark.parametrize("fallback", UNAFRAID)
@@ -126,10 +167,7 @@ def test_the_proxy_refuses_the_call_after_a_kill_and_says_why(
     with GatewayProcess(kafka_topics.bootstrap, kafka_topics.prefix, tmp_path / "spool") as gateway:
         gateway.wait_ready()
         settings.write_text(proxy_settings(gateway.gateway_port, token, fallback), encoding="utf-8")
-        with ClientProcess(
-            "litellm", "bin/litellm", "--config", settings, "--host", "127.0.0.1", "--port", port,
-            LITELLM_MASTER_KEY=MASTER, DEFAULT_BATCH_SIZE="1", DEFAULT_FLUSH_INTERVAL_SECONDS="1",
-        ) as proxy:  # fmt: skip
+        with proxy_of(settings, port) as proxy:
             proxy.wait_for(lambda: post(port, "/v1/chat/completions", body, MASTER, **run)[0] == 200, 90, "it calls")
 
             def call() -> tuple[int, str]:

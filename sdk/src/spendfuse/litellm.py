@@ -12,4 +12,7 @@ try:
 except ImportError as missing:
     raise ImportError("spendfuse.litellm needs litellm: pip install litellm") from missing
 
-__all__ = ["SpendfuseLogger"]
+__all__ = ["SpendfuseLogger", "callback"]
+
+callback = SpendfuseLogger()
+"""For a proxy's settings: it connects by the environment when the first call is made."""
