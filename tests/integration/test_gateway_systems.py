@@ -154,7 +154,7 @@ def test_a_marker_in_every_text_is_found_nowhere(
         for name, (status, _) in answers.items():
             assert status == (400 if name.startswith("broken") else 200), (name, answers[name])
         topics = {name: read_all(space.bootstrap, space.name(name)) for name in ("usage.v1", "usage.dlq.v1")}
-        assert len(topics["usage.v1"]) == 6
+        assert len(topics["usage.v1"]) == 7
         assert topics["usage.dlq.v1"]
         for records in topics.values():
             assert not any(MARKER.encode() in (record.value or b"") + (record.key or b"") for record in records)

@@ -116,6 +116,17 @@ def helicone_log(**response: Any) -> bytes:
     }).encode()  # fmt: skip
 
 
+def portkey(run_id: str) -> bytes:
+    """What Portkey's hook after a call carries."""
+    usage = {"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1050}
+    answer = {"id": f"chatcmpl-{run_id}", "model": "gpt-4o", "choices": [{"message": MARKER}], "usage": usage}
+    return json.dumps({
+        "request": {"json": {"model": "gpt-4o", "messages": MARKER}, "text": MARKER},
+        "response": {"json": answer, "text": MARKER, "statusCode": 200}, "provider": "openai",
+        "metadata": {"run_id": run_id, "note": MARKER}, "eventType": "afterRequestHook",
+    }).encode()  # fmt: skip
+
+
 def everything() -> dict[str, Sent]:
     """One request of each system that names no key in its path, and what is refused of it besides."""
     return {
@@ -131,6 +142,7 @@ def everything() -> dict[str, Sent]:
             "/guard/litellm/beta/litellm_basic_guardrail_api",
             json.dumps({"litellm_trace_id": "run-1", "texts": [MARKER], "request_headers": {"x": MARKER}}).encode(), {},
         ),
+        "portkey usage": Sent("/guard/portkey", portkey("run-1"), {}),
         "portkey guard": Sent(
             "/guard/portkey", json.dumps({"metadata": {"run_id": "run-1"}, "request": {"text": MARKER}}).encode(), {},
         ),
