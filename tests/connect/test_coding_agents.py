@@ -30,12 +30,14 @@ pytestmark = pytest.mark.kafka
 
 
 class Setting(NamedTuple):
-    """Where a program runs: a home of its own, the gateway, its key, and the model."""
+    """Where a program runs: a home of its own, the gateway, its key, the model, and what is wanted in silence."""
 
     home: Path
     gateway: str
     token: str
     models: str
+    stops: bool
+    """Whether it is to stop while no gateway answers."""
 
 
 class Program(NamedTuple):
@@ -52,15 +54,17 @@ class Program(NamedTuple):
     start: Callable[[Setting], tuple[list[str], dict[str, str]]]
 
 
-def curl(at: Setting, path: str) -> str:
+def curl(at: Setting, path: str, otherwise: str = "exit 2") -> str:
     """A command hook: what it is told goes to the gateway, what that answers to the program."""
-    return f'curl -sSf -m 5 -H "Authorization: Bearer $SF" --data-binary @- {at.gateway}{path} || exit 2'
+    return f'curl -sSf -m 5 -H "Authorization: Bearer $SF" --data-binary @- {at.gateway}{path} || {otherwise}'
 
 
 def claude_code(at: Setting) -> tuple[list[str], dict[str, str]]:
     [binary] = (environment_of("claude-code") / "node_modules" / "@anthropic-ai").glob("claude-code-*/claude")
     hook = {"type": "http", "url": f"{at.gateway}/hooks/claude", "timeout": 5, "allowedEnvVars": ["SF"],
-            "headers": {"Authorization": "Bearer $SF"}, "onFailure": "block"}  # fmt: skip
+            "headers": {"Authorization": "Bearer $SF"}}  # fmt: skip
+    if at.stops:
+        hook = {"type": "command", "command": curl(at, "/hooks/claude"), "timeout": 10}
     events = ("UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure")
     settings = {"hooks": {event: [{"hooks": [hook]}] for event in events}}
     (at.home / ".claude").mkdir()
@@ -78,6 +82,7 @@ def claude_code(at: Setting) -> tuple[list[str], dict[str, str]]:
 def codex(at: Setting) -> tuple[list[str], dict[str, str]]:
     binary = environment_of("codex") / "node_modules" / ".bin" / "codex"
     (at.home / ".codex").mkdir()
+    hook = curl(at, "/hooks/codex", "exit 2" if at.stops else "exit 1")
     exporter = f'endpoint = "{at.gateway}/v1/logs", protocol = "json"'
     (at.home / ".codex" / "config.toml").write_text(
         f"""
@@ -95,7 +100,7 @@ exporter = {{ otlp-http = {{ {exporter}, headers = {{ "Authorization" = "Bearer 
 metrics_exporter = "none"
 """
         + "".join(
-            f"[[hooks.{event}]]\n[[hooks.{event}.hooks]]\ntype = 'command'\ncommand = '{curl(at, '/hooks/codex')}'\n"
+            f"[[hooks.{event}]]\n[[hooks.{event}.hooks]]\ntype = 'command'\ncommand = '{hook}'\n"
             for event in ("UserPromptSubmit", "PreToolUse", "PostToolUse")
         ),
         encoding="utf-8",
@@ -106,7 +111,8 @@ metrics_exporter = "none"
 
 def gemini_cli(at: Setting) -> tuple[list[str], dict[str, str]]:
     binary = environment_of("gemini-cli") / "node_modules" / ".bin" / "gemini"
-    hook = [{"hooks": [{"type": "command", "command": curl(at, "/hooks/gemini")}]}]
+    command = curl(at, "/hooks/gemini", "exit 2" if at.stops else "echo '{}'")
+    hook = [{"hooks": [{"type": "command", "command": command}]}]
     settings = {
         "security": {"auth": {"selectedType": "gemini-api-key"}}, "privacy": {"usageStatisticsEnabled": False},
         "general": {"enableAutoUpdate": False}, "model": {"disableLoopDetection": True},
@@ -165,9 +171,12 @@ def counted(space: TopicSpace) -> list[UsageMessage]:
     return list(found.values())
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    ("name", "stops"), [("Claude Code", False), ("Claude Code", True), ("Codex", True), ("Gemini CLI", True)],
+    ids=["Claude Code, HTTP hooks", "Claude Code, command hooks", "Codex", "Gemini CLI"],
+)  # fmt: skip
 def test_what_it_does_is_counted_once_and_its_loop_is_stopped(
-    name: str, kafka_topics: TopicSpace, tmp_path: Path, gateway: GatewayProcess, token: str
+    name: str, stops: bool, kafka_topics: TopicSpace, tmp_path: Path, gateway: GatewayProcess, token: str
 ) -> None:
     """First a session of one command: two calls of the model, with tokens as the provider charges them, and one of a
     tool. Then one that loops: its hook denies the next step with the reason, and the model hears it.
@@ -177,7 +186,7 @@ def test_what_it_does_is_counted_once_and_its_loop_is_stopped(
     policy.write_text(POLICY, encoding="utf-8")
     url = f"http://127.0.0.1:{gateway.gateway_port}"
     with FakeModels(f"echo {MARKER}", times=1) as models:
-        said = run(program, Setting(tmp_path / "quiet", url, token, models.url))
+        said = run(program, Setting(tmp_path / "quiet", url, token, models.url, stops))
     assert models.calls == 2, said
     messages = counted(kafka_topics)
     calls = [message for message in messages if isinstance(message, LlmCall)]
@@ -195,7 +204,7 @@ def test_what_it_does_is_counted_once_and_its_loop_is_stopped(
         FakeModels(f"echo {MARKER} | tee -a {ran}; sleep 0.3", TIMES) as models,
     ):
         worker.wait_said("state restored")
-        said = run(program, Setting(tmp_path / "loop", url, token, models.url))
+        said = run(program, Setting(tmp_path / "loop", url, token, models.url, stops))
     times = ran.read_text(encoding="utf-8").count(MARKER)
     assert times < TIMES, f"{said}\nit was never stopped"
     messages = counted(kafka_topics)
@@ -207,3 +216,13 @@ def test_what_it_does_is_counted_once_and_its_loop_is_stopped(
     assert any(NUDGE in asked for asked in models.asked), "and its model hears it"
     print(f"\n  {name}: stopped after {times} calls")
     assert MARKER not in gateway.text
+
+
+@pytest.mark.parametrize("stops", [True, False], ids=["stops", "goes on"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_while_no_gateway_answers_it_does_as_was_chosen(name: str, stops: bool, tmp_path: Path) -> None:
+    """Whoever sets up the hook decides, by how it ends; a program whose telemetry finds nobody goes on as well."""
+    ran = tmp_path / "ran"
+    with FakeModels(f"echo hello | tee -a {ran}", times=1) as models:
+        said = run(PROGRAMS[name], Setting(tmp_path / "home", "http://127.0.0.1:9", "none", models.url, stops))
+    assert ran.exists() != stops, said
