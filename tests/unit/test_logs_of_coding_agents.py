@@ -318,3 +318,37 @@ def test_metrics_are_counted_and_never_charged() -> None:
     assert METRICS.read({}, b"", KEY).ignored == 0
     with pytest.raises(Unreadable):
         METRICS.read({}, b"\x00nonsense", KEY)
+
+
+DEEP = "[" * 20_000 + "]" * 20_000
+HOSTILE: dict[str, dict[str, Any]] = {
+    "arguments nested without end": {"arguments": DEEP, "output": DEEP},
+    "numbers beyond measure": {"arguments": "[" + "9" * 10_000 + "]", "duration_ms": "1e400", "output": "NaN"},
+    "half of a letter": {"arguments": '{"a": "\\ud800"}', "output": '"\\udfff"'},
+    "names without end": {"tool_name": "x" * 70_000, "conversation.id": "c" * 70_000, "agent_name": "a" * 70_000},
+    "other types": {"arguments": 7, "output": True, "success": 0.5, "call_id": False, "duration_ms": "soon"},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_whatever_a_log_holds_it_is_a_call_or_a_dead_letter(name: str) -> None:
+    """Nobody can end the gateway by what their agent was told to say."""
+    told = {"event.name": "codex.tool_result", "conversation.id": "c-1", "tool_name": "x", **HOSTILE[name]}
+    batch = LOGS.read(JSON, export("codex", record(told), record(API_REQUEST)), KEY)
+    assert len(batch.items) + len(batch.rejected) + batch.ignored == 2
+
+
+@pytest.mark.parametrize("more", [{"duration_ms": 1e300}, {"duration_ms": -5}, {"tool_response": float("nan")}])
+def test_a_hook_that_makes_no_sense_is_refused_in_words(more: dict[str, Any]) -> None:
+    """It is no question then, and no report."""
+    with pytest.raises(Unreadable):
+        hooked(**more)
+
+
+def test_times_that_nobody_can_place_are_rejected() -> None:
+    """A record without any time, or with one beyond all calendars, is a dead letter, and no crash."""
+    for at_ns, told in ((0, {}), (0, {"event.timestamp": "soon"}), (10**30, {})):
+        batch = LOGS.read(
+            JSON, export(CLAUDE, {**record({**API_REQUEST, **told}, at_ns), "observedTimeUnixNano": 0}), KEY
+        )
+        assert [rejected.reason for rejected in batch.rejected] == ["bad_time"]

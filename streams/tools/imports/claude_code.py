@@ -123,7 +123,7 @@ def _about(entry: _Entry) -> Event:
         raise _Unplaced("it has no session or no time")
     try:
         ts_ms = round(datetime.fromisoformat(entry.timestamp).timestamp() * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise _Unplaced("its time is none") from None
     about = {
         "ts_ms": ts_ms, "run_id": entry.sessionId, "session_id": entry.sessionId, "workflow": WORKFLOW,

@@ -56,5 +56,5 @@ def _ms(log: Log) -> int:
         return log.time_ns // NS_PER_MS
     try:
         return round(datetime.fromisoformat(str(log.attributes.get("event.timestamp"))).timestamp() * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0

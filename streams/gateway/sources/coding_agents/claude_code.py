@@ -7,7 +7,7 @@ A tool's arguments and result are told to the hook alone, after the tool: its re
 the log record of the same id, which has none.
 """
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -38,7 +38,7 @@ class ToolUsed(msgspec.Struct, frozen=True):
     tool_response: Any = None
     error: Any = None
     is_interrupt: bool = False
-    duration_ms: float | None = None
+    duration_ms: Annotated[float, msgspec.Meta(ge=0, le=1e12)] = 0
     agent_id: str | None = None
 
 
@@ -83,7 +83,7 @@ def of_hook(body: bytes, now_ms: int) -> dict[str, Any] | None:
     used = msgspec.json.decode(body, type=ToolUsed)
     if used.hook_event_name not in ("PostToolUse", "PostToolUseFailure") or not used.tool_use_id:
         return None
-    latency_ms = round(used.duration_ms or 0)
+    latency_ms = round(used.duration_ms)
     call: dict[str, Any] = {
         "type": "tool_call",
         "event_id": tool_id(used.tool_use_id),

@@ -8,7 +8,7 @@ neither the result nor an id by which it and the hook would be one.
 import json
 import re
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -37,7 +37,7 @@ class ToolUsed(msgspec.Struct, frozen=True):
 
     session_id: Id
     hook_event_name: str
-    timestamp: datetime
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
     tool_name: str = "unnamed"
     tool_input: Any = None
     tool_response: _Response = _Response()
