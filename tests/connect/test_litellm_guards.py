@@ -72,18 +72,25 @@ def test_an_agent_with_the_callback_is_stopped_by_what_its_own_calls_cost(
     assert {(call.run_id, call.workflow, call.owner, call.status) for call in calls} == {
         ("run-1", "support", "ana", "ok")
     }
-    assert [ack.acted for ack in messages if isinstance(ack, CommandAck)] == ["stopped"]
+    acks = [(ack.acted, ack.denied_by) for ack in messages if isinstance(ack, CommandAck)]
+    assert acks == [("stopped", "spendfuse.litellm")]
 
 
-def test_every_kind_of_call_in_a_process_is_reported_once() -> None:
-    """Synchronous ones, streams, failures, and those by the responses API; none of their text."""
-    events = run_client("litellm", "litellm_in_process.py")
+def test_every_kind_of_call_in_a_process_is_reported_once_and_told_of_its_loop() -> None:
+    """Synchronous ones, streams, failures, and those by the responses API; none of their text. A sentence that is to be
+    put before the model gets there, once.
+    """
+    told = run_client("litellm", "litellm_in_process.py")
+    asked = [line["asked"] for line in told if "asked" in line]
+    assert asked == [[MARKER, "you have asked this before"], [MARKER]]
+    events = [line for line in told if line.get("type") == "llm_call"]
     assert {(event["run_id"], event["status"], event.get("cost_nanousd", 0) > 0) for event in events} == {
         ("sync", "ok", True), ("sync stream", "ok", True), ("sync failure", "error", False), ("stream", "ok", True),
-        ("responses", "ok", True),
+        ("responses", "ok", True), ("nudged", "ok", False),
     }  # fmt: skip
-    assert len(events) == 5
+    assert len(events) == 7
     assert {(event["workflow"], event["feature"]) for event in events} == {("support", "search")}
+    assert [line["acted"] for line in told if line.get("type") == "command_ack"] == ["delivered"]
     assert MARKER not in json.dumps(events)
 
 

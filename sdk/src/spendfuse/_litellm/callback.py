@@ -8,9 +8,13 @@ import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
 from spendfuse._connect import Connection, default_connection
+from spendfuse._control.scope import CallDimensions
 from spendfuse._errors import InvalidEvent, Paused, Stopped
 from spendfuse._litellm.payload import ATTRIBUTION, attribution_of, id_of, usage_of
 from spendfuse._logging import RareWarning
+
+NAME = "spendfuse.litellm"
+"""Who denied, in the answer to a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +78,31 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
         except (Stopped, Paused) as order:
             raise _refusal(order) from order
 
-    async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> None:
-        """Before each attempt, retries and fallbacks included. Raises Stopped or Paused."""
-        self._check(kwargs)
+    async def async_pre_call_deployment_hook(self, kwargs: Any, call_type: Any) -> Any:
+        """Before each attempt, retries and fallbacks included. Raises Stopped or Paused.
 
-    def _check(self, request: Mapping[str, Any]) -> None:
+        A sentence that is to be put before the model goes behind the messages of a chat.
+        """
+        run = self._check(kwargs)
+        messages = kwargs.get("messages")
+        if run is None or not isinstance(messages, list):
+            return None
+        sentence = self._connection.guard.nudge(run)
+        return sentence and {**kwargs, "messages": [*messages, {"role": "user", "content": sentence}]}
+
+    def _check(self, request: Mapping[str, Any]) -> LiteLlmRun | None:
+        """The run of a request that may be made; None while nobody can name it. Raises Stopped or Paused."""
         run_id = _run_id(request)
         if run_id is None:
-            return
+            return None
         metadata = _metadata(request)
         known = attribution_of({"request_tags": metadata.get("tags")}, metadata)
         whose = self._attribution | known | _said(metadata)
-        tenant_id, guard = self._connection.tenant_id, self._connection.guard
+        run = LiteLlmRun(self._connection.tenant_id, run_id, workflow=whose.get("workflow"), attribution=whose)
         model = request.get("model")
-        call = {"model": model} if isinstance(model, str) else {}
-        guard.check(LiteLlmRun(tenant_id, run_id, workflow=whose.get("workflow"), attribution=whose), **call)
+        call: CallDimensions = {"model": model} if isinstance(model, str) else {}
+        self._connection.guard.check(run, by=NAME, **call)
+        return run
 
     def _report(self, kwargs: Mapping[str, Any]) -> None:
         if isinstance(kwargs.get("exception"), (Stopped, Paused)):
