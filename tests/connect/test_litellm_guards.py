@@ -86,9 +86,9 @@ def test_every_kind_of_call_in_a_process_is_reported_once_and_told_of_its_loop()
     events = [line for line in told if line.get("type") == "llm_call"]
     assert {(event["run_id"], event["status"], event.get("cost_nanousd", 0) > 0) for event in events} == {
         ("sync", "ok", True), ("sync stream", "ok", True), ("sync failure", "error", False), ("stream", "ok", True),
-        ("responses", "ok", True), ("nudged", "ok", False),
+        ("responses", "ok", True), ("nudged", "ok", False), ("block", "ok", True), ("sync block", "ok", True),
     }  # fmt: skip
-    assert len(events) == 7
+    assert len(events) == 9
     assert {(event["workflow"], event["feature"]) for event in events} == {("support", "search")}
     assert [line["acted"] for line in told if line.get("type") == "command_ack"] == ["delivered"]
     assert MARKER not in json.dumps(events)

@@ -27,7 +27,7 @@ class Run:
     workflow: str | None = None
 
 
-def options(run_id: str, answer: object = TEXT, **more: Any) -> dict[str, Any]:
+def options(run_id: str | None, answer: object = TEXT, **more: Any) -> dict[str, Any]:
     """A call's arguments."""
     metadata = {"session_id": run_id, "tags": ["feature:search"]}
     return {"model": "gpt-4o", "mock_response": answer, "metadata": metadata, **more}
@@ -51,12 +51,15 @@ async def nudged(control: FakeControl) -> None:
         await asyncio.sleep(0.5)
 
 
-async def asynchronous(control: FakeControl) -> None:
-    """A stream, the responses API, and a nudge."""
+async def asynchronous(connection: Connection, control: FakeControl) -> None:
+    """A stream, the responses API, a nudge, and a call that names no run in the block of one."""
     await nudged(control)
     stream = await litellm.acompletion(messages=MESSAGES, stream=True, **options("stream"))
     async for _ in stream:
         pass
+    with connection.run(run_id="block"):
+        await litellm.acompletion(messages=MESSAGES, **options(None))
+        await asyncio.sleep(0.5)
     await litellm.aresponses(input=TEXT, **options("responses"))
     await asyncio.sleep(1)  # callbacks run behind the answers
 
@@ -68,13 +71,16 @@ def main() -> None:
     litellm.custom_provider_map = [{"provider": "mine", "custom_handler": Model()}]
     control = FakeControl()
     guard = Guard(control, emitter, when_blind="continue")
-    litellm.callbacks = [SpendfuseLogger(Connection("acme", emitter, guard), workflow="support")]
+    connection = Connection("acme", emitter, guard)
+    litellm.callbacks = [SpendfuseLogger(connection, workflow="support")]
     litellm.completion(messages=MESSAGES, **options("sync"))
+    with connection.run(run_id="sync block"):
+        litellm.completion(messages=MESSAGES, **options(None))
     for _ in litellm.completion(messages=MESSAGES, stream=True, **options("sync stream")):
         pass
     with suppress(Exception):
         litellm.completion(messages=MESSAGES, **options("sync failure", Exception(TEXT)))
-    asyncio.run(asynchronous(control))
+    asyncio.run(asynchronous(connection, control))
     time.sleep(1)
     emitter.flush()
     for event in transport.events:

@@ -12,7 +12,10 @@ from spendfuse._control.scope import CallDimensions
 from spendfuse._errors import InvalidEvent, Paused, Stopped
 from spendfuse._litellm.payload import ATTRIBUTION, attribution_of, id_of, usage_of
 from spendfuse._logging import RareWarning
+from spendfuse._run import CURRENT
+from spendfuse._runlike import RunLike
 
+IDS = ("tenant_id", "run_id", "session_id", "root_run_id", "parent_run_id")
 NAME = "spendfuse.litellm"
 """Who denied, in the answer to a command."""
 
@@ -32,8 +35,10 @@ class LiteLlmRun:
 class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that need not be there
     """Reports each call, and asks before it: `litellm.callbacks = [SpendfuseLogger(workflow="support")]`.
 
-    A run is LiteLLM's trace: `litellm_session_id`, `litellm_trace_id`, or `session_id` and `trace_id` in `metadata`; a
-    call without any is a run of its own. `metadata` may name `workflow`, `owner` and the other fields of attribution.
+    A run is LiteLLM's trace, if the call names one: `litellm_session_id`, `litellm_trace_id`, or `session_id` and
+    `trace_id` in `metadata`; else the one in whose block it is made (`with spendfuse.run(...)`); else the call is a run
+    of its own. `metadata` may name `workflow`, `owner` and the other fields of attribution. Of a synchronous stream
+    LiteLLM tells in a thread that knows of no block: name its run.
 
     The guard's `Stopped` and `Paused` come out of `acompletion` and its siblings, and out of a proxy as an answer of
     403. LiteLLM asks nobody before a synchronous call: put `guard.check(run)` before those yourself.
@@ -90,24 +95,33 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
         sentence = self._connection.guard.nudge(run)
         return sentence and {**kwargs, "messages": [*messages, {"role": "user", "content": sentence}]}
 
-    def _check(self, request: Mapping[str, Any]) -> LiteLlmRun | None:
+    def _check(self, request: Mapping[str, Any]) -> RunLike | None:
         """The run of a request that may be made; None while nobody can name it. Raises Stopped or Paused."""
-        run_id = _run_id(request)
-        if run_id is None:
+        run = self._run(request)
+        if run is None:
             return None
-        metadata = _metadata(request)
-        known = attribution_of({"request_tags": metadata.get("tags")}, metadata)
-        whose = self._attribution | known | _said(metadata)
-        run = LiteLlmRun(self._connection.tenant_id, run_id, workflow=whose.get("workflow"), attribution=whose)
         model = request.get("model")
         call: CallDimensions = {"model": model} if isinstance(model, str) else {}
         self._connection.guard.check(run, by=NAME, **call)
         return run
 
+    def _run(self, request: Mapping[str, Any]) -> RunLike | None:
+        named = _named_run(request)
+        if named is None and (run := CURRENT.get()) is not None:
+            return run
+        run_id = named or id_of(getattr(request.get("litellm_logging_obj"), "litellm_trace_id", None))
+        if run_id is None:
+            return None
+        metadata = _metadata(request)
+        known = attribution_of({"request_tags": metadata.get("tags")}, metadata)
+        whose = self._attribution | known | _said(metadata)
+        return LiteLlmRun(self._connection.tenant_id, run_id, workflow=whose.get("workflow"), attribution=whose)
+
     def _report(self, kwargs: Mapping[str, Any]) -> None:
         if isinstance(kwargs.get("exception"), (Stopped, Paused)):
             return  # no model was asked
-        metadata = _metadata(kwargs.get("litellm_params") or {})
+        request = kwargs.get("litellm_params") or {}
+        metadata = _metadata(request)
         try:
             usage = usage_of(kwargs["standard_logging_object"] or {})
             if usage is None:
@@ -115,13 +129,10 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
             retries = metadata.get("attempted_retries")
             if isinstance(retries, int) and usage["type"] == "llm_call":
                 usage["attempt"] = retries + 1
-            event = {
-                **self._attribution,
-                **self._hashed(usage),
-                **_said(metadata),
-                "tenant_id": self._connection.tenant_id,
-            }
-            self._connection.emitter.emit(event)
+            usage["tenant_id"] = self._connection.tenant_id
+            if _named_run(request) is None and (run := CURRENT.get()) is not None:
+                usage |= {name: getattr(run, name) for name in IDS}
+            self._connection.emitter.emit({**self._attribution, **self._hashed(usage), **_said(metadata)})
         except (InvalidEvent, KeyError, ValueError) as error:
             self._warning.happened(f"{type(error).__name__}: {error}")
 
@@ -149,16 +160,13 @@ def _said(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {name: metadata[name] for name in ATTRIBUTION if isinstance(metadata.get(name), str)}
 
 
-def _run_id(request: Mapping[str, Any]) -> str | None:
-    """The trace under which LiteLLM will report this call; None while it has none, and no command can be for it."""
+def _named_run(request: Mapping[str, Any]) -> str | None:
+    """The trace that a call names, as LiteLLM will report it; None where it names none."""
     metadata = _metadata(request)
     session = (request.get("litellm_session_id"), metadata.get("session_id"))
     trace = (request.get("litellm_trace_id"), metadata.get("trace_id"))
     pairs = zip(trace, session, strict=True) if _traces_go_first() else zip(session, trace, strict=True)
-    for candidate in (one for pair in pairs for one in pair):
-        if candidate:
-            return id_of(str(candidate))
-    return id_of(getattr(request.get("litellm_logging_obj"), "litellm_trace_id", None))
+    return next((id_of(str(candidate)) for pair in pairs for candidate in pair if candidate), None)
 
 
 def _traces_go_first() -> bool:
