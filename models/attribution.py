@@ -5,7 +5,7 @@ from operator import attrgetter
 from sys import getsizeof
 from typing import Any, Final, TypeVar
 
-from models.rules.policy import Match, matches
+from models.rules.policy import Match, Policy, matches
 from models.state.partition import PartitionState
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Meter, Scope
@@ -55,6 +55,7 @@ class Router:
         route = tenant.routes.get(told_apart)
         if route is None:
             dimensions = dimensions_of(tenant.tenant_id, attributes, key)
+            self._state.policy.complete(dimensions)
             route = self._new(tenant, dimensions)
             self._remember(tenant, told_apart, route)
         return route
@@ -141,6 +142,13 @@ class Router:
         if meter.parent is not None and scope.parent is None:
             scope.parent = self._scope(tenant, meter.parent, dimensions)
         return scope
+
+
+def attribution_of(run: Run, policy: Policy) -> dict[str, str]:
+    """Whose spend a run's is: by its own word, else by the policy's. Dimension -> value, as far as it is known."""
+    known = dimensions_of(run.tenant_id, run.attributes, run.route_key)
+    policy.complete(known)
+    return {name: known[name] for name in ATTRIBUTION if known[name] != UNATTRIBUTED}
 
 
 def _matching(rules: Iterable[tuple[R, Match]], dimensions: dict[str, str]) -> tuple[R, ...]:

@@ -7,7 +7,7 @@ detector needs no edit here. `models.rules.policy` joins the two and validates a
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -36,6 +36,7 @@ def _dimension(name: str) -> str:
 
 Dimension = Annotated[str, AfterValidator(_dimension)]
 Matcher = dict[Dimension, str | list[str]]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
 RuleName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
 Usd = Annotated[Decimal, Field(ge=0, le=MAX_LIMIT_USD, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
@@ -214,6 +215,34 @@ class Contract(Settings):
         return self.value_usd / {"quarter": 3, "year": 12}.get(self.period, 1)
 
 
+GIVEN: Final = ("owner", "project", "environment", "workflow")
+"""What an `[[attribution]]` may say of spend that does not say it of itself."""
+
+
+class GivenAttribution(Settings):
+    """Whose spend it is where it does not say so, written as `[[attribution]]`: what comes with an API key, say."""
+
+    match: Annotated[Matcher, Field(min_length=1)]
+    """Dimension -> the pattern or patterns (`search-*`) of which it must have one."""
+    owner: Name | None = None
+    project: Name | None = None
+    environment: Name | None = None
+    workflow: Name | None = None
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Dimension -> what it is."""
+        return {name: value for name in GIVEN if (value := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "GivenAttribution":
+        if not self.given:
+            raise ValueError(f"say at least one of {', '.join(GIVEN)}")
+        if asked := sorted({"tenant_id", *CALL_DIMENSIONS}.intersection(self.match)):
+            raise ValueError(f"match may name attribution and tags, not {', '.join(asked)}")
+        return self
+
+
 class PolicyHeader(Settings):
     """What stands above the rule tables."""
 
@@ -238,6 +267,8 @@ class PolicyHeader(Settings):
     """Prices of your own, before the built-in tables."""
     contract: list[Contract] = []
     """What tenants pay: beside these the rule `margin` is in force by default."""
+    attribution: list[GivenAttribution] = []
+    """Whose spend it is where it does not say so: the first that matches and has something to say, field by field."""
     prefer_computed_price: bool = False
     """Charge the computed price where it is known, whatever cost the source reports."""
     idle_run_minutes: Annotated[int, Field(ge=1, le=7 * 24 * 60)] = 60

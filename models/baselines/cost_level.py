@@ -105,8 +105,10 @@ class CostLevel:
         if len(self._logs) == KEPT:
             del self._logs[: KEPT // 2]
         self._logs.append(log_cost)
-        for name, value in zip(DIMENSIONS, values, strict=True):
-            self._see(name, (value or "")[:MOST_OF_A_VALUE], at_ms)
+        for (name, seen), value in zip(self._changes.items(), values, strict=True):
+            known = value[:MOST_OF_A_VALUE] if value else ""
+            if not seen or seen[0].value != known:
+                self._see(name, seen, known, at_ms)
         self.count += 1
         self.hours.add(at_ms, log_cost)
 
@@ -134,11 +136,9 @@ class CostLevel:
         near = [one for one in self.changes() if abs(one.number - number) <= within]
         return min(near, key=lambda one: (abs(one.number - number), DIMENSIONS.index(one.dimension)), default=None)
 
-    def _see(self, name: str, value: str, at_ms: int) -> None:
-        seen = self._changes[name]
+    def _see(self, name: str, seen: list[Change], value: str, at_ms: int) -> None:
+        """A run has another value of a dimension than the one before."""
         if seen:
-            if seen[0].value == value:
-                return
             seen[0] = seen[0]._replace(latest=self.count - 1)
         known = next((one for one in seen if one.value == value), None)
         if known is not None:
@@ -151,9 +151,8 @@ class CostLevel:
 
     def fields(self) -> tuple[Any, ...]:
         """As a row holds it."""
-        logs = struct.pack("<BQH", VERSION, self.count, len(self._logs)) + struct.pack(
-            f"<{len(self._logs)}H", *self._logs
-        )
+        logs = struct.pack("<BQH", VERSION, self.count, len(self._logs))
+        logs += np.frombuffer(self._logs, dtype=np.uint16).astype("<u2").tobytes()
         return logs, list(self._changes.values()), self.shifts, self.hours.to_bytes()
 
     @classmethod

@@ -2,8 +2,8 @@
 
 import math
 import struct
-from bisect import bisect_left, insort
-from collections import deque
+from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
@@ -16,11 +16,13 @@ RUNS_KEPT: Final = 256
 class RecentCosts:
     """The cost of the last `RUNS_KEPT` finished runs of a workflow, and how much it spreads."""
 
-    __slots__ = ("_in_order", "_log_mad", "_sorted")
+    __slots__ = ("_in_order", "_log_mad", "_logs", "_sorted")
 
     def __init__(self) -> None:
-        self._in_order: deque[int] = deque()
-        self._sorted: list[int] = []
+        self._in_order = array("Q")
+        self._sorted = array("Q")
+        self._logs = array("d")
+        """Their natural logarithms, sorted like them."""
         self._log_mad: float | None = None
 
     def __len__(self) -> int:
@@ -32,10 +34,13 @@ class RecentCosts:
             raise ValueError("a cost must not be negative")
         cost_nanousd = min(cost_nanousd, MAX_NANOUSD)
         if len(self._in_order) == RUNS_KEPT:
-            oldest = self._in_order.popleft()
-            del self._sorted[bisect_left(self._sorted, oldest)]
+            oldest = self._in_order.pop(0)
+            place = bisect_left(self._sorted, oldest)
+            del self._sorted[place], self._logs[place]
         self._in_order.append(cost_nanousd)
-        insort(self._sorted, cost_nanousd)
+        place = bisect_left(self._sorted, cost_nanousd)
+        self._sorted.insert(place, cost_nanousd)
+        self._logs.insert(place, _log(cost_nanousd))
         self._log_mad = None
 
     def median_x2(self) -> int:
@@ -89,16 +94,20 @@ class RecentCosts:
             raise ValueError(f"broken row of recent costs: {error}") from error
         if end != len(row) or count > RUNS_KEPT:
             raise ValueError("broken row of recent costs: wrong length")
-        costs._in_order = deque(in_order)
-        costs._sorted = sorted(in_order)
+        costs._in_order = array("Q", in_order)
+        costs._sorted = array("Q", sorted(in_order))
+        costs._logs = array("d", map(_log, costs._sorted))
         return costs
 
     def _measure_log_mad(self) -> float:
         if not self._sorted:
             return 0.0
-        logs = [math.log(cost or 1) for cost in self._sorted]
-        middle = _middle(logs)
-        return _middle(sorted(abs(log - middle) for log in logs))
+        middle = _middle(self._logs)
+        return _middle(sorted([abs(log - middle) for log in self._logs]))
+
+
+def _log(cost_nanousd: int) -> float:
+    return math.log(cost_nanousd or 1)
 
 
 def _middle(ordered: Sequence[float]) -> float:

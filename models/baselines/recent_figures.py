@@ -50,7 +50,7 @@ class RecentFigures:
 
     def to_bytes(self) -> bytes:
         """The figures, one column after the other, oldest first, as a row of 1 to 8 bytes each."""
-        columns = [pack_integers([row[place] for row in self._rows]) for place in range(self._width)]
+        columns = map(pack_integers, zip(*self._rows, strict=True) if self._rows else [()] * self._width)
         return struct.pack("<BHB", VERSION, len(self), self._width) + b"".join(columns)
 
     @classmethod

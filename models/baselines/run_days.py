@@ -52,7 +52,14 @@ class RunDays:
     def add(self, day_ms: int, cost_nanousd: int) -> None:
         """Takes in a run that finished on the day that starts then."""
         log = round(1000 * math.log(cost_nanousd or 1))
-        self._include(RunDay(day_ms, 1, cost_nanousd, log, log * log))
+        days = self._days
+        if days and (day := days[-1]).start_ms == day_ms:  # nearly all runs finish on the latest day
+            cost_nanousd = min(day.cost_nanousd + cost_nanousd, MAX_NANOUSD)
+            days[-1] = RunDay(
+                day_ms, day.runs + 1, cost_nanousd, day.logs + log, day.squares + log * log, day.accepted
+            )  # fmt: skip
+        else:
+            self._include(RunDay(day_ms, 1, cost_nanousd, log, log * log))
 
     def accept(self, day_ms: int) -> None:
         """Takes in an output that was accepted on that day."""

@@ -25,6 +25,11 @@ class Watched(NamedTuple):
     """Number of the run after the last with which it found a shift, 0 for none yet."""
 
 
+def load() -> None:
+    """Load the library of the test, which takes half a second or two: at a start, and not between two events."""
+    import river.drift  # noqa: F401  # most processes judge no workflow
+
+
 def last_alarm(level: CostLevel, rule: str, start: int, fewest: int, smallest: float, odds: float) -> int:
     """Number of the run after the last with which the test found that the level had shifted since run `start`, up or
     down; 0 for never. After each it begins anew.
@@ -55,7 +60,7 @@ def _page_hinkley(spread: Spread, fewest: int, smallest: float, odds: float) -> 
     """A run further than half of `smallest` beyond the mean so far speaks for a shift, by its distance; the threshold
     is where what has been said together makes the shift `odds` times likelier.
     """
-    from river.drift import PageHinkley  # it takes half a second to load, and most processes judge no workflow
+    from river.drift import PageHinkley
 
     return PageHinkley(
         min_instances=fewest, delta=smallest / 2, threshold=math.log(odds) * spread.sigma**2 / smallest, alpha=1.0

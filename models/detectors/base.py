@@ -197,6 +197,11 @@ class Look(NamedTuple):
 class ContextDetector(Detector[S]):
     """Watches what the calls of a run send and get, for each of its agents and models apart."""
 
+    @property
+    @abstractmethod
+    def floors(self) -> tuple[int, int]:
+        """Input and output of a call below which it has nothing to say, whatever was before; `NEVER` for not at all."""
+
     @abstractmethod
     def trips(self, look: Look) -> tuple[int, int]:
         """Input and output of a call from which on to wake it, `NEVER` for not at all."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from models.attribution import attribution_of
 from models.commands.standing import target_of
 from models.detectors.base import ScopeDetector, UnitDetector
 from models.incidents.incident import Incident
@@ -21,7 +22,7 @@ def with_figures_of_now(tenant: Tenant, incident: Incident, alert: Alert, policy
     if rule is None or not rule.follows_limits:
         return alert
     if isinstance(rule, UnitDetector) and incident.unit_id is not None:
-        return _about_unit(tenant, incident, incident.unit_id, alert, rule)
+        return _about_unit(tenant, incident, incident.unit_id, alert, rule, policy)
     if isinstance(rule, ScopeDetector):
         return _about_scope(tenant, incident, alert, rule, policy)
     return alert
@@ -34,13 +35,15 @@ def owned_as(alert: Alert, owner: str | None, owners: tuple[str, ...]) -> Alert:
     return msgspec.structs.replace(alert, owner=owner, owners=list(owners))
 
 
-def _about_unit(tenant: Tenant, incident: Incident, unit_id: str, alert: Alert, rule: UnitDetector[Any]) -> Alert:
+def _about_unit(
+    tenant: Tenant, incident: Incident, unit_id: str, alert: Alert, rule: UnitDetector[Any], policy: Policy
+) -> Alert:
     target_type, target_id = target_of(unit_id)
     unit = tenant.run(target_id) if target_type == "run" else tenant.group(target_type, target_id)
     if unit is None:
         return alert
     found = next((finding for finding in rule.judge(unit, None) if finding.aspect == incident.aspect), None)
-    owner = unit.attribution().get("owner") if isinstance(unit, Run) else None
+    owner = attribution_of(unit, policy).get("owner") if isinstance(unit, Run) else None
     return owned_as(_quoting(alert, incident, found), owner, ())
 
 

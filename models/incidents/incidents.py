@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from models.attribution import attribution_of
 from models.detectors.base import Detector
 from models.effects import Effect
 from models.identity import derived_id
@@ -272,7 +273,7 @@ class Incidents:
             ts_ms=at_ms,
             cause_event_id=self._state.cause_event_id,
             policy_version=self._state.policy.version,
-            attribution={} if subject.run is None else subject.run.attribution(),
+            attribution={} if subject.run is None else attribution_of(subject.run, self._state.policy),
         )
 
 

@@ -29,9 +29,10 @@ from models.prices.names import plain_names, plain_pattern
 from models.state.data_quality import KINDS
 from models.state.spend.scopes import Meter
 from schemas.errors import PolicyError
-from schemas.policy import Matcher, PolicyHeader
+from schemas.policy import GivenAttribution, Matcher, PolicyHeader
 from schemas.routing import TABLES as ROUTING_TABLES
 from schemas.routing import Routing, parse_routing
+from schemas.usage import UNATTRIBUTED
 
 MOST_POLICY_BYTES = 512 * 1024
 """Of a policy as JSON: it is a record of policy.v1, a row of every partition's state, and in part a command."""
@@ -81,8 +82,9 @@ class Policy:
         quality_rules = [rule for rule in self.rules.values() if isinstance(rule, DataQualityDetector)]
         self.quality_rules = {kind: [rule for rule in quality_rules if kind in rule.kinds] for kind in KINDS}
         """Kind of wrong data -> the rules about it."""
-        self.route_dimensions = _route_dimensions(self.rules.values(), self.meters.values())
+        self.route_dimensions = _route_dimensions(self.rules.values(), self.meters.values(), header.attribution)
         """What rules, scopes and totals tell apart: messages equal in these share a route."""
+        self._given = [(one.given, canonical_match(one.match)) for one in header.attribution]
         self.by_call = any(_uses_call(meter) for meter in self.meters.values())
         """Whether a scope depends on a call's model, provider or route."""
         self.tracks = frozenset(rule.per for rule, _ in self.unit_rules)
@@ -96,6 +98,13 @@ class Policy:
         """A number that is another one where any setting is."""
         self.unit_stamp = derived_id(*(settings[rule.rule] for rule, _ in self.unit_rules), *header.premium_models)
         """The same of what rules about runs, sessions and run trees say: equal for policies that judge them alike."""
+
+    def complete(self, dimensions: dict[str, str]) -> None:
+        """Add whose spend it is, where the dimensions do not say so and an `[[attribution]]` does."""
+        for given, match in self._given:
+            missing = [name for name in given if dimensions.get(name, UNATTRIBUTED) == UNATTRIBUTED]
+            if missing and all(_has_pattern(dimensions.get(name), patterns) for name, patterns in match):
+                dimensions |= {name: given[name] for name in missing}
 
     def is_premium(self, model: str) -> bool:
         """Whether the policy counts `model` among the expensive ones, under whichever provider and route it came."""
@@ -240,8 +249,12 @@ def _as_json(value: Any) -> Any:
             return value
 
 
-def _route_dimensions(rules: Iterable[Detector[Any]], meters: Iterable[Meter]) -> tuple[str, ...]:
+def _route_dimensions(
+    rules: Iterable[Detector[Any]], meters: Iterable[Meter], given: Iterable[GivenAttribution]
+) -> tuple[str, ...]:
     names = {"workflow", "owner"}
+    for one in given:
+        names.update(one.match)
     for rule in rules:
         names.update(rule.settings.match)
     for meter in meters:
@@ -262,6 +275,10 @@ def canonical_match(match: Matcher) -> Match:
     return tuple(
         (name, tuple(sorted([value] if isinstance(value, str) else value))) for name, value in sorted(match.items())
     )
+
+
+def _has_pattern(value: str | None, patterns: tuple[str, ...]) -> bool:
+    return value is not None and any(fnmatchcase(value, pattern) for pattern in patterns)
 
 
 def matches(match: Match, dimensions: Mapping[str, str]) -> bool:

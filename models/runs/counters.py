@@ -74,8 +74,9 @@ class UnitCounters:
                 or call.model != context.model
                 or (agent is not context.agent and agent != context.agent)
             ):
-                context = run.turn_to(call)
-            context.cache_read_tokens += call.cache_read_tokens
+                context = run.turn_to(call, route.context_floors)
+            if call.cache_read_tokens:
+                context.cache_read_tokens += call.cache_read_tokens
             tokens = call.input_tokens
             if (
                 context.tokens < tokens < context.input_trip

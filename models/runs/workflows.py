@@ -1,5 +1,8 @@
 """What the finished runs of a workflow come to, and the rules about it."""
 
+from typing import Final
+
+from models.baselines import shift_watch
 from models.commands.enforcement import Enforcement
 from models.incidents.incident import Subject
 from models.rules.finding import Finding
@@ -9,7 +12,10 @@ from models.state.spend.model_cohort import figures_of
 from models.state.tenant import Tenant
 from models.state.units.route import Route
 from models.state.units.runs import Run
-from schemas.usage import UNATTRIBUTED
+from schemas.usage import ATTRIBUTION, UNATTRIBUTED
+
+_PROMPT_VERSION: Final = ATTRIBUTION.index("prompt_version")
+_ENVIRONMENT: Final = ATTRIBUTION.index("environment")
 
 
 class Workflows:
@@ -18,6 +24,7 @@ class Workflows:
     def __init__(self, state: PartitionState, enforcement: Enforcement) -> None:
         self._state = state
         self._enforcement = enforcement
+        shift_watch.load()
 
     def run_finished(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """A run has ended by itself: its cost becomes part of what is usual, and its workflow is looked at."""
@@ -83,6 +90,4 @@ def _made_of(run: Run) -> tuple[str | None, ...]:
     """What of a run may explain its cost, in the order of `DIMENSIONS`: the model that most of it went to, and what its
     latest model call said of the rest.
     """
-    attribution = run.attribution()
-    _, _, route = run.route_key[1]
-    return attribution.get("prompt_version"), run.main_model(), route, attribution.get("environment")
+    return run.told(_PROMPT_VERSION), run.main_model(), run.route_key[1][2], run.told(_ENVIRONMENT)

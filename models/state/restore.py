@@ -22,6 +22,7 @@ from models.state.spend.unsent import UNSENT_KEY
 from models.state.tenant import Tenant
 from models.state.units.failing import FailingCalls
 from models.state.units.groups import RunTree, Session
+from models.state.units.unit import last_ms_of
 from schemas.errors import StateError
 
 Parts = tuple[str, ...]
@@ -142,7 +143,7 @@ def _group(kind: type[Session] | type[RunTree]) -> Callable[[PartitionState, Ten
 
 
 def _sleep(tenant: Tenant, kind: str, unit_id: str, value: bytes) -> None:
-    tenant.asleep.put(kind, unit_id, int(read_fields(value)[0]), value)
+    tenant.asleep.put(kind, unit_id, last_ms_of(read_fields(value)), value)
 
 
 def _tenant(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:

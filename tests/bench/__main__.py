@@ -32,7 +32,7 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "rules": lambda options: rules.measure(options.events or 60_000, options.rounds or 3),
     "memory": lambda options: memory.measure(options.runs or 20_000, options.rounds or 1),
     "asleep": lambda options: asleep.measure(options.runs or 1_000_000, options.rounds or 1),
-    "alarms": lambda options: alarms.measure(options.rounds or 2),
+    "alarms": lambda options: alarms.measure(options.rounds or 2, first=options.seed),
     "worker": lambda options: throughput.measure(options.events or 300_000, options.rounds or 3),
     "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
@@ -71,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=f"one of {', '.join(PARTS)}")
     parser.add_argument("--events", type=_positive, help="events per round, for engine, worker and peers")
+    parser.add_argument("--seed", type=_positive, default=1, help="the first of alarms' seeds")
     parser.add_argument("--rounds", type=_positive, help="rounds of each part; the middle one is shown")
     parser.add_argument("--runs", type=_positive, help="runs, for memory, asleep and restore")
     parser.add_argument("--rates", type=_positive, nargs="+", default=[1_000, 10_000], help="for latency, events/s")

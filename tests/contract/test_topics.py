@@ -21,11 +21,13 @@ CONTRACT_KEYS = {
     "spend.v1": "the tenant that stands for all",
     "usage.dlq.v1": "original key",
     "keys.v1": "id of the key",
+    "enforcements.v1": "name of the enforcer",
 }
 TELL_TIME = {"deliveries.v1", "state.v1"}
-COMPACTED = {"control.v1", "policy.v1", "rollups.v1", "deliveries.v1", "state.v1", "keys.v1"}
+COMPACTED = {"control.v1", "policy.v1", "rollups.v1", "deliveries.v1", "state.v1", "keys.v1", "enforcements.v1"}
 COMPONENTS = {
-    "sdk", "gateway", "worker", "alerting", "console", "database sink", "weekly review", "operator command line",
+    "sdk", "gateway", "worker", "alerting", "enforcer", "console", "database sink", "weekly review",
+    "operator command line",
 }  # fmt: skip
 OWNERS = {"detection", "alerting", "operations"}
 

@@ -26,7 +26,7 @@ def take(run: Run, call: LlmCall) -> bool:
     """One call; returns whether rules would look."""
     context = run.context
     if context is None or (context.model, context.agent) != (call.model, call.agent):
-        context = run.turn_to(call)
+        context = run.turn_to(call, (NEVER, NEVER))
     context.cache_read_tokens += call.cache_read_tokens
     looks = False
     if context.tokens < call.input_tokens < context.input_trip and not call.context_reload:

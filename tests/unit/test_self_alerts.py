@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from prometheus_client import Counter, Histogram
 from models.rules.policy import default_policy
 from streams.clock import pause
 from streams.commands.registry import add_all
+from streams.enforcer.metrics import EnforcerMetrics
 from streams.notifier.metrics import NotifierMetrics
 from streams.process.metrics import Metrics
 from streams.settings import Settings
@@ -35,9 +37,10 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PA
 
 
 def exposed() -> dict[str, set[str]]:
-    """Every sample that worker and alerting offer, with its labels."""
+    """Every sample that worker, alerting and enforcers offer, with its labels."""
     found: dict[str, set[str]] = {}
-    for metric in (*vars(Metrics()).values(), *vars(NotifierMetrics()).values()):
+    processes = (vars(Metrics()), vars(NotifierMetrics()), vars(EnforcerMetrics()))
+    for metric in chain.from_iterable(metrics.values() for metrics in processes):
         if not hasattr(metric, "_labelnames"):
             continue
         name, labels = metric._name, set(metric._labelnames)
@@ -53,7 +56,7 @@ def exposed() -> dict[str, set[str]]:
 
 @each_rule
 def test_a_rule_looks_at_what_there_is(rule: Rule) -> None:
-    """Each metric and label in it is offered by the worker or by alerting: a misspelt one would never fire."""
+    """Each metric and label in it is offered by a process: a misspelt one would never fire."""
     offered = exposed()
     assert rule.metrics
     assert rule.metrics <= offered.keys()
@@ -236,6 +239,7 @@ HEALTHY: dict[str, str] = {
     'spendfuse_alerting_failed_total{job="alerting",instance="a",receiver="oncall",reason="timeout"}': f"0+1x{FOREVER}",
     'spendfuse_alerting_unreadable_total{job="alerting",instance="a",topic="alerts.v1"}': f"0x{FOREVER}",
     'spendfuse_alerting_dropped_total{job="alerting",instance="a",receiver="oncall"}': f"0x{FOREVER}",
+    'spendfuse_enforcer_overdue_seconds{job="enforcer",instance="e",enforcer="support"}': "0 0 12 0 " * 20,
 }  # fmt: skip
 ONCE = f"0x40 1x{FOREVER}"
 NONE = ""
@@ -306,6 +310,7 @@ STORIES: list[tuple[str, dict[str, str], set[str]]] = [
     ("a receiver is down", {"circuit": "0x10 1x70"}, {"SpendfuseCircuitOpen"}),
     ("a receiver that never answered well", {"sent": "0x80"}, {"SpendfuseReceiverFailing"}),
     ("a receiver that nobody has counted", {"sent": NONE}, {"SpendfuseReceiverFailing"}),
+    ("a provider switches no key", {"enforcer_overdue": "0+15x80"}, {"SpendfuseEnforcerOverdue"}),
     ("an alert nobody can read", {"unreadable": ONCE}, {"SpendfuseAlertsUnreadable"}),
     ("a storm of warnings", {"dropped": ONCE}, {"SpendfuseWarningsDropped"}),
 ]

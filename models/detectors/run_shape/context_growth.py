@@ -66,6 +66,10 @@ class ContextGrowth(ContextDetector[ContextGrowthSettings]):
     def limit_action(self) -> Action | None:
         return commanded(self.settings.at_limit)
 
+    @property
+    def floors(self) -> tuple[int, int]:
+        return self.settings.min_tokens, NEVER
+
     def trips(self, look: Look) -> tuple[int, int]:
         tokens = look.call.input_tokens
         limit = self._limit(look)

@@ -45,6 +45,10 @@ class TokenSpike(ContextDetector[TokenSpikeSettings]):
     def limit_action(self) -> Action | None:
         return commanded(self.settings.at_limit)
 
+    @property
+    def floors(self) -> tuple[int, int]:
+        return self.settings.min_input_tokens, self.settings.min_output_tokens
+
     def trips(self, look: Look) -> tuple[int, int]:
         sends, gets = self._limit(look, INPUT), self._limit(look, OUTPUT)
         return NEVER if sends is None else max(sends, 2 * look.call.input_tokens), NEVER if gets is None else gets

@@ -4,6 +4,7 @@ Agents of one run that say who they are (`agent`) have contexts of their own, an
 sub-agent with a small context, or a small model asked for a title, is no compaction of the large one.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -95,8 +96,8 @@ class Context:
     )  # fmt: skip
 
     def __init__(self, agent: str | None, model: str) -> None:
-        self.agent = agent
-        self.model = model
+        self.agent = agent and sys.intern(agent)  # names are few and runs many
+        self.model = sys.intern(model)
         self.calls = 0
         self.input_tokens = 0
         self.output_tokens = 0
@@ -116,6 +117,17 @@ class Context:
         """Tokens that were new when they were sent, as of the last fall."""
         self.rebuilds: Rebuilds | None = None
         self.clear_trips()
+
+    @classmethod
+    def of(cls, call: LlmCall, floors: tuple[int, int]) -> "Context":
+        """The context that begins with this call. `floors` are input and output of a call below which no rule has
+        anything to say, whatever was before: until one is reached nobody looks.
+        """
+        context = cls(call.agent, call.model)
+        if call.input_tokens and not call.cache_hit:
+            context.first = call.input_tokens
+            context.input_trip, context.output_trip = floors
+        return context
 
     def clear_trips(self) -> None:
         """Rules have to say anew at what size of a call they want to look: the next call is looked at."""
@@ -170,23 +182,30 @@ class Context:
 
     def to_row(self) -> tuple[Any, ...]:
         """The state as plain values; `from_row` makes the same of it."""
+        known = (
+            self.agent, self.model, self.first, self.tokens, self.cache_read_tokens, self.input_trip, self.output_trip
+        )  # fmt: skip
+        if not (self.calls or self.tokens_before or self.largest or self.rebuilds):
+            return known  # most contexts: one of its run alone that has only grown
         return (
-            self.agent, self.model, self.calls, self.input_tokens, self.output_tokens, self.cache_read_tokens,
-            self.cost_nanousd, self.tokens, self.tokens_before, self.first, self.largest, self.begun, self.fresh,
-            self.input_trip, self.output_trip, 0 if self.rebuilds is None else self.rebuilds.to_row(),
+            *known, self.calls, self.input_tokens, self.output_tokens, self.cost_nanousd, self.tokens_before,
+            self.largest, self.begun, self.fresh, 0 if self.rebuilds is None else self.rebuilds.to_row(),
         )  # fmt: skip
 
     @classmethod
     def from_row(cls, row: Sequence[Any]) -> "Context":
         """What `to_row` described; written down and read again its tuples are lists."""
-        agent, model, *_ = row
+        agent, model, *known = row
         context = cls(agent, model)
         (
-            _, _, context.calls, context.input_tokens, context.output_tokens, context.cache_read_tokens,
-            context.cost_nanousd, context.tokens, context.tokens_before, context.first, context.largest, context.begun,
-            context.fresh, context.input_trip, context.output_trip, rebuilds,
-        ) = row  # fmt: skip
-        context.rebuilds = Rebuilds.from_row(rebuilds) if rebuilds else None
+            context.first, context.tokens, context.cache_read_tokens, context.input_trip, context.output_trip
+        ) = known[:5]  # fmt: skip
+        if len(known) > 5:
+            (
+                context.calls, context.input_tokens, context.output_tokens, context.cost_nanousd,
+                context.tokens_before, context.largest, context.begun, context.fresh, rebuilds,
+            ) = known[5:]  # fmt: skip
+            context.rebuilds = Rebuilds.from_row(rebuilds) if rebuilds else None
         return context
 
     def _rebuilds(self) -> Rebuilds:

@@ -46,17 +46,16 @@ class Group(Unit):
         return (0, 0, ASLEEP) if self.asleep else (self.due_ms, 0, PLAIN)
 
     def fields(self) -> tuple[Any, ...]:
-        memory = (*self.memory(), self.runs, self.workflow, self.counted)
-        return memory if self.asleep else (*memory, *self.trips())
+        return (self.memory(), self.runs, self.workflow, self.counted, None if self.asleep else self.trips())
 
     @classmethod
     def read(cls, tenant_id: str, unit_id: str, due_ms: int, fields: tuple[Any, ...]) -> Self:
         """A group as its row holds it, asleep or awake; it is awake from here on."""
         group = cls(tenant_id, unit_id, 0)
-        group.remember(fields[:10])
-        group.runs, group.workflow, group.counted = fields[10:13]
-        if len(fields) > 13:
-            group.read_trips(fields[13:])
+        memory, group.runs, group.workflow, group.counted, trips = fields
+        group.remember(memory)
+        if trips:
+            group.read_trips(trips)
         group.due_ms = due_ms
         return group
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from models.detectors.base import (
+    NEVER,
     ContextDetector,
     EscalationDetector,
     ResultDetector,
@@ -35,9 +36,9 @@ class Route:
     """Everything that follows from a message's attribution, worked out once."""
 
     __slots__ = (
-        "across", "cohort", "context_rules", "escalation_rules", "is_attributed", "model_rules", "owner",
-        "result_rules", "scopes", "tool_rules", "totals", "unit_rules", "watches_calls", "without_call", "workflow",
-        "workflow_rules",
+        "across", "cohort", "context_floors", "context_rules", "escalation_rules", "is_attributed", "model_rules",
+        "owner", "result_rules", "scopes", "tool_rules", "totals", "unit_rules", "watches_calls", "without_call",
+        "workflow", "workflow_rules",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,11 @@ class Route:
         self.tool_rules = tuple(rule for rule in rules.sequences if "tool" in rule.calls)
         self.model_rules = tuple(rule for rule in rules.sequences if "model" in rule.calls)
         self.context_rules = rules.contexts
+        floors = [rule.floors for rule in rules.contexts]
+        self.context_floors = (
+            min([tokens for tokens, _ in floors], default=NEVER), min([tokens for _, tokens in floors], default=NEVER)
+        )  # fmt: skip
+        """Input and output of a model call below which none of them has anything to say."""
         self.watches_calls = bool(rules.sequences)
         """Whether model calls are remembered: rules about tools need to know which of them one answer has asked for."""
         self.workflow_rules = rules.workflows

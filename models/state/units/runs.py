@@ -153,6 +153,11 @@ class Run(Unit):
         known = {name: own or inherited for name, own, inherited in pairs}
         return {name: value for name, value in known.items() if value and value != UNATTRIBUTED}
 
+    def told(self, place: int) -> str | None:
+        """One field of its attribution, by its place in `ATTRIBUTION`."""
+        told = self.route_key[0][place] or (self.attributes and self.attributes[place])
+        return None if not told or told == UNATTRIBUTED else str(told)
+
     def contexts(self) -> tuple[Context, ...]:
         """All its contexts, the one of the last call first."""
         return self.others if self.context is None else (self.context, *self.others)
@@ -173,12 +178,13 @@ class Run(Unit):
         calls, input_tokens, output_tokens, settled_nanousd = self.settled
         self.settled = (calls, input_tokens, output_tokens, settled_nanousd + cost_nanousd)
 
-    def turn_to(self, call: LlmCall) -> Context:
+    def turn_to(self, call: LlmCall, floors: tuple[int, int]) -> Context:
         """The context of a call that is not the last one's and is not counted in the run yet. Beyond `MOST_CONTEXTS`
-        others the cheapest is forgotten.
+        others the cheapest is forgotten. `floors` as in `Context.of`.
         """
-        self.settle()
         last, others = self.context, self.others
+        if last is not None:
+            self.settle()
         for place, other in enumerate(others):
             if other.model == call.model and other.agent == call.agent:
                 if last is not None:
@@ -191,11 +197,13 @@ class Run(Unit):
                 cheapest = min(others, key=_cost_of)
                 others = tuple([one for one in others if one is not cheapest])
         self.others = others
-        self.context = Context(call.agent, call.model)
+        self.context = Context.of(call, floors)
         return self.context
 
     def dearest_contexts(self) -> dict[str, Context]:
         self.settle()
+        if self.context is not None and not self.others:
+            return {self.context.model: self.context}
         dearest: dict[str, Context] = {}
         for context in self.contexts():
             known = dearest.get(context.model)
@@ -204,6 +212,8 @@ class Run(Unit):
         return dearest
 
     def main_model(self) -> str | None:
+        if self.context is not None and not self.others:
+            return self.context.model
         self.settle()
         costs: dict[str, int] = {}
         for context in self.contexts():
@@ -256,30 +266,46 @@ class Run(Unit):
         return self.due_ms, self.clock_ms, LIVE if self.state == "live" else PLAIN
 
     def fields(self) -> tuple[Any, ...]:
-        root = 0 if self.root_run_id == self.unit_id else self.root_run_id
-        stop_rule = self.stop_rule.fields() if self.stop_rule else 0
-        attribution = (
-            self.attributes or 0,
-            0 if self.route_key == NO_ROUTE_KEY or self.route_key == (self.attributes, NO_CALL) else self.route_key,
-        )
-        known = (
-            *self.memory(), self.state == "finished", self.last_ms - self.ended_ms if self.ended_ms else None,
-            self.counted, self.outcome or 0, stop_rule, self.input_tokens, self.output_tokens, self.session_id or 0,
-            self.parent_run_id or 0, root, self.declared_root, *attribution, self._promises(),
-            min(self.retried_nanousd, self.cost_nanousd), self._bookings(),
-        )  # fmt: skip
-        if self.asleep:
-            return known
-        others = self.agents and tuple((agent, history.to_row()) for agent, history in self.agents.items())
-        return (*known, *self.trips(), self.history.to_row(), self._contexts_row(), self.agent or 0, others or 0)
+        return (self.memory(), self._known(), None if self.asleep else self._watched())
 
-    def _contexts_row(self) -> tuple[Any, ...]:
+    def _known(self) -> tuple[Any, ...]:
+        """What is kept of it beside its counters, as long as it is kept at all; 0 for nothing."""
+        own, call = self.route_key
+        attributes = self.attributes
+        is_as_given = call == NO_CALL and (own == attributes or own == NO_ROUTE_KEY[0])
+        return (
+            self.session_id or 0, attributes or 0, 0 if is_as_given else self.route_key, self.input_tokens,
+            self.output_tokens, self.parent_run_id or 0, 0 if self.root_run_id == self.unit_id else self.root_run_id,
+            self.declared_root, 0 if self.stop_rule is None else self.stop_rule.fields(), self._promises(),
+            self.state == "finished", self.last_ms - self.ended_ms if self.ended_ms else None, self.counted,
+            self.outcome or 0, min(self.retried_nanousd, self.cost_nanousd),
+            0 if self.booked is None else self._bookings(),
+        )  # fmt: skip
+
+    def _watched(self) -> tuple[Any, ...]:
+        """What rules go by while it is awake."""
+        history, agents = self.history, self.agents
+        return (
+            self.trips(), 0 if history.is_empty else history.to_row(), self._contexts_row(), self.agent or 0,
+            0 if not agents else [(agent, other.to_row()) for agent, other in agents.items()],
+        )  # fmt: skip
+
+    def _contexts_row(self) -> tuple[Any, ...] | int:
         """What of a run that is awake is known of its contexts."""
-        return (self.settled, *[context.to_row() for context in self.contexts()])
+        settled = 0 if self.settled is NOT_SETTLED else self.settled
+        context = self.context
+        if context is None:
+            return settled and (settled,)
+        if self.others:
+            return (settled, *[context.to_row() for context in self.contexts()])
+        return (settled, context.to_row())
 
     def _read_contexts(self, row: Sequence[Any]) -> None:
-        calls, input_tokens, output_tokens, cost_nanousd = row[0]
-        self.settled = (calls, input_tokens, output_tokens, cost_nanousd)
+        if not row:
+            return
+        if row[0]:
+            calls, input_tokens, output_tokens, cost_nanousd = row[0]
+            self.settled = (calls, input_tokens, output_tokens, cost_nanousd)
         contexts = [Context.from_row(context) for context in row[1:]]
         if contexts:
             self.context = contexts[0]
@@ -313,11 +339,13 @@ class Run(Unit):
     def read(cls, tenant_id: str, unit_id: str, header: tuple[int, int, int], fields: tuple[Any, ...]) -> "Run":
         """A run as its row holds it, asleep or awake; it is awake from here on."""
         run = cls(tenant_id, unit_id, 0)
-        run.remember(fields[:10])
+        memory, known, watched = fields
+        run.remember(memory)
         (
-            finished, since_end_ms, run.counted, outcome, stop_rule, run.input_tokens, run.output_tokens, session_id,
-            parent_run_id, root, run.declared_root, attributes, route_key, promises, run.retried_nanousd, bookings,
-        ) = fields[10:26]  # fmt: skip
+            session_id, attributes, route_key, run.input_tokens, run.output_tokens, parent_run_id, root,
+            run.declared_root, stop_rule, promises, finished, since_end_ms, run.counted, outcome, run.retried_nanousd,
+            bookings,
+        ) = known  # fmt: skip
         run.state = "finished" if finished else "live"
         run.ended_ms = 0 if since_end_ms is None else run.last_ms - since_end_ms
         run.outcome = outcome or None
@@ -330,12 +358,13 @@ class Run(Unit):
         if promises:
             run.expected_route, run.expected_outcome, run.escalation = promises
         run._read_bookings(bookings)
-        if len(fields) > 26:
-            run.read_trips(fields[26:29])
-            run.history = CallHistory.from_row(fields[29])
-            run._read_contexts(fields[30])
-            run.agent = fields[31] or None
-            run.agents = {agent: CallHistory.from_row(row) for agent, row in fields[32]} if fields[32] else None
+        if watched:
+            trips, history, contexts, agent, agents = watched
+            run.read_trips(trips)
+            run.history = CallHistory.from_row(history) if history else CallHistory()
+            run._read_contexts(contexts)
+            run.agent = agent or None
+            run.agents = {agent: CallHistory.from_row(row) for agent, row in agents} if agents else None
         else:
             run.settle()  # what it was before it slept is in no context
         run.due_ms, run.clock_ms, _ = header

@@ -193,6 +193,11 @@ class Unit(Row):
         ) = others or NO_TRIPS  # fmt: skip
 
 
+def last_ms_of(fields: tuple[Any, ...]) -> int:
+    """When the unit with these fields was last heard of."""
+    return int(fields[0][0])
+
+
 def grant_key(rule: str, aspect: str) -> str:
     """What a grant is kept under."""
     return f"{rule}:{aspect}" if aspect else rule

@@ -83,7 +83,9 @@ def ask(hook: Hook, body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
 
 
 def report(hook: Hook, body: bytes, key: AccessKey, now_ms: int) -> Batch:
-    """What the asker tells of what it has done, for a key that may report usage. Raises `Unreadable`."""
+    """What the asker tells of what it has done, for a key that may report usage. Its question is answered whatever is
+    wrong with that.
+    """
     if "ingest" not in key.scopes:
         return Batch()
     try:
@@ -94,7 +96,7 @@ def report(hook: Hook, body: bytes, key: AccessKey, now_ms: int) -> Batch:
     except Undecodable as fault:
         return Batch(rejected=[Rejected(0, fault.reason, fault.detail, b"")])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"not a question of {hook.name}: {error}") from None
+        return Batch(rejected=[Rejected(0, "wrong_value", f"not a report of {hook.name}: {error}", b"")])
     return Batch(items=[Item(key.tenant_id, encode(message))])
 
 

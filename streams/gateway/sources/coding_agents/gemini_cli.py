@@ -37,7 +37,7 @@ class ToolUsed(msgspec.Struct, frozen=True):
 
     session_id: Id
     hook_event_name: str
-    timestamp: Annotated[datetime, msgspec.Meta(tz=True)]
+    timestamp: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     tool_name: str = "unnamed"
     tool_input: Any = None
     tool_response: _Response = _Response()
@@ -94,16 +94,17 @@ def _error(attributes: Attributes) -> dict[str, Any]:
     return _model(attributes) | {"status": "error", "error_type": status, "cost_nanousd": 0}
 
 
-def of_hook(body: bytes, _: int) -> dict[str, Any] | None:
+def of_hook(body: bytes, now_ms: int) -> dict[str, Any] | None:
     """The tool call that a hook reports; None for a hook that is none after a tool. Raises `msgspec.DecodeError`."""
     used = msgspec.json.decode(body, type=ToolUsed)
     if used.hook_event_name != "AfterTool":
         return None
     response = used.tool_response
+    ts_ms = now_ms if used.timestamp is None else epoch_ms(used.timestamp)
     call: dict[str, Any] = {
         "type": "tool_call",
-        "event_id": derived_id(WORKFLOW, "tool", used.session_id, used.timestamp.isoformat(), used.tool_name),
-        "ts_ms": epoch_ms(used.timestamp),
+        "event_id": derived_id(WORKFLOW, "tool", used.session_id, ts_ms, used.tool_name),
+        "ts_ms": ts_ms,
         "run_id": used.session_id,
         "session_id": used.session_id,
         "workflow": WORKFLOW,

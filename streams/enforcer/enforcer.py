@@ -1,0 +1,136 @@
+"""Keeps one key at a provider as the commands want it: closed while one stands, and as it was before once none does."""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from schemas.edge.enforcement import MOST_STEPS, Enforcement, EnforcementState, Step
+from streams.enforcer.config import EnforcerSettings
+from streams.enforcer.levers.lever import Lever, LeverError
+
+LOOK_AGAIN_MS: Final = 60_000
+"""How often a closed key is looked at: somebody may have switched it on by hand."""
+AGAIN_FIRST_MS: Final = 1_000
+AGAIN_AT_MOST_MS: Final = 60_000
+"""After a failure it is tried again, each time after twice as long."""
+
+
+class Wanted(NamedTuple):
+    """How the commands that stand want a key."""
+
+    closed: bool
+    reason: str
+    command_id: str | None = None
+
+
+class Enforcer:
+    """One key. Each step is written down before the provider is asked and again when it has confirmed it, so that
+    whoever comes after a crash knows what to undo.
+    """
+
+    def __init__(
+        self,
+        settings: EnforcerSettings,
+        lever: Lever,
+        known: Enforcement | None,
+        write: Callable[[Enforcement], None],
+    ) -> None:
+        """`known` is what was done so far, `write` makes last what has been done by now."""
+        self.settings = settings
+        self.failures = 0
+        """Attempts that failed since the last that did not."""
+        self._lever = lever
+        self._steps = () if known is None else known.steps
+        self._write = write
+        self._looked_ms = 0
+        self._again_ms = 0
+        self._differs_since_ms: int | None = None
+
+    @property
+    def _last(self) -> Step | None:
+        return self._steps[-1] if self._steps else None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its key is closed, or about to be, as far as is written down."""
+        return self._last is not None and self._last.state in ("closing", "closed")
+
+    def overdue_s(self, now_ms: int) -> float:
+        """For how long the key has not been as it is wanted."""
+        return 0.0 if self._differs_since_ms is None else max(0.0, (now_ms - self._differs_since_ms) / 1000)
+
+    def step(self, wanted: Wanted, now_ms: int) -> str | None:
+        """Bring the key to where it is wanted, if it is time to try. Returns what has been done, in words, or None.
+
+        Raises:
+            LeverError: the provider did not do it; it will be tried again.
+            BrokerError: the step could not be written down, so that it was not taken.
+        """
+        if self._is_settled(wanted, now_ms):
+            self._differs_since_ms = None
+            return None
+        if self._differs_since_ms is None:
+            self._differs_since_ms = now_ms
+        if now_ms < self._again_ms:
+            return None
+        try:
+            done = self._close(wanted, now_ms) if wanted.closed else self._open(wanted, now_ms)
+        except Exception:
+            self.failures += 1
+            self._again_ms = now_ms + min(AGAIN_AT_MOST_MS, AGAIN_FIRST_MS << min(self.failures - 1, 16))
+            raise
+        self.failures = self._again_ms = 0
+        self._differs_since_ms = None
+        self._looked_ms = now_ms
+        return done
+
+    def _is_settled(self, wanted: Wanted, now_ms: int) -> bool:
+        if not wanted.closed:
+            return self._last is None or self._last.state == "open"
+        return self._last is not None and self._last.state == "closed" and now_ms < self._looked_ms + LOOK_AGAIN_MS
+
+    def _close(self, wanted: Wanted, now_ms: int) -> str | None:
+        last, found = self._last, self._lever.read()
+        if found.is_closed:
+            if last is not None and last.state == "closed":
+                return None  # looked at, and as it should be
+            is_ours = last is not None and last.state in ("closing", "opening") and last.is_ours
+            self._note("closed", wanted, now_ms, last.before if is_ours and last is not None else None, is_ours=is_ours)
+            return "it is closed" if is_ours else "somebody else had closed it: it will stay so when the command ends"
+        knows_before = last is not None and last.state != "open" and last.before is not None
+        before = last.before if knows_before and last is not None else found.before
+        if last is None or last.state != "closing":
+            self._note("closing", wanted, now_ms, before)
+        self._lever.close()
+        if not self._lever.read().is_closed:
+            raise LeverError("the provider has answered yes, and the key is still open")
+        self._note("closed", wanted, now_ms, before)
+        return "closed again: somebody had opened it" if last is not None and last.state == "closed" else "closed"
+
+    def _open(self, wanted: Wanted, now_ms: int) -> str:
+        last = self._last
+        if last is None or last.before is None:
+            self._note("open", wanted, now_ms, None, is_ours=False)
+            return "somebody else had closed it: it stays so"
+        if last.state != "opening":
+            self._note("opening", wanted, now_ms, last.before)
+        self._lever.open(last.before)
+        if self._lever.read().is_closed:
+            raise LeverError("the provider has answered yes, and the key is still closed")
+        self._note("open", wanted, now_ms, last.before)
+        return "open again"
+
+    def _note(
+        self, state: EnforcementState, wanted: Wanted, now_ms: int, before: str | None, *, is_ours: bool = True
+    ) -> None:
+        step = Step(
+            state=state, at_ms=now_ms, reason=wanted.reason, command_id=wanted.command_id, before=before,
+            is_ours=is_ours,
+        )  # fmt: skip
+        steps = (*self._steps[1 - MOST_STEPS :], step)
+        given = self.settings
+        self._write(
+            Enforcement(
+                enforcer=given.name, provider=given.provider, key=given.key, tenant_id=given.tenant_id, steps=steps
+            )
+        )
+        self._steps = steps

@@ -1,0 +1,149 @@
+"""`python -m streams enforcer` from start to end: a thread for each key, none waits for another's provider."""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from schemas.codec import encode
+from schemas.edge.enforcement import Enforcement
+from schemas.errors import BrokerError
+from streams.clock import monotonic_ms, wall_ms
+from streams.enforcer.config import EnforcerSettings, read_enforcers
+from streams.enforcer.enforcer import Enforcer, Wanted
+from streams.enforcer.levers import lever_of
+from streams.enforcer.levers.lever import LeverError
+from streams.enforcer.metrics import EnforcerMetrics
+from streams.enforcer.standing import Standing
+from streams.kafka.admin import existing_topics
+from streams.kafka.client import write_one
+from streams.kafka.whole_topic import committed_records
+from streams.process.broker_watch import BrokerWatch
+from streams.process.logs import fields
+from streams.process.service import claimed_settings, watched
+from streams.settings import Settings
+
+log = logging.getLogger("spendfuse.enforcer")
+
+TOPIC: Final = "enforcements.v1"
+LOOK_S: Final = 0.5
+"""Between two looks at what stands."""
+OVERDUE_S: Final = 60.0
+"""A key that is not as it is wanted for so long makes the process unhealthy."""
+
+
+def run_enforcer(path: Path) -> int:
+    """Keep the keys of a file as the commands want them, until told to end. Raises `SpendfuseError` with what to do."""
+    with claimed_settings("enforcer") as settings:
+        configured = read_enforcers(path)
+        existing_topics(settings, (TOPIC, "control.v1"))
+        metrics, broker = EnforcerMetrics(), BrokerWatch(settings)
+        enforcers = _enforcers(settings, configured)
+        with Standing(settings) as standing, Threads(enforcers, standing, metrics) as threads:
+            end = threading.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: end.set())
+            with watched(settings, metrics, broker, lambda: threads.beat_ms, threads.fault):
+                log.info("enforcing", extra=fields(enforcers=len(enforcers)))
+                end.wait()
+    return 0
+
+
+def enforcements(settings: Settings) -> dict[str, Enforcement]:
+    """Enforcer -> what it has done. Raises `BrokerError`."""
+    decode = msgspec.json.Decoder(Enforcement).decode
+    found = {}
+    for message in committed_records(settings, TOPIC):
+        try:
+            done = decode(message.value() or b"")
+            found[done.enforcer] = done
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            log.error("a record of enforcements.v1 cannot be read", extra=fields(offset=message.offset()))
+    return found
+
+
+def _enforcers(settings: Settings, configured: Iterable[EnforcerSettings]) -> list[Enforcer]:
+    known = enforcements(settings)
+
+    def write(done: Enforcement) -> None:
+        write_one(settings, TOPIC, done.enforcer.encode(), encode(done), "the step of an enforcer")
+
+    enforcers = [Enforcer(one, lever_of(one), known.pop(one.name, None), write) for one in configured]
+    for left in known.values():
+        if left.steps[-1].state != "open" and left.steps[-1].is_ours:
+            log.error(
+                "an enforcer that is not in the file any more has closed a key: put it back into the file, or open the "
+                "key at its provider",
+                extra=fields(enforcer=left.enforcer, provider=left.provider, key=left.key),
+            )
+    return enforcers
+
+
+class Threads:
+    """The enforcers at work while it is entered."""
+
+    def __init__(self, enforcers: list[Enforcer], standing: Standing, metrics: EnforcerMetrics) -> None:
+        self._enforcers = enforcers
+        self._standing = standing
+        self._metrics = metrics
+        self._end = threading.Event()
+        self._beats = dict.fromkeys(range(len(enforcers)), monotonic_ms())
+        self._threads = [
+            threading.Thread(target=self._go_on, args=(number,), name=f"enforce-{one.settings.name}", daemon=True)
+            for number, one in enumerate(enforcers)
+        ]
+        metrics.blind.set_function(lambda: standing.is_blind)
+        for one in enforcers:
+            _show(one, metrics)
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def beat_ms(self) -> int:
+        """When the slowest of them last showed that it moves."""
+        return min(self._beats.values(), default=monotonic_ms())
+
+    def fault(self) -> str | None:
+        """Whose key has not been as it is wanted for a minute."""
+        late = [one.settings.name for one in self._enforcers if one.overdue_s(wall_ms()) > OVERDUE_S]
+        return f"not switched for over a minute: {', '.join(late)}" if late else None
+
+    def _go_on(self, number: int) -> None:
+        enforcer = self._enforcers[number]
+        while not self._end.wait(LOOK_S):
+            self._beats[number] = monotonic_ms()
+            wanted = self._standing.wanted(enforcer.settings)
+            if wanted is not None:
+                self._step(enforcer, wanted)
+
+    def _step(self, enforcer: Enforcer, wanted: Wanted) -> None:
+        said = {"enforcer": enforcer.settings.name, "key": enforcer.settings.key, "command_id": wanted.command_id}
+        try:
+            done = enforcer.step(wanted, wall_ms())
+        except (LeverError, BrokerError) as error:
+            self._metrics.failures.labels(enforcer.settings.name).inc()
+            log.error("a key could not be switched: %s", error, extra=fields(attempts=enforcer.failures, **said))
+            return
+        if done is not None:
+            log.warning("a key was switched: %s", done, extra=fields(reason=wanted.reason, **said))
+
+
+def _show(enforcer: Enforcer, metrics: EnforcerMetrics) -> None:
+    name = enforcer.settings.name
+    metrics.closed.labels(name).set_function(lambda: enforcer.is_closed)
+    metrics.overdue_seconds.labels(name).set_function(lambda: enforcer.overdue_s(wall_ms()))
