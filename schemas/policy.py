@@ -220,7 +220,9 @@ GIVEN: Final = ("owner", "project", "environment", "workflow")
 
 
 class GivenAttribution(Settings):
-    """Whose spend it is where it does not say so, written as `[[attribution]]`: what comes with an API key, say."""
+    """Whose spend it is where it does not say so, written as `[[attribution]]`: what comes with an API key, say. A
+    field that `match` asks for is renamed.
+    """
 
     match: Annotated[Matcher, Field(min_length=1)]
     """Dimension -> the pattern or patterns (`search-*`) of which it must have one."""

@@ -81,12 +81,16 @@ class Spread(NamedTuple):
 class CostLevel:
     """The last finished runs of a workflow in order: what each cost, and since when they are as they are."""
 
-    __slots__ = ("_changes", "_logs", "count", "hours", "memo", "shifts")
+    __slots__ = ("_changes", "_having", "_logs", "_newest", "count", "hours", "memo", "shifts")
 
     def __init__(self) -> None:
         self.count = 0
         """Runs ever taken in; the number of the next."""
         self._logs = array("H")
+        self._having = array("B")
+        """Of each run, a bit for each dimension: whether it had the value that was the newest then."""
+        self._newest: dict[str, str] = {}
+        """Dimension -> the value that came last."""
         self._changes: dict[str, list[Change]] = {name: [] for name in DIMENSIONS}
         self.shifts: dict[str, Shift] = {}
         """Rule -> the last shift it has told of, or found over."""
@@ -103,12 +107,17 @@ class CostLevel:
         """Takes in a finished run, with what it was made of in the order of `DIMENSIONS`."""
         log_cost = min(round(1000 * math.log(cost_nanousd or 1)), MAX_LOG)
         if len(self._logs) == KEPT:
-            del self._logs[: KEPT // 2]
+            del self._logs[: KEPT // 2], self._having[: KEPT // 2]
         self._logs.append(log_cost)
+        having, bit = 0, 1
         for (name, seen), value in zip(self._changes.items(), values, strict=True):
             known = value[:MOST_OF_A_VALUE] if value else ""
             if not seen or seen[0].value != known:
                 self._see(name, seen, known, at_ms)
+            if known == self._newest[name]:
+                having |= bit
+            bit <<= 1
+        self._having.append(having)
         self.count += 1
         self.hours.add(at_ms, log_cost)
 
@@ -122,6 +131,16 @@ class CostLevel:
         first = self.first
         found = [one for seen in self._changes.values() for one in seen if one.number > first]
         return sorted(found, key=lambda one: (-one.number, one.dimension)) if found else found
+
+    def with_change(self, change: Change) -> tuple[Logs, int]:
+        """Logarithms of the runs that had a new value, from the first of them to the next new value of that dimension
+        or the latest run, as far as they are kept; and how many runs there were in that time with and without it.
+        """
+        later = [one.number for one in self._changes[change.dimension] if one.number > change.number]
+        start, end = max(0, change.number - self.first), max(0, min([self.count, *later]) - self.first)
+        bit = 1 << DIMENSIONS.index(change.dimension)
+        having = np.frombuffer(self._having[start:end], dtype=np.uint8) & bit
+        return np.array(self._logs[start:end], dtype=np.int64)[having > 0], end - start
 
     def since(self, number: int) -> Sequence[int]:
         """Logarithms of the runs from that number on, as far as they are kept."""
@@ -148,12 +167,13 @@ class CostLevel:
             known = Change(name, value, before, self.count, at_ms, self.count)
         seen.insert(0, known)
         del seen[VALUES_KEPT:]
+        self._newest[name] = _newest_of(seen)
 
     def fields(self) -> tuple[Any, ...]:
         """As a row holds it."""
         logs = struct.pack("<BQH", VERSION, self.count, len(self._logs))
         logs += np.frombuffer(self._logs, dtype=np.uint16).astype("<u2").tobytes()
-        return logs, list(self._changes.values()), self.shifts, self.hours.to_bytes()
+        return logs, self._having.tobytes(), list(self._changes.values()), self.shifts, self.hours.to_bytes()
 
     @classmethod
     def read(cls, fields: tuple[Any, ...]) -> "CostLevel":
@@ -163,7 +183,7 @@ class CostLevel:
             ValueError: the row is of another version, or broken.
         """
         level = cls()
-        row, changes, shifts, hours = fields
+        row, having, changes, shifts, hours = fields
         check_version(row)
         try:
             _, level.count, kept = struct.unpack_from("<BQH", row)
@@ -171,9 +191,17 @@ class CostLevel:
         except struct.error as error:
             raise ValueError(f"broken row of what runs cost: {error}") from error
         level._changes = {name: [Change(*one) for one in seen] for name, seen in zip(DIMENSIONS, changes, strict=True)}
+        level._having = array("B", having)
+        if len(level._having) != kept:
+            raise ValueError("broken row of what runs cost: wrong length")
+        level._newest = {name: _newest_of(seen) for name, seen in level._changes.items() if seen}
         level.shifts = {rule: Shift(*shift) for rule, shift in shifts.items()}
         level.hours = RunHours.from_bytes(hours)
         return level
+
+
+def _newest_of(seen: Sequence[Change]) -> str:
+    return max(seen, key=lambda one: one.number).value
 
 
 def spread_of(logs: Logs) -> Spread:

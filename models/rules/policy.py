@@ -100,11 +100,20 @@ class Policy:
         """The same of what rules about runs, sessions and run trees say: equal for policies that judge them alike."""
 
     def complete(self, dimensions: dict[str, str]) -> None:
-        """Add whose spend it is, where the dimensions do not say so and an `[[attribution]]` does."""
+        """Add whose spend it is, where the dimensions do not say so and an `[[attribution]]` does; and rename what an
+        `[[attribution]]` matches and says anew.
+        """
+        settled = set[str]()
         for given, match in self._given:
-            missing = [name for name in given if dimensions.get(name, UNATTRIBUTED) == UNATTRIBUTED]
-            if missing and all(_has_pattern(dimensions.get(name), patterns) for name, patterns in match):
-                dimensions |= {name: given[name] for name in missing}
+            asked = {name for name, _ in match}
+            wanted = [
+                name
+                for name in given
+                if name not in settled and (name in asked or dimensions.get(name, UNATTRIBUTED) == UNATTRIBUTED)
+            ]
+            if wanted and all(_has_pattern(dimensions.get(name), patterns) for name, patterns in match):
+                dimensions |= {name: given[name] for name in wanted}
+                settled.update(wanted)
 
     def is_premium(self, model: str) -> bool:
         """Whether the policy counts `model` among the expensive ones, under whichever provider and route it came."""

@@ -40,6 +40,40 @@ def test_a_dearer_version_is_told_once_within_sixty_runs(
     assert share >= least
 
 
+@pytest.mark.parametrize("share", [2, 4])
+def test_a_version_that_is_tried_on_some_of_the_runs_is_told_once(share: int) -> None:
+    """Every second or fourth run has the new version, then all of them have: +61 % is told once, of those runs. Seeds 1
+    to 40.
+    """
+    found = 0
+    for seed in range(1, 41):
+        draw = Random(seed)
+        tried = [
+            Run(auto_code_rover(draw, 1.61), V2) if number % share == 0 else Run(auto_code_rover(draw))
+            for number in range(60 * share)
+        ]
+        runs = [*two_versions(seed, 1.0)[:BEFORE], *tried, *two_versions(seed, 1.61)[BEFORE:]]
+        told = drive(runs)
+        assert len(told) <= 1, f"seed {seed}: told {len(told)} times"
+        found += bool(told) and told[0].number < BEFORE + len(tried)
+        assert all(one.finding.evidence["changed_to"] == "v2" for one in told), f"seed {seed}"
+        assert all(one.finding.evidence["runs_since"] <= 60 for one in told), f"seed {seed}"
+    assert found >= 38, found
+
+
+def test_a_model_that_every_twentieth_run_needs_is_no_drift() -> None:
+    """A router sends the hard tasks to a dear model, which comes up for the first time after a while. Seeds 1 to 20."""
+    for seed in range(1, 21):
+        draw = Random(seed)
+        runs = [
+            Run(auto_code_rover(draw, 5.0), ("v1", "large", None, "prod"))
+            if number > 100 and draw.random() < 0.05
+            else Run(auto_code_rover(draw))
+            for number in range(900)
+        ]
+        assert drive(runs) == [], f"seed {seed}"
+
+
 def test_it_names_what_has_changed() -> None:
     """The prompt version, from which to which, since when, and what it has cost more."""
     [(_, finding)] = drive(two_versions(1, 1.61))

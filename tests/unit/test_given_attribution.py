@@ -32,6 +32,14 @@ environment = "prod"
 match = { "tags.api_key" = "sk-*" }
 owner = "somebody"
 project = "the rest"
+
+[[attribution]]
+match = { owner = "or-key-*" }
+owner = "search"
+
+[[attribution]]
+match = { owner = "search" }
+owner = "never in a circle"
 """
 
 
@@ -64,6 +72,7 @@ def owners(published: list[Any]) -> list[tuple[str | None, dict[str, str]]]:
             {"tags": {"api_key": "sk-search-7"}, "owner": "ads"}, "ads", "prod", id="what it says goes before"
         ),
         pytest.param({"tags": {"api_key": "SK-search-7"}}, None, "unattributed", id="case counts"),
+        pytest.param({"owner": "or-key-7"}, "search", "unattributed", id="another name"),
         pytest.param({}, None, "unattributed", id="nothing is known"),
     ],
 )

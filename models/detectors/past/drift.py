@@ -25,6 +25,8 @@ FEWEST_OPEN: Final = 20
 """Runs at the level of a shift that is told of before it may be found over."""
 NEAR: Final = 30
 """A change so many runs from where a shift seems to begin is named as what came before it."""
+LEAST_SHARE: Final = 5
+"""One run in so many since a change has to have the new value: what is rarer is no new way of working."""
 CONFIRMING: Final = 20
 """Runs after the test's alarm that have to bear it out: it was chosen among all moments, they were not."""
 DOUBT: Final = 3
@@ -60,6 +62,8 @@ class Found(NamedTuple):
 
     number: int
     """The first run after it."""
+    runs: int
+    """Runs after it, of these where something is known to have changed those with the new value."""
     before: float
     after: float
     sigma: float
@@ -116,7 +120,7 @@ class Drift(WorkflowDetector[DriftSettings]):
 
     def _shifted(self, cohort: Cohort, found: Found, now_ms: int) -> Finding:
         level, change = cohort.level, found.change
-        before, after, runs = cost_at(found.before), cost_at(found.after), level.count - found.number
+        before, after, runs = cost_at(found.before), cost_at(found.after), found.runs
         extra = runs * (after - before)
         share = after / before - 1
         than = "more" if extra > 0 else "less"
@@ -156,18 +160,21 @@ class Drift(WorkflowDetector[DriftSettings]):
         if level.count != alarm + CONFIRMING or not alarm:
             return None
         found = self._at_no_known_moment(level, start, alarm)
-        return None if found is None or self._is_usual_at_this_time(level, found, now_ms) else found
+        if found is None or (found.change is not None and found.change.number <= start):
+            return None  # that change has made the level in force, little by little
+        return None if self._is_usual_at_this_time(level, found, now_ms) else found
 
     def _after_a_change(self, level: CostLevel, start: int, fewest: int) -> Found | None:
-        """The shift that a known change has led to, if its runs speak for one."""
+        """The shift that a known change has led to, if its runs speak for one. What is tried on some of the runs first
+        is held against those before all the same.
+        """
         for change in level.changes():
-            runs = level.count - change.number
-            if runs > self.settings.within_runs:
-                return None
-            if runs < FEWEST_AFTER or change.number - start < fewest:
+            if level.count - change.number < FEWEST_AFTER or change.number - start < fewest:
                 continue
-            logs = level.logs(start, level.count)
-            before, after = logs[: change.number - start], logs[change.number - start :]
+            after, runs = level.with_change(change)
+            if not FEWEST_AFTER <= len(after) <= self.settings.within_runs or LEAST_SHARE * len(after) < runs:
+                continue
+            before = level.logs(start, change.number)
             if (found := self._shift(before, after, change.number, change)) is not None:
                 return found
         return None
@@ -198,7 +205,7 @@ class Drift(WorkflowDetector[DriftSettings]):
         weight = len(before) * len(after) / (len(before) + len(after)) * self.smallest / spread.sigma**2
         if weight * (abs(mean_after - mean_before) - self.smallest / 2) < math.log(self.settings.odds):
             return None
-        return Found(number, mean_before, spread_of(after).middle(after), spread.sigma, change)
+        return Found(number, len(after), mean_before, spread_of(after).middle(after), spread.sigma, change)
 
     def _same_hours(self, level: CostLevel, found: Found, now_ms: int, fewest: int = 1) -> list[SameHours]:
         """The hours of a shift on other days, since the level in force began."""
