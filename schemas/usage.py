@@ -162,7 +162,7 @@ _VERSIONS: Final = {f"{version}:": version % 8 for version in range(1, 10)}
 def shape_version(shape_hash: str) -> int:
     """The version before a `result_shape_hash` (`1:5f0c…`) in so many bits: seven in a row are told apart; 0 for none.
 
-    What is left out of a shape is said once, in the client (`spendfuse._shape`), and as data in
+    What is left out of a shape is said once, in the client (`spendfuse._usage.shape`), and as data in
     `docs/connect/wire-vectors.json` for clients in other languages. Whoever makes shapes for agents that have no
     client, as a gateway does, takes it from there. Here they are only compared, and only within a version.
     """

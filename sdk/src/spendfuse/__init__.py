@@ -28,13 +28,13 @@ to Kafka; `spendfuse.testing` has stand-ins for your own tests.
 """
 
 from spendfuse._async_guard import AsyncGuard
+from spendfuse._control.signing import derive_keys, derive_tenant_key
 from spendfuse._emitter import Emitter
 from spendfuse._environment import keys_from_environment
 from spendfuse._errors import InvalidEvent, Paused, SpendfuseError, Stopped
 from spendfuse._guard import Advice, Guard
-from spendfuse._hashing import hash_of
 from spendfuse._run import Run
-from spendfuse._signing import derive_keys, derive_tenant_key
+from spendfuse._usage.hashing import hash_of
 
 __version__ = "0.1.0"
 

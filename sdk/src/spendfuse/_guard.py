@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
-from spendfuse._acks import Acks
 from spendfuse._clock import dependable
-from spendfuse._command import Command, ControlFeed, ControlRecord, parse
+from spendfuse._control.acks import Acks
+from spendfuse._control.command import Command, ControlFeed, ControlRecord, parse
+from spendfuse._control.intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysChecked, KeysUnavailable
+from spendfuse._control.scope import CallDimensions
+from spendfuse._control.signing import Keys
+from spendfuse._control.standing import StandingCommands
+from spendfuse._control.watchlist import Watchlist
 from spendfuse._emitter import Emitter
 from spendfuse._errors import Paused, Stopped
 from spendfuse._fork import tell_of_forks
-from spendfuse._intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysChecked, KeysUnavailable
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._runlike import RunLike
-from spendfuse._scope import CallDimensions
-from spendfuse._signing import Keys
-from spendfuse._standing import StandingCommands
-from spendfuse._watchlist import Watchlist
 
 POLL_S = 0.1
 PRUNE_EVERY_S = 60.0

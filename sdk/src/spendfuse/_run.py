@@ -10,8 +10,8 @@ from typing import Literal, Protocol, Self, TypedDict, Unpack
 from spendfuse._errors import InvalidEvent, Paused, Stopped
 from spendfuse._fork import tell_of_forks
 from spendfuse._logging import LOG
-from spendfuse._money import Usd
-from spendfuse._wire import ATTRIBUTION, Event
+from spendfuse._usage.money import Usd
+from spendfuse._usage.wire import ATTRIBUTION, Event
 
 Acted = Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored", "delivered"]
 CallStatus = Literal["ok", "error", "cancelled"]

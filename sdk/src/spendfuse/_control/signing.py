@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal, Self
 from urllib.parse import quote
 
-from spendfuse import _ed25519
-from spendfuse._command import Command, ControlRecord
+from spendfuse._control import ed25519
+from spendfuse._control.command import Command, ControlRecord
 
 KID_HEADER = "spendfuse-kid"
 SIGNATURE_HEADER = "spendfuse-signature"
@@ -48,7 +48,7 @@ def derive_tenant_key(root: bytes, tenant_id: str) -> bytes:
 
 def derive_keys(root: bytes, tenant_id: str) -> dict[str, bytes]:
     """Return what a guard of the tenant needs of the engine's root key, which stays with the service."""
-    return {"engine": derive_tenant_key(root, tenant_id), "lift": _ed25519.public_key(lift_seed(root))}
+    return {"engine": derive_tenant_key(root, tenant_id), "lift": ed25519.public_key(lift_seed(root))}
 
 
 def lift_seed(root: bytes) -> bytes:
@@ -83,7 +83,7 @@ def signed_headers(root: bytes, kid: KeyId, command: Command, value: bytes) -> t
     mac = signature(derive_tenant_key(root, command.tenant_id), text)
     headers = [(KID_HEADER, kid.encode()), (SIGNATURE_HEADER, mac)]
     if command.action == "resume" or command.is_for_all:
-        headers.append((LIFT_HEADER, _ed25519.sign(lift_seed(root), text).hex().encode()))
+        headers.append((LIFT_HEADER, ed25519.sign(lift_seed(root), text).hex().encode()))
     return tuple(headers)
 
 
@@ -135,7 +135,7 @@ def _holds_lift(given: bytes, keys: Iterable[bytes], text: bytes) -> bool:
         signed = bytes.fromhex(given.decode("ascii"))
     except ValueError:
         return False
-    return any(_ed25519.verify(key, signed, text) for key in keys)
+    return any(ed25519.verify(key, signed, text) for key in keys)
 
 
 def _checked(name: str, given: bytes | Sequence[bytes]) -> tuple[bytes, ...]:

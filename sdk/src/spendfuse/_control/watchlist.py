@@ -3,11 +3,11 @@
 import threading
 from collections import OrderedDict
 
-from spendfuse._command import Command, Target
+from spendfuse._control.command import Command, Target
+from spendfuse._control.scope import Dimensions
+from spendfuse._control.standing import targets_of
 from spendfuse._run import Run
 from spendfuse._runlike import RunLike
-from spendfuse._scope import Dimensions
-from spendfuse._standing import targets_of
 
 FINISHED_REMEMBERED = 1_000
 

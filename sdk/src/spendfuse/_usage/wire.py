@@ -11,7 +11,7 @@ from typing import Protocol, SupportsIndex, cast
 
 from spendfuse._clock import END_MS, FIRST_MS
 from spendfuse._errors import InvalidEvent
-from spendfuse._money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD
+from spendfuse._usage.money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD
 
 USAGE_TOPIC = "usage.v1"
 CONTROL_TOPIC = "control.v1"

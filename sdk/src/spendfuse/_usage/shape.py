@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from spendfuse._hashing import plain
+from spendfuse._usage.hashing import plain
 
 VERSION = 1
 """Of what is left out: raised with every change to this module that gives any result another shape. It stands before

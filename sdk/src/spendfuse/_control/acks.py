@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from spendfuse._command import Command
+from spendfuse._control.command import Command
 from spendfuse._logging import RareWarning
 from spendfuse._run import Acted, Run
 from spendfuse._runlike import RunLike

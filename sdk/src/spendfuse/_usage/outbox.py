@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from spendfuse._logging import LOG, RareWarning
-from spendfuse._transport import Record, Transport, Undelivered
+from spendfuse._usage.transport import Record, Transport, Undelivered
 
 POLL_IN_FLIGHT_S = 0.02
 POLL_IDLE_S = 1.0
