@@ -145,6 +145,8 @@ class CommandAck(
     command_id: Id
     acted: Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored", "delivered"]
     """`delivered` answers a nudge: the agent has it."""
+    denied_by: Name | None = None
+    """Whose hook or library kept the run from its next step, where that is known."""
 
 
 UsageMessage = LlmCall | ToolCall | RunStarted | RunFinished | Outcome | CommandAck

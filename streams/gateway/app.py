@@ -14,6 +14,8 @@ from schemas.errors import Undecodable
 from streams.clock import seconds, wall_ms
 from streams.gateway.bodies import Bodies, BodyError
 from streams.gateway.delivery import Delivery
+from streams.gateway.guards.acks import acks_of
+from streams.gateway.guards.control_stream import ControlStreams
 from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.guards.hooks import HOOKS, Hook, ask
 from streams.gateway.key_ring import KeyRing, Refused
@@ -21,7 +23,7 @@ from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.sources.batch import Batch, Rejected, Unreadable
 from streams.gateway.sources.events import EVENTS
 from streams.gateway.sources.otlp.traces import TRACES
-from streams.gateway.sources.source import Answer, Headers, Source, plain_problem
+from streams.gateway.sources.source import Answer, Headers, Source, key_answer, plain_problem
 from streams.gateway.spool import Record, SpoolFullError
 from streams.process.logs import fields
 
@@ -30,6 +32,8 @@ log = logging.getLogger("spendfuse.gateway")
 HINTS: Final = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 """Status -> headers that tell the client's library what to do."""
 
+
+Verb = Callable[[str, Callable[[web.Request], Awaitable[web.StreamResponse]]], web.RouteDef]
 
 SOURCES: Final[dict[str, Source]] = {"/v1/events": EVENTS, "/v1/traces": TRACES}
 """Path -> whose requests come there."""
@@ -44,14 +48,27 @@ class Gateway:
         self._delivery = delivery
         self._metrics = metrics
         self.bodies = Bodies()
+        self._streams = ControlStreams(keys, desk, metrics)
+
+    def end(self) -> None:
+        """End what would go on for ever."""
+        self._streams.end()
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Every endpoint."""
         taking = [self._route(path, source.name, partial(self._take, source)) for path, source in SOURCES.items()]
         asked = [self._route(path, hook.name, partial(self._judge, hook)) for path, hook in HOOKS.items()]
-        return [*taking, *asked]
+        return [
+            *taking,
+            *asked,
+            self._route("/v1/control/{command_id}/ack", "acks", self._acknowledge),
+            self._route("/v1/key", "key", self._show_key, web.get),
+            web.get("/v1/control", self._follow),
+        ]
 
-    def _route(self, path: str, name: str, answer: Callable[[web.Request], Awaitable[Answer]]) -> web.RouteDef:
+    def _route(
+        self, path: str, name: str, answer: Callable[[web.Request], Awaitable[Answer]], verb: Verb = web.post
+    ) -> web.RouteDef:
         async def handle(request: web.Request) -> web.StreamResponse:
             started = seconds()
             status, body, content_type = await answer(request)
@@ -59,7 +76,27 @@ class Gateway:
             self._metrics.request_seconds.labels(name).observe(seconds() - started)
             return web.Response(status=status, body=body, content_type=content_type, headers=HINTS.get(status))
 
-        return web.post(path, handle)
+        return verb(path, handle)
+
+    async def _follow(self, request: web.Request) -> web.StreamResponse:
+        """What stands, as events; see `ControlStreams`."""
+        try:
+            return await self._streams.serve(request, _shown(request.headers))
+        except Refused as error:
+            answer = plain_problem(request.headers, error.status, str(error))
+            hints = HINTS.get(error.status)
+            return web.Response(status=answer.status, body=answer.body, content_type=answer.content_type, headers=hints)
+
+    async def _acknowledge(self, request: web.Request) -> Answer:
+        """A guard's answer to a command."""
+        return await self._take(acks_of(request.match_info["command_id"]), request)
+
+    async def _show_key(self, request: web.Request) -> Answer:
+        """Whose key that is, and what it allows."""
+        try:
+            return key_answer(self._keys.find(_shown(request.headers)))
+        except Refused as error:
+            return plain_problem(request.headers, error.status, str(error))
 
     async def _judge(self, hook: Hook, request: web.Request) -> Answer:
         """Tell who asks whether its run may go on."""
@@ -82,7 +119,7 @@ class Gateway:
         """Write what a source sends."""
         headers = request.headers
         try:
-            key = self._caller(headers, "ingest")
+            key = self._caller(headers, source.scope)
             async with self.bodies.read(request) as body:
                 batch = source.read(headers, body, key)
             await self._deliver(batch, source, key)
@@ -97,8 +134,7 @@ class Gateway:
 
     def _caller(self, headers: Headers, scope: AccessScope) -> AccessKey:
         """Whose key a request shows: as a bearer token or in `x-api-key`. Raises `Refused`."""
-        kind, _, token = headers.get("Authorization", "").partition(" ")
-        return self._keys.check(token if kind.lower() == "bearer" else headers.get("x-api-key"), scope)
+        return self._keys.check(_shown(headers), scope)
 
     async def _deliver(self, batch: Batch, source: Source, key: AccessKey) -> None:
         records = [Record("usage.v1", item.tenant_id.encode(), item.value) for item in batch.items]
@@ -108,6 +144,11 @@ class Gateway:
         self._metrics.ignored.labels(source.name).inc(batch.ignored)
         for rejected in batch.rejected:
             self._metrics.rejected.labels(source.name, rejected.reason).inc()
+
+
+def _shown(headers: Headers) -> str | None:
+    kind, _, token = headers.get("Authorization", "").partition(" ")
+    return token if kind.lower() == "bearer" else headers.get("x-api-key")
 
 
 def _letter(rejected: Rejected, source: Source, key: AccessKey) -> Record:

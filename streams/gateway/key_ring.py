@@ -43,6 +43,13 @@ class KeyRing:
 
     def check(self, shown: str | None, scope: AccessScope) -> AccessKey:
         """The key that a caller has shown, if it allows `scope`. Raises `Refused`."""
+        key = self.find(shown)
+        if scope not in key.scopes:
+            raise Refused(403, f"the key {key.key_id} may not {scope}: it was made for {', '.join(key.scopes)}")
+        return key
+
+    def find(self, shown: str | None) -> AccessKey:
+        """The key that a caller has shown, whatever it allows. Raises `Refused`."""
         if not shown:
             raise Refused(401, "no key: send `Authorization: Bearer sf_…` (python -m streams keys create makes one)")
         token = read_token(shown)
@@ -51,8 +58,6 @@ class KeyRing:
             raise Refused(401, "this key is not known here; `python -m streams keys list` shows which are")
         if key.revoked_ms is not None:
             raise Refused(401, f"the key {key.key_id} was revoked; make another one")
-        if scope not in key.scopes:
-            raise Refused(403, f"the key {key.key_id} may not {scope}: it was made for {', '.join(key.scopes)}")
         return key
 
     def _take(self, message: Any) -> None:

@@ -31,6 +31,12 @@ class GatewayMetrics:
         self.verdicts = Counter(
             "spendfuse_gateway_verdicts", "Questions of guards answered", ["source", "decision"], registry=registry
         )
+        self.control_streams = Gauge(
+            "spendfuse_gateway_control_streams", "Guards that follow control.v1 over HTTP", registry=registry
+        )
+        self.control_cut = Counter(
+            "spendfuse_gateway_control_cut", "Control streams cut off because nobody took them", registry=registry
+        )
         self.undelivered = Counter(
             "spendfuse_gateway_undelivered", "Records that the brokers did not take in time", registry=registry
         )

@@ -28,6 +28,9 @@ to Kafka; `spendfuse.testing` has stand-ins for your own tests.
 """
 
 from spendfuse._async_guard import AsyncGuard
+from spendfuse._connect import Connection, connect, default_connection
+from spendfuse._control.acks import ack_id
+from spendfuse._control.command import Command, ControlRecord
 from spendfuse._control.signing import derive_keys, derive_tenant_key
 from spendfuse._emitter import Emitter
 from spendfuse._environment import keys_from_environment
@@ -41,6 +44,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Advice",
     "AsyncGuard",
+    "Command",
+    "Connection",
+    "ControlRecord",
     "Emitter",
     "Guard",
     "InvalidEvent",
@@ -49,6 +55,9 @@ __all__ = [
     "SpendfuseError",
     "Stopped",
     "__version__",
+    "ack_id",
+    "connect",
+    "default_connection",
     "derive_keys",
     "derive_tenant_key",
     "hash_of",

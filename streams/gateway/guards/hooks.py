@@ -3,6 +3,7 @@
 Of a question only ids are read; prompts, arguments and results that come with it are not looked at.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     model: Name | None = None
     provider: Name | None = None
     route: Name | None = None
+    denied_by: Name | None = None
+    """Who asks, for the answer to a command; the plain question's own name unless given."""
 
 
 class _AgentHook(msgspec.Struct, frozen=True):
@@ -72,14 +75,18 @@ class Hook:
 def ask(hook: Hook, body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
     """What is asked. Raises `Unreadable` with what was expected."""
     try:
-        return hook.ask(body, key)
+        run, call = hook.ask(body, key)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable(f"not a question of {hook.name}: {error}") from None
+    return dataclasses.replace(run, asked_by=run.asked_by or hook.name), call
 
 
 def _ask_plainly(body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
     asked = msgspec.json.decode(body, type=Question)
-    run = AskedRun(key.tenant_id, asked.run_id, asked.session_id, asked.root_run_id, asked.workflow, asked.attribution)
+    run = AskedRun(
+        key.tenant_id, asked.run_id, asked.session_id, asked.root_run_id, asked.workflow, asked.attribution,
+        asked.denied_by,
+    )  # fmt: skip
     return run, NextCall(asked.model, asked.provider, asked.route)
 
 

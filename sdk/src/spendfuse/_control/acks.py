@@ -29,7 +29,7 @@ class Acks:
         """What the run answered to the command so far."""
         return self._given.get(_key(run, command))
 
-    def give(self, run: RunLike, command: Command, acted: Acted) -> None:
+    def give(self, run: RunLike, command: Command, acted: Acted, denied_by: str | None = None) -> None:
         """Answer once. Never raises: an agent must stop even when it cannot say so."""
         key = _key(run, command)
         with self._lock:
@@ -39,7 +39,7 @@ class Acks:
             if len(self._given) > REMEMBERED:
                 self._given.popitem(last=False)
         try:
-            accepted = self._send(run, command, acted)
+            accepted = self._send(run, command, acted, denied_by)
         except Exception as error:
             self._failure.happened(str(error))
             return
@@ -47,10 +47,10 @@ class Acks:
             with self._lock:
                 self._given.pop(key, None)
 
-    def _send(self, run: RunLike, command: Command, acted: Acted) -> str | None:
+    def _send(self, run: RunLike, command: Command, acted: Acted, denied_by: str | None) -> str | None:
         event_id = ack_id(*_key(run, command))
         if isinstance(run, Run):
-            return run.acknowledge(command.command_id, acted, event_id=event_id)
+            return run.acknowledge(command.command_id, acted, event_id=event_id, denied_by=denied_by)
         return self._emitter.emit(
             {
                 "type": "command_ack",
@@ -61,6 +61,7 @@ class Acks:
                 "root_run_id": run.root_run_id,
                 "command_id": command.command_id,
                 "acted": acted,
+                "denied_by": denied_by,
             }
         )
 

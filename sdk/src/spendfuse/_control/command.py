@@ -30,6 +30,8 @@ class ControlRecord:
 
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    place: tuple[int, int] | None = None
+    """Partition and offset, where it comes from a log that has them."""
 
 
 class ControlFeed(Protocol):

@@ -159,7 +159,7 @@ class _Reading:
         if error is None:
             assert partition is not None
             assert offset is not None
-            records.append(ControlRecord(message.value(), _headers(message)))
+            records.append(ControlRecord(message.value(), _headers(message), (partition, offset)))
             self.positions[partition] = offset + 1
         elif error.code() == KafkaError._PARTITION_EOF:
             # Offsets of transaction markers carry no message: only the end-of-partition event tells they are behind us.

@@ -173,6 +173,7 @@ _OWN: dict[str, dict[str, _Field]] = {
     "command_ack": {
         "command_id": _ID,
         "acted": _OneOf(("stopped", "paused", "resumed", "downgraded", "already_finished", "ignored", "delivered")),
+        "denied_by": _NAME,
     },
 }
 
