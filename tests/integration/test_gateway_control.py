@@ -73,13 +73,21 @@ def is_stopped(connection: Connection, run_id: str) -> bool:
     return False
 
 
+def go_on_until_killed(connection: Connection, space: TopicSpace) -> None:
+    """A run that is killed after its first call."""
+    with connection.run(run_id="r1", workflow="docs") as run:
+        run.llm_call(model="gpt-5", input_tokens=10)
+        give(space, Target("run", "r1"), Target("workflow", "other"))
+        assert run.stop_event.wait(TIMEOUT_S)
+        connection.guard.check(run)
+
+
 def events(gateway: GatewayProcess, token: str, last_id: str | None = None) -> Iterator[tuple[str, str, Any]]:
     """Name, id and data of what a plain socket is sent."""
     resumed = f"Last-Event-ID: {last_id}\r\n" if last_id else ""
     with closing(socket.create_connection(("127.0.0.1", gateway.gateway_port), TIMEOUT_S)) as client:
-        client.sendall(
-            f"GET /v1/control HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{resumed}\r\n".encode()
-        )
+        request = f"GET /v1/control HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n"
+        client.sendall(f"{request}{resumed}\r\n".encode())
         fields: dict[str, str] = {}
         for line in client.makefile("r", encoding="utf-8", newline=None):
             name, _, value = line.rstrip().partition(": ")
@@ -100,11 +108,8 @@ def test_a_run_is_killed_and_answers_once_over_http(
     with connect(at(gateway), key=token) as connection:
         assert connection.guard.wait_ready(TIMEOUT_S), connection.guard.waiting_for
         assert is_stopped(connection, "r0")
-        with pytest.raises(Stopped), connection.run(run_id="r1", workflow="docs") as run:
-            run.llm_call(model="gpt-5", input_tokens=10)
-            give(kafka_topics, Target("run", "r1"), Target("workflow", "other"))
-            assert run.stop_event.wait(TIMEOUT_S)
-            connection.guard.check(run)
+        with pytest.raises(Stopped):
+            go_on_until_killed(connection, kafka_topics)
         assert not is_stopped(connection, "r2")
     for _ in range(2):
         body = json.dumps({"run_id": "r0", "acted": "stopped", "denied_by": "a shell"}).encode()
@@ -180,8 +185,8 @@ def test_who_does_not_read_is_cut_off_and_goes_on_without_a_loss(
 def test_a_control_stream_needs_a_key_that_may_guard_and_ends_with_it(
     kafka_topics: TopicSpace, gateway: GatewayProcess, token: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One for other work is refused in words, a revoked one's stream ends within seconds; and so do all when the gateway
-    is told to end, which does not wait for them.
+    """One for other work is refused in words, a revoked one's stream ends within seconds; and so do all when the
+    gateway is told to end, which does not wait for them.
     """
     ingest = new_key(kafka_topics.bootstrap, kafka_topics.prefix, "acme", "ingest", capture=capsys)
     wait_until(lambda: gateway.post("/v1/control/c/ack", b"{}", ingest)[0] == 403, TIMEOUT_S, "it may not answer")

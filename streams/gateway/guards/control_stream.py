@@ -112,15 +112,16 @@ class _Sending:
     def __init__(self, desk: GuardDesk, tenant_id: str, cursor: Cursor) -> None:
         self._desk = desk
         self._tenant_id = tenant_id
-        self._cursor = dict(cursor) if desk.log.knows(cursor) else {}
-        self._known = dict(self._cursor)
+        self._known = cursor
         """What it had when it came."""
+        self._cursor: Cursor | None = None
+        """Up to where it has been sent everything; None before it was sent anything."""
         self._number = 0
 
     @property
     def is_behind(self) -> bool:
         """Whether there is more to be sent."""
-        return bool(self._desk.log.after(self._number, self._tenant_id))
+        return self._cursor is not None and bool(self._desk.log.after(self._number, self._tenant_id))
 
     def hello(self) -> bytes:
         """Whose commands these are, and what time it is here."""
@@ -129,14 +130,25 @@ class _Sending:
     def events(self) -> Iterator[bytes]:
         """The commands that are new to it, then how current that is: what is known by then has been sent."""
         sight = self._desk.sight(self._tenant_id)
+        if sight.age_s is not None:
+            yield from self._commands(self._begun())
+        told = {"at_s": seconds(), "age_s": sight.age_s, "blind": sight.blind}
+        yield _event("fresh", msgspec.json.encode(told))
+
+    def _begun(self) -> Cursor:
+        """Where it is. A place that this process has not come to, of a topic that was made anew, is none."""
+        if self._cursor is None:
+            self._known = self._known if self._desk.log.knows(self._known) else {}
+            self._cursor = dict(self._known)
+        return self._cursor
+
+    def _commands(self, cursor: Cursor) -> Iterator[bytes]:
         for standing in self._desk.log.after(self._number, self._tenant_id):
             self._number = standing.number
             if standing.offset < self._known.get(standing.partition, 0) or standing.expires_ms <= wall_ms():
                 continue
-            self._cursor[standing.partition] = standing.offset + 1
-            yield _event("command", standing.data, cursor_text(self._cursor))
-        told = {"at_s": seconds(), "age_s": sight.age_s, "blind": sight.blind}
-        yield _event("fresh", msgspec.json.encode(told))
+            cursor[standing.partition] = standing.offset + 1
+            yield _event("command", standing.data, cursor_text(cursor))
 
 
 def _event(name: str, data: bytes, event_id: str | None = None) -> bytes:

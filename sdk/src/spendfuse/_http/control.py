@@ -94,6 +94,7 @@ class _Reading:
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._last_id = ""
+        self._begun_s = time.monotonic()
         self._connection: http.client.HTTPConnection | None = None
         self._thread = threading.Thread(target=self._work, name="spendfuse-control", daemon=True)
         self._thread.start()
@@ -157,8 +158,13 @@ class _Reading:
             elif name in ("hello", "fresh"):
                 ahead_s = data["at_s"] - begun_s if ahead_s is None else ahead_s
                 if name == "fresh":
-                    self.failure = data["blind"]
-                    self._put(_Fresh(None if data["blind"] else data["at_s"] - ahead_s - data["age_s"]))
+                    self._note(data["blind"], None if data["blind"] else data["at_s"] - ahead_s - data["age_s"])
+
+    def _note(self, blind: str | None, at_s: float | None) -> None:
+        """What the gateway knew before this process asked for the first time is not yet all that stood then."""
+        if at_s is None or at_s >= self._begun_s:
+            self.failure = blind
+            self._put(_Fresh(at_s))
 
     def _put(self, heard: "ControlRecord | _Fresh") -> None:
         with self._changed:
