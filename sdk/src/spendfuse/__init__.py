@@ -28,7 +28,7 @@ to Kafka; `spendfuse.testing` has stand-ins for your own tests.
 """
 
 from spendfuse._async_guard import AsyncGuard
-from spendfuse._connect import Connection, connect, default_connection
+from spendfuse._connect import Connection, connect, default_connection, run
 from spendfuse._control.acks import ack_id
 from spendfuse._control.command import Command, ControlRecord
 from spendfuse._control.signing import derive_keys, derive_tenant_key
@@ -62,4 +62,5 @@ __all__ = [
     "derive_tenant_key",
     "hash_of",
     "keys_from_environment",
+    "run",
 ]

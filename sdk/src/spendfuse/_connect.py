@@ -147,3 +147,8 @@ _DEFAULT = _Default()
 def default_connection() -> Connection:
     """Return the process's own connection, made by the environment as `connect()` does it, once."""
     return _DEFAULT.get()
+
+
+def run(**options: Unpack[RunOptions]) -> Run:
+    """Return a run of the process's own connection, to be entered with `with`: integrations find it in its block."""
+    return default_connection().run(**options)
