@@ -45,7 +45,7 @@ def give(space: TopicSpace, *targets: Target, tenant_id: str = "acme", root: str
     records = []
     for number, target in enumerate(targets):
         now_ms = wall_ms()
-        given = {
+        given: dict[str, Any] = {
             "tenant_id": tenant_id,
             "command_id": f"kill-{target.id}",
             "issued_ms": now_ms,

@@ -60,7 +60,7 @@ class Words(Protocol):
 class _Seen:
     """What the parts of a stream have said so far."""
 
-    usage: Usage = field(default_factory=lambda: Usage())
+    usage: Usage = field(default_factory=Usage)
     known: dict[str, str | None] = field(default_factory=dict)
 
     def take(self, words: Words, part: object) -> None:
@@ -167,11 +167,9 @@ class GuardedClient:
         """The call as it is made: with another model, with a sentence before the model, with its usage told."""
         words, route = self._words, text(body, "model") or "unknown"
         prompt = words.prompt(kind, body)
-        if (
-            route in self._cheaper
-            and self._integration.guard.advice(run, provider=words.provider, model=route).downgrade
-        ):
-            body["model"] = self._cheaper[route]
+        if route in self._cheaper:
+            advice = self._integration.guard.advice(run, provider=words.provider, model=route)
+            body["model"] = self._cheaper[route] if advice.downgrade else route
         if words.takes_nudges(kind) and (sentence := self._integration.nudge(run)) is not None:
             body = words.told(kind, body, sentence)
         drops_added = False
