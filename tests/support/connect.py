@@ -2,11 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import pytest
+
+from tests.support.kafka import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
 ENVIRONMENTS: Final = ROOT / ".cache" / "connect"
@@ -23,7 +30,7 @@ def environment_of(system: str) -> Path:
 
 
 def client_environment(**more: str) -> dict[str, str]:
-    """For a process of another system: our client beside its own packages, and nothing that leads out of this machine."""
+    """For a process of another system: our client beside its packages, and no way out of this machine."""
     return {
         "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(ROOT / "sdk" / "src"),
         "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "127.0.0.1", **more,
@@ -38,3 +45,39 @@ def run_client(system: str, script: str, *arguments: object, **environment: str)
     )  # fmt: skip
     assert done.returncode == 0, f"{script}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("{", "["))]
+
+
+class ClientProcess:
+    """A program of another system, running from construction to the end of the `with` block at the latest."""
+
+    def __init__(self, system: str, program: str, *arguments: object, **environment: str) -> None:
+        with tempfile.NamedTemporaryFile(prefix=f"{system}-", suffix=".log", delete=False) as said:
+            self._said = Path(said.name)
+            self.process = subprocess.Popen(
+                [environment_of(system) / "bin" / program, *map(str, arguments)],
+                env=client_environment(**environment), stdout=said, stderr=said, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def text(self) -> str:
+        """All that it has said."""
+        return self._said.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, predicate: Callable[[], object], timeout_s: float, what: str) -> None:
+        """Wait until it holds; the end of what the program said is in the failure."""
+        try:
+            wait_until(lambda: predicate() or self.process.poll() is not None, timeout_s, what)
+            assert predicate(), f"the program ended before: {what}"
+        except AssertionError as error:
+            raise AssertionError(f"{error}; its last words:\n{self.text[-3000:]}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._said.unlink(missing_ok=True)

@@ -1,0 +1,163 @@
+"""The libraries that agents are made with, against a running gateway: each reports once, and is stopped by two lines.
+
+Each program of `clients` plays an agent; its model is a fake on loopback, or the library's own.
+"""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spendfuse import ack_id
+
+from schemas.codec import decode_usage, encode
+from schemas.control import Target
+from schemas.signing import EngineKeys, control_key, nudge_key
+from schemas.usage import CommandAck, LlmCall, ToolCall, UsageMessage
+from streams.clock import wall_ms
+from tests.support import facts
+from tests.support.connect import run_client
+from tests.support.gateway_process import GatewayProcess, new_key
+from tests.support.kafka import Record, TopicSpace, produce, read_all
+from tests.support.service_process import ENGINE_KEY
+
+MARKER = "somebody-s-own-words-4711"
+pytestmark = pytest.mark.kafka
+
+
+class World:
+    """A gateway with a key for it, and somebody who gives commands when a program asks for them."""
+
+    def __init__(self, space: TopicSpace, gateway: GatewayProcess, token: str) -> None:
+        self.space, self.gateway, self.token = space, gateway, token
+        self.given: list[str] = []
+
+    def give(self, action: str, run_id: str, reason: str) -> None:
+        """Command a run as the engine does."""
+        now_ms, seq = wall_ms(), len(self.given) + 1
+        self.given.append(f"{action}-{run_id}-{seq}")
+        fields: dict[str, Any] = {
+            "command_id": self.given[-1], "reason": reason, "issued_ms": now_ms, "expires_ms": now_ms + 600_000,
+            "seq": seq,
+        }  # fmt: skip
+        command = facts.command(action, Target("run", run_id), **fields)
+        value = encode(command)
+        headers = EngineKeys(ENGINE_KEY.encode()).command_headers(command, value, "engine")
+        key = nudge_key("acme", run_id) if action == "nudge" else control_key("acme", "run", run_id)
+        produce(self.space.bootstrap, self.space.name("control.v1"), [Record(value, key.encode(), tuple(headers))])
+
+    def play(self, script: str, system: str = "frameworks", **environment: str) -> dict[str, Any]:
+        """Run a program to its end; what it has said."""
+        handler = _commands(self)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            lines = run_client(
+                system, script, SPENDFUSE_URL=f"http://127.0.0.1:{self.gateway.gateway_port}",
+                SPENDFUSE_KEY=self.token, COMMANDS=f"http://127.0.0.1:{server.server_port}/", **environment,
+            )  # fmt: skip
+        finally:
+            server.shutdown()
+            server.server_close()
+        return {name: value for line in lines for name, value in line.items()}
+
+    def log(self) -> list[UsageMessage]:
+        """What is in usage.v1, each event id once; nothing of what anybody said is there, or in the gateway's log."""
+        records = read_all(self.space.bootstrap, self.space.name("usage.v1"))
+        assert MARKER.encode() not in b"".join(record.value or b"" for record in records)
+        assert MARKER not in self.gateway.text
+        messages = {message.event_id: message for message in (decode_usage(record.value or b"") for record in records)}
+        assert len(messages) == len(records), "nothing is sent twice"
+        return list(messages.values())
+
+
+def _commands(world: World) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            world.give(**json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def world(kafka_topics: TopicSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[World]:
+    token = new_key(kafka_topics.bootstrap, kafka_topics.prefix, "acme", "ingest", "guard", capture=capsys)
+    with GatewayProcess(kafka_topics.bootstrap, kafka_topics.prefix, tmp_path / "spool") as gateway:
+        gateway.wait_ready()
+        yield World(kafka_topics, gateway, token)
+
+
+def model_calls(log: list[UsageMessage], run_id: str) -> list[LlmCall]:
+    """A run's calls to models."""
+    return [message for message in log if isinstance(message, LlmCall) and message.run_id == run_id]
+
+
+def tool_calls(log: list[UsageMessage], run_id: str) -> list[ToolCall]:
+    """A run's calls to tools."""
+    return [message for message in log if isinstance(message, ToolCall) and message.run_id == run_id]
+
+
+def check_answer(log: list[UsageMessage], run_id: str, denied_by: str) -> None:
+    """The kill of the run is answered once, with whose hook denied."""
+    acks = [ack for ack in log if isinstance(ack, CommandAck) and ack.run_id == run_id and ack.acted == "stopped"]
+    assert [(ack.denied_by, ack.event_id) for ack in acks] == [(denied_by, ack_id("acme", run_id, acks[0].command_id))]
+
+
+def test_openai_client(world: World) -> None:
+    """`guarded(OpenAI())`: every way of asking is reported once, under the response's own id, with what it cost; a
+    stream shows no chunk that nobody has asked for. Killed, a stream under way ends, and nothing is asked any more.
+    """
+    said = world.play("sdk_openai.py")
+    log = world.log()
+    calls = model_calls(log, "ways")
+    assert len(calls) == len(said["ids"]) + 1, "embeddings have no id"
+    chats = [call for call in calls if call.model != "text-embedding-3-small"]
+    assert {
+        (call.input_tokens, call.cache_read_tokens, call.output_tokens, call.reasoning_tokens) for call in chats
+    } == {(100, 40, 20, 5)}
+    assert {(call.model, call.route, call.provider, call.status) for call in chats} == {
+        ("gpt-5-2025-08-07", "gpt-5", "openai", "ok")
+    }
+    faults = Counter((call.status, call.error_type, call.cost_nanousd) for call in model_calls(log, "faults"))
+    assert faults == {("cancelled", None, None): 1, ("error", "InternalServerError", 0): 1}
+    assert (said["told"], said["last"]) == (1, "you have done this before")
+    tools = tool_calls(log, "tools")
+    assert [tool.tool for tool in tools] == ["search"] * 3, "the fourth result goes to no model"
+    assert len({(tool.args_hash, tool.result_hash) for tool in tools}) == 1, "a loop is seen"
+    others = [message for message in log if isinstance(message, LlmCall) and message.workflow == "support"]
+    assert len(others) == 1, "a call in nobody's block is a run of its own, with the client's attribution"
+    assert said["stopped"] == ["given by the test"] * 3
+    assert said["calls_after"] == 0
+    assert [call.status for call in model_calls(log, "killed")] == ["ok", "cancelled"]
+    check_answer(log, "killed", "spendfuse.openai")
+
+
+def test_anthropic_client(world: World) -> None:
+    """`guarded(Anthropic())`: as with OpenAI's; input is told with its cached parts, and a stream that was cut off with
+    what it had cost by then.
+    """
+    said = world.play("sdk_anthropic.py")
+    log = world.log()
+    calls = model_calls(log, "ways")
+    assert len(calls) == len(said["ids"]) == 6
+    kinds = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
+    assert {tuple(getattr(call, kind) for kind in kinds) for call in calls} == {(100, 40, 10, 4, 20)}
+    assert {(call.model, call.provider, call.service_tier) for call in calls} == {
+        ("claude-sonnet-4-5", "anthropic", "standard")
+    }
+    assert [(tool.tool, tool.status) for tool in tool_calls(log, "tools")] == [("search", "ok"), ("search", "error")]
+    assert said["told"] == "you have done this before"
+    assert said["stopped"] == ["given by the test"] * 3
+    assert said["calls_after"] == 0
+    (cut,) = model_calls(log, "killed")
+    assert (cut.status, cut.input_tokens, cut.output_tokens) == ("cancelled", 100, 1)
+    check_answer(log, "killed", "spendfuse.anthropic")
