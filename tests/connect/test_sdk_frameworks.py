@@ -17,7 +17,7 @@ from spendfuse import ack_id
 from schemas.codec import decode_usage, encode
 from schemas.control import Target
 from schemas.signing import EngineKeys, control_key, nudge_key
-from schemas.usage import CommandAck, LlmCall, ToolCall, UsageMessage
+from schemas.usage import CommandAck, LlmCall, RunFinished, RunStarted, ToolCall, UsageMessage
 from streams.clock import wall_ms
 from tests.support import facts
 from tests.support.connect import run_client
@@ -161,3 +161,50 @@ def test_anthropic_client(world: World) -> None:
     (cut,) = model_calls(log, "killed")
     assert (cut.status, cut.input_tokens, cut.output_tokens) == ("cancelled", 100, 1)
     check_answer(log, "killed", "spendfuse.anthropic")
+
+
+def test_langchain_and_langgraph(world: World) -> None:
+    """A callback handler: models and tools are reported once, plain, streamed or awaited; one `invoke` is a run of its
+    thread. A run that is killed while a tool works asks no model any more, and uses no tool.
+    """
+    said = world.play("sdk_langchain.py")
+    log = world.log()
+    calls = model_calls(log, "ways")
+    assert len(calls) == len(said["ids"]) == 3
+    assert {(call.model, call.route, call.provider) for call in calls} == {("gpt-5-2025-08-07", "gpt-5", "openai")}
+    assert {
+        (call.input_tokens, call.cache_read_tokens, call.output_tokens, call.reasoning_tokens) for call in calls
+    } == {(100, 40, 20, 5)}
+    threads = [run for run in log if isinstance(run, RunStarted) and run.session_id == "thread-1"]
+    assert [run.workflow for run in threads] == ["support"] * 2
+    tools = [tool for run in threads for tool in tool_calls(log, run.run_id)]
+    assert [(tool.tool, tool.status) for tool in tools] == [("search", "ok")] * said["used"]
+    assert sum(len(model_calls(log, run.run_id)) for run in threads) == said["used"] + 2
+    ended = {run.run_id: run.status for run in log if isinstance(run, RunFinished)}
+    assert [ended[run.run_id] for run in threads] == ["completed"] * 2
+    assert said["stopped"] == ["given by the test"] * 4
+    assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
+    check_answer(log, "killed", "spendfuse.langchain")
+
+
+def test_openai_agents(world: World) -> None:
+    """Run hooks: a model is reported once, by its response's id, whatever spans sum it up; with tracing or without. A
+    nudge is put before the model; a run that is killed while a tool works asks no model any more.
+    """
+    said = world.play("sdk_openai_agents.py")
+    log = world.log()
+    calls = model_calls(log, "ways")
+    assert len(calls) == len(said["ids"]) == 3
+    assert {(call.model, call.input_tokens, call.cache_read_tokens, call.output_tokens, call.reasoning_tokens)
+            for call in calls} == {("gpt-5-2025-08-07", 100, 40, 20, 5), ("gpt-5", 100, 40, 20, 5)}  # fmt: skip
+    assert [tool.tool for tool in tool_calls(log, "tools")] == ["search"] * 2
+    assert said["told"][0] == {"role": "user", "content": "you have done this before"}
+    traced = "trace_0123456789abcdef0123456789abcdef"
+    assert len(model_calls(log, traced)) == 1
+    started = [run for run in log if isinstance(run, RunStarted) and run.run_id == traced]
+    assert [(run.workflow, run.session_id) for run in started] == [("support desk", "group-1")]
+    assert [run.status for run in log if isinstance(run, RunFinished) and run.run_id == traced] == ["completed"]
+    assert len(model_calls(log, "untraced")) == 1
+    assert said["stopped"] == ["you have done this before"] * 2
+    assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
+    check_answer(log, "killed", "spendfuse.openai_agents")

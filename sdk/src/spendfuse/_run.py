@@ -261,9 +261,9 @@ class Run:
                 ValueError
             ):  # the block ends in another context than it began in: there it is not the current
                 CURRENT.reset(self._entered)
-        self.finish(self._status_after(error))
+        self.finish(self.status_after(error))
 
-    def _status_after(self, error: BaseException | None) -> FinishStatus:
+    def status_after(self, error: BaseException | None) -> FinishStatus:
         if error is None:
             return "completed"
         if isinstance(error, Stopped) or self.stop_event.is_set():
