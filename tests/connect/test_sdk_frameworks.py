@@ -208,3 +208,22 @@ def test_openai_agents(world: World) -> None:
     assert said["stopped"] == ["you have done this before"] * 2
     assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
     check_answer(log, "killed", "spendfuse.openai_agents")
+
+
+def test_pydantic_ai(world: World) -> None:
+    """A capability: models and tools are reported once, plain and streamed; a run of the agent is a run of its
+    conversation. A nudge is put before the model; a run that is killed while a tool works asks no model any more.
+    """
+    said = world.play("sdk_pydantic_ai.py")
+    log = world.log()
+    calls = model_calls(log, "ways")
+    assert len(calls) == len(said["ids"]) == 2
+    assert {(call.model, call.input_tokens, call.cache_read_tokens, call.output_tokens, call.reasoning_tokens)
+            for call in calls} == {("gpt-5-2025-08-07", 100, 40, 20, 5)}  # fmt: skip
+    assert [tool.tool for tool in tool_calls(log, "tools")] == ["search"] * 2
+    assert said["told"] == 2, "it stays in the conversation"
+    (own,) = [run for run in log if isinstance(run, RunStarted) and run.session_id == "conversation-1"]
+    assert (own.workflow, len(model_calls(log, own.run_id))) == ("asker", 1)
+    assert said["stopped"] == ["you have done this before"] * 2
+    assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
+    check_answer(log, "killed", "spendfuse.pydantic_ai")
