@@ -227,3 +227,27 @@ def test_pydantic_ai(world: World) -> None:
     assert said["stopped"] == ["you have done this before"] * 2
     assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
     check_answer(log, "killed", "spendfuse.pydantic_ai")
+
+
+def test_claude_agent_sdk(world: World) -> None:
+    """`query` and `ClaudeSDKClient`, with Claude Code itself: each answer is reported once with all that it cost, each
+    tool with its hashes; a session is a run. A nudge reaches the model; a run that is killed uses no tool any more and
+    asks no model.
+    """
+    said = world.play("sdk_claude_agent.py", "claude-agent")
+    log = world.log()
+    calls = model_calls(log, "ways")
+    assert len(calls) == len(said["ids"])
+    kinds = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "output_tokens")
+    assert {tuple(getattr(call, kind) for kind in kinds) for call in calls} == {(100, 40, 10, 4, 20)}
+    assert "StreamEvent" not in said["kinds"], "no message that nobody has asked for"
+    assert [tool.tool for tool in tool_calls(log, "tools")] == ["Bash"]
+    assert said["told"] == 1
+    assert len(model_calls(log, said["session"])) == 1
+    assert [run.status for run in log if isinstance(run, RunFinished) and run.run_id == said["session"]] == [
+        "completed"
+    ]
+    assert said["stopped"] == ["you have done this before"] * 2
+    assert said["asked_after"] == 1
+    assert tool_calls(log, "killed") == []
+    check_answer(log, "killed", "spendfuse.claude_agent")

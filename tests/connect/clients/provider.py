@@ -18,6 +18,7 @@ class Provider:
         self.asked: list[dict[str, Any]] = []
         self.ids: list[str] = []
         self.tool: str | None = None
+        self.args: dict[str, Any] = {"query": MARKER}
         self.status = 200
         self._calls = itertools.count()
         provider = self
@@ -34,6 +35,9 @@ class Provider:
                     )
                     return
                 kind = self.path.partition("?")[0].rsplit("/", 1)[-1]
+                if kind == "count_tokens":
+                    self._send(b'{"input_tokens": 1}', "application/json")
+                    return
                 answer = getattr(provider, kind)(body)
                 if not body.get("stream"):
                     self._send(json.dumps(answer).encode(), "application/json")
@@ -64,7 +68,7 @@ class Provider:
     def completions(self, body: dict[str, Any]) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": MARKER}
         if self.tool is not None and body.get("tools"):
-            function = {"name": self.tool, "arguments": json.dumps({"query": MARKER})}
+            function = {"name": self.tool, "arguments": json.dumps(self.args)}
             call = {"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": function}
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
         finish = "tool_calls" if "tool_calls" in message else "stop"
@@ -99,7 +103,7 @@ class Provider:
         if self.tool is not None and body.get("tools"):
             call_id = f"call_{uuid.uuid4().hex}"
             item = {"type": "function_call", "id": "f", "call_id": call_id, "name": self.tool, "status": "completed",
-                    "arguments": json.dumps({"query": MARKER})}  # fmt: skip
+                    "arguments": json.dumps(self.args)}  # fmt: skip
         return {
             "id": self._id("resp_"), "object": "response", "created_at": 1, "model": "gpt-5-2025-08-07",
             "status": "completed", "output": [item], "parallel_tool_calls": False, "tool_choice": "auto", "tools": [],
@@ -131,9 +135,7 @@ class Provider:
     def messages(self, body: dict[str, Any]) -> dict[str, Any]:
         content: list[dict[str, Any]] = [{"type": "text", "text": MARKER}]
         if self.tool is not None and body.get("tools"):
-            content = [
-                {"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": self.tool, "input": {"query": MARKER}}
-            ]
+            content = [{"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex}", "name": self.tool, "input": self.args}]
         return {
             "id": self._id("msg_"), "type": "message", "role": "assistant", "model": "claude-sonnet-4-5",
             "content": content, "stop_reason": "tool_use" if content[0]["type"] == "tool_use" else "end_turn",
@@ -147,27 +149,21 @@ class Provider:
 
     def messages_parts(self, answer: dict[str, Any], _: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         begun = {**answer, "content": [], "stop_reason": None, "usage": {**answer["usage"], "output_tokens": 1}}
-        return [
-            ("message_start", {"type": "message_start", "message": begun}),
-            (
-                "content_block_start",
-                {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-            ),
-            *[
-                (
-                    "content_block_delta",
-                    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": MARKER}},
-                )
-            ]
-            * 2,
-            ("content_block_stop", {"type": "content_block_stop", "index": 0}),
-            (
-                "message_delta",
-                {
-                    "type": "message_delta",
-                    "delta": {"stop_reason": "end_turn", "stop_sequence": None},
-                    "usage": {"output_tokens": OUTPUT},
-                },
-            ),
-            ("message_stop", {"type": "message_stop"}),
-        ]
+        (block,) = answer["content"]
+        if block["type"] == "text":
+            empty, deltas = {"type": "text", "text": ""}, [{"type": "text_delta", "text": MARKER}] * 2
+        else:
+            empty, deltas = (
+                {**block, "input": {}},
+                [{"type": "input_json_delta", "partial_json": json.dumps(block["input"])}],
+            )
+        parts: list[dict[str, Any]] = [
+            {"type": "message_start", "message": begun},
+            {"type": "content_block_start", "index": 0, "content_block": empty},
+            *[{"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas],
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": answer["stop_reason"], "stop_sequence": None},
+             "usage": {"output_tokens": OUTPUT}},
+            {"type": "message_stop"},
+        ]  # fmt: skip
+        return [(part["type"], part) for part in parts]

@@ -57,7 +57,7 @@ class Words(Protocol):
 
 
 @dataclass(slots=True)
-class _Seen:
+class Seen:
     """What the parts of a stream have said so far."""
 
     usage: Usage = field(default_factory=Usage)
@@ -191,7 +191,7 @@ class GuardedClient:
         asked.call.done(usage, model=words.model(answer), response_id=words.response_id(answer))
 
     def _follow(self, stream: Any, asked: _Asked) -> None:
-        seen = _Seen()
+        seen = Seen()
         stream._iterator = parts = self._observed(stream._iterator, asked, seen)
         begun, close = weakref.ref(stream), type(stream).close
 
@@ -203,7 +203,7 @@ class GuardedClient:
         stream.close = closed
 
     def _follow_async(self, stream: Any, asked: _Asked) -> None:
-        seen = _Seen()
+        seen = Seen()
         stream._iterator = parts = self._observed_async(stream._iterator, asked, seen)
         begun, close = weakref.ref(stream), type(stream).close
 
@@ -214,7 +214,7 @@ class GuardedClient:
 
         stream.close = closed
 
-    def _observed(self, parts: Iterator[Any], asked: _Asked, seen: _Seen) -> Generator[Any, None, None]:
+    def _observed(self, parts: Iterator[Any], asked: _Asked, seen: Seen) -> Generator[Any, None, None]:
         try:
             for each in parts:
                 seen.take(self._words, each)
@@ -227,7 +227,7 @@ class GuardedClient:
             raise
         asked.call.done(seen.usage, **seen.known)
 
-    async def _observed_async(self, parts: AsyncIterator[Any], asked: _Asked, seen: _Seen) -> AsyncGenerator[Any, None]:
+    async def _observed_async(self, parts: AsyncIterator[Any], asked: _Asked, seen: Seen) -> AsyncGenerator[Any, None]:
         try:
             async for each in parts:
                 seen.take(self._words, each)
