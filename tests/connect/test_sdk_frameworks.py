@@ -251,3 +251,23 @@ def test_claude_agent_sdk(world: World) -> None:
     assert said["asked_after"] == 1
     assert tool_calls(log, "killed") == []
     check_answer(log, "killed", "spendfuse.claude_agent")
+
+
+def test_crewai(world: World) -> None:
+    """Hooks and a listener: models and tools are reported once; a kickoff is a run. A nudge is put before the model; a
+    run that is killed while a tool works asks no model any more.
+    """
+    said = world.play("sdk_crewai.py", "crewai", CREWAI_DISABLE_TELEMETRY="true", OTEL_SDK_DISABLED="true")
+    log = world.log()
+    calls = model_calls(log, "ways")
+    assert len(calls) == len(said["ids"]) == 1
+    assert {(call.model, call.input_tokens, call.cache_read_tokens, call.output_tokens, call.reasoning_tokens)
+            for call in calls} == {("gpt-5", 100, 40, 20, 5)}  # fmt: skip
+    assert [tool.tool for tool in tool_calls(log, "tools")] == ["search"]
+    assert said["told"] == 1
+    (own,) = [run for run in log if isinstance(run, RunStarted) and run.workflow == "support desk"]
+    assert len(model_calls(log, own.run_id)) == 1
+    assert [run.status for run in log if isinstance(run, RunFinished) and run.run_id == own.run_id] == ["completed"]
+    assert said["stopped"] == ["you have done this before"] * 2
+    assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
+    check_answer(log, "killed", "spendfuse.crewai")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import spendfuse
 
 TIMEOUT_S = 30.0
+_TOLD, sys.stdout = sys.stdout, sys.stderr  # what libraries print is not for the test
 
 
 def command(action: str, run_id: str, reason: str = "given by the test") -> None:
@@ -39,4 +41,4 @@ def ready() -> spendfuse.Connection:
 
 def say(**facts: Any) -> None:
     """Tell the test, in a line of JSON."""
-    print(json.dumps(facts), flush=True)
+    print(json.dumps(facts), file=_TOLD, flush=True)
