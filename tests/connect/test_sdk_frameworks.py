@@ -271,3 +271,37 @@ def test_crewai(world: World) -> None:
     assert said["stopped"] == ["you have done this before"] * 2
     assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
     check_answer(log, "killed", "spendfuse.crewai")
+
+
+def test_autogen(world: World) -> None:
+    """A guarded model client: models and tools are reported once, plain and streamed. A nudge reaches the model; a run
+    that is killed while a tool works asks no model any more.
+    """
+    said = world.play("sdk_autogen.py", "autogen")
+    log = world.log()
+    calls = model_calls(log, "ways")
+    assert len(calls) == len(said["ids"]) == 2
+    kinds = ("input_tokens", "cache_read_tokens", "output_tokens", "reasoning_tokens")
+    assert [tuple(getattr(call, kind) for kind in kinds) for call in calls] == [(100, 40, 20, 5), (100, 0, 20, 0)]
+    assert [tool.tool for tool in tool_calls(log, "tools")] == ["search"] * 2
+    assert said["told"] == 1
+    assert said["stopped"] == ["you have done this before"] * 2
+    assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
+    check_answer(log, "killed", "spendfuse.autogen")
+
+
+def test_gptcache(world: World) -> None:
+    """GPTCache's adapter of OpenAI's client of before 1.0: a hit is reported with `cache_hit` and no cost, plain and
+    as a stream; a run that is killed is given nothing, from the cache neither.
+    """
+    said = world.play("sdk_gptcache.py", "gptcache")
+    log = world.log()
+    assert said["hits"] == [False, True]
+    calls = model_calls(log, "ways")
+    assert [(call.cache_hit, call.input_tokens, call.cost_nanousd) for call in calls] == [
+        (False, 100, None), (True, 0, 0), (True, 0, 0),
+    ]  # fmt: skip
+    assert len(said["ids"]) == 1
+    assert said["stopped"] == ["given by the test"] * 2
+    assert said["asked_after"] == 0
+    check_answer(log, "killed", "spendfuse.gptcache")
