@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test connect-tests check compiled day bench format lock schemas clean
+.PHONY: help setup demo test connect-tests js-test check compiled day bench format lock schemas clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ connect-tests: $(READY) ## the client libraries of other systems against the gat
 		{ $(PYTHON) -m venv $$home && $$home/bin/python -m pip install --quiet --disable-pip-version-check \
 			--require-hashes -r $$lock && cp $$lock $$home/lock; } || rm -rf $$home; done
 	@REQUIRE_KAFKA=1 $(PY) -m pytest -p no:xdist tests/connect
+
+# TypeScript and Node's types come by the lock file; the client itself needs nothing but Node.
+js-test: $(READY) ## build the TypeScript client and test it, against a running gateway too; needs Node.js with npm
+	@cd sdk/js && npm ci --no-audit --no-fund --ignore-scripts --silent && npx tsc && npm test --silent
+	@REQUIRE_KAFKA=1 $(PY) -m pytest -q -p no:xdist tests/connect/test_sdk_typescript.py
 
 check: $(READY) ## linters, types, exported schemas
 	@$(PY) -m ruff check .

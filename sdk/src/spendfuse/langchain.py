@@ -15,7 +15,7 @@ from langchain_core.outputs import LLMResult
 from spendfuse._connect import Connection
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, Usage, count, part, status_after, text
 from spendfuse._integrations.openai_api import TIERS, openai_usage
-from spendfuse._run import CURRENT, Run, RunOptions
+from spendfuse._run import CURRENT, CallStatus, Run, RunOptions
 
 
 class SpendfuseHandler(BaseCallbackHandler):
@@ -145,10 +145,9 @@ class SpendfuseHandler(BaseCallbackHandler):
     def _report_tool(self, run_id: UUID, call_id: str | None, result: object, error_type: str | None) -> None:
         run, used = self._runs.get(run_id), self._tools.pop(run_id, None)
         if run is not None and used is not None:
-            status, named = ("error", error_type) if error_type else ("ok", None)
-            self._integration.tool(
-                run, ToolResult(call_id or str(run_id), *used, result, status, None if named == "error" else named)
-            )
+            named = None if error_type == "error" else error_type
+            status: CallStatus = "error" if error_type else "ok"
+            self._integration.tool(run, ToolResult(call_id or str(run_id), *used, result, status, named))
 
     def _begin(self, run_id: UUID, parent_run_id: UUID | None, more: Mapping[str, Any]) -> Run:
         run = None if parent_run_id is None else self._runs.get(parent_run_id)
