@@ -1,4 +1,8 @@
-"""What an AI agent imports to report its spend over Kafka and to obey a stop.
+"""What an AI agent imports to report its spend, over Kafka or HTTP, and to obey a stop.
+
+`connect()` makes emitter and guard by one address, `run()` begins a run of the process's own connection, and
+`spendfuse.openai`, `.anthropic`, `.langchain`, `.openai_agents`, `.pydantic_ai`, `.crewai`, `.claude_agent`, `.autogen`
+and `.gptcache` do the rest for whoever uses one of these. By hand, over Kafka:
 
 Where Kafka is, the prefix of its topics and the login come from the environment, `SPENDFUSE_KAFKA_BOOTSTRAP` first
 among it; so do the tenant's keys, as `python -m streams keys derive --tenant acme` prints them:
@@ -24,7 +28,7 @@ among it; so do the tenant's keys, as `python -m streams keys derive --tenant ac
     missing = emitter.close(timeout_s=10)  # events that the broker does not have
 
 `help(spendfuse.Emitter)`, `help(spendfuse.Run)` and `help(spendfuse.Guard)` have the rest; `spendfuse.kafka` connects
-to Kafka; `spendfuse.testing` has stand-ins for your own tests.
+to Kafka, `spendfuse.http` to a gateway; `spendfuse.testing` has stand-ins for your own tests.
 """
 
 from spendfuse._async_guard import AsyncGuard
