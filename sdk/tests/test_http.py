@@ -47,7 +47,9 @@ def test_events_arrive_in_order_and_together(gateway: ScriptedGateway) -> None:
 
 def test_what_is_refused_for_the_moment_is_sent_again_under_its_id(gateway: ScriptedGateway) -> None:
     """Neither broker nor disk takes it, a proxy in between answers, an answer is lost: each id gets there."""
-    gateway.refusals = [(503, {"error": "send this again"}), (502, {}), (401, {"error": "not known here"})]
+    gateway.refusals = [
+        (503, {"error": "send this again"}), (502, {}), (401, {"error": "not known here"}), (200, {"rejected": [{}]}),
+    ]  # fmt: skip
     gateway.drops = 1
     with Emitter(transport(gateway)) as emitter:
         ids = [emitter.emit(CALL) for _ in range(3)]

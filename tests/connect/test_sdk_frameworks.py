@@ -222,6 +222,7 @@ def test_openai_agents(world: World) -> None:
     started = [run for run in log if isinstance(run, RunStarted) and run.run_id == traced]
     assert [(run.workflow, run.session_id) for run in started] == [("support desk", "group-1")]
     assert [run.status for run in log if isinstance(run, RunFinished) and run.run_id == traced] == ["completed"]
+    assert len(model_calls(log, "nested")) == 3, "the agent that is another's tool as well"
     assert len(model_calls(log, "untraced")) == 1
     assert said["stopped"] == ["you have done this before"] * 2
     assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"

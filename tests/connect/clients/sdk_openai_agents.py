@@ -58,6 +58,13 @@ async def play() -> None:
         workflow_name="support desk", group_id="group-1", trace_id="trace_0123456789abcdef0123456789abcdef"
     )
     await Runner.run(agent, MARKER, hooks=hooks, run_config=trace)
+    outer = Agent(name="outer", model=model, tools=[chat.as_tool("ask_chat", "Ask it.")])
+    provider.tool, provider.args = "ask_chat", {"input": MARKER}
+    answered = provider.completions
+    provider.completions = lambda body: (setattr(provider, "tool", None), answered(body))[1]
+    with spendfuse.run(run_id="nested"):
+        await Runner.run(outer, MARKER, hooks=hooks)
+    provider.completions, provider.args = answered, {"query": MARKER}
     with spendfuse.run(run_id="untraced"):
         await Runner.run(agent, MARKER, hooks=hooks, run_config=RunConfig(tracing_disabled=True))
     stopped = []

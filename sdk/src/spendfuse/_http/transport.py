@@ -110,7 +110,9 @@ class HttpTransport:
         if status not in (200, 400) or not isinstance(rejected, list):
             return [Undelivered(self._gateway.why(status, answer), retriable=True)] * count
         outcomes: list[Undelivered | None] = [None] * count
-        for each in rejected:
-            reason = f"{each.get('reason')}: {each.get('detail')}"
-            outcomes[each["index"]] = Undelivered(reason, retriable=False)
+        try:
+            for each in rejected:
+                outcomes[each["index"]] = Undelivered(f"{each['reason']}: {each['detail']}", retriable=False)
+        except (KeyError, IndexError, TypeError):  # somebody in between has made it up
+            return [Undelivered(self._gateway.why(status, None), retriable=True)] * count
         return outcomes
