@@ -155,7 +155,7 @@ def test_a_proxy_with_the_callback_reports_and_refuses_by_one_line_of_its_settin
             accepted = "spendfuse_gateway_accepted_total"
             gateway.wait_for(lambda: sum(gateway.metric(accepted).values()) > made, 30, "all is reported")
     calls = [message for message in logged(kafka_topics) if isinstance(message, LlmCall)]
-    assert len(calls) == made
+    assert len(calls) == made, "what was refused is no call"
     assert {(call.run_id, call.status) for call in calls} == {("run-1", "ok"), ("run-2", "ok")}
 
 

@@ -118,7 +118,7 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
         return LiteLlmRun(self._connection.tenant_id, run_id, workflow=whose.get("workflow"), attribution=whose)
 
     def _report(self, kwargs: Mapping[str, Any]) -> None:
-        if isinstance(kwargs.get("exception"), (Stopped, Paused)):
+        if _is_refusal(kwargs.get("exception")):
             return  # no model was asked
         request = kwargs.get("litellm_params") or {}
         metadata = _metadata(request)
@@ -171,6 +171,15 @@ def _named_run(request: Mapping[str, Any]) -> str | None:
 
 def _traces_go_first() -> bool:
     return bool(getattr(litellm, "request_correlation_in_logs", False))
+
+
+def _is_refusal(error: object) -> bool:
+    """Whether a call failed because we refused it, in whatever a proxy has wrapped that."""
+    while isinstance(error, BaseException):
+        if isinstance(error, (Stopped, Paused)):
+            return True
+        error = error.__cause__
+    return False
 
 
 def _refusal(order: Stopped | Paused) -> Exception:
