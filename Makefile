@@ -6,10 +6,10 @@ READY := $(VENV)/.ready
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check compiled day bench format lock schemas clean
+.PHONY: help setup demo test connect-tests js-test check compiled day bench format lock schemas clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv from the lock file
 
@@ -31,6 +31,25 @@ demo: $(READY) ## replay a week of real usage with three incidents in it; ONCE=1
 # Most of what takes long waits: for a broker, a session's end, a process that starts. So there are more than cores.
 test: $(READY) ## run every test this machine can run
 	@$(PY) -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+
+# What cannot be had here is left out, and its tests say so by name.
+connect-tests: $(READY) ## the client libraries of other systems against the gateway, each in an environment of its own
+	@for lock in tests/connect/*.lock; do name=$$(basename $$lock .lock); home=.cache/connect/$$name; \
+		cmp -s $$lock $$home/lock && continue; \
+		echo "setting up $$name"; rm -rf $$home; \
+		{ $(PYTHON) -m venv $$home && $$home/bin/python -m pip install --quiet --disable-pip-version-check \
+			--require-hashes -r $$lock && cp $$lock $$home/lock; } || rm -rf $$home; done
+	@for lock in tests/connect/*/package-lock.json; do from=$$(dirname $$lock); home=.cache/connect/$$(basename $$from); \
+		cmp -s $$lock $$home/lock && continue; \
+		echo "setting up $$(basename $$from)"; rm -rf $$home; mkdir -p $$home; \
+		{ cp $$from/package*.json $$home && npm ci --prefix $$home --silent --ignore-scripts --no-audit --no-fund \
+			&& cp $$lock $$home/lock; } || rm -rf $$home; done
+	@REQUIRE_KAFKA=1 $(PY) -m pytest -p no:xdist tests/connect
+
+# TypeScript and Node's types come by the lock file; the client itself needs nothing but Node.
+js-test: $(READY) ## build the TypeScript client and test it, against a running gateway too; needs Node.js with npm
+	@cd sdk/js && npm ci --no-audit --no-fund --ignore-scripts --silent && npx tsc && npm test --silent
+	@REQUIRE_KAFKA=1 $(PY) -m pytest -q -p no:xdist tests/connect/test_sdk_typescript.py
 
 check: $(READY) ## linters, types, exported schemas
 	@$(PY) -m ruff check .
@@ -61,6 +80,7 @@ lock: ## renew the lock files; needs uv
 	uv pip compile -q pyproject.toml --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/dev.lock
 	uv pip compile -q pyproject.toml --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service.lock
 	uv pip compile -q requirements/peers.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/peers.lock
+	for system in tests/connect/*.in; do uv pip compile -q $$system --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o $${system%.in}.lock; done
 
 clean: ## remove what was set up
 	rm -rf $(VENV) .cache out

@@ -145,6 +145,8 @@ class CommandAck(
     command_id: Id
     acted: Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored", "delivered"]
     """`delivered` answers a nudge: the agent has it."""
+    denied_by: Name | None = None
+    """Whose hook or library kept the run from its next step, where that is known."""
 
 
 UsageMessage = LlmCall | ToolCall | RunStarted | RunFinished | Outcome | CommandAck
@@ -162,7 +164,7 @@ _VERSIONS: Final = {f"{version}:": version % 8 for version in range(1, 10)}
 def shape_version(shape_hash: str) -> int:
     """The version before a `result_shape_hash` (`1:5f0c…`) in so many bits: seven in a row are told apart; 0 for none.
 
-    What is left out of a shape is said once, in the client (`spendfuse._shape`), and as data in
+    What is left out of a shape is said once, in the client (`spendfuse._usage.shape`), and as data in
     `docs/connect/wire-vectors.json` for clients in other languages. Whoever makes shapes for agents that have no
     client, as a gateway does, takes it from there. Here they are only compared, and only within a version.
     """

@@ -5,8 +5,9 @@
 import json
 import os
 import pwd
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -123,6 +124,9 @@ class Settings(BaseModel):
     Unset, `spendfuse/spool-PORT` in the user's state folder."""
     spool_mb: Positive = 1024
     """At most so much of it; beyond, senders are asked to try again."""
+    helicone_secrets: dict[str, SecretStr] = {}
+    """Who signs what it sends to `/in/helicone/NAME`: name -> `KEY_ID:SECRET`, a key of the gateway and the secret that
+    Helicone shows for its webhook. In the environment as JSON."""
     receivers_ca: Path | None = None
     """A certificate authority to trust beside none: for receivers behind a proxy of one's own."""
     links: dict[str, str] = {}
@@ -157,7 +161,7 @@ class Settings(BaseModel):
             raise ValueError("say in which time zone, such as 2026-12-01T00:00Z")
         return given
 
-    @field_validator("links", mode="before")
+    @field_validator("links", "helicone_secrets", mode="before")
     @classmethod
     def _from_json(cls, given: Any) -> Any:
         if not isinstance(given, str):
@@ -165,7 +169,14 @@ class Settings(BaseModel):
         try:
             return json.loads(given)
         except ValueError:
-            raise ValueError("write a JSON object of label and address") from None
+            raise ValueError("write a JSON object of names and texts") from None
+
+    @field_validator("helicone_secrets")
+    @classmethod
+    def _of_keys(cls, given: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        if not all(re.fullmatch(r"[0-9a-f]{12}:.+", secret.get_secret_value()) for secret in given.values()):
+            raise ValueError("write KEY_ID:SECRET for each; `python -m streams keys list` shows the ids")
+        return given
 
     @field_validator("slack_operators", mode="before")
     @classmethod
@@ -285,6 +296,15 @@ def read_secrets(wanted: Mapping[str, str], environment: Mapping[str, str] | Non
     if missing:
         raise SettingsError("the policy's receivers need variables that are not set:\n" + "\n".join(missing))
     return {variable: environment[variable] for variable in wanted}
+
+
+def read_others(names: Sequence[str], system: str, environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The values of another system's own variables. Raises `SettingsError` with every one that is not set."""
+    environment = os.environ if environment is None else environment
+    missing = [name for name in names if not environment.get(name)]
+    if missing:
+        raise SettingsError(f"{system} is reached with {', '.join(names)}; not set: {', '.join(missing)}")
+    return {name: environment[name] for name in names}
 
 
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:

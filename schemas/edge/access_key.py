@@ -28,10 +28,18 @@ class AccessKey(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_by: Name
     when_blind: Literal["continue", "stop"] = "continue"
     """What a guard that asks with it is told while nobody knows what stands."""
+    charge: tuple[Name, ...] | None = None
+    """The gateway's sources whose model calls count; those of others are passed over, because something else reports
+    them. None: all.
+    """
     label: Name | None = None
     """What it is for, in its owner's words."""
     revoked_ms: EpochMs | None = None
     revoked_by: Name | None = None
+
+    def charges(self, source: str) -> bool:
+        """Whether a model call counts that comes with this key from a source of the gateway."""
+        return self.charge is None or source in self.charge
 
     def is_of(self, token: "Token") -> bool:
         """Whether the token is this key's. Takes the same time whatever is wrong with it."""

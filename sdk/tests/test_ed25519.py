@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from spendfuse._ed25519 import public_key, sign, verify
+from spendfuse._control.ed25519 import public_key, sign, verify
 
 RFC_8032 = [  # section 7.1: private key, public key, message, signature
     (

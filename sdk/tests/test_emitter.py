@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from spendfuse import Emitter
-from spendfuse import _outbox as outbox
-from spendfuse._transport import Done, Record, Undelivered
+from spendfuse._usage import outbox
+from spendfuse._usage.transport import Done, Record, Undelivered
 from spendfuse.testing import MemoryTransport
 
 CALL = {"type": "llm_call", "tenant_id": "acme", "run_id": "r1", "model": "m"}

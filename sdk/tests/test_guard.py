@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from spendfuse import Emitter, Guard, Paused, Stopped, _ed25519, derive_keys, derive_tenant_key
-from spendfuse._command import ALL_TENANTS, ControlRecord, parse
-from spendfuse._signing import (
+from spendfuse import Emitter, Guard, Paused, Stopped, derive_keys, derive_tenant_key
+from spendfuse._control import ed25519
+from spendfuse._control.command import ALL_TENANTS, ControlRecord, parse
+from spendfuse._control.signing import (
     KID_HEADER,
     LIFT_HEADER,
     SIGNATURE_HEADER,
@@ -225,7 +226,7 @@ def test_an_agent_can_let_nothing_go_on(guard: Guard, control: FakeControl, emit
     assert resume.value is not None
     command = parse(resume.value)
     mac = signature(KEYS["engine"], signed_text("operator", command, resume.value))
-    own_key = _ed25519.sign(KEYS["lift"], signed_text("operator", command, resume.value)).hex().encode()
+    own_key = ed25519.sign(KEYS["lift"], signed_text("operator", command, resume.value)).hex().encode()
     control.put(KILL)
     for lift in ((), ((LIFT_HEADER, own_key),)):
         control.put(replace(resume, headers=((KID_HEADER, b"operator"), (SIGNATURE_HEADER, mac), *lift)))
@@ -694,7 +695,7 @@ def key_check(tenant_id: str = "acme", root: bytes = ROOT) -> ControlRecord:
     """The engine's key check of a tenant, as the worker writes it."""
     value = json.dumps({"type": "key_check", "tenant_id": tenant_id, "operator_keys": []}).encode()
     text = key_check_text(tenant_id, value)
-    lift = _ed25519.sign(lift_seed(root), text).hex().encode()
+    lift = ed25519.sign(lift_seed(root), text).hex().encode()
     mac = signature(derive_tenant_key(root, tenant_id), text)
     return ControlRecord(value, ((KID_HEADER, b"engine"), (SIGNATURE_HEADER, mac), (LIFT_HEADER, lift)))
 

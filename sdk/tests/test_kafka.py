@@ -13,10 +13,10 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from spendfuse import Emitter, Guard, Stopped, derive_keys
-from spendfuse._command import parse, record_key
+from spendfuse._control.command import parse, record_key
+from spendfuse._control.signing import KeyId, signed_headers
 from spendfuse._kafka.transport import undelivered
-from spendfuse._signing import KeyId, signed_headers
-from spendfuse._transport import Record, Undelivered
+from spendfuse._usage.transport import Record, Undelivered
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 TIMEOUT_S = 30.0

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from spendfuse import Emitter, Guard, Paused, Stopped
-from spendfuse._command import ALL_TENANTS, Command, Scope
-from spendfuse._scope import CallDimensions, ScopeIndex
-from spendfuse._standing import StandingCommands
+from spendfuse._control.command import ALL_TENANTS, Command, Scope
+from spendfuse._control.scope import CallDimensions, ScopeIndex
+from spendfuse._control.standing import StandingCommands
 from spendfuse.testing import FakeControl, MemoryTransport
 
 NOW_MS = 1_800_000_000_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from spendfuse import Emitter
-from spendfuse._shape import VERSION, shape_of
+from spendfuse._usage.shape import VERSION, shape_of
 from spendfuse.testing import MemoryTransport
 
 SAME: list[tuple[object, object]] = [

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from spendfuse import derive_keys
-from spendfuse._command import TARGET_TYPES, Command, ControlRecord, parse
-from spendfuse._intake import Believed, Intake
-from spendfuse._signing import KeyId, signed_headers
-from spendfuse._standing import StandingCommands
+from spendfuse._control.command import TARGET_TYPES, Command, ControlRecord, parse
+from spendfuse._control.intake import Believed, Intake
+from spendfuse._control.signing import KeyId, signed_headers
+from spendfuse._control.standing import StandingCommands
 
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000

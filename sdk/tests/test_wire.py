@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 
 from spendfuse import Emitter, InvalidEvent, hash_of
-from spendfuse._money import nanousd
-from spendfuse._wire import ATTRIBUTION, MAX_VALUE_BYTES, encoded
+from spendfuse._usage.money import nanousd
+from spendfuse._usage.wire import ATTRIBUTION, MAX_VALUE_BYTES, encoded
 from spendfuse.testing import MemoryTransport
 
 CALL = {"type": "llm_call", "tenant_id": "acme", "run_id": "r1", "model": "m"}

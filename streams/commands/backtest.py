@@ -1,5 +1,5 @@
-"""`backtest` and `tune`: policies tried on a log of the past; `record`: such a log out of the topics; and `backfill`:
-what came too late booked.
+"""`backtest` and `tune`: policies tried on a log of the past; `record`: such a log out of the topics; `import`: out of
+what others have written down; and `backfill`: what came too late booked.
 """
 
 import argparse
@@ -42,6 +42,13 @@ def declare(commands: Commands) -> None:
     record = commands.add("record", _record, "a recorded log out of the topics: an incident to replay")
     _add_range(record, required=True)
     record.add_argument("--out", type=Path, required=True, metavar="F.jsonl[.gz]", help="the file to write")
+
+    imported = commands.add("import", _import, "a log of the past out of what you have already; needs no broker")
+    imported.add_argument("--from", dest="source", required=True, metavar="claude-code", help="what wrote the files")
+    imported.add_argument("path", type=Path, metavar="FILE|DIR", help="a file, packed or not, or the folder of several")
+    imported.add_argument("--tenant", default="imported", metavar="acme", help="whose spend it is (default: imported)")
+    imported.add_argument("--out", type=Path, default=Path("imported.jsonl.gz"), metavar="F.jsonl[.gz]",
+                          help="the file to write (default: imported.jsonl.gz)")  # fmt: skip
 
     backfill = commands.add("backfill", _backfill, "book what came more than a day late, and was set aside")
     _add_range(backfill, required=True)
@@ -107,6 +114,12 @@ def _record(options: Options) -> int:
     from streams.tools.record import run_record
 
     return run_record(read_settings(), _range(options), options.out)
+
+
+def _import(options: Options) -> int:
+    from streams.tools.imports.run import run_import
+
+    return run_import(options.source, options.path, options.tenant, options.out)
 
 
 def _backfill(options: Options) -> int:

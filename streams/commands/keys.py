@@ -30,6 +30,10 @@ def declare(commands: Commands) -> None:
         "--when-blind", choices=("continue", "stop"), default="continue",
         help="what a guard is told while the gateway cannot know what stands (default: continue)",
     )  # fmt: skip
+    create.add_argument(
+        "--charge", nargs="*", metavar="SOURCE",
+        help="the gateway's sources whose model calls count (gateway doctor names them); none given: none do",
+    )  # fmt: skip
     create.add_argument("--label", help="what it is for, in your words")
     create.set_defaults(run=_create)
     actions.add_parser("list", help="all keys of the gateway").set_defaults(run=_list)
@@ -69,7 +73,7 @@ def _create(options: Options) -> int:
     from streams.settings import read_settings
     from streams.tools.access_keys import run_create
 
-    return run_create(read_settings(), options.tenant, options.may, options.label, options.when_blind)
+    return run_create(read_settings(), options.tenant, options.may, options.label, options.when_blind, options.charge)
 
 
 def _list(_: Options) -> int:

@@ -8,7 +8,15 @@ from streams.commands.registry import Commands, Options
 def declare(commands: Commands) -> None:
     """Alerting is a program of its own: `python -m alerting`."""
     commands.add("worker", _worker, "the detection worker")
-    commands.add("gateway", _gateway, "take usage over HTTP, for whoever has no Kafka client")
+    gateway = commands.add("gateway", _gateway, "take usage over HTTP, for whoever has no Kafka client")
+    actions = gateway.add_subparsers(dest="action", metavar="doctor")
+    doctor = actions.add_parser(
+        "doctor", help="what has arrived with a key, from whom, and what is wrong; exit 1 if so"
+    )
+    doctor.add_argument("--key", required=True, metavar="sf_…", help="the key of whoever sends or asks")
+    doctor.add_argument("--url", metavar="http://127.0.0.1:8440", help="where its gateway is; this host's unless given")
+    doctor.add_argument("--since", default="1h", metavar="1h", help="how far back to look (default: 1h)")
+    doctor.set_defaults(run=_gateway_doctor)
     up = commands.add("up", _up, "the workers and alerting of this machine, started again when they end")
     up.add_argument("--workers", type=int, default=1, choices=range(1, 33), metavar="N", help="how many (default 1)")
     up.add_argument("--gateway", action="store_true", help="and a gateway")
@@ -33,6 +41,18 @@ def _gateway(_: Options) -> int:
     from streams.gateway.process import run_gateway
 
     return run_gateway()
+
+
+def _gateway_doctor(options: Options) -> int:
+    from streams.clock import wall_ms
+    from streams.settings import read_settings
+    from streams.tools.gateway_doctor.doctor import run_gateway_doctor
+    from streams.tools.replay.moments import moment_ms
+
+    settings = read_settings()
+    scheme = "http" if settings.gateway_tls_certificate is None else "https"
+    url = options.url or f"{scheme}://{settings.gateway_host}:{settings.gateway_port}"
+    return run_gateway_doctor(settings, options.key, url.rstrip("/"), moment_ms(options.since, "--since", wall_ms()))
 
 
 def _enforce(options: Options) -> int:

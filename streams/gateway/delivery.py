@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streams.clock import pause
 from streams.gateway.metrics import GatewayMetrics
+from streams.gateway.origin import HEADER
 from streams.gateway.spool import Record, Spool
 from streams.kafka.client import flush, make_producer, missing_right
 from streams.process.logs import fields
@@ -118,11 +119,18 @@ class Delivery:
             waiting.answered(record, error)
 
         try:
-            self._producer.produce(self._settings.topic(record.topic), record.value, record.key, on_delivery=answered)
+            self._send(record, answered)
         except BufferError:  # so many are under way that the brokers do not keep up
             waiting.answered(record, KafkaError(KafkaError._QUEUE_FULL))
         except KafkaException as error:
             waiting.answered(record, error.args[0])
+
+    def _send(self, record: Record, answered: Callable[[KafkaError | None, Any], None]) -> None:
+        """Hand a record to the client library. Raises `BufferError` or `KafkaException`."""
+        headers: list[tuple[str, str | bytes | None]] = [(HEADER, record.origin.encode())] if record.origin else []
+        self._producer.produce(
+            self._settings.topic(record.topic), record.value, record.key, on_delivery=answered, headers=headers
+        )
 
     async def _keep(self, records: Sequence[Record]) -> None:
         await asyncio.to_thread(self._spool.add, records)
@@ -154,8 +162,7 @@ class Delivery:
         for record in records:
             while not self._end.is_set():
                 try:
-                    topic = self._settings.topic(record.topic)
-                    self._producer.produce(topic, record.value, record.key, on_delivery=answered)
+                    self._send(record, answered)
                     break
                 except BufferError:
                     pause(0.05)

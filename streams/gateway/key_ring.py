@@ -39,18 +39,37 @@ class KeyRing:
 
     def check(self, shown: str | None, scope: AccessScope) -> AccessKey:
         """The key that a caller has shown, if it allows `scope`. Raises `Refused`."""
+        return _allowing(self.find(shown), scope)
+
+    def find(self, shown: str | None) -> AccessKey:
+        """The key that a caller has shown, whatever it allows. Raises `Refused`."""
         if not shown:
             raise Refused(401, "no key: send `Authorization: Bearer sf_…` (python -m streams keys create makes one)")
         token = read_token(shown)
         key = None if token is None else self._keys.get(token.key_id)
         if token is None or key is None or not key.is_of(token):
             raise Refused(401, "this key is not known here; `python -m streams keys list` shows which are")
-        if key.revoked_ms is not None:
-            raise Refused(401, f"the key {key.key_id} was revoked; make another one")
-        if scope not in key.scopes:
-            raise Refused(403, f"the key {key.key_id} may not {scope}: it was made for {', '.join(key.scopes)}")
-        return key
+        return _in_use(key)
+
+    def named(self, key_id: str, scope: AccessScope) -> AccessKey:
+        """The key with this id, of somebody who has proved otherwise that it is theirs. Raises `Refused`."""
+        key = self._keys.get(key_id)
+        if key is None:
+            raise Refused(401, f"the key {key_id} is not known here; `python -m streams keys list` shows which are")
+        return _allowing(_in_use(key), scope)
 
     def _take(self, message: Any) -> None:
         if not self._keys.take(message.key(), message.value()):
             self.unreadable += 1
+
+
+def _in_use(key: AccessKey) -> AccessKey:
+    if key.revoked_ms is not None:
+        raise Refused(401, f"the key {key.key_id} was revoked; make another one")
+    return key
+
+
+def _allowing(key: AccessKey, scope: AccessScope) -> AccessKey:
+    if scope not in key.scopes:
+        raise Refused(403, f"the key {key.key_id} may not {scope}: it was made for {', '.join(key.scopes)}")
+    return key

@@ -22,6 +22,9 @@ class GatewayMetrics:
             registry=registry,
         )
         self.accepted = Counter("spendfuse_gateway_accepted", "Messages taken", ["source"], registry=registry)
+        self.observed = Counter(
+            "spendfuse_gateway_observed", "Model calls that another source reports", ["source"], registry=registry
+        )
         self.ignored = Counter(
             "spendfuse_gateway_ignored", "What was sent and says nothing of spend", ["source"], registry=registry
         )
@@ -30,6 +33,12 @@ class GatewayMetrics:
         )
         self.verdicts = Counter(
             "spendfuse_gateway_verdicts", "Questions of guards answered", ["source", "decision"], registry=registry
+        )
+        self.control_streams = Gauge(
+            "spendfuse_gateway_control_streams", "Guards that follow control.v1 over HTTP", registry=registry
+        )
+        self.control_cut = Counter(
+            "spendfuse_gateway_control_cut", "Control streams cut off because nobody took them", registry=registry
         )
         self.undelivered = Counter(
             "spendfuse_gateway_undelivered", "Records that the brokers did not take in time", registry=registry

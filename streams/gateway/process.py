@@ -9,8 +9,6 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-from aiohttp import web
-
 from schemas.errors import SettingsError
 from streams.clock import monotonic_ms
 from streams.gateway.app import Gateway
@@ -19,6 +17,7 @@ from streams.gateway.delivery import Delivery
 from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.key_ring import KeyRing
 from streams.gateway.metrics import GatewayMetrics
+from streams.gateway.signers import Signers
 from streams.gateway.spool import Spool
 from streams.kafka.admin import existing_topics
 from streams.process.broker_watch import BrokerWatch
@@ -52,9 +51,9 @@ def run_gateway() -> int:
                 Delivery(settings, spool, metrics) as delivery,
             ):
                 metrics.keys.set_function(lambda: len(keys))
-                gateway = Gateway(keys, desk, delivery, metrics)
+                gateway = Gateway(keys, Signers(settings.helicone_secrets, keys), desk, delivery, metrics)
                 metrics.body_bytes.set_function(lambda: gateway.bodies.bytes)
-                asyncio.run(_serve(settings, gateway.routes(), beat))
+                asyncio.run(_serve(settings, gateway, beat))
         finally:
             spool.close()
     return 0
@@ -72,20 +71,21 @@ class _Beat:
             await asyncio.sleep(BEAT_S)
 
 
-async def _serve(settings: Settings, routes: list[web.AbstractRouteDef], beat: _Beat) -> None:
+async def _serve(settings: Settings, gateway: Gateway, beat: _Beat) -> None:
     end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
     host, port = settings.gateway_host, settings.gateway_port
     server = HttpServer(
-        routes, host, port, f"{PREFIX}GATEWAY_PORT",
+        gateway.routes(), host, port, f"{PREFIX}GATEWAY_PORT",
         most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS, longest_s=math.inf, tls=_tls(settings), end_s=END_S,
     )  # fmt: skip
     beating = asyncio.create_task(beat.go_on())
     async with server:
         log.info("taking usage", extra=fields(host=host, port=port, tls=settings.gateway_tls_certificate is not None))
         await end.wait()
+        gateway.end()
     beating.cancel()
 
 

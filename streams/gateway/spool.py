@@ -21,15 +21,17 @@ class SpoolFullError(Exception):
 
 
 class Record(NamedTuple):
-    """What is to be written: the topic without prefix, key and value."""
+    """What is to be written: the topic without prefix, key and value, and how it came."""
 
     topic: str
     key: bytes
     value: bytes
+    origin: str = ""
+    """Source and key, for the record's header; empty in what a gateway of before has left on the disk."""
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(tuple[str, bytes, bytes]).decode
+_decode: Final = msgspec.msgpack.Decoder(Record).decode
 
 
 class Spool:
@@ -133,7 +135,7 @@ def _read(data: bytes) -> Iterator[Record]:
         at += _LENGTH.size
         if at + length > len(data):
             return
-        yield Record(*_decode(data[at : at + length]))
+        yield _decode(data[at : at + length])
         at += length
 
 

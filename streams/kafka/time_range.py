@@ -12,6 +12,7 @@ from schemas.errors import BrokerError
 from streams.clock import seconds
 from streams.kafka.client import silent
 from streams.kafka.leaders import ask_leader
+from streams.kafka.partitioner import partition_of
 from streams.kafka.whole_topic import ANSWER_S, PATIENCE_S, ends_of, make_reader
 from streams.settings import Settings
 
@@ -23,12 +24,19 @@ Place = tuple[str, int]
 
 
 def records_between(
-    settings: Settings, names: Sequence[str], since_ms: int, until_ms: int, *, progress: bool = False
+    settings: Settings,
+    names: Sequence[str],
+    since_ms: int,
+    until_ms: int,
+    *,
+    key: bytes | None = None,
+    progress: bool = False,
 ) -> Iterator[Any]:
     """The records of these topics appended from `since_ms` to before `until_ms`, oldest first.
 
     A partition's records keep their order, also where a producer's clock went back; between partitions the time of the
-    append decides, and where that is the same, the order of `names`. Reading ends where the topics end now.
+    append decides, and where that is the same, the order of `names`. Reading ends where the topics end now. With a
+    `key`, only the partitions are read in which its records belong.
 
     Raises:
         BrokerError: no broker answers, a topic is missing, or its end was not reached in time.
@@ -36,7 +44,11 @@ def records_between(
     consumer = make_reader(settings)
     topics = [settings.topic(name) for name in names]
     try:
-        ends = {(topic, number): end for topic in topics for number, end in ends_of(consumer, settings, topic).items()}
+        ends: dict[Place, int] = {}
+        for topic in topics:
+            found = ends_of(consumer, settings, topic)
+            wanted = found if key is None else [partition_of(key, len(found))]
+            ends |= {(topic, number): found[number] for number in wanted}
         starts = _starts(consumer, settings, ends, since_ms)
         left = sum(ends[place] - start for place, start in starts.items())
         with tqdm(total=left, desc="reading", unit=" offsets", disable=None if progress else True, leave=False) as bar:

@@ -25,6 +25,7 @@ def run_create(
     scopes: Sequence[AccessScope],
     label: str | None,
     when_blind: str = "continue",
+    charge: Sequence[str] | None = None,
 ) -> int:
     """Make a key and print its token. Raises `BrokerError` or `SettingsError`."""
     existing_topics(settings, [TOPIC])
@@ -32,7 +33,7 @@ def run_create(
     given = {
         "key_id": token.key_id, "tenant_id": tenant_id, "scopes": list(dict.fromkeys(scopes)), "label": label,
         "secret_sha256": token.secret_sha256, "created_ms": wall_ms(), "created_by": _operator(settings),
-        "when_blind": when_blind,
+        "when_blind": when_blind, "charge": charge,
     }  # fmt: skip
     try:
         key = msgspec.convert(given, AccessKey)
@@ -47,21 +48,22 @@ def run_create(
 def run_list(settings: Settings) -> int:
     """Print every key, the newest last. Raises `BrokerError`."""
     existing_topics(settings, [TOPIC])
-    keys = _keys(settings)
+    keys = known_keys(settings)
     if not keys:
         print("no key has been made: python -m streams keys create --tenant NAME")
     for key in sorted(keys.values(), key=lambda one: one.created_ms):
         made = datetime.fromtimestamp(key.created_ms / 1000, UTC).strftime("%Y-%m-%d")
         state = "revoked" if key.revoked_ms is not None else "in use"
         made_by = f"{made} by {key.created_by}"
-        print("  ".join([key.key_id, key.tenant_id, "+".join(key.scopes), state, made_by, key.label or ""]).rstrip())
+        told = [key.key_id, key.tenant_id, "+".join(key.scopes), state, made_by, key.label or "", charged(key)]
+        print("  ".join(told).rstrip())
     return 0
 
 
 def run_revoke(settings: Settings, key_id: str) -> int:
     """Have a key refused from now on. Raises `SettingsError` if there is none whose id begins so, or several."""
     existing_topics(settings, [TOPIC])
-    found = [key for key in _keys(settings).values() if key.key_id.startswith(key_id.removeprefix("sf_")[:12])]
+    found = [key for key in known_keys(settings).values() if key.key_id.startswith(key_id.removeprefix("sf_")[:12])]
     if len(found) != 1 or not key_id:
         raise SettingsError(
             f"{len(found)} keys begin with {key_id!r}: name one of those that `keys list` shows"
@@ -77,7 +79,15 @@ def run_revoke(settings: Settings, key_id: str) -> int:
     return 0
 
 
-def _keys(settings: Settings) -> AccessKeys:
+def charged(key: AccessKey) -> str:
+    """Whose model calls count that come with a key, in words; empty where all do."""
+    if key.charge is None:
+        return ""
+    return f"model calls count from {', '.join(key.charge)} alone" if key.charge else "model calls do not count"
+
+
+def known_keys(settings: Settings) -> AccessKeys:
+    """Every key by its id, as its newest record says."""
     keys = AccessKeys()
     for message in committed_records(settings, TOPIC):
         keys.take(message.key(), message.value())

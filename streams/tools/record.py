@@ -61,7 +61,7 @@ def write_record(settings: Settings, span: Range, out: Path) -> Counter[str]:
     What the runs of the range did before it is not in it: a replay begins with nothing spent.
     """
     counts: Counter[str] = Counter()
-    with _whole_file(out) as lines:
+    with whole_file(out) as lines:
         for record in _records(settings, span, counts):
             lines.write(encode(record) + b"\n")
         lines.write(encode(Until(span.until_ms)) + b"\n")
@@ -164,7 +164,7 @@ def _is_a_line(value: bytes) -> bool:
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A file that appears under its name once it is complete. Raises `SettingsError` where it cannot be written."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

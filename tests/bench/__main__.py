@@ -11,6 +11,7 @@ from tests.bench import (
     alarms,
     asleep,
     engine,
+    gateway,
     latency,
     memory,
     rebalances,
@@ -35,12 +36,13 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "worker": lambda options: throughput.measure(options.events or 300_000, options.rounds or 3),
     "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
+    "gateway": lambda options: gateway.measure(options.seconds, options.rounds or 1),
     "restore": lambda options: restore.measure(options.runs or 300_000, options.rounds or 3),
     "rebalances": lambda options: rebalances.measure(options.runs or 100_000, options.rounds or 50),
     "peers": lambda options: side_by_side.measure(options.events or 120_000, options.rounds or 3),
 }
 """Part -> how it is measured. Without an option all of them together take less than a quarter of an hour."""
-NEEDS_KAFKA = {"worker", "latency", "telling", "restore", "rebalances", "peers"}
+NEEDS_KAFKA = {"worker", "latency", "telling", "gateway", "restore", "rebalances", "peers"}
 
 
 def main(arguments: list[str] | None = None) -> int:

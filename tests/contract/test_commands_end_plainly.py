@@ -50,6 +50,8 @@ AWAY = [
     "incidents",
     "dlq",
     "doctor",
+    "gateway doctor --key sf_0123456789ab_0",
+    "poll --from langfuse --tenant acme --once",
     "keys check",
     "keys create --tenant acme",
     "keys list",
@@ -67,8 +69,8 @@ AWAY = [
     "deliveries check",
     "deliveries repair --save {folder}/f.jsonl",
 ]
-WITHOUT_BROKER = {"routes"}
-PROCESSES = {"worker", "up", "gateway"}
+WITHOUT_BROKER = {"import", "routes"}
+PROCESSES = {"worker", "up", "gateway", "enforcer"}
 """What goes on until it is told to end; `test_broker_away` looks at their starts."""
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 from spendfuse import derive_keys
-from spendfuse._command import parse, record_key
-from spendfuse._signing import signed_headers
+from spendfuse._control.command import parse, record_key
+from spendfuse._control.signing import signed_headers
 
 from infra.kafka.embedded import EmbeddedBroker
 from infra.kafka.local import free_ports

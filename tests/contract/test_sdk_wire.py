@@ -7,11 +7,11 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
-import spendfuse._wire as sdk_wire
+import spendfuse._usage.wire as sdk_wire
 from spendfuse import Emitter, Guard, InvalidEvent, Run, Stopped, derive_keys
-from spendfuse._command import ALL_TENANTS as OURS
-from spendfuse._command import ControlRecord, parse, record_key
-from spendfuse._intake import Believed, Intake
+from spendfuse._control.command import ALL_TENANTS as OURS
+from spendfuse._control.command import ControlRecord, parse, record_key
+from spendfuse._control.intake import Believed, Intake
 from spendfuse.testing import FakeControl, MemoryTransport
 
 from schemas.codec import MAX_MESSAGE_BYTES, decode_usage, encode

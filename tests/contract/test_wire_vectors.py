@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Message, Producer
-from spendfuse._command import ControlRecord
-from spendfuse._intake import Believed, Intake, KeysChecked
+from spendfuse._control.command import ControlRecord
+from spendfuse._control.intake import Believed, Intake, KeysChecked
+from spendfuse._control.signing import derive_keys
+from spendfuse._control.standing import StandingCommands
 from spendfuse._kafka.transport import DEFAULTS
-from spendfuse._shape import VERSION
-from spendfuse._signing import derive_keys
-from spendfuse._standing import StandingCommands
+from spendfuse._usage.shape import VERSION
 
 from infra.kafka.embedded import EmbeddedBroker
 from schemas.signing import EngineKeys

@@ -30,17 +30,17 @@ class GatewayProcess(ServiceProcess):
         """Wait until it takes usage."""
         self.wait_said("taking usage")
 
-    def post(self, path: str, body: bytes, token: str | None, **headers: str) -> tuple[int, Any]:
+    def post(self, path: str, body: bytes, token: str | None, method: str = "POST", **headers: str) -> tuple[int, Any]:
         """Status and answer of a request; (0, None) if nobody answered."""
-        return post(self.gateway_port, path, body, token, **headers)
+        return post(self.gateway_port, path, body, token, method, **headers)
 
 
-def post(port: int, path: str, body: bytes, token: str | None, **headers: str) -> tuple[int, Any]:
+def post(port: int, path: str, body: bytes, token: str | None, method: str = "POST", **headers: str) -> tuple[int, Any]:
     """Status and answer of a request to a gateway on that port; (0, None) if nobody answered."""
     given = {"Content-Type": "application/json", **headers}
     if token is not None:
         given["Authorization"] = f"Bearer {token}"
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, given, method="POST")
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, given, method=method)
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
             return answer.status, _read(answer.read())
@@ -59,10 +59,16 @@ def _read(body: bytes) -> Any:
 
 
 def new_key(
-    bootstrap: str, prefix: str, tenant_id: str, *scopes: AccessScope, capture: Any, when_blind: str = "continue"
+    bootstrap: str,
+    prefix: str,
+    tenant_id: str,
+    *scopes: AccessScope,
+    capture: Any,
+    when_blind: str = "continue",
+    charge: list[str] | None = None,
 ) -> str:
     """The token of a new key. `capture` is pytest's capsys: tokens are printed, and nowhere else to be had."""
     capture.readouterr()
     settings = Settings(kafka_bootstrap=bootstrap, prefix=prefix, operator_name="ana")
-    assert run_create(settings, tenant_id, scopes or ("ingest",), None, when_blind) == 0
+    assert run_create(settings, tenant_id, scopes or ("ingest",), None, when_blind, charge) == 0
     return str(capture.readouterr().out.strip())

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import spendfuse
-from spendfuse import _shape
-from spendfuse._acks import ack_id
+from spendfuse._control.acks import ack_id
+from spendfuse._usage import shape
 
 from schemas.control import Command, KeyCheck, Target
 from schemas.signing import EngineKeys, KeyId, _command_text, _key_check_text, control_key, key_check_key, nudge_key
@@ -194,15 +194,15 @@ def vectors() -> dict[str, Any]:
             for value in HASHED
         ],
         "shapes": {
-            "version": _shape.VERSION,
-            "most_characters": _shape.MAX_CHARS,
-            "text_patterns": _shape.TEXT_PATTERNS,
-            "key_pattern": _shape.KEY_PATTERN,
+            "version": shape.VERSION,
+            "most_characters": shape.MAX_CHARS,
+            "text_patterns": shape.TEXT_PATTERNS,
+            "key_pattern": shape.KEY_PATTERN,
             "results": [
                 {
                     "result": result,
-                    "shape": (shape := _shape.shape_of(result)),
-                    "hash": None if shape is None else _shape.versioned(spendfuse.hash_of(shape)),
+                    "shape": (found := shape.shape_of(result)),
+                    "hash": None if found is None else shape.versioned(spendfuse.hash_of(found)),
                 }
                 for result in SHAPED
             ],

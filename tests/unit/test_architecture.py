@@ -46,7 +46,7 @@ MOST_FILES_OF_A_FOLDER = 12
 FULL_FOLDERS = {
     "infra/demo": 14,
     "schemas": 16,
-    "sdk/src/spendfuse": 26,
+    "sdk/src/spendfuse": 25,
 }
 """Folders that hold more than they should, and how many: a number may shrink, and be taken out at last."""
 MOST_LINES_OF_A_FUNCTION = 70

@@ -15,7 +15,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SERVICE = ("schemas", "models", "alerting", "streams")
 OURS = {*SERVICE, "infra", "spendfuse"}
-STARTED = ("streams.gateway.process", "streams.worker.process", "alerting.__main__")
+STARTED = (
+    "streams.gateway.process", "streams.worker.process", "streams.enforcer.process", "streams.tools.imports.litellm",
+    "alerting.__main__",
+)  # fmt: skip
 
 
 def imported() -> Iterator[tuple[str, str]]:

@@ -1,11 +1,17 @@
 """What spans of each family come to: charged once, under the right names, and nothing of anybody's text."""
 
+import json
 from typing import Any
 
+import msgspec
 import pytest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from spendfuse import Emitter
+from spendfuse.testing import MemoryTransport
 
-from streams.gateway.sources.otlp.span import Attributes, Span
+from streams.gateway.sources.otlp.span import Span
 from streams.gateway.sources.otlp.usage import usage_of
+from streams.gateway.sources.otlp.values import Attributes, JsonAttribute, of_json, of_protobuf
 
 RESOURCE: Attributes = {"service.name": "support-bot", "deployment.environment.name": "prod"}
 GENAI: Attributes = {
@@ -131,3 +137,65 @@ def test_one_response_within_a_trace_is_one_event() -> None:
     assert other is not None
     assert cached is not None
     assert one["event_id"] == other["event_id"] != cached["event_id"]
+
+
+ARGUMENTS = '{"query": "a-secret-that-must-not-pass-4711", "limit": 5}'
+RESULT = '{"hits": [], "took": 12}'
+TOLD: dict[str, tuple[Attributes, str, str]] = {
+    "genai": ({"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "search"},
+              "gen_ai.tool.call.arguments", "gen_ai.tool.call.result"),
+    "openinference": ({"openinference.span.kind": "TOOL", "tool.name": "search"}, "input.value", "output.value"),
+    "openinference, as parameters": ({"openinference.span.kind": "TOOL", "tool.name": "search"}, "tool.parameters",
+                                     "output.value"),
+    "openllmetry": ({"traceloop.span.kind": "tool", "traceloop.entity.name": "search"}, "traceloop.entity.input",
+                    "traceloop.entity.output"),
+    "pydantic ai": ({"gen_ai.tool.name": "search", "gen_ai.tool.call.id": "c1"}, "tool_arguments", "tool_response"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_arguments_and_result_of_a_tool_are_hashed_as_our_client_hashes_them(name: str) -> None:
+    """So that a loop is seen, whatever the spaces and the order of members; the text is gone."""
+    attributes, arguments, result = TOLD[name]
+    usage = usage_of(span({**attributes, arguments: ARGUMENTS, result: RESULT}))
+    again = usage_of(span({**attributes, arguments: '{"limit":5,"query":"a-secret-that-must-not-pass-4711"}',
+                           result: RESULT.replace("12", "13")}))  # fmt: skip
+    assert usage is not None
+    assert again is not None
+    emitter = Emitter(MemoryTransport())
+    assert usage["args_hash"] == again["args_hash"] == emitter.hash_of(json.loads(ARGUMENTS))
+    assert usage["result_hash"] == emitter.hash_of(json.loads(RESULT)) != again["result_hash"]
+    assert usage["result_shape_hash"] == again["result_shape_hash"] == emitter.shape_hash_of(json.loads(RESULT))
+    assert "4711" not in str(usage)
+
+
+def test_what_a_tool_may_be_given_is_not_what_it_was_given() -> None:
+    """Some write the schema of the arguments into `tool.parameters`: every call would look like the one before."""
+    schema = '{"type": "object", "properties": {"query": {"type": "string"}}}'
+    usage = usage_of(span({"openinference.span.kind": "TOOL", "tool.name": "search", "tool.parameters": schema}))
+    assert usage is not None
+    assert "args_hash" not in usage
+
+
+def test_arguments_as_a_map_are_those_in_a_text() -> None:
+    """The conventions allow both, in protobuf and in JSON."""
+    said = {"query": "x", "limit": 5, "tags": ["a", True, None], "deep": {"share": 0.5}}
+    in_json = {"kvlistValue": {"values": [
+        {"key": "query", "value": {"stringValue": "x"}}, {"key": "limit", "value": {"intValue": "5"}},
+        {"key": "tags", "value": {"arrayValue": {"values": [{"stringValue": "a"}, {"boolValue": True}, {}]}}},
+        {"key": "deep", "value": {"kvlistValue": {"values": [{"key": "share", "value": {"doubleValue": 0.5}}]}}},
+    ]}}  # fmt: skip
+    name = "gen_ai.tool.call.arguments"
+    attribute = msgspec.json.decode(json.dumps({"key": name, "value": in_json}), type=JsonAttribute)
+    assert json.loads(str(of_json([attribute])[name])) == said
+    packed = KeyValue(key=name)
+    for key, value in (("query", AnyValue(string_value="x")), ("limit", AnyValue(int_value=5))):
+        packed.value.kvlist_value.values.add(key=key).value.CopyFrom(value)
+    packed.value.kvlist_value.values.add(key="tags").value.array_value.values.extend(
+        [AnyValue(string_value="a"), AnyValue(bool_value=True), AnyValue()]
+    )
+    deep = packed.value.kvlist_value.values.add(key="deep").value.kvlist_value.values.add(key="share")
+    deep.value.double_value = 0.5
+    assert json.loads(str(of_protobuf([packed])[name])) == said
+    attribute.key = "gen_ai.input.messages"
+    assert of_json([attribute]) == {}

@@ -1,4 +1,8 @@
-"""What an AI agent imports to report its spend over Kafka and to obey a stop.
+"""What an AI agent imports to report its spend, over Kafka or HTTP, and to obey a stop.
+
+`connect()` makes emitter and guard by one address, `run()` begins a run of the process's own connection, and
+`spendfuse.openai`, `.anthropic`, `.langchain`, `.openai_agents`, `.pydantic_ai`, `.crewai`, `.claude_agent`, `.autogen`
+and `.gptcache` do the rest for whoever uses one of these. By hand, over Kafka:
 
 Where Kafka is, the prefix of its topics and the login come from the environment, `SPENDFUSE_KAFKA_BOOTSTRAP` first
 among it; so do the tenant's keys, as `python -m streams keys derive --tenant acme` prints them:
@@ -24,23 +28,29 @@ among it; so do the tenant's keys, as `python -m streams keys derive --tenant ac
     missing = emitter.close(timeout_s=10)  # events that the broker does not have
 
 `help(spendfuse.Emitter)`, `help(spendfuse.Run)` and `help(spendfuse.Guard)` have the rest; `spendfuse.kafka` connects
-to Kafka; `spendfuse.testing` has stand-ins for your own tests.
+to Kafka, `spendfuse.http` to a gateway; `spendfuse.testing` has stand-ins for your own tests.
 """
 
 from spendfuse._async_guard import AsyncGuard
+from spendfuse._connect import Connection, connect, default_connection, run
+from spendfuse._control.acks import ack_id
+from spendfuse._control.command import Command, ControlRecord
+from spendfuse._control.signing import derive_keys, derive_tenant_key
 from spendfuse._emitter import Emitter
 from spendfuse._environment import keys_from_environment
 from spendfuse._errors import InvalidEvent, Paused, SpendfuseError, Stopped
 from spendfuse._guard import Advice, Guard
-from spendfuse._hashing import hash_of
 from spendfuse._run import Run
-from spendfuse._signing import derive_keys, derive_tenant_key
+from spendfuse._usage.hashing import hash_of
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Advice",
     "AsyncGuard",
+    "Command",
+    "Connection",
+    "ControlRecord",
     "Emitter",
     "Guard",
     "InvalidEvent",
@@ -49,8 +59,12 @@ __all__ = [
     "SpendfuseError",
     "Stopped",
     "__version__",
+    "ack_id",
+    "connect",
+    "default_connection",
     "derive_keys",
     "derive_tenant_key",
     "hash_of",
     "keys_from_environment",
+    "run",
 ]

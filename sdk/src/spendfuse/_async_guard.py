@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar, Unpack
 
+from spendfuse._control.scope import CallDimensions
 from spendfuse._errors import Paused, Stopped
 from spendfuse._guard import POLL_S, Advice, Guard
 from spendfuse._run import Run
 from spendfuse._runlike import RunLike
-from spendfuse._scope import CallDimensions
 
 T = TypeVar("T")
 
@@ -34,10 +34,10 @@ class AsyncGuard:
         """As `Guard.wait_ready`."""
         return await asyncio.to_thread(self.guard.wait_ready, timeout_s)
 
-    async def check(self, run: RunLike, **call: Unpack[CallDimensions]) -> None:
+    async def check(self, run: RunLike, *, by: str | None = None, **call: Unpack[CallDimensions]) -> None:
         """As `Guard.check`: return when the run may make its next call; raise Stopped or Paused when it may not."""
         await self._look_first()
-        self.guard.check(run, **call)
+        self.guard.check(run, by=by, **call)
 
     async def advice(self, run: RunLike, **call: Unpack[CallDimensions]) -> Advice:
         """As `Guard.advice`."""

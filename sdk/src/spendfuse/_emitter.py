@@ -9,14 +9,14 @@ from typing import Self, Unpack
 from spendfuse._clock import dependable
 from spendfuse._errors import InvalidEvent
 from spendfuse._fork import tell_of_forks
-from spendfuse._hashing import hash_of
 from spendfuse._logging import RareWarning
-from spendfuse._money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD, Usd, nanousd
-from spendfuse._outbox import EmitterStats, Outbox
 from spendfuse._run import Run, RunObserver, RunOptions
-from spendfuse._shape import shape_of, versioned
-from spendfuse._transport import Record, Transport
-from spendfuse._wire import Event, checked, encoded
+from spendfuse._usage.hashing import hash_of
+from spendfuse._usage.money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD, Usd, nanousd
+from spendfuse._usage.outbox import EmitterStats, Outbox
+from spendfuse._usage.shape import shape_of, versioned
+from spendfuse._usage.transport import Record, Transport
+from spendfuse._usage.wire import Event, checked, encoded
 
 EXIT_FLUSH_S = 2.0
 

@@ -42,6 +42,22 @@ def kafka_config(bootstrap: str | None, given: Mapping[str, Any] | None) -> dict
     return config
 
 
+def gateway_url(given: str | None) -> str:
+    """Return where the gateway is: `given`, else SPENDFUSE_URL. Raises ValueError when nobody says it."""
+    url = given or os.environ.get(f"{PREFIX}URL")
+    if not url:
+        raise ValueError(f"nobody says where the gateway is: give its address, or set {PREFIX}URL")
+    return url.rstrip("/")
+
+
+def gateway_key(given: str | None) -> str:
+    """Return the key to show there: `given`, else SPENDFUSE_KEY. Raises ValueError when there is none."""
+    key = (given or os.environ.get(f"{PREFIX}KEY", "")).strip()
+    if not key.isascii() or not key.isprintable() or not key:
+        raise ValueError(f"no key for the gateway: set {PREFIX}KEY to what `python -m streams keys create` prints")
+    return key
+
+
 def keys_from_environment() -> dict[str, tuple[bytes, ...]]:
     """Return a tenant's keys out of SPENDFUSE_TENANT_KEY and SPENDFUSE_LIFT_KEY, as `keys derive` prints them.
 

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
-from spendfuse._acks import Acks
 from spendfuse._clock import dependable
-from spendfuse._command import Command, ControlFeed, ControlRecord, parse
+from spendfuse._control.acks import Acks
+from spendfuse._control.command import Command, ControlFeed, ControlRecord, parse
+from spendfuse._control.intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysChecked, KeysUnavailable
+from spendfuse._control.scope import CallDimensions
+from spendfuse._control.signing import Keys
+from spendfuse._control.standing import StandingCommands
+from spendfuse._control.watchlist import Watchlist
 from spendfuse._emitter import Emitter
 from spendfuse._errors import Paused, Stopped
 from spendfuse._fork import tell_of_forks
-from spendfuse._intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysChecked, KeysUnavailable
 from spendfuse._logging import LOG, RareWarning
 from spendfuse._runlike import RunLike
-from spendfuse._scope import CallDimensions
-from spendfuse._signing import Keys
-from spendfuse._standing import StandingCommands
-from spendfuse._watchlist import Watchlist
 
 POLL_S = 0.1
 PRUNE_EVERY_S = 60.0
@@ -32,6 +32,7 @@ KEYS_AGAIN_S = 1.0
 
 StopCallback = Callable[[RunLike, Stopped], object]
 IgnoredCallback = Callable[[Ignored, ControlRecord], object]
+BelievedCallback = Callable[[ControlRecord, Command], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Guard:
         tenant_id: str | None = None,
         keys: Keys | KeysByTenant | None = None,
         on_ignored: IgnoredCallback | None = None,
+        on_believed: BelievedCallback | None = None,
         clock_ms: Callable[[], int] | None = None,
     ) -> None:
         """Start following `feed`.
@@ -73,8 +75,11 @@ class Guard:
         been readable for `blind_after_s` seconds: let the agent "continue" (known commands still hold), or "stop" it.
         `keys` are the tenant's keys under `engine` and `lift`, or a function from tenant to them that raises
         LookupError for a tenant that is not served; after any other error it is asked again, and the guard counts as
-        blind until then. Without keys every command is believed. `tenant_id` is the only tenant served, None for any.
-        `on_ignored` hears of every record that was not acted on, in the guard's thread. `clock_ms` judges expiry.
+        blind until then. Without keys every command is believed,
+        which is well where the feed `is_verified`, as a gateway's is. `tenant_id` is the only tenant served, None for
+        any.
+        `on_ignored` hears of every record that was not acted on, in the guard's thread; `on_believed` of every command
+        whose origin is established, before it has effect. `clock_ms` judges expiry.
         """
         if when_blind not in ("continue", "stop"):
             raise ValueError('when_blind must be "continue" or "stop"')
@@ -84,6 +89,7 @@ class Guard:
         self._blind_after_s = blind_after_s
         self._tenant_id = tenant_id
         self._on_ignored = on_ignored
+        self._on_believed = on_believed
         self._clock_ms = dependable(clock_ms)
         self._emitter = emitter
         self._callbacks: list[StopCallback] = []
@@ -91,7 +97,7 @@ class Guard:
         self._ignored_warning = RareWarning("%d control records ignored, the latest as %s")
         self._keys_warning = RareWarning("%d control records cannot be verified yet, the keys are not to be had: %s")
         self._callback_warning = RareWarning("%d guard callbacks failed: %s")
-        if keys is None:
+        if keys is None and not getattr(feed, "is_verified", False):
             LOG.warning("guard without keys: any writer of the control topic can stop or resume this agent's runs")
         self._know_nothing()
         self.has_looked = True
@@ -146,6 +152,16 @@ class Guard:
             None,
         )
 
+    @property
+    def age_s(self) -> float | None:
+        """How old its knowledge is: what was said before is known. None before the topic was read through."""
+        fresh_at_s = self._fresh_at_s
+        return None if fresh_at_s is None else time.monotonic() - fresh_at_s
+
+    def cannot_know(self, tenant_id: str) -> str | None:
+        """What keeps the guard from knowing what stands against the runs of one tenant, for people; None if nothing."""
+        return self._cannot_see() or self._cannot_verify(tenant_id)
+
     def wait_ready(self, timeout_s: float = 10.0) -> bool:
         """Wait until everything that was on the topic has been read and the keys hold; False when that took longer, or
         never will be: `waiting_for` and the log say why.
@@ -156,11 +172,12 @@ class Guard:
         LOG.warning("the guard is not ready: %s", self.waiting_for)
         return False
 
-    def check(self, run: RunLike, **call: Unpack[CallDimensions]) -> None:
+    def check(self, run: RunLike, *, by: str | None = None, **call: Unpack[CallDimensions]) -> None:
         """Return when the run may make its next call; raise Stopped or Paused when it may not.
 
         `model`, `provider` and `route` of that call are worth giving: a budget of a model stops its calls only then.
-        Raises ValueError for a run of a tenant this guard does not serve.
+        `by` names the hook or library that asks, for the answer. Raises ValueError for a run of a tenant this guard
+        does not serve.
         """
         if self._tenant_id is not None and run.tenant_id != self._tenant_id:
             raise ValueError("this guard serves another tenant; it would never learn of this run's commands")
@@ -169,13 +186,13 @@ class Guard:
             now_ms = self._clock_ms()
             kill = self._standing.kill(run, now_ms, call)
             if kill is not None:
-                self._acks.give(run, kill, "stopped")
+                self._acks.give(run, kill, "stopped", by)
                 raise _stopped(kill)
             pause = self._standing.pause(run, now_ms, call)
             if pause is not None:
-                self._acks.give(run, pause, "paused")
+                self._acks.give(run, pause, "paused", by)
                 raise _paused(pause)
-        if self._stop_when_blind and (why := self._cannot_see() or self._cannot_verify(run.tenant_id)):
+        if self._stop_when_blind and (why := self.cannot_know(run.tenant_id)):
             raise Stopped(f"nobody knows what stands against this run: {why}")
 
     def wait_while_paused(self, run: RunLike, timeout_s: float | None = None, **call: Unpack[CallDimensions]) -> bool:
@@ -397,6 +414,8 @@ class Guard:
 
     def _apply(self, believed: Believed, record: ControlRecord) -> None:
         command = believed.command
+        if self._on_believed is not None:
+            self._call(self._on_believed, record, command)
         now_ms = self._clock_ms()
         applied = self._standing.apply(command, by_operator=believed.by_operator, now_ms=now_ms)
         # Looked up after the command stands: a run that starts or ends meanwhile meets it by itself.
@@ -427,19 +446,19 @@ class Guard:
         if not self._watchlist.set_stop(run):
             return
         for callback in tuple(self._callbacks):
-            try:
-                callback(run, _stopped(kill))
-            except Exception as error:  # one callback's fault must not keep the others from stopping their calls
-                self._callback_warning.happened(f"{type(error).__name__}: {error}")
+            self._call(callback, run, _stopped(kill))
 
     def _ignore(self, reason: Ignored, record: ControlRecord) -> None:
         setattr(self.stats, reason, getattr(self.stats, reason) + 1)
         if reason != "expired":  # those are what a compacted topic is full of
             self._ignored_warning.happened(reason)
-        if self._on_ignored is None:
-            return
+        if self._on_ignored is not None:
+            self._call(self._on_ignored, reason, record)
+
+    def _call(self, callback: Callable[..., object], *told: object) -> None:
+        """One callback's fault must keep neither the others from being called nor a command from being heard."""
         try:
-            self._on_ignored(reason, record)
+            callback(*told)
         except Exception as error:
             self._callback_warning.happened(f"{type(error).__name__}: {error}")
 

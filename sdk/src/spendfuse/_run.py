@@ -4,20 +4,26 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypedDict, Unpack
 
 from spendfuse._errors import InvalidEvent, Paused, Stopped
 from spendfuse._fork import tell_of_forks
 from spendfuse._logging import LOG
-from spendfuse._money import Usd
-from spendfuse._wire import ATTRIBUTION, Event
+from spendfuse._usage.money import Usd
+from spendfuse._usage.wire import ATTRIBUTION, Event
 
 Acted = Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored", "delivered"]
 CallStatus = Literal["ok", "error", "cancelled"]
 FinishStatus = Literal["completed", "failed", "cancelled", "killed"]
 
 _IDS = ("tenant_id", "run_id", "session_id", "root_run_id", "parent_run_id")
+
+
+CURRENT: ContextVar["Run | None"] = ContextVar("spendfuse_run", default=None)
+"""The run in whose block the code is: whose calls the integrations take them for."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -73,6 +79,7 @@ class LlmCallDetails(TypedDict, total=False):
     context_reload: bool
     escalation_reason: str | None
     ts_ms: int
+    event_id: str | None
 
 
 class RunObserver(Protocol):
@@ -119,6 +126,7 @@ class Run:
         self._lock = threading.Lock()
         self._seq = 0
         self._introduced = False
+        self._entered: Token[Run | None] | None = None
         self._finished = False
         self.stop_event = threading.Event()
         given: Event = {**_inherited(parent), **{k: v for k, v in options.items() if v is not None}}
@@ -168,7 +176,8 @@ class Run:
     ) -> str | None:
         """Report one attempt at one model call. `input_tokens` is the total, cached tokens included.
 
-        Without a cost the service prices the call itself. `prompt` is hashed here and goes no further.
+        Without a cost the service prices the call itself. `prompt` is hashed here and goes no further. `event_id` is
+        derived from the provider's own id where there is one, so that a call that is reported twice counts once.
         """
         event: Event = {"type": "llm_call", "model": model, "input_tokens": input_tokens}
         event |= {"output_tokens": output_tokens, "cost_usd": cost_usd, "cost_nanousd": cost_nanousd}
@@ -189,6 +198,7 @@ class Run:
         error_type: str | None = None,
         cost_usd: Usd | None = None,
         ts_ms: int | None = None,
+        event_id: str | None = None,
     ) -> str | None:
         """Report one use of a tool. `args` and `result` are hashed here and go no further.
 
@@ -197,7 +207,7 @@ class Run:
         """
         event: Event = {"type": "tool_call", "tool": tool, "status": status, "latency_ms": latency_ms}
         event |= {"started_ms": started_ms, "writes": writes, "cost_usd": cost_usd, "ts_ms": ts_ms}
-        event["error_type"] = error_type
+        event |= {"error_type": error_type, "event_id": event_id}
         if args is not None:
             event["args_hash"] = self._emitter.hash_of(args)
         if result is not None:
@@ -209,9 +219,12 @@ class Run:
         """Report what became of the run's output."""
         return self._report({"type": "outcome", "outcome": outcome})
 
-    def acknowledge(self, command_id: str, acted: Acted, *, event_id: str | None = None) -> str | None:
+    def acknowledge(
+        self, command_id: str, acted: Acted, *, event_id: str | None = None, denied_by: str | None = None
+    ) -> str | None:
         """Answer a command. A guard does this by itself."""
-        return self._report({"type": "command_ack", "command_id": command_id, "acted": acted, "event_id": event_id})
+        answer: Event = {"type": "command_ack", "command_id": command_id, "acted": acted}
+        return self._report(answer | {"event_id": event_id, "denied_by": denied_by})
 
     def start(self) -> Self:
         """Introduce the run, before its first call. Entering the run does this."""
@@ -237,14 +250,20 @@ class Run:
         self._report({"type": "run_finished", "status": status})
 
     def __enter__(self) -> Self:
+        self._entered = CURRENT.set(self)
         return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.finish(self._status_after(error))
+        if self._entered is not None:
+            with suppress(
+                ValueError
+            ):  # the block ends in another context than it began in: there it is not the current
+                CURRENT.reset(self._entered)
+        self.finish(self.status_after(error))
 
-    def _status_after(self, error: BaseException | None) -> FinishStatus:
+    def status_after(self, error: BaseException | None) -> FinishStatus:
         if error is None:
             return "completed"
         if isinstance(error, Stopped) or self.stop_event.is_set():

@@ -10,11 +10,11 @@ import threading
 import time
 from typing import Any
 
-from spendfuse._command import ControlRecord, Target, parse
+from spendfuse._control.command import ControlRecord, Target, parse
+from spendfuse._control.signing import KID_HEADER, KeyId, signed_headers
 from spendfuse._fork import tell_of_forks
 from spendfuse._runlike import RunLike
-from spendfuse._signing import KID_HEADER, KeyId, signed_headers
-from spendfuse._transport import Done, Record
+from spendfuse._usage.transport import Done, Record
 
 __all__ = ["FakeControl", "MemoryTransport"]
 

@@ -8,6 +8,7 @@ from spendfuse import Emitter, Guard, Paused, Stopped, derive_keys
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from schemas.edge.access_key import AccessKey
+from streams.gateway.guards.control_log import ControlLog
 from streams.settings import Settings
 
 END_S: Final = 5.0
@@ -23,6 +24,8 @@ class AskedRun:
     root_run_id: str | None = None
     workflow: str | None = None
     attribution: dict[str, str] = field(default_factory=dict)
+    asked_by: str | None = None
+    """The hook that asks, for the answer to a command."""
 
 
 class NextCall(NamedTuple):
@@ -51,6 +54,15 @@ class Verdict(NamedTuple):
     """Why nobody knows what stands; None where everything is known."""
 
 
+class Sight(NamedTuple):
+    """How much is known of what stands."""
+
+    age_s: float | None
+    """How old the knowledge is; None before control.v1 was read through."""
+    blind: str | None
+    """Why nobody knows; None where everything is known."""
+
+
 class GuardDesk:
     """Follows control.v1 while it is entered, for the runs of every tenant.
 
@@ -61,12 +73,15 @@ class GuardDesk:
     def __init__(self, settings: Settings) -> None:
         root = settings.engine_root_key
         config = settings.kafka()
+        self.log = ControlLog()
+        """What agents follow that have the library and no Kafka."""
         self._emitter = Emitter(KafkaTransport(prefix=settings.prefix, config=config))
         self._guard = Guard(
             KafkaControl(prefix=settings.prefix, config=config),
             self._emitter,
             when_blind="continue",  # what a caller wants then is its key's to say
             keys=None if root is None else lambda tenant_id: derive_keys(root, tenant_id),
+            on_believed=self.log.take,
         )
 
     def __enter__(self) -> Self:
@@ -78,10 +93,9 @@ class GuardDesk:
         self._guard.close()
         self._emitter.close(END_S)
 
-    @property
-    def waiting_for(self) -> str | None:
-        """What keeps it from knowing what stands; None if nothing does."""
-        return self._guard.waiting_for
+    def sight(self, tenant_id: str) -> Sight:
+        """How much is known of what stands against the tenant's runs."""
+        return Sight(self._guard.age_s, self._guard.cannot_know(tenant_id))
 
     def nudge(self, run: AskedRun) -> str | None:
         """A sentence to put before the run's model, handed over once: ask only where it gets there."""
@@ -89,10 +103,10 @@ class GuardDesk:
 
     def check(self, run: AskedRun, call: NextCall, key: AccessKey) -> Verdict:
         """What the run is to do before its next call: a few look-ups in memory."""
-        blind = self._guard.waiting_for
+        blind = self._guard.cannot_know(key.tenant_id)
         given = {name: value for name, value in call._asdict().items() if value is not None}
         try:
-            self._guard.check(run, **given)
+            self._guard.check(run, by=run.asked_by, **given)
         except Stopped as stopped:
             return Verdict("stop", stopped.reason, stopped.rule, stopped.command_id, stopped.incident_id, blind=blind)
         except Paused as paused:

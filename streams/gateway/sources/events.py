@@ -1,6 +1,5 @@
 """`POST /v1/events`: usage.v1 as JSON, for whoever has no Kafka client: one message, an array, or one a line."""
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -10,10 +9,8 @@ from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from schemas.usage import CommandAck
 from streams.gateway.sources.batch import Batch, Item, Rejected, Unreadable
+from streams.gateway.sources.json_items import json_items
 from streams.gateway.sources.source import Headers, Source, plain_answer, plain_problem
-
-MOST_ITEMS: Final = 10_000
-_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def read_events(_: Headers, body: bytes, key: AccessKey) -> Batch:
@@ -23,36 +20,14 @@ def read_events(_: Headers, body: bytes, key: AccessKey) -> Batch:
         Unreadable: the body as a whole is nothing of that.
     """
     batch = Batch()
-    for index, data in enumerate(_messages(body)):
-        if index >= MOST_ITEMS:
-            raise Unreadable(f"more than {MOST_ITEMS:,} messages in one request; send them in several")
+    for index, data in enumerate(json_items(body)):
         try:
-            batch.items.append(Item(key.tenant_id, _value(bytes(data), key)))
+            batch.items.append(Item(key.tenant_id, _value(data, key)))
         except Undecodable as fault:
-            batch.rejected.append(Rejected(index, fault.reason, fault.detail, bytes(data)))
+            batch.rejected.append(Rejected(index, fault.reason, fault.detail, data))
     if not batch.items and not batch.rejected:
         raise Unreadable("the body is empty; send usage.v1 messages as a JSON array, or one JSON object a line")
     return batch
-
-
-def _messages(body: bytes) -> Iterator[bytes | msgspec.Raw]:
-    start = body.lstrip()
-    if not start.startswith(b"["):
-        yield from [start] if _is_one(start) else (line for line in start.splitlines() if line.strip())
-        return
-    try:
-        yield from _array(start)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"the body begins as a JSON array and is none: {error}") from None
-
-
-def _is_one(body: bytes) -> bool:
-    """Whether it is one JSON value, over however many lines."""
-    try:
-        msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
 
 
 def _value(data: bytes, key: AccessKey) -> bytes:

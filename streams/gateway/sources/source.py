@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from schemas.edge.access_key import AccessKey
+from schemas.edge.access_key import AccessKey, AccessScope
 from streams.gateway.sources.batch import Batch
 
 JSON: Final = "application/json"
@@ -30,12 +30,18 @@ class Source:
         read: from headers, body and key to what is to be written. Raises `Unreadable`.
         taken: the answer once it is written.
         problem: the answer where nothing was: status, and what people should know.
+        methods: how it is sent.
+        signature: the header that proves who it is, for those that sign what they send and show no key.
+        scope: what a key must allow.
     """
 
     name: str
     read: Callable[[Headers, bytes, AccessKey], Batch]
     taken: Callable[[Headers, Batch], Answer]
     problem: Callable[[Headers, int, str], Answer]
+    methods: tuple[str, ...] = ("POST",)
+    signature: str | None = None
+    scope: AccessScope = "ingest"
 
 
 def plain_answer(_: Headers, batch: Batch) -> Answer:
@@ -50,3 +56,9 @@ def plain_answer(_: Headers, batch: Batch) -> Answer:
 def plain_problem(_: Headers, status: int, text: str) -> Answer:
     """What went wrong, in a sentence."""
     return Answer(status, msgspec.json.encode({"error": text}))
+
+
+def key_answer(key: AccessKey) -> Answer:
+    """What its holder may know of a key."""
+    told = {name: getattr(key, name) for name in ("key_id", "tenant_id", "scopes", "when_blind", "label")}
+    return Answer(200, msgspec.json.encode(told))

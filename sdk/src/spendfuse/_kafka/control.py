@@ -13,13 +13,13 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from spendfuse._command import ControlRecord
+from spendfuse._control.command import ControlRecord
 from spendfuse._environment import kafka_config, topic_prefix
 from spendfuse._fork import never_free, tell_of_forks
 from spendfuse._kafka.failures import reason_of
 from spendfuse._kafka.log import KafkaLog
 from spendfuse._logging import LOG, RareWarning
-from spendfuse._wire import CONTROL_TOPIC
+from spendfuse._usage.wire import CONTROL_TOPIC
 
 DEFAULTS: dict[str, Any] = {
     "enable.auto.commit": False,
@@ -159,7 +159,7 @@ class _Reading:
         if error is None:
             assert partition is not None
             assert offset is not None
-            records.append(ControlRecord(message.value(), _headers(message)))
+            records.append(ControlRecord(message.value(), _headers(message), (partition, offset)))
             self.positions[partition] = offset + 1
         elif error.code() == KafkaError._PARTITION_EOF:
             # Offsets of transaction markers carry no message: only the end-of-partition event tells they are behind us.

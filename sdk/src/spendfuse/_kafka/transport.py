@@ -12,8 +12,8 @@ from spendfuse._kafka.broker_time import BrokerTime, Stamp
 from spendfuse._kafka.failures import reason_of
 from spendfuse._kafka.log import KafkaLog
 from spendfuse._logging import LOG, RareWarning
-from spendfuse._transport import Done, Record, Undelivered
-from spendfuse._wire import USAGE_TOPIC
+from spendfuse._usage.transport import Done, Record, Undelivered
+from spendfuse._usage.wire import USAGE_TOPIC
 
 DEFAULTS: dict[str, Any] = {
     "enable.idempotence": True,

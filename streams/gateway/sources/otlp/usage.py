@@ -4,18 +4,23 @@ OpenTelemetry's GenAI conventions old and new, OpenInference, OpenLLMetry, OpenR
 (an agent, a chain, a task) repeats their tokens and is never charged.
 """
 
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Literal
 
-from models.identity import derived_id
 from schemas.usage import ATTRIBUTION
-from streams.gateway.sources.otlp.span import Attributes, Scalar, Span, whole
+from streams.fingerprints import args_hash, parsed, result_hashes
+from streams.gateway.sources.otlp.packed import unpacked
+from streams.gateway.sources.otlp.sender import OTEL, Sender
+from streams.gateway.sources.otlp.span import Span
+from streams.gateway.sources.otlp.values import Attributes, Scalar, whole
+from streams.gateway.sources.reported import nanousd_or_none, short_id, short_name
 
 Kind = Literal["model", "tool"]
 
 INFERENCE: Final = frozenset({"chat", "generate_content", "text_completion", "embeddings"})
 """`gen_ai.operation.name` of what is charged."""
 KINDS: Final[dict[str, dict[str, Kind]]] = {
+    "langfuse.observation.type": {"generation": "model", "embedding": "model", "tool": "tool"},
+    "braintrust.span.type": {"llm": "model", "tool": "tool"},
     "span.type": {"generation": "model"},
     "openinference.span.kind": {"LLM": "model", "EMBEDDING": "model", "TOOL": "tool"},
     "gen_ai.operation.name": {**dict.fromkeys(INFERENCE, "model"), "execute_tool": "tool"},
@@ -26,8 +31,8 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
 
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "model": (
-        "gen_ai.response.model", "llm.response.model_name", "llm.model_name", "embedding.model_name",
-        "gen_ai.request.model", "llm.request.model_name",
+        "langfuse.observation.model.name", "gen_ai.response.model", "llm.response.model_name", "llm.model_name",
+        "embedding.model_name", "gen_ai.request.model", "llm.request.model_name",
     ),
     "provider": (
         "trace.metadata.openrouter.provider_slug", "gen_ai.provider.name", "gen_ai.system", "llm.provider",
@@ -57,32 +62,35 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
         "gen_ai.usage.cost", "gen_ai.usage.total_cost", "operation.cost", "litellm.cost.total", "llm.cost.total",
     ),
     "tool": ("gen_ai.tool.name", "tool.name", "traceloop.entity.name"),
+    "arguments": (
+        "gen_ai.tool.call.arguments", "input.value", "traceloop.entity.input", "tool_arguments", "tool.parameters",
+    ),
+    "result": ("gen_ai.tool.call.result", "output.value", "traceloop.entity.output", "tool_response"),
     "error_type": ("error.type",),
     "run_id": ("spendfuse.run_id", "trace.metadata.run_id"),
     "session_id": (
         "spendfuse.session_id", "gen_ai.conversation.id", "session.id", "traceloop.association.properties.session_id",
     ),
-    "workflow": ("gen_ai.workflow.name", "traceloop.workflow.name", "service.name"),
+    "workflow": ("gen_ai.workflow.name", "traceloop.workflow.name", "langfuse.trace.name", "service.name"),
     "agent": ("gen_ai.agent.name", "agent.name"),
     "user": ("user.id", "enduser.id", "traceloop.association.properties.user_id"),
-    "environment": ("deployment.environment.name", "deployment.environment"),
+    "environment": ("deployment.environment.name", "deployment.environment", "langfuse.environment"),
     "prompt_version": ("gen_ai.prompt.version", "traceloop.prompt.version"),
     "owner": ("trace.metadata.openrouter.api_key_name",),
 }  # fmt: skip
 """Our name -> what the families call it, the surest first. `spendfuse.<our name>` goes before all of them."""
-LONGEST_ID: Final = 128
-LONGEST_NAME: Final = 256
 NS_PER_MS: Final = 1_000_000
 
 
-def usage_of(span: Span) -> dict[str, Any] | None:
+def usage_of(span: Span, sender: Sender = OTEL) -> dict[str, Any] | None:
     """The members of a usage.v1 message, without its tenant; None for a span that says nothing of spend."""
-    attributes = {**span.resource, **span.attributes}
-    match _kind(span.attributes):
+    own = {**unpacked(span), **span.attributes}
+    attributes = {**span.resource, **own}
+    match _kind(own):
         case "model":
-            return _about(span, attributes) | _model_call(span, attributes)
+            return _about(span, attributes, sender) | _model_call(span, attributes, sender)
         case "tool":
-            return _about(span, attributes) | _tool_call(attributes)
+            return _about(span, attributes, sender) | _tool_call(attributes)
         case _:
             return None
 
@@ -91,17 +99,18 @@ def _kind(attributes: Attributes) -> Kind | None:
     for name, kinds in KINDS.items():
         if name in attributes:
             return kinds.get(str(attributes[name]))
-    return None
+    # Pydantic AI's tools, as it names them unless told otherwise
+    return "tool" if {"gen_ai.tool.name", "gen_ai.tool.call.id"} <= attributes.keys() else None
 
 
-def _about(span: Span, attributes: Attributes) -> dict[str, Any]:
+def _about(span: Span, attributes: Attributes, sender: Sender) -> dict[str, Any]:
     """What every message says: which event, when, whose."""
     started_ms, ended_ms = span.started_ns // NS_PER_MS, span.ended_ns // NS_PER_MS
-    failed = span.failed or "error.type" in attributes
+    failed = span.failed or "error.type" in attributes or attributes.get("langfuse.observation.level") == "ERROR"
     about = {
-        "event_id": _event_id(span),
+        "event_id": sender.event_id(span),
         "ts_ms": ended_ms,
-        "run_id": _id(attributes, "run_id") or _short_id(span.trace_id),
+        "run_id": _id(attributes, "run_id") or short_id(span.trace_id),
         "session_id": _id(attributes, "session_id"),
         "status": "error" if failed else "ok",
         "started_ms": started_ms or None,
@@ -111,17 +120,7 @@ def _about(span: Span, attributes: Attributes) -> dict[str, Any]:
     return {name: value for name, value in about.items() if value is not None}
 
 
-def _event_id(span: Span) -> str:
-    """Derived, so that a sender's retry and another replica agree. Instrumentations within each other report one
-    response twice, in one trace; an answer from a cache repeats the response of another.
-    """
-    response = span.attributes.get("gen_ai.response.id")
-    if response and not span.attributes.get("gen_ai.response.cache_hit"):
-        return derived_id("otel", span.trace_id, str(response))
-    return derived_id("otel", span.trace_id, span.span_id)
-
-
-def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
+def _model_call(span: Span, attributes: Attributes, sender: Sender) -> dict[str, Any]:
     tokens = {
         name: _count(attributes, name)
         for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -130,7 +129,7 @@ def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
     if cached > tokens["input_tokens"]:
         tokens["input_tokens"] += cached  # a source that counts them apart, as Anthropic's own answers do
     tokens["output_tokens"] = max(tokens["output_tokens"], tokens["reasoning_tokens"])
-    cost_nanousd = _nanousd(_first(attributes, "cost"))
+    cost_nanousd = nanousd_or_none(_first(attributes, "cost"))
     if cost_nanousd is None and span.failed and not any(tokens.values()):
         cost_nanousd = 0
     call = {
@@ -140,7 +139,7 @@ def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
         "route": _name(attributes, "route"),
         **{name: count for name, count in tokens.items() if count},
         "cost_nanousd": cost_nanousd,
-        "price_source": None if cost_nanousd is None else "reported:otel",
+        "price_source": None if cost_nanousd is None else f"reported:{sender.name}",
         "error_type": _name(attributes, "error_type"),
         "escalation_reason": _name(attributes, "escalation_reason"),
     }
@@ -148,9 +147,28 @@ def _model_call(span: Span, attributes: Attributes) -> dict[str, Any]:
 
 
 def _tool_call(attributes: Attributes) -> dict[str, Any]:
-    call = {"type": "tool_call", "tool": _name(attributes, "tool") or "unnamed"}
-    error_type = _name(attributes, "error_type")
-    return call if error_type is None else call | {"error_type": error_type}
+    """Of arguments and result only hashes. A tool whose span does not tell them is one that no loop is seen of."""
+    call: dict[str, Any] = {"type": "tool_call", "tool": _name(attributes, "tool") or "unnamed"}
+    arguments, result = _first(attributes, "arguments"), _first(attributes, "result")
+    if arguments is not None and not _is_schema(arguments):
+        call["args_hash"] = args_hash(arguments)
+    if result is not None:
+        call |= result_hashes(result)
+    if error_type := _name(attributes, "error_type"):
+        call["error_type"] = error_type
+    return call
+
+
+def _is_schema(arguments: Scalar) -> bool:
+    """Whether this says what arguments a tool takes, not which it was given: some have that in `tool.parameters`."""
+    value = parsed(arguments)
+    return isinstance(value, dict) and value.get("type") == "object" and isinstance(value.get("properties"), dict)
+
+
+def attribution(attributes: Attributes) -> dict[str, str]:
+    """Whose spend it is, under our own names or those of the conventions."""
+    found = {name: _name(attributes, name) for name in ATTRIBUTION}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _first(attributes: Attributes, name: str) -> Scalar | None:
@@ -163,27 +181,12 @@ def _first(attributes: Attributes, name: str) -> Scalar | None:
 
 
 def _name(attributes: Attributes, name: str) -> str | None:
-    value = _first(attributes, name)
-    return None if value is None else str(value)[:LONGEST_NAME]
+    return short_name(_first(attributes, name))
 
 
 def _id(attributes: Attributes, name: str) -> str | None:
-    value = _first(attributes, name)
-    return None if value is None else _short_id(str(value))
+    return short_id(_first(attributes, name))
 
 
 def _count(attributes: Attributes, name: str) -> int:
     return max(0, whole(_first(attributes, name)) or 0)
-
-
-def _short_id(value: str) -> str:
-    return value if 0 < len(value) <= LONGEST_ID else derived_id(value)
-
-
-def _nanousd(usd: Scalar | None) -> int | None:
-    """Dollars as nano-dollars. 0 is nothing known: many write it for want of a price."""
-    try:
-        nanousd = round(Decimal(str(usd)) * 10**9) if usd is not None else 0
-    except (InvalidOperation, ValueError, OverflowError):
-        return None
-    return nanousd if nanousd > 0 else None

@@ -1,0 +1,1 @@
+"""What the integrations share; each of them is a module of its own beside this package."""

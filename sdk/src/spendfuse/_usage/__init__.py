@@ -1,0 +1,1 @@
+"""What is reported: events checked, hashed, and on their way."""

@@ -1,0 +1,223 @@
+"""An emitter and a guard over HTTP keep the promises that they keep over Kafka, with a gateway that misbehaves."""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+from tests.support.kafka import wait_until
+from tests.support.scripted_gateway import KEY, ScriptedGateway
+
+from spendfuse import Emitter, Guard, Stopped, connect
+from spendfuse.http import HttpControl, HttpTransport
+from spendfuse.testing import FakeControl
+
+TIMEOUT_S = 30.0
+CALL = {"type": "llm_call", "tenant_id": "acme", "run_id": "r1", "model": "m"}
+
+
+@pytest.fixture
+def gateway() -> Iterator[ScriptedGateway]:
+    """One that misbehaves when told to."""
+    with ScriptedGateway() as gateway:
+        yield gateway
+
+
+def transport(gateway: ScriptedGateway) -> HttpTransport:
+    """A way to it."""
+    return HttpTransport(gateway.url, key=KEY)
+
+
+def command(action: str = "kill", run_id: str = "r1", **fields: object) -> FakeControl:
+    """A topic with one command to a run of acme."""
+    control = FakeControl()
+    control.command(action, ("run", run_id), tenant_id="acme", **fields)
+    return control
+
+
+def test_events_arrive_in_order_and_together(gateway: ScriptedGateway) -> None:
+    """However many wait, several go in one request."""
+    with Emitter(transport(gateway)) as emitter:
+        ids = [emitter.emit(CALL) for _ in range(2_000)]
+        assert emitter.flush(TIMEOUT_S) == 0
+    assert [event["event_id"] for event in gateway.received] == ids
+
+
+def test_what_is_refused_for_the_moment_is_sent_again_under_its_id(gateway: ScriptedGateway) -> None:
+    """Neither broker nor disk takes it, a proxy in between answers, an answer is lost: each id gets there."""
+    gateway.refusals = [
+        (503, {"error": "send this again"}), (502, {}), (401, {"error": "not known here"}), (200, {"rejected": [{}]}),
+    ]  # fmt: skip
+    gateway.drops = 1
+    with Emitter(transport(gateway)) as emitter:
+        ids = [emitter.emit(CALL) for _ in range(3)]
+        assert emitter.flush(TIMEOUT_S) == 0
+        assert emitter.stats.dropped == emitter.stats.refused == 0
+    assert [event["event_id"] for event in gateway.received] == [*ids, *ids], "the second time for the lost answer"
+
+
+def test_what_is_wrong_in_itself_is_refused_alone_and_told(
+    gateway: ScriptedGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others of its request are taken; `flush` counts it, and the log says why."""
+    gateway.reject = {"wrong"}
+    with Emitter(transport(gateway)) as emitter:
+        for event_id in ("before", "wrong", "after"):
+            emitter.emit({**CALL, "event_id": event_id})
+        assert emitter.flush(TIMEOUT_S) == 1
+        assert (emitter.stats.sent, emitter.stats.refused) == (2, 1)
+    assert [event["event_id"] for event in gateway.received] == ["before", "after"]
+    assert "wrong_value" in caplog.text
+
+
+def test_nothing_is_lost_in_silence_while_no_gateway_answers(caplog: pytest.LogCaptureFixture) -> None:
+    """Reporting neither waits nor raises; what finds no room, and what is left at the end, is counted and logged."""
+    with ScriptedGateway() as gateway:
+        pass
+    emitter = Emitter(transport(gateway), max_buffered=2)
+    with caplog.at_level(logging.WARNING, "spendfuse"):
+        assert [emitter.emit(CALL) is None for _ in range(3)] == [False, False, True]
+        wait_until(lambda: "does not answer" in caplog.text, TIMEOUT_S, "it says who does not answer")
+        assert emitter.close(0.1) == 2
+    assert emitter.stats.dropped == 1
+    assert "3 of 3 usage events are not in the log" in caplog.text
+
+
+def test_a_kill_over_http_stops_a_run_and_is_answered_once(gateway: ScriptedGateway) -> None:
+    """A guard without keys believes its gateway, which has verified the command."""
+    with (
+        Emitter(transport(gateway)) as emitter,
+        Guard(HttpControl(gateway.url, key=KEY), emitter, when_blind="stop", tenant_id="acme") as guard,
+    ):
+        assert guard.wait_ready(TIMEOUT_S), guard.waiting_for
+        with emitter.run("acme", run_id="r1") as run:
+            guard.check(run)
+            gateway.commands += command()._records
+            assert run.stop_event.wait(TIMEOUT_S)
+            for _ in range(2):
+                with pytest.raises(Stopped):
+                    guard.check(run, by="a test")
+        assert emitter.flush(TIMEOUT_S) == 0
+    acks = [event for event in gateway.received if event["type"] == "command_ack"]
+    assert [(ack["acted"], ack["denied_by"]) for ack in acks] == [("stopped", "a test")]
+
+
+def test_a_stream_that_ends_is_taken_up_where_it_ended(gateway: ScriptedGateway) -> None:
+    """No command is heard twice, and none is missed that was given while nobody listened."""
+    gateway.commands = command()._records
+    with (
+        Emitter(transport(gateway)) as emitter,
+        Guard(HttpControl(gateway.url, key=KEY), emitter, when_blind="stop", tenant_id="acme") as guard,
+    ):
+        assert guard.wait_ready(TIMEOUT_S)
+        gateway.commands = gateway.commands + command(run_id="r2", command_id="second")._records
+        gateway.cuts.put(True)
+        run = emitter.run("acme", run_id="r2")
+        wait_until(lambda: guard.stats.applied == 2, TIMEOUT_S, "the second is heard")
+        with pytest.raises(Stopped):
+            guard.check(run)
+        assert guard.stats.replayed == 0
+    assert gateway.last_ids[:2] == [None, "0-1"] or gateway.last_ids[:2] == [None, "0-2"]
+
+
+def test_a_guard_is_blind_while_its_gateway_is(gateway: ScriptedGateway) -> None:
+    """It says so with the gateway's own reason, and sees again when that does."""
+    with (
+        Emitter(transport(gateway)) as emitter,
+        Guard(HttpControl(gateway.url, key=KEY), emitter, when_blind="stop", tenant_id="acme") as guard,
+    ):
+        assert guard.wait_ready(TIMEOUT_S)
+        gateway.blind = "no broker answers"
+        wait_until(lambda: "no broker answers" in (guard.waiting_for or ""), TIMEOUT_S, "it is blind")
+        with pytest.raises(Stopped, match="no broker answers"):
+            guard.check(emitter.run("acme"))
+        gateway.blind = None
+        wait_until(lambda: not guard.blind, TIMEOUT_S, "it sees")
+        guard.check(emitter.run("acme"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_reports_and_obeys_by_connections_of_its_own(gateway: ScriptedGateway) -> None:
+    """What stood before the fork stops it, and its parent's stream and requests go on."""
+    gateway.commands = command()._records
+    with connect(gateway.url, key=KEY) as connection:
+        assert connection.guard.wait_ready(TIMEOUT_S)
+        connection.emitter.emit(CALL)
+        assert connection.emitter.flush(TIMEOUT_S) == 0
+
+        def obeys() -> bool:
+            with pytest.raises(Stopped):
+                connection.guard.check(connection.run(run_id="r1"))
+            connection.guard.check(connection.run(run_id="r2"))
+            return (
+                connection.emitter.emit({**CALL, "event_id": "child"}) == "child" and connection.close(TIMEOUT_S) == 0
+            )
+
+        assert in_child(obeys)
+        connection.emitter.emit({**CALL, "event_id": "parent"})
+        assert connection.emitter.flush(TIMEOUT_S) == 0
+        connection.guard.check(connection.run(run_id="r2"))
+    ids = [event["event_id"] for event in gateway.received]
+    assert (ids.count("child"), ids.count("parent")) == (1, 1)
+
+
+def in_child(promise: Callable[[], bool]) -> bool:
+    """Whether the promise holds in a forked child."""
+    child = os.fork()
+    if child == 0:
+        held = False
+        try:
+            held = promise()
+        finally:
+            os._exit(0 if held else 1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def test_one_address_says_which_way(gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tenant and what to do while blind are the key's, unless said; what nobody says is named."""
+    for name in ("URL", "KEY", "KAFKA_BOOTSTRAP", "TENANT", "WHEN_BLIND", "TENANT_KEY"):
+        monkeypatch.delenv(f"SPENDFUSE_{name}", raising=False)
+    with pytest.raises(ValueError, match="SPENDFUSE_URL"):
+        connect()
+    monkeypatch.setenv("SPENDFUSE_URL", gateway.url)
+    with pytest.raises(ValueError, match="SPENDFUSE_KEY"):
+        connect()
+    monkeypatch.setenv("SPENDFUSE_KEY", "sf_another")
+    with pytest.raises(ValueError, match="not known here"):
+        connect()
+    monkeypatch.setenv("SPENDFUSE_KEY", KEY)
+    with connect() as connection:
+        assert connection.tenant_id == "acme"
+        assert connection.guard.wait_ready(TIMEOUT_S)
+        with connection.run() as run:
+            run.llm_call(model="m")
+    assert [event["type"] for event in gateway.received] == ["run_started", "llm_call", "run_finished"]
+    monkeypatch.setenv("SPENDFUSE_TENANT", "globex")
+    monkeypatch.setenv("SPENDFUSE_WHEN_BLIND", "continue")
+    with connect("http://127.0.0.1:9", key=KEY) as connection:
+        assert connection.tenant_id == "globex", "with all said, nobody is asked"
+    monkeypatch.delenv("SPENDFUSE_TENANT")
+    with pytest.raises(ConnectionError, match="SPENDFUSE_TENANT"):
+        connect("http://127.0.0.1:9", key=KEY)
+    with pytest.raises(ValueError, match="SPENDFUSE_TENANT"):
+        connect("kafka:9092")
+
+
+def test_over_http_no_kafka_client_is_imported(gateway: ScriptedGateway) -> None:
+    """Nor any other package: what an agent without Kafka installs is ours alone."""
+    program = (
+        "import sys\n"
+        "before = {name.partition('.')[0] for name in sys.modules}\n"
+        "import spendfuse\n"
+        f"connection = spendfuse.connect({gateway.url!r}, key={KEY!r})\n"
+        "with connection.run() as run: run.llm_call(model='m')\n"
+        "assert connection.close() == 0\n"
+        "new = {name.partition('.')[0] for name in sys.modules} - before - sys.stdlib_module_names\n"
+        "assert new == {'spendfuse'}, new\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,64 @@
+"""LangChain's and LangGraph's own loops with a handler: models, streams, tools; killed before a model and a tool."""
+
+import asyncio
+
+import spendfuse
+from langchain_core.messages import HumanMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from langgraph.prebuilt import create_react_agent
+from provider import MARKER, Provider
+from session import command, ready, say
+from spendfuse.langchain import SpendfuseHandler
+
+provider = Provider()
+connection = ready()
+handler = SpendfuseHandler(workflow="support")
+awaited = asyncio.new_event_loop().run_until_complete
+used: list[str] = []
+kill: list[str] = []
+
+
+@tool
+def search(query: str) -> str:
+    """Search."""
+    used.append(query)
+    if len(used) == 3:
+        provider.tool = None
+    for run_id in kill:
+        command("kill", run_id)
+    return MARKER
+
+
+model = ChatOpenAI(model="gpt-5", base_url=f"{provider.url}/v1", api_key="none", max_retries=0, stream_usage=True)
+config = {"callbacks": [handler], "configurable": {"thread_id": "thread-1"}}
+asked = [HumanMessage(MARKER)]
+with spendfuse.run(run_id="ways"):
+    model.invoke(asked, config)
+    assert "".join(chunk.content for chunk in model.stream(asked, config)) == 2 * MARKER
+    awaited(model.ainvoke(asked, config))
+say(ids=provider.ids[:])
+
+agent = create_react_agent(model, [search])
+provider.tool = "search"
+agent.invoke({"messages": asked}, config)
+awaited(agent.ainvoke({"messages": asked}, config))
+say(used=len(used))
+
+stopped = []
+provider.tool = "search"
+with spendfuse.run(run_id="killed") as run:
+    kill.append("killed")
+    before, used_before = len(provider.asked), len(used)
+    for call in (
+        lambda: agent.invoke({"messages": asked}, config),
+        lambda: awaited(agent.ainvoke({"messages": asked}, config)),
+        lambda: search.invoke({"query": "x"}, config),
+        lambda: model.invoke(asked, config),
+    ):
+        try:
+            call()
+        except spendfuse.Stopped as reason:
+            stopped.append(reason.reason)
+say(stopped=stopped, asked_after=len(provider.asked) - before, used_after=len(used) - used_before)
+assert connection.close() == 0
