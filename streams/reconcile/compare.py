@@ -69,7 +69,7 @@ class DayDifference(NamedTuple):
 
     def _share_of(self, measure: str) -> float:
         lines = [line for line in self.lines if line.measure == measure]
-        whole = max(sum(abs(line.ours or 0) for line in lines), sum(abs(line.theirs or 0) for line in lines))
+        whole = sum(max(abs(line.ours or 0), abs(line.theirs or 0)) for line in lines)
         return sum(abs(line.difference) for line in lines if line.is_told) / whole if whole else 0.0
 
 

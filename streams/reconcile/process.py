@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from schemas.duration import MINUTE_MS
 from schemas.edge.provider_usage import ProviderUsage
 from schemas.errors import BrokerError
 from streams.clock import monotonic_ms, pause, wall_ms
@@ -33,6 +34,8 @@ log = logging.getLogger("spendfuse.reconcile")
 TOLD: Final = 3
 """What one pass ends with where a difference is told, or a day could not be compared."""
 BEAT_S: Final = 1.0
+PASS_MS: Final = 30 * MINUTE_MS
+"""How long a pass may take: it reads all of usage.v1 since the first day that is asked for."""
 
 
 class Pass(NamedTuple):
@@ -136,7 +139,9 @@ class Loop:
     def fault(self) -> str | None:
         """Whether no pass came to its end for too long."""
         since_ms = monotonic_ms() - self._passed_ms
-        return f"no pass has come to its end for {since_ms // 1000} s" if since_ms > 3 * self._every_ms else None
+        return (
+            f"no pass has come to its end for {since_ms // 1000} s" if since_ms > 2 * self._every_ms + PASS_MS else None
+        )
 
     def go_on(self) -> None:
         """Pass after pass, until it is to end."""
