@@ -32,8 +32,7 @@ COMPACTED = {
 }  # fmt: skip
 COMPONENTS = {
     "sdk", "gateway", "worker", "alerting", "enforcer", "reconciler", "console", "database sink", "weekly review",
-    "poller",
-    "operator command line",
+    "poller", "operator command line",
 }  # fmt: skip
 OWNERS = {"detection", "alerting", "operations"}
 
