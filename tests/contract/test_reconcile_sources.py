@@ -96,6 +96,16 @@ def test_openai_counts_tokens_by_key_and_model_and_money_apart(desk: Desk) -> No
     assert found["usage"].days == found["cost"].days == set(DAYS.names), "a bucket without rows is one all the same"
 
 
+def test_a_day_that_one_of_openais_reports_does_not_speak_of_is_not_known(desk: Desk) -> None:
+    """Completions without embeddings are not what was used that day."""
+    fill(desk.consoles)
+    desk.consoles.rows[COMPLETIONS][TUE] = [completions("key_1", "gpt-5", 1, 1)]
+    desk.consoles.without_bucket.add((EMBEDDINGS, TUE))
+    usage = desk.fetch("openai")["usage"]
+    assert usage.days == {MON, WED}
+    assert {cell.day for cell in usage.rows} == {MON}
+
+
 def test_anthropics_amounts_are_cents_and_its_input_is_told_in_parts(desk: Desk) -> None:
     """`123.45` is a dollar and 23.45 cents; what went into a cache and came out of it is input as well."""
     fill(desk.consoles)

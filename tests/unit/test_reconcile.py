@@ -217,6 +217,17 @@ def test_a_day_that_only_one_side_has_is_told_as_such() -> None:
     assert found[TUE, "usage"].told_share == 1
 
 
+def test_what_a_provider_does_not_count_is_not_compared() -> None:
+    """OpenAI says nothing of the cached tokens of embeddings: ours stand against nothing."""
+    at = console(source="openai", providers=["anthropic"])
+    report = Fetched(
+        report="usage", days=frozenset((MON,)), rows={Cell(MON, None, OPUS): Row({"input_tokens": 1000}, None)}
+    )
+    found = compared(at, ours(at, call(written=0, cache_read_tokens=500)), report)[MON, "usage"]
+    assert [line.measure for line in found.lines] == ["input tokens", "output tokens"]
+    assert found.standing == "agrees"
+
+
 def test_a_small_difference_is_not_told() -> None:
     """Neither what is below the share, nor what is below the floor; a bit more is."""
     at = console(tell_above=0.1, floor_tokens=150)
