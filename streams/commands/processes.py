@@ -1,4 +1,7 @@
-"""`worker`, `gateway`, `enforcer`, `up`: what goes on until it is told to end. Settings come from the environment."""
+"""`worker`, `gateway`, `enforcer`, `reconcile`, `up`: what goes on until it is told to end.
+
+Settings come from the environment.
+"""
 
 from pathlib import Path
 
@@ -29,6 +32,21 @@ def declare(commands: Commands) -> None:
     run.set_defaults(run=_enforce)
     check.set_defaults(run=_check)
     actions.add_parser("history", help="what was switched, when and why").set_defaults(run=_history)
+    _declare_reconcile(commands)
+
+
+def _declare_reconcile(commands: Commands) -> None:
+    parser = commands.add("reconcile", lambda _: 2, "hold our figures against what providers say was used and costs")
+    run = parser.add_subparsers(dest="action", required=True).add_parser(
+        "run", help="one pass: fetch, keep, compare; 3 if a difference is told or a day could not be compared"
+    )
+    run.add_argument("file", type=Path, metavar="RECONCILE.toml")
+    run.add_argument(
+        "--days", type=int, default=2, choices=range(2, 32), metavar="N", help="days that are over, from 2 to 31"
+    )
+    run.add_argument("--json", action="store_true", help="every figure, as data")
+    run.add_argument("--every", metavar="1h", help="go on until told to end, a pass each so often")
+    run.set_defaults(run=_reconcile)
 
 
 def _worker(_: Options) -> int:
@@ -72,6 +90,15 @@ def _history(_: Options) -> int:
     from streams.settings import read_settings
 
     return run_history(read_settings())
+
+
+def _reconcile(options: Options) -> int:
+    from streams.reconcile.process import run_on, run_once
+    from streams.tools.orders.verb import span_ms
+
+    if options.every is None:
+        return run_once(options.file, options.days, as_json=options.json)
+    return run_on(options.file, options.days, span_ms(options.every, "--every"))
 
 
 def _up(options: Options) -> int:

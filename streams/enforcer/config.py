@@ -1,15 +1,14 @@
 """Which keys are switched off for whom: a TOML file with one `[[enforcer]]` each."""
 
 import os
-import tomllib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import SettingsError
+from streams.toml_tables import read_tables
 
 Provider = Literal["openrouter", "litellm", "anthropic", "openai"]
 BASES: Final[Mapping[Provider, str | None]] = {
@@ -54,46 +53,12 @@ class EnforcerSettings(BaseModel):
         return secret
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    enforcer: list[EnforcerSettings]
-
-
 def read_enforcers(path: Path) -> list[EnforcerSettings]:
     """The enforcers of a file. Raises `SettingsError` with all its faults."""
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}") from None
-    try:
-        found = _File.model_validate(given).enforcer
-    except ValidationError as error:
-        faults = [f"{_place(given, one['loc'])}: {one['msg']}" for one in error.errors()]
-        raise SettingsError(_words(path, faults)) from None
-    faults = [
-        f"enforcer {one.name}: a {one.provider} needs `base_url`, the address it answers at"
-        for one in found
-        if not one.address
-    ]
-    for field in ("name", "key"):
-        counts = Counter(getattr(one, field) for one in found)
-        faults += [f"two enforcers have the {field} {value}" for value, times in counts.items() if times > 1]
-    if faults:
-        raise SettingsError(_words(path, faults))
-    return found
+    return read_tables(path, "enforcer", EnforcerSettings, ("name", "key"), _faults)
 
 
-def _words(path: Path, faults: list[str]) -> str:
-    return f"{path} has faults:\n" + "\n".join(f"  - {fault}" for fault in faults)
-
-
-def _place(given: Mapping[str, Any], loc: tuple[int | str, ...]) -> str:
-    """Where a fault is, by the enforcer's name where it has one."""
-    if len(loc) < 2 or not isinstance(loc[1], int):
-        return ".".join(map(str, loc)) or "the file"
-    table = given["enforcer"][loc[1]]
-    name = table.get("name", f"number {loc[1] + 1}") if isinstance(table, dict) else f"number {loc[1] + 1}"
-    return f"enforcer {name}: {'.'.join(map(str, loc[2:]))}" if loc[2:] else f"enforcer {name}"
+def _faults(one: EnforcerSettings) -> list[str]:
+    if one.address:
+        return []
+    return [f"enforcer {one.name}: a {one.provider} needs `base_url`, the address it answers at"]

@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 from schemas.edge.enforcement import MOST_STEPS, Enforcement, EnforcementState, Step
 from streams.enforcer.config import EnforcerSettings
-from streams.enforcer.levers.lever import Lever, LeverError
+from streams.enforcer.levers.lever import Lever
+from streams.provider_api import ProviderError
 
 LOOK_AGAIN_MS: Final = 60_000
 """How often a closed key is looked at: somebody may have switched it on by hand."""
@@ -62,7 +63,7 @@ class Enforcer:
         """Bring the key to where it is wanted, if it is time to try. Returns what has been done, in words, or None.
 
         Raises:
-            LeverError: the provider did not do it; it will be tried again.
+            ProviderError: the provider did not do it; it will be tried again.
             BrokerError: the step could not be written down, so that it was not taken.
         """
         if self._is_settled(wanted, now_ms):
@@ -102,7 +103,7 @@ class Enforcer:
             self._note("closing", wanted, now_ms, before)
         self._lever.close()
         if not self._lever.read().is_closed:
-            raise LeverError("the provider has answered yes, and the key is still open")
+            raise ProviderError("the provider has answered yes, and the key is still open")
         self._note("closed", wanted, now_ms, before)
         return "closed again: somebody had opened it" if last is not None and last.state == "closed" else "closed"
 
@@ -115,7 +116,7 @@ class Enforcer:
             self._note("opening", wanted, now_ms, last.before)
         self._lever.open(last.before)
         if self._lever.read().is_closed:
-            raise LeverError("the provider has answered yes, and the key is still closed")
+            raise ProviderError("the provider has answered yes, and the key is still closed")
         self._note("open", wanted, now_ms, last.before)
         return "open again"
 

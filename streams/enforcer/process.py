@@ -17,7 +17,6 @@ from streams.clock import monotonic_ms, wall_ms
 from streams.enforcer.config import EnforcerSettings, read_enforcers
 from streams.enforcer.enforcer import Enforcer, Wanted
 from streams.enforcer.levers import lever_of
-from streams.enforcer.levers.lever import LeverError
 from streams.enforcer.metrics import EnforcerMetrics
 from streams.enforcer.standing import Standing
 from streams.kafka.admin import existing_topics
@@ -26,6 +25,7 @@ from streams.kafka.whole_topic import committed_records
 from streams.process.broker_watch import BrokerWatch
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
+from streams.provider_api import ProviderError
 from streams.settings import Settings
 
 log = logging.getLogger("spendfuse.enforcer")
@@ -135,7 +135,7 @@ class Threads:
         said = {"enforcer": enforcer.settings.name, "key": enforcer.settings.key, "command_id": wanted.command_id}
         try:
             done = enforcer.step(wanted, wall_ms())
-        except (LeverError, BrokerError) as error:
+        except (ProviderError, BrokerError) as error:
             self._metrics.failures.labels(enforcer.settings.name).inc()
             log.error("a key could not be switched: %s", error, extra=fields(attempts=enforcer.failures, **said))
             return

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from streams.enforcer.config import read_enforcers
 from streams.enforcer.levers import lever_of
-from streams.enforcer.levers.lever import LeverError
 from streams.enforcer.process import TOPIC, enforcements
 from streams.kafka.admin import existing_topics
+from streams.provider_api import ProviderError
 from streams.settings import Settings
 
 
@@ -17,7 +17,7 @@ def run_check(path: Path) -> int:
     for one in read_enforcers(path):
         try:
             state = "closed" if lever_of(one).read().is_closed else "open"
-        except LeverError as error:
+        except ProviderError as error:
             state, code = f"cannot be switched: {error}", 3
         print(f"{one.name}  {one.provider} {one.key}: {state}")
     return code

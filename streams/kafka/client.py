@@ -1,7 +1,7 @@
 """Every client of the brokers is made here, from the settings, so that none forgets how to log in."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -108,15 +108,25 @@ def write_one(settings: Settings, topic: str, key: bytes, value: bytes, what: st
     Raises:
         BrokerError: it has not said so in time, or does not allow it.
     """
+    write_all(settings, topic, [(key, value)], what)
+
+
+def write_all(settings: Settings, topic: str, records: Iterable[tuple[bytes, bytes]], what: str) -> None:
+    """Return when the broker has all the records, keys with values. `what` is called by its name where that fails.
+
+    Raises:
+        BrokerError: it has not said so in time, or does not allow it; some of the records may be there.
+    """
     # What fails is raised as an error, so that the client's log need not name it too.
     producer = make_producer(settings, {"delivery.timeout.ms": int(WRITE_S * 1000), "log_level": 0})
     failures: list[KafkaError] = []
-    producer.produce(
-        settings.topic(topic),
-        value,
-        key,
-        on_delivery=lambda error, _: failures.append(error) if error is not None else None,
-    )
+
+    def delivered(error: KafkaError | None, _: object) -> None:
+        if error is not None:
+            failures.append(error)
+
+    for key, value in records:
+        producer.produce(settings.topic(topic), value, key, on_delivery=delivered)
     try:
         left = flush(producer, WRITE_S + PATIENCE_S)
     except KafkaException as error:

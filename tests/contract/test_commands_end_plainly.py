@@ -68,7 +68,10 @@ AWAY = [
     "rebuild --from-input",
     "deliveries check",
     "deliveries repair --save {folder}/f.jsonl",
+    "enforcer history",
+    "reconcile run {folder}/reconcile.toml",
 ]
+CONSOLES = '[[console]]\nname = "bill"\nsource = "google"\nfile = "bill.csv"\n'
 WITHOUT_BROKER = {"import", "routes"}
 PROCESSES = {"worker", "up", "gateway", "enforcer"}
 """What goes on until it is told to end; `test_broker_away` looks at their starts."""
@@ -106,6 +109,7 @@ def test_a_broker_that_is_away(
     """Code 4, with the address and the setting that names it."""
     monkeypatch.setattr("streams.kafka.admin.REQUEST_TIMEOUT_S", 0.3)
     monkeypatch.chdir(ROOT)
+    (tmp_path / "reconcile.toml").write_text(CONSOLES, encoding="utf-8")
     here.take_down()
     assert main(words.format(folder=tmp_path).split()) == 4
     said = capsys.readouterr().err.splitlines()[-1]
@@ -129,6 +133,9 @@ FILES = [
     "record --since 1h --out {file}/r.jsonl",
     "report weekly --effects {file}/o.jsonl",
     "report weekly --effects {folder}",
+    "enforcer check {folder}",
+    "reconcile run {folder}",
+    "reconcile run {file}/reconcile.toml",
 ]
 
 

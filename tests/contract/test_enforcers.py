@@ -13,7 +13,7 @@ from schemas.errors import BrokerError, SettingsError
 from streams.enforcer.config import EnforcerSettings, Provider, read_enforcers
 from streams.enforcer.enforcer import AGAIN_AT_MOST_MS, LOOK_AGAIN_MS, Enforcer, Wanted
 from streams.enforcer.levers import lever_of
-from streams.enforcer.levers.lever import LeverError
+from streams.provider_api import ProviderError
 from tests.support.providers import KEY, SECRET, Providers
 
 PROVIDERS = ("openrouter", "litellm", "anthropic", "openai")
@@ -111,7 +111,7 @@ def test_a_crash_at_any_step_is_made_good(desk: Desk, providers: Providers, plac
     before = providers.standing(provider)
     for wanted in (KILLED, RESUMED):
         for place in places:
-            with pytest.raises((Crash, LeverError)):
+            with pytest.raises((Crash, ProviderError)):
                 end_at(place, desk, providers, wanted)
             providers.refusals.clear()
             desk.begin()
@@ -173,7 +173,7 @@ def test_a_provider_that_refuses_is_asked_again_and_it_is_told(desk: Desk, provi
         pytest.skip("there it says that the project has no limit")
     providers.refusals.extend([status] * 3)
     for failures in (1, 2, 3):
-        with pytest.raises(LeverError, match=str(status)):
+        with pytest.raises(ProviderError, match=str(status)):
             desk.want(KILLED, AGAIN_AT_MOST_MS)
         assert desk.enforcer.failures == failures
         assert desk.want(KILLED, 1) is None, "not at once"
@@ -185,7 +185,7 @@ def test_a_provider_that_refuses_is_asked_again_and_it_is_told(desk: Desk, provi
 def test_a_provider_that_says_yes_and_does_nothing_is_not_believed(desk: Desk, providers: Providers) -> None:
     """Only a key that is closed when it is looked at counts as closed."""
     providers.refusals.extend([0, 200, 0] if desk.settings.provider != "openai" else [404, 200, 0])
-    with pytest.raises(LeverError, match="still open"):
+    with pytest.raises(ProviderError, match="still open"):
         desk.want(KILLED)
     assert [one.state for one in desk.steps] == ["closing"]
 
@@ -206,7 +206,7 @@ def test_no_credential_is_written_or_said(desk: Desk, providers: Providers) -> N
     """Steps and errors hold the provider's id of the key, and nothing that could be used."""
     desk.want(KILLED)
     providers.refusals.append(403)
-    with pytest.raises(LeverError) as refused:
+    with pytest.raises(ProviderError) as refused:
         desk.want(RESUMED)
     assert SECRET not in str(refused.value)
     assert not any(SECRET.encode() in encode(done) for done in desk.written)

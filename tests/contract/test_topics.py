@@ -23,14 +23,16 @@ CONTRACT_KEYS = {
     "keys.v1": "id of the key",
     "enforcements.v1": "name of the enforcer",
     "cursors.v1": "source/tenant_id",
+    "provider_usage.v1": "source/console/day/report/key/model/item, each part URL-quoted",
 }
 TELL_TIME = {"deliveries.v1", "state.v1"}
 COMPACTED = {
     "control.v1", "policy.v1", "rollups.v1", "deliveries.v1", "state.v1", "keys.v1", "enforcements.v1", "cursors.v1",
+    "provider_usage.v1",
 }  # fmt: skip
 COMPONENTS = {
-    "sdk", "gateway", "worker", "alerting", "enforcer", "console", "database sink", "weekly review", "poller",
-    "operator command line",
+    "sdk", "gateway", "worker", "alerting", "enforcer", "reconciler", "console", "database sink", "weekly review",
+    "poller", "operator command line",
 }  # fmt: skip
 OWNERS = {"detection", "alerting", "operations"}
 

@@ -28,10 +28,13 @@ from streams.kafka.admin import topics_on_broker
 from streams.kafka.client import Admin
 from streams.kafka.order_writer import OrderWriter
 from streams.kafka.topics import apply
+from streams.reconcile.days import day_of
 from streams.settings import Settings
 from tests.conftest import do_without
+from tests.support.consoles import MESSAGES, Consoles, messages
 from tests.support.kafka import Record, commands_on, fresh_prefix, produce, wait_until
 from tests.support.messages import DAY_MS
+from tests.support.providers import SECRET
 from tests.support.service_process import OPERATOR_KEY, ServiceProcess
 
 TENANT = "acme"
@@ -269,6 +272,26 @@ def test_a_reader_sees_everything_and_changes_nothing(
     assert main(["doctor"]) == 1
     doctor = capsys.readouterr().out
     assert "missing, or not to be seen" in doctor
+
+
+def test_reconciliation_needs_its_own_rights_alone(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It reads usage and its facts and writes facts; what it is told is written, and read back at the next pass."""
+    file, day = tmp_path / "reconcile.toml", day_of(wall_ms() - DAY_MS)
+    act_as(monkeypatch, guarded, "reconciler")
+    monkeypatch.setenv("ADMIN_KEY", SECRET)
+    with Consoles() as consoles:
+        file.write_text(
+            f'[[console]]\nname = "claude"\nsource = "anthropic"\nsecret_env = "ADMIN_KEY"\nlag_hours = 0\n'
+            f'base_url = "{consoles.address}"\n'
+        )
+        for tokens in (1_000_000, 2_000_000):
+            consoles.rows[MESSAGES][day] = [messages("apikey_1", "claude-opus-4-5", tokens, 0)]
+            assert main(["reconcile", "run", str(file)]) == 3
+            said = capsys.readouterr().out
+            assert f"{tokens:,}" in said
+            assert ("corrected by the provider" in said) is (tokens == 2_000_000)
 
 
 def is_booked(capsys: pytest.CaptureFixture[str]) -> bool:

@@ -5,18 +5,18 @@ POST /v1/organizations/api_keys/{id}. OpenAI: GET, POST and DELETE /organization
 """
 
 import json
-import threading
 from collections import deque
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.loopback import Loopback
 
 SECRET = "sk-admin-marker-7f3e"
 KEY = "key-1"
 
 
-class Providers:
+class Providers(Loopback):
     """All four on one port, each with the key `KEY`, while it is entered."""
 
     def __init__(self) -> None:
@@ -28,29 +28,7 @@ class Providers:
         """Method and path of every request that was to change something."""
         self.refusals: deque[int] = deque()
         """Status codes with which the next requests are answered, whatever they ask; 0 for as usual."""
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                stub._answer(self)
-
-            do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815  # the server looks for these names
-
-            def log_message(self, *_: Any) -> None:
-                """Tests are quiet."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__()
 
     def is_closed(self, provider: str) -> bool:
         """Whether nothing gets through its key."""
@@ -79,7 +57,7 @@ class Providers:
             case _:
                 self.openai = {"currency": "USD", "threshold_amount": 0 if closed else 100_000}
 
-    def _answer(self, request: BaseHTTPRequestHandler) -> None:
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
         length = int(request.headers.get("Content-Length") or 0)
         body = json.loads(request.rfile.read(length) or b"{}")
         status = self.refusals.popleft() if self.refusals else 0
@@ -90,11 +68,7 @@ class Providers:
         if request.command != "GET":
             self.changes.append((request.command, path.path))
         code, answer = (status, {}) if status else self._do(request.command, path.path, parse_qs(path.query), body)
-        data = json.dumps(answer).encode()
-        request.send_response(code)
-        request.send_header("Content-Length", str(len(data)))
-        request.end_headers()
-        request.wfile.write(data)
+        self.send(request, code, json.dumps(answer).encode())
 
     def _do(self, method: str, path: str, query: dict[str, list[str]], body: dict[str, Any]) -> tuple[int, Any]:
         match method, path:

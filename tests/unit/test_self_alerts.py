@@ -20,6 +20,7 @@ from streams.commands.registry import add_all
 from streams.enforcer.metrics import EnforcerMetrics
 from streams.notifier.metrics import NotifierMetrics
 from streams.process.metrics import Metrics
+from streams.reconcile.metrics import ReconcileMetrics
 from streams.settings import Settings
 from streams.worker.partition import Partition
 from streams.worker.reporter import Reporter
@@ -37,9 +38,9 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PA
 
 
 def exposed() -> dict[str, set[str]]:
-    """Every sample that worker, alerting and enforcers offer, with its labels."""
+    """Every sample that worker, alerting, enforcers and reconciliation offer, with its labels."""
     found: dict[str, set[str]] = {}
-    processes = (vars(Metrics()), vars(NotifierMetrics()), vars(EnforcerMetrics()))
+    processes = (vars(Metrics()), vars(NotifierMetrics()), vars(EnforcerMetrics()), vars(ReconcileMetrics()))
     for metric in chain.from_iterable(metrics.values() for metrics in processes):
         if not hasattr(metric, "_labelnames"):
             continue
@@ -242,6 +243,8 @@ HEALTHY: dict[str, str] = {
     'spendfuse_alerting_unreadable_total{job="alerting",instance="a",topic="alerts.v1"}': f"0x{FOREVER}",
     'spendfuse_alerting_dropped_total{job="alerting",instance="a",receiver="oncall"}': f"0x{FOREVER}",
     'spendfuse_enforcer_overdue_seconds{job="enforcer",instance="e",enforcer="support"}': "0 0 12 0 " * 20,
+    'spendfuse_reconcile_difference_share{job="reconcile",instance="r",console="gpt",report="usage"}': f"0x{FOREVER}",
+    'spendfuse_reconcile_days_not_known{job="reconcile",instance="r",console="gpt",report="usage"}': "0 1 1 0 " * 20,
 }  # fmt: skip
 ONCE = f"0x40 1x{FOREVER}"
 NONE = ""
@@ -318,6 +321,8 @@ STORIES: list[tuple[str, dict[str, str], set[str]]] = [
     ("a receiver that never answered well", {"sent": "0x80"}, {"SpendfuseReceiverFailing"}),
     ("a receiver that nobody has counted", {"sent": NONE}, {"SpendfuseReceiverFailing"}),
     ("a provider switches no key", {"enforcer_overdue": "0+15x80"}, {"SpendfuseEnforcerOverdue"}),
+    ("somebody spends past us", {"difference_share": "0x40 0.07x40"}, {"SpendfuseReconciliationDiffers"}),
+    ("a provider tells nothing", {"days_not_known": "0x10 2x70"}, {"SpendfuseReconciliationUnknown"}),
     ("an alert nobody can read", {"unreadable": ONCE}, {"SpendfuseAlertsUnreadable"}),
     ("a storm of warnings", {"dropped": ONCE}, {"SpendfuseWarningsDropped"}),
 ]

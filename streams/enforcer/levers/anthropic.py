@@ -2,7 +2,8 @@
 
 from urllib.parse import quote
 
-from streams.enforcer.levers.lever import Api, Found, field
+from streams.enforcer.levers.lever import Found
+from streams.provider_api import Api, field
 
 VERSION = "2023-06-01"
 

@@ -3,7 +3,8 @@
 from typing import Any, Final
 from urllib.parse import quote
 
-from streams.enforcer.levers.lever import Api, Found, LeverError, field
+from streams.enforcer.levers.lever import Found
+from streams.provider_api import Api, ProviderError, field
 
 LEAST_CENTS: Final = 1
 NONE: Final = "none"
@@ -23,7 +24,7 @@ class OpenAiProject:
         if not answer:
             return Found(is_closed=False, before=NONE)
         if (currency := field(answer, "currency")) != "USD":
-            raise LeverError(f"the limit is in {currency}, and only USD is understood")
+            raise ProviderError(f"the limit is in {currency}, and only USD is understood")
         cents = field(answer, "threshold_amount")
         return Found(cents <= LEAST_CENTS, str(cents))
 
