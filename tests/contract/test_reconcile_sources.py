@@ -31,6 +31,7 @@ from tests.support.messages import DAY_MS, HOUR_MS, MONDAY_MS
 from tests.support.providers import SECRET
 
 SAMPLE = Path(__file__).with_name("anthropic_usage_report_messages.json")
+"""The example answer in Anthropic's public documentation of its usage report for messages."""
 MON, TUE, WED = "2026-11-23", "2026-11-24", "2026-11-25"
 DAYS = Days(MONDAY_MS, MONDAY_MS + 3 * DAY_MS)
 SETTLED_MS = end_of(WED) + 6 * HOUR_MS

@@ -15,10 +15,9 @@ from schemas.control import Target
 from schemas.signing import EngineKeys, control_key
 from schemas.usage import CommandAck
 from streams.clock import wall_ms
-from streams.settings import Settings
 from streams.tools.access_keys import run_revoke
 from tests.support import facts
-from tests.support.gateway_process import GatewayProcess, new_key
+from tests.support.gateway_process import GatewayProcess, new_key, operator_of
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
 from tests.support.service_process import ENGINE_KEY
 
@@ -196,7 +195,7 @@ def test_a_control_stream_needs_a_key_that_may_guard_and_ends_with_it(
     wait_until(lambda: gateway.post("/v1/guard/check", b'{"run_id": "r"}', revoked)[0] == 200, TIMEOUT_S, "it is known")
     stream = events(gateway, revoked)
     assert next(stream)[0] == "hello"
-    assert run_revoke(Settings(kafka_bootstrap=kafka_topics.bootstrap, prefix=kafka_topics.prefix), revoked) == 0
+    assert run_revoke(operator_of(kafka_topics), revoked) == 0
     assert {name for name, _, _ in stream} == {"fresh"}, "and then it ends"
     stream = events(gateway, token)
     assert next(stream)[0] == "hello"

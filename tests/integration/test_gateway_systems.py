@@ -18,7 +18,7 @@ from streams.kafka.client import Admin
 from streams.kafka.topics import apply
 from streams.settings import Settings
 from streams.tools.access_keys import run_revoke
-from tests.support.gateway_process import GatewayProcess, new_key
+from tests.support.gateway_process import GatewayProcess, new_key, operator_of
 from tests.support.kafka import TopicSpace, fresh_prefix, read_all, wait_until
 from tests.support.polled import Stub, langfuse_api
 from tests.support.systems import (
@@ -130,7 +130,7 @@ def test_helicones_webhook_counts_what_is_signed_and_nothing_else(
         signed("support", body, "another secret"),
     ):
         assert send(gateway, wrong, None)[0] == 401
-    assert run_revoke(Settings(kafka_bootstrap=kafka_topics.bootstrap, prefix=kafka_topics.prefix), token) == 0
+    assert run_revoke(operator_of(kafka_topics), token) == 0
     wait_until(lambda: send(gateway, good, None)[0] == 401, 10, "the revoked key's webhook is refused")
     calls = {message.event_id: message for message in logged(kafka_topics) if isinstance(message, LlmCall)}
     first, second, third = (calls[derived_id("helicone", f"req-{number}")] for number in (1, 2, 3))

@@ -11,6 +11,7 @@ from infra.kafka.local import free_ports
 from schemas.edge.access_key import AccessScope
 from streams.settings import Settings
 from streams.tools.access_keys import run_create
+from tests.support.kafka import TopicSpace
 from tests.support.service_process import ServiceProcess
 
 ANSWER_S = 20
@@ -56,6 +57,11 @@ def _read(body: bytes) -> Any:
         return json.loads(body or b"null")
     except ValueError:
         return body
+
+
+def operator_of(topics: TopicSpace) -> Settings:
+    """The settings of somebody who makes and revokes keys."""
+    return Settings(kafka_bootstrap=topics.bootstrap, prefix=topics.prefix, operator_name="ana")
 
 
 def new_key(
