@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from schemas.errors import BrokerError
 from streams.clock import seconds
+from streams.kafka.admin import existing_topics
 from streams.kafka.client import silent
 from streams.kafka.leaders import ask_leader
 from streams.kafka.partitioner import partition_of
@@ -45,10 +46,11 @@ def records_between(
     topics = [settings.topic(name) for name in names]
     try:
         ends: dict[Place, int] = {}
+        on_broker = existing_topics(settings, names)
         for topic in topics:
-            found = ends_of(consumer, settings, topic)
-            wanted = found if key is None else [partition_of(key, len(found))]
-            ends |= {(topic, number): found[number] for number in wanted}
+            home = None if key is None else partition_of(key, len(on_broker[topic].partitions))
+            found = ends_of(consumer, settings, topic)  # of partitions that hold anything
+            ends |= {(topic, number): end for number, end in found.items() if home in (None, number)}
         starts = _starts(consumer, settings, ends, since_ms)
         left = sum(ends[place] - start for place, start in starts.items())
         with tqdm(total=left, desc="reading", unit=" offsets", disable=None if progress else True, leave=False) as bar:

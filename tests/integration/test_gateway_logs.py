@@ -114,6 +114,23 @@ def test_otel_sdk_logs_are_charged_once_and_metrics_never(
     assert MARKER not in gateway.text
 
 
+def test_the_doctor_knows_the_first_event_of_a_new_installation(
+    kafka_topics: TopicSpace, gateway: GatewayProcess, token: str, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """While nothing was ever refused, and other partitions are empty: nothing has come, and then one call has."""
+    monkeypatch.setenv("SPENDFUSE_KAFKA_BOOTSTRAP", kafka_topics.bootstrap)
+    monkeypatch.setenv("SPENDFUSE_PREFIX", kafka_topics.prefix)
+    asking = ["gateway", "doctor", "--key", token, "--url", f"http://127.0.0.1:{gateway.gateway_port}"]
+    main(asking)
+    assert "model call" not in capsys.readouterr().out
+    call = {"type": "llm_call", "event_id": "e1", "ts_ms": wall_ms(), "run_id": "r", "model": "m", "input_tokens": 1,
+            "output_tokens": 1}  # fmt: skip
+    assert gateway.post("/v1/events", json.dumps(call).encode(), token)[0] == 200
+    main(asking)
+    assert "1 model call" in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_doctor_says_what_arrives_and_what_is_wrong(
     kafka_topics: TopicSpace, gateway: GatewayProcess, token: str, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
