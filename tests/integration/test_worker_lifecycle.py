@@ -158,6 +158,7 @@ def test_of_two_workers_in_one_slot_the_newer_survives(kafka_topics: TopicSpace,
     with start(kafka_topics, load) as older:
         wait_until(lambda: len(older.applied()) > 0, 60, "the older one has committed")
         with start(kafka_topics, load) as newer:
+            newer.wait_said("worker started")
             assert older.wait_exit() == 1, older.tail()
             assert "another worker has taken slot '0'" in older.text
             flow.finish()
