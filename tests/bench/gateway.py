@@ -261,5 +261,10 @@ def _event(number: int, index: int) -> bytes:
 def _new_key(bootstrap: str, prefix: str) -> str:
     printed = StringIO()
     with redirect_stdout(printed):
-        run_create(Settings(kafka_bootstrap=bootstrap, prefix=prefix), "acme", ("ingest", "guard"), "bench")
+        run_create(
+            Settings(kafka_bootstrap=bootstrap, prefix=prefix, operator_name="bench"),
+            "acme",
+            ("ingest", "guard"),
+            "bench",
+        )
     return printed.getvalue().strip()
