@@ -26,7 +26,7 @@ class Watched(NamedTuple):
 
 
 def load() -> None:
-    """Load the library of the test, which takes half a second or two: at a start, and not between two events."""
+    """Load the library of the test, which takes half a second or two: for who may not wait for it between events."""
     import river.drift  # noqa: F401  # most processes judge no workflow
 
 

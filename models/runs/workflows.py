@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from models.baselines import shift_watch
 from models.commands.enforcement import Enforcement
 from models.incidents.incident import Subject
 from models.rules.finding import Finding
@@ -24,7 +23,6 @@ class Workflows:
     def __init__(self, state: PartitionState, enforcement: Enforcement) -> None:
         self._state = state
         self._enforcement = enforcement
-        shift_watch.load()
 
     def run_finished(self, tenant: Tenant, run: Run, route: Route, at_ms: int) -> None:
         """A run has ended by itself: its cost becomes part of what is usual, and its workflow is looked at."""

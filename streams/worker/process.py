@@ -3,6 +3,7 @@
 import logging
 import signal
 
+from models.baselines import shift_watch
 from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.process.service import claimed_settings, watched
@@ -16,6 +17,7 @@ def run_worker() -> int:
     with claimed_settings("worker") as settings:
         if settings.engine_key is None:
             log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
+        shift_watch.load()
         metrics = Metrics()
         broker = BrokerWatch(settings)
         worker = Worker(settings, metrics, broker)

@@ -2,62 +2,39 @@
 
 import base64
 import json
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.loopback import Loopback
 
 Answer = tuple[int, Any]
 Answering = Callable[[str, dict[str, str], dict[str, str], Any], Answer]
 """From path, query, headers and body to status and answer."""
 
 
-class Stub:
-    """An HTTP server that answers while it is entered. `asked` holds the queries of all questions, in order."""
+class Stub(Loopback):
+    """Answers while it is entered. `asked` holds the queries of all questions, in order."""
 
-    def __init__(self, answer: Answering) -> None:
-        asked: list[dict[str, Any]] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                parts = urlsplit(self.path)
-                query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-                length = int(self.headers.get("Content-Length", 0))
-                body = json.loads(self.rfile.read(length)) if length else None
-                asked.append(body or query)
-                status, said = answer(parts.path, query, dict(self.headers), body)
-                data = json.dumps(said).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_POST = do_GET  # noqa: N815 - as the server names it
-
-            def log_message(self, *_: Any) -> None:
-                """Silent."""
-
-        self.asked = asked
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+    def __init__(self, answering: Answering) -> None:
+        super().__init__()
+        self.asked: list[dict[str, Any]] = []
+        self._answering = answering
 
     @property
     def url(self) -> str:
         """Where it answers."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self.address
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        parts = urlsplit(request.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        length = int(request.headers.get("Content-Length", 0))
+        body = json.loads(request.rfile.read(length)) if length else None
+        self.asked.append(body or query)
+        status, said = self._answering(parts.path, query, dict(request.headers), body)
+        self.send(request, status, json.dumps(said).encode())
 
 
 def langfuse_api(observations: list[dict[str, Any]], login: str, page: int) -> Answering:

@@ -279,7 +279,7 @@ class Run(Unit):
             self.declared_root, 0 if self.stop_rule is None else self.stop_rule.fields(), self._promises(),
             self.state == "finished", self.last_ms - self.ended_ms if self.ended_ms else None, self.counted,
             self.outcome or 0, min(self.retried_nanousd, self.cost_nanousd),
-            0 if self.booked is None else self._bookings(),
+            0 if self.booked is None else self._bookings(self.booked),
         )  # fmt: skip
 
     def _watched(self) -> tuple[Any, ...]:
@@ -316,11 +316,9 @@ class Run(Unit):
         promises = (self.expected_route, self.expected_outcome, self.escalation)
         return 0 if promises == NO_PROMISES else promises
 
-    def _bookings(self) -> Any:
-        """Where it is booked, small: as differences from what it is now; 0 for nowhere."""
-        if self.booked is None:
-            return 0
-        hour_ms, cost_nanousd, retried_nanousd, books = self.booked
+    def _bookings(self, booked: Booked) -> Any:
+        """Where it is booked, small: as differences from what it is now."""
+        hour_ms, cost_nanousd, retried_nanousd, books = booked
         own = self.attribution().get("workflow")
         return (
             self.last_ms - hour_ms, self.cost_nanousd - cost_nanousd, retried_nanousd,
