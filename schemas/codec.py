@@ -19,6 +19,7 @@ from schemas.errors import Undecodable
 from schemas.internal.spend import SpendDelta
 from schemas.operator import OperatorMessage
 from schemas.rollup import Rollup
+from schemas.run import RunRecord
 from schemas.usage import END_MS, FIRST_MS, FOREIGN_NAMES, NAME_HINTS, LlmCall, ToolCall, UsageMessage
 
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -38,6 +39,7 @@ _key_check: Final = msgspec.json.Decoder(KeyCheck)
 _dead_letter: Final = msgspec.json.Decoder(DeadLetter)
 _spend: Final = msgspec.json.Decoder(SpendDelta)
 _rollup: Final = msgspec.json.Decoder(Rollup)
+_run: Final = msgspec.json.Decoder(RunRecord)
 _encoder: Final = msgspec.json.Encoder()
 _string: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 """A string, ended or not: one that had to end would make a hostile message cost its length squared."""
@@ -139,6 +141,12 @@ def decode_rollup(data: bytes | None) -> Rollup:
     """Read one rollups.v1 value. Raises `Undecodable`."""
     rollup: Rollup = _decode(_rollup, data)
     return rollup
+
+
+def decode_run(data: bytes | None) -> RunRecord:
+    """Read one runs.v1 value. Raises `Undecodable`."""
+    run: RunRecord = _decode(_run, data)
+    return run
 
 
 def decode_spend(data: bytes | None) -> SpendDelta:

@@ -21,6 +21,7 @@ from schemas.operator import OperatorMessage
 from schemas.policy import PolicyHeader, RuleSettings
 from schemas.rollup import Rollup
 from schemas.routing import Routing
+from schemas.run import RunRecord
 from schemas.usage import UsageMessage
 
 FOLDER: Final = Path(__file__).with_name("json")
@@ -30,6 +31,7 @@ MESSAGES: Final[Mapping[str, Any]] = {
     "control.v1": Command,
     "operator.v1": OperatorMessage,
     "rollups.v1": Rollup,
+    "runs.v1": RunRecord,
     "usage.dlq.v1": DeadLetter,
 }
 """Topic -> what its records hold."""

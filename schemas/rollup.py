@@ -1,8 +1,25 @@
 """rollups.v1: hourly totals, written again as they grow; the last message per key stands."""
 
+from typing import Final
+
 import msgspec
 
 from schemas.signing import part
+
+BREAKDOWNS: Final = ("model", "owner", "project", "feature", "environment", "agent", "prompt_version")
+"""What the totals of an hour are broken down by."""
+MOST_NAMES: Final = 50
+"""Names of one breakdown: those that cost most. All others are one, `OTHER`."""
+OTHER: Final = "other"
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one name of a breakdown has of the hour's totals."""
+
+    cost_nanousd: int = 0
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
 
 
 class Rollup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -11,6 +28,9 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `blind_tool_calls` are those of the tool calls that came without `args_hash`. With `booked_hour_ms`, only what came
     more than a day late and was booked in the hour that began then: it is no part of the other totals of its hour, and
     to be added to them.
+
+    `by` holds the same hour once more for each of `BREAKDOWNS`: dimension -> name -> its share. What no message named
+    is "unattributed". The shares of one dimension add up to the totals; spend of tools has no model.
     """
 
     tenant_id: str
@@ -35,6 +55,7 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ts_ms: int
     blind_tool_calls: int = 0
     booked_hour_ms: int | None = None
+    by: dict[str, dict[str, Share]] = {}
 
     @property
     def key(self) -> str:

@@ -13,6 +13,7 @@ from schemas.codec import (
     decode_command,
     decode_operator,
     decode_rollup,
+    decode_run,
     decode_usage,
     encode,
 )
@@ -30,6 +31,7 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "control.v1": decode_command,
     "operator.v1": decode_operator,
     "rollups.v1": decode_rollup,
+    "runs.v1": decode_run,
     "usage.dlq.v1": msgspec.json.Decoder(DeadLetter).decode,
 }
 WIRE = [example for example in examples() if example.topic in READERS]

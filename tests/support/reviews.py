@@ -31,13 +31,14 @@ def hour(
 
 def rollup(start_ms: int, tenant_id: str = "acme", workflow: str = "docs", **counters: int) -> Rollup:
     """The totals of the hour that starts then."""
+    counts: dict[str, Any] = {**dict.fromkeys(_COUNTERS, 0), **counters}
     return Rollup(
         tenant_id=tenant_id,
         workflow=workflow,
         hour_start_ms=start_ms,
         hour_end_ms=start_ms + HOUR_MS,
         ts_ms=start_ms + HOUR_MS,
-        **{**dict.fromkeys(_COUNTERS, 0), **counters},
+        **counts,
     )
 
 

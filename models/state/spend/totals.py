@@ -63,7 +63,7 @@ class HourTotals(Row):
 
     def rollup(self, ts_ms: int) -> Rollup:
         """The hour so far, as rollups.v1 tells it."""
-        counters = dict(zip(COUNTERS, self._counters(), strict=True))
+        counters: dict[str, Any] = dict(zip(COUNTERS, self._counters(), strict=True))
         return Rollup(
             tenant_id=self.tenant_id,
             workflow=self.workflow,
