@@ -84,10 +84,7 @@ def test_repeat_warns_at_three_and_pages_at_five() -> None:
     notice, page = findings[0], findings[-1]
     assert (notice.severity, notice.action) == ("warning", None)
     assert (page.severity, page.action) == ("critical", "kill")
-    assert (
-        page.summary
-        == "Tool search was called 5 times in a row with the same arguments, each time with the same result."
-    )
+    assert page.summary == "Tool search was called 5 times in a row with the same arguments and the same result."
     assert page.evidence["results_verified"] is True
 
 

@@ -77,7 +77,7 @@ class Repeat(SequenceDetector[RepeatSettings]):
             return None
         count = row.alike if settings.trusts(call.tool) else row.verified
         limit = settings.page_at
-        outcome = ", each time with the same result" if row.verified >= count else "; its results are not reported"
+        outcome = " and the same result" if row.verified >= count else "; its results are not reported"
         advice = (
             "Stop it if it still runs. If this tool only waits for something, list it under `pollers` of this rule."
         )
@@ -102,7 +102,7 @@ class Repeat(SequenceDetector[RepeatSettings]):
         if count < self.settings.notice_at:
             return None
         verified = row.verified >= count
-        outcome = "and got the same result each time" if verified else "and its results cannot be compared"
+        outcome = "and the same result" if verified else "and its results cannot be compared"
         limit = self.settings.page_at
         advice = "Look at the run's last steps; it pages if this goes on."
         if self.settings.polls(call.tool):
