@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from alerting.receivers.slack.blocks import MOST_OF_A_HEADER
+from alerting.rendering.render import headline
 from models.detectors import REGISTRY
 from tests.support.scenario import differences, load, play, scenario_files
 
@@ -21,6 +23,20 @@ def test_every_detector_has_a_scenario_in_which_it_fires() -> None:
     """A rule that no scenario sets off could be broken without anybody noticing."""
     fired = {alert.detector for path in scenario_files() for alert in play(load(path)).alerts()}
     assert {detector.name for detector in REGISTRY.values()} <= fired
+
+
+DOT = "\N{LARGE RED CIRCLE} "
+
+
+def test_every_headline_is_read_whole() -> None:
+    """What a rule says fits the header of a Slack message, beside names of usual length: nothing is cut or repeated."""
+    opened = [
+        (path.stem, f"{DOT}{headline(alert)}")
+        for path in scenario_files()
+        for alert in play(load(path)).alerts()
+        if alert.state == "open"
+    ]
+    assert [(name, line) for name, line in opened if len(line) > MOST_OF_A_HEADER] == []
 
 
 CHANGING = [path for path in scenario_files() if "policies." in path.read_text(encoding="utf-8")]

@@ -142,8 +142,8 @@ class Drift(WorkflowDetector[DriftSettings]):
                 **({"since_about_ms": window.start_ms} if change is None else _evidence(change)),
             },
             summary=(
-                f"A run of {cohort.workflow} typically costs {format_usd(after)}, {abs(share):.0%} {than} than before "
-                f"({format_usd(before)}){since}: {runs} runs have cost {format_usd(abs(extra))} {than} in all"
+                f"A run of {cohort.workflow} costs {format_usd(after)}, {abs(share):.0%} {than} than before "
+                f"({format_usd(before)}){since}: {runs} runs, {format_usd(abs(extra))} {than} in all"
             ),
             next_action=_next_action(change, is_dearer=extra > 0),
         )

@@ -99,7 +99,7 @@ class Trend(WorkflowDetector[TrendSettings]):
             evidence={"weeks_nanousd": costs, "counts": list(found.counts), "extra_nanousd": extra},
             summary=(
                 f"{workflow} spends more per {what} every week: {', '.join(format_usd(cost) for cost in costs)}, "
-                f"{share:.0%} more than three weeks ago without more runs; that is {format_usd(extra)} in the last week"
+                f"+{share:.0%} without more runs; that is {format_usd(extra)} in the last week"
             ),
             next_action="Compare a run of this week with one of three weeks ago: more context, calls or retries?",
         )
