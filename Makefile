@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test connect-tests js-test check compiled day bench format lock schemas clean
+.PHONY: help setup demo test connect-tests js-test deploy-check check compiled day bench format lock schemas clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,13 +51,26 @@ js-test: $(READY) ## build the TypeScript client and test it, against a running 
 	@cd sdk/js && npm ci --no-audit --no-fund --ignore-scripts --silent && npx tsc && npm test --silent
 	@REQUIRE_KAFKA=1 $(PY) -m pytest -q -p no:xdist tests/connect/test_sdk_typescript.py
 
-check: $(READY) ## linters, types, exported schemas
+check: $(READY) ## linters, types, exported schemas and pages
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 	@$(PY) -m mypy --config-file sdk/pyproject.toml sdk/src/spendfuse
 	@$(PY) -m schemas check
 	@$(PY) -m models check
+	@$(PY) -m infra.grafana check
+
+# Programs by their locked sources, built for minutes once; whatever cannot be had here is left out, and its tests say so by name.
+deploy-check: $(READY) ## image, compose, chart, dashboards and rules by the real Helm, Compose and Prometheus; needs Go
+	@for sums in requirements/go/*/go.sum; do from=$$(dirname $$sums); home=$(CURDIR)/.cache/deploy/$$(basename $$from); \
+		cmp -s $$sums $$home/go.sum && continue; \
+		echo "building $$(basename $$from)"; rm -rf $$home; mkdir -p $$home; \
+		{ GOBIN=$$home go -C $$from install -trimpath -tags remove_all_sd tool && cp $$sums $$home; } || rm -rf $$home; done
+	@lock=requirements/deploy.lock; home=.cache/deploy/schemas; cmp -s $$lock $$home/lock || { \
+		echo "setting up schemas"; rm -rf $$home; \
+		{ $(PYTHON) -m venv $$home && $$home/bin/python -m pip install --quiet --disable-pip-version-check \
+			--require-hashes -r $$lock && cp $$lock $$home/lock; } || rm -rf $$home; }
+	@DEPLOY_CHECK=1 $(PY) -m pytest -p no:xdist tests/deploy tests/unit/deploy tests/unit/test_self_alerts.py
 
 compiled: $(READY) ## a faster copy of the service in build/compiled; needs a C compiler
 	@$(PY) -m infra.compiled
@@ -72,14 +85,16 @@ format: $(READY) ## put the code in order
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-schemas: $(READY) ## write the JSON Schemas again
+schemas: $(READY) ## write the JSON Schemas and Grafana's pages again
 	@$(PY) -m schemas export
 	@$(PY) -m models export
+	@$(PY) -m infra.grafana export
 
 lock: ## renew the lock files; needs uv
 	uv pip compile -q pyproject.toml --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/dev.lock
 	uv pip compile -q pyproject.toml --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service.lock
 	uv pip compile -q requirements/peers.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/peers.lock
+	uv pip compile -q requirements/deploy.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/deploy.lock
 	for system in tests/connect/*.in; do uv pip compile -q $$system --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o $${system%.in}.lock; done
 
 clean: ## remove what was set up

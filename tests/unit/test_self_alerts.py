@@ -4,55 +4,31 @@ import argparse
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from prometheus_client import Counter, Histogram
-
 from models.rules.policy import default_policy
 from streams.clock import pause
 from streams.commands.registry import add_all
-from streams.enforcer.metrics import EnforcerMetrics
-from streams.notifier.metrics import NotifierMetrics
 from streams.process.metrics import Metrics
-from streams.reconcile.metrics import ReconcileMetrics
 from streams.settings import Settings
 from streams.worker.partition import Partition
 from streams.worker.reporter import Reporter
+from tests.support.deploy import tool
+from tests.support.promql import OF_SCRAPES, exposed, faults
 from tests.support.rules_file import FILE, Rule, read_rules
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = ROOT / "docs" / "runbooks"
 PAGES = sorted(page for page in RUNBOOKS.glob("*.md") if page.stem != "README")
 SECTIONS = ("What it means", "What people notice", "How to check", "What to do", "When to escalate")
-OF_SCRAPES = {"job", "instance"}
 
 RULES = read_rules(FILE.read_text(encoding="utf-8"))
 each_rule = pytest.mark.parametrize("rule", RULES, ids=[rule.alert for rule in RULES])
 each_page = pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
-
-
-def exposed() -> dict[str, set[str]]:
-    """Every sample that worker, alerting, enforcers and reconciliation offer, with its labels."""
-    found: dict[str, set[str]] = {}
-    processes = (vars(Metrics()), vars(NotifierMetrics()), vars(EnforcerMetrics()), vars(ReconcileMetrics()))
-    for metric in chain.from_iterable(metrics.values() for metrics in processes):
-        if not hasattr(metric, "_labelnames"):
-            continue
-        name, labels = metric._name, set(metric._labelnames)
-        match metric:
-            case Counter():
-                found[f"{name}_total"] = labels
-            case Histogram():
-                found |= {f"{name}_bucket": labels | {"le"}, f"{name}_sum": labels, f"{name}_count": labels}
-            case _:
-                found[name] = labels
-    return found
 
 
 @each_rule
@@ -61,6 +37,7 @@ def test_a_rule_looks_at_what_there_is(rule: Rule) -> None:
     offered = exposed()
     assert rule.metrics
     assert rule.metrics <= offered.keys()
+    assert faults(rule.expr, offered) == []
     labels = OF_SCRAPES.union(*(offered[name] for name in rule.metrics))
     assert rule.labels | rule.told <= labels
     grouped = re.match(r"(?:sum|max) by \(([^)]*)\)", rule.expr)
@@ -345,9 +322,7 @@ def test_every_rule_fires_in_a_story() -> None:
 
 def test_what_fires_when(tmp_path: Path) -> None:
     """Prometheus itself says which alerts fire within 20 minutes of each story, and that no other does."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed; it comes with Prometheus")
+    promtool = tool("prometheus", "promtool")
     tests = [
         {
             "name": name,

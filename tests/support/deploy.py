@@ -1,0 +1,41 @@
+"""The tools that deployments are checked with, as `make deploy-check` builds them, and what they print."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+ROOT: Final = Path(__file__).parents[2]
+TOOLS: Final = ROOT / ".cache" / "deploy"
+CHART: Final = ROOT / "infra" / "helm" / "spendfuse"
+COMPOSE: Final = ROOT / "infra" / "compose" / "compose.yaml"
+ANSWER_S: Final = 120
+
+Document = dict[str, Any]
+
+
+def tool(home: str, name: str) -> str:
+    """A program's path: one that is installed, or built into the cache; skips the test, by its name, without either."""
+    built = TOOLS / home / name
+    found = shutil.which(name) or (str(built) if os.access(built, os.X_OK) else None)
+    if found is None:
+        pytest.skip(f"{name} is not here; `make deploy-check` builds it")
+    return found
+
+
+def output_of(*command: object, cwd: Path = ROOT) -> str:
+    """What a program prints, which must end with 0."""
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd, capture_output=True, text=True, timeout=ANSWER_S, check=False
+    )
+    assert done.returncode == 0, f"{command[:3]}: {done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def documents(text: str) -> list[Document]:
+    """The documents of a YAML stream, empty ones left out."""
+    return [one for one in yaml.safe_load_all(text) if one]
