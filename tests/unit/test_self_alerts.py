@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from models.rules.policy import default_policy
 from streams.clock import pause
 from streams.commands.registry import add_all

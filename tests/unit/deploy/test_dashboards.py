@@ -57,9 +57,7 @@ def test_what_is_no_promql_is_refused() -> None:
 
 
 def test_the_fuse_is_seen_at_one_glance() -> None:
-    """Lag, commits, kills that nobody answers, how long a stop takes, dead letters and failed deliveries: each is there,
-    and red where the rule about it fires.
-    """
+    """Lag, commits, kills that nobody answers, how long a stop takes, dead letters and failed deliveries are there."""
     shown = " ".join(query.expr for panel in FUSE.panels if hasattr(panel, "queries") for query in panel.queries)
     for metric in (
         "lag_seconds", "uncommitted_seconds", "unanswered_kills_total", "cause_to_stop_seconds_bucket",
