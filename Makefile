@@ -65,7 +65,7 @@ deploy-check: $(READY) ## image, compose, chart, dashboards and rules by the rea
 	@for sums in requirements/go/*/go.sum; do from=$$(dirname $$sums); home=$(CURDIR)/.cache/deploy/$$(basename $$from); \
 		cmp -s $$sums $$home/go.sum && continue; \
 		echo "building $$(basename $$from)"; rm -rf $$home; mkdir -p $$home; \
-		{ GOBIN=$$home go -C $$from install -trimpath -tags remove_all_sd tool && cp $$sums $$home; } || rm -rf $$home; done
+		{ GOBIN=$$home go -C $$from install -trimpath -tags remove_all_sd,enable_dns_sd tool && cp $$sums $$home; } || rm -rf $$home; done
 	@lock=requirements/deploy.lock; home=.cache/deploy/schemas; cmp -s $$lock $$home/lock || { \
 		echo "setting up schemas"; rm -rf $$home; \
 		{ $(PYTHON) -m venv $$home && $$home/bin/python -m pip install --quiet --disable-pip-version-check \

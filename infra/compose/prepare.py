@@ -26,7 +26,7 @@ def contents(engine: str, operator: str, postgres: str) -> dict[str, str]:
         "gateway.toml": _toml(engine_key=engine),
         "console.toml": _toml(operator_key=operator),
         "operator.toml": _toml(operator_key=operator),
-        "pgpass": f"postgres:5432:spendfuse:spendfuse:{postgres}\n",
+        "sink.toml": _toml(sink=f"postgresql://spendfuse:{postgres}@postgres/spendfuse"),
     }
 
 
