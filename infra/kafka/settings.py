@@ -109,3 +109,22 @@ def certificate_settings(bootstrap: str, controller: str, folder: Path, administ
         "ssl.principal.mapping.rules": "RULE:^CN=([^,]+).*$/$1/",
         "super.users": f"User:{administrator};User:broker;User:ANONYMOUS",
     }
+
+
+def tls_listener_settings(store: Path, authority: Path) -> dict[str, str]:
+    """What a listener named SASL_SSL needs in `server.properties`: TLS by these files, names and passwords by SCRAM,
+    and nobody may do what nobody has allowed. The listener itself stands in `listeners`, which only its owner knows.
+
+    Args:
+        store: the broker's key and certificate.
+        authority: the certificate of who signed it.
+    """
+    name = "listener.name.sasl_ssl"
+    return _RIGHTS | {
+        f"{name}.ssl.keystore.type": "PEM",
+        f"{name}.ssl.keystore.location": str(store),
+        f"{name}.ssl.truststore.type": "PEM",
+        f"{name}.ssl.truststore.location": str(authority),
+        f"{name}.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        f"{name}.scram-sha-512.sasl.jaas.config": "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+    }

@@ -90,7 +90,7 @@ def test_kafka_starts_with_what_compose_gives_it(monkeypatch: pytest.MonkeyPatch
         do_without(str(error))
     with broker:
         seen = AdminClient({"bootstrap.servers": f"127.0.0.1:{outside}"}).list_topics(timeout=10).brokers
-        assert [(one.host, one.port) for one in seen.values()] == [("127.0.0.1", outside)]
+        assert [f"{one.host}:{one.port}" for one in seen.values()] == [f"127.0.0.1:{outside}"]
 
 
 def test_prometheus_reads_its_settings(tmp_path: Path) -> None:

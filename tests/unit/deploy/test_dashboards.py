@@ -10,7 +10,7 @@ import pytest
 
 from infra.grafana.__main__ import main
 from infra.grafana.export import COLUMNS, FOLDER, files
-from infra.grafana.panels import DASHBOARDS, FUSE
+from infra.grafana.panels import DASHBOARDS, FUSE, Panel
 from tests.support.promql import exposed, faults, labels_of
 
 PAGES = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]
@@ -58,7 +58,7 @@ def test_what_is_no_promql_is_refused() -> None:
 
 def test_the_fuse_is_seen_at_one_glance() -> None:
     """Lag, commits, kills that nobody answers, how long a stop takes, dead letters and failed deliveries are there."""
-    shown = " ".join(query.expr for panel in FUSE.panels if hasattr(panel, "queries") for query in panel.queries)
+    shown = " ".join(query.expr for panel in FUSE.panels if isinstance(panel, Panel) for query in panel.queries)
     for metric in (
         "lag_seconds", "uncommitted_seconds", "unanswered_kills_total", "cause_to_stop_seconds_bucket",
         "dead_letters_total", "alerting_failed_total",
