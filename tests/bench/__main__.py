@@ -17,6 +17,7 @@ from tests.bench import (
     rebalances,
     report,
     restore,
+    rolling,
     rules,
     side_by_side,
     telling,
@@ -39,10 +40,11 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "gateway": lambda options: gateway.measure(options.seconds, options.rounds or 1),
     "restore": lambda options: restore.measure(options.runs or 300_000, options.rounds or 3),
     "rebalances": lambda options: rebalances.measure(options.runs or 100_000, options.rounds or 50),
+    "rolling": lambda options: rolling.measure(options.rates[0], options.rounds or 3),
     "peers": lambda options: side_by_side.measure(options.events or 120_000, options.rounds or 3),
 }
 """Part -> how it is measured. Without an option all of them together take less than a quarter of an hour."""
-NEEDS_KAFKA = {"worker", "latency", "telling", "gateway", "restore", "rebalances", "peers"}
+NEEDS_KAFKA = {"worker", "latency", "telling", "gateway", "restore", "rebalances", "rolling", "peers"}
 
 
 def main(arguments: list[str] | None = None) -> int:
