@@ -13,7 +13,7 @@ import yaml
 
 from streams.process.supervisor import END_S
 from streams.settings import Settings, read_settings, unknown_variables
-from tests.support.deploy import CHART, ROOT, TOOLS, Document, documents, output_of, tool
+from tests.support.deploy import CHART, PENDING, ROOT, TOOLS, Document, documents, output_of, tool
 from tests.support.rules_file import FILE as RULES
 
 FULL, SMALL, DEFAULT = CHART / "examples" / "full.yaml", CHART / "examples" / "small.yaml", CHART / "values.yaml"
@@ -120,14 +120,9 @@ def test_every_setting_exists(values: Path) -> None:
         env = container_of(pod)["env"]
         names = [one["name"] for one in env]
         assert len(set(names)) == len(names), name
-        given = {one["name"]: one.get("value", "x") for one in env if one["name"] not in pending_settings()}
+        given = {one["name"]: one.get("value", "x") for one in env if one["name"] not in PENDING}
         assert unknown_variables(given) == []
         read_settings({one["name"]: one["value"] for one in env if "value" in one})
-
-
-def pending_settings() -> set[str]:
-    """Secrets of processes that this checkout has not got."""
-    return set() if "sink" in Settings.model_fields else {"SPENDFUSE_SINK"}
 
 
 def test_settings_arrive_as_they_were_written() -> None:

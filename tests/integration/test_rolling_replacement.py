@@ -14,7 +14,7 @@ RATE_PER_S = 200
 
 def test_workers_are_replaced_one_by_one(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """Two workers end in order, one after the other, and another process takes each one's slot within its session,
-    while events flow. Every event is counted once, every alert and every command is published once. The partitions of the
+    while events flow. Every event is counted once, every alert and command is published once. The partitions of the
     worker that goes wait for its successor: the other one is given none of them, and reads no state back.
     """
     load = small_load(tmp_path, Shape(3000, SEED, tenants=8, history_hours=20, busy_hours=3))

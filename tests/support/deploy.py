@@ -9,11 +9,19 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from streams.settings import Settings
+
 ROOT: Final = Path(__file__).parents[2]
 TOOLS: Final = ROOT / ".cache" / "deploy"
 CHART: Final = ROOT / "infra" / "helm" / "spendfuse"
 COMPOSE: Final = ROOT / "infra" / "compose" / "compose.yaml"
 ANSWER_S: Final = 120
+
+PENDING: Final = {
+    f"SPENDFUSE_{name.upper()}"
+    for name in ("sink", "console_host", "console_port", "console_tls_certificate", "console_tls_key", "console_secret")
+} - {f"SPENDFUSE_{name.upper()}" for name in Settings.model_fields}
+"""Settings of processes that this checkout has not got."""
 
 Document = dict[str, Any]
 
