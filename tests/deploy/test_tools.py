@@ -9,6 +9,7 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,17 @@ def test_compose_understands_it(tmp_path: Path) -> None:
     assert worker["secrets"] == [{"source": "worker.toml", "target": "/run/secrets/worker.toml"}]
     assert worker["build"]["dockerfile"] == "infra/image/Dockerfile"
     assert Path(worker["build"]["context"]).resolve() == tmp_path
+
+
+def test_docker_compose_agrees(tmp_path: Path) -> None:
+    """`docker compose config`, where Docker has it: it needs no container."""
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("docker compose is not here")
+    folder = tmp_path / "infra" / "compose"
+    shutil.copytree(COMPOSE.parent, folder)
+    prepare(folder)
+    output_of(docker, "compose", "--profile", "*", "config", "--quiet", cwd=folder)
 
 
 def test_kafka_starts_with_what_compose_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +139,8 @@ class Prometheus:
             ) as read:
                 return json.load(read)["data"]
         except urllib.error.HTTPError as refused:
+            if refused.code == HTTPStatus.SERVICE_UNAVAILABLE:
+                return None  # it is starting
             raise AssertionError(f"{given}: {refused.read().decode()}") from None
         except OSError:
             return None
