@@ -1,27 +1,25 @@
 """What a PromQL expression looks at, by a real parser: metrics, and the labels that it selects or groups by."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from importlib import import_module
+from typing import Any, Final
 
 import promql_parser
 from prometheus_client import Counter, Histogram
 
-from streams.enforcer.metrics import EnforcerMetrics
-from streams.gateway.metrics import GatewayMetrics
-from streams.notifier.metrics import NotifierMetrics
-from streams.process.metrics import Metrics
-from streams.reconcile.metrics import ReconcileMetrics
+from tests.support.deploy import ROOT
 
 OF_SCRAPES = {"job", "instance"}
 OF_PROCESSES = {"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"}
 """Of the client library's own: there is no metric of ours behind them."""
-PROCESSES = (Metrics, NotifierMetrics, GatewayMetrics, EnforcerMetrics, ReconcileMetrics)
+DEFINITIONS: Final = sorted((ROOT / "streams").rglob("metrics.py"))
+"""Each process has its metrics in such a module, in a class whose name says so."""
 
 
 def exposed() -> dict[str, set[str]]:
     """Every sample that the processes offer, with its labels."""
     found: dict[str, set[str]] = {name: set() for name in OF_PROCESSES}
-    for metric in (metric for process in PROCESSES for metric in vars(process()).values()):
+    for metric in (metric for process in _processes() for metric in vars(process).values()):
         if not hasattr(metric, "_labelnames"):
             continue
         name, labels = metric._name, set(metric._labelnames)
@@ -33,6 +31,15 @@ def exposed() -> dict[str, set[str]]:
             case _:
                 found[name] = labels
     return found
+
+
+def _processes() -> Iterator[object]:
+    """The metrics of each process."""
+    for path in DEFINITIONS:
+        module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for found in vars(module).values():
+            if isinstance(found, type) and found.__module__ == module.__name__ and found.__name__.endswith("Metrics"):
+                yield found()
 
 
 def faults(expr: str, offered: Mapping[str, set[str]]) -> list[str]:
