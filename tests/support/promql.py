@@ -1,5 +1,6 @@
 """What a PromQL expression looks at, by a real parser: metrics, and the labels that it selects or groups by."""
 
+import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any, Final
@@ -37,8 +38,8 @@ def _processes() -> Iterator[object]:
     """The metrics of each process."""
     for path in DEFINITIONS:
         module = import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
-        for found in vars(module).values():
-            if isinstance(found, type) and found.__module__ == module.__name__ and found.__name__.endswith("Metrics"):
+        for name, found in vars(module).items():
+            if re.fullmatch(r"([A-Z]\w*)?Metrics", name) and found.__module__ == module.__name__:
                 yield found()
 
 
