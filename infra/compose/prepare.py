@@ -1,6 +1,7 @@
 """`python -m infra.compose.prepare`: make the secrets that compose.yaml mounts, each once, readable by you alone.
 
-What is there already is left as it is: keys that are in use are not replaced by starting this again.
+The containers run as you, so that they can read them; where root makes them, they are the image's own user's. What is
+there already is left as it is: keys that are in use are not replaced by starting this again.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from streams.process.ending import run_to_end
 from streams.tools.keys import ROOT_BYTES
 
 FOLDER: Final = Path(__file__).parent
+IMAGE_USER: Final = 10_001
 
 
 def contents(engine: str, operator: str, postgres: str) -> dict[str, str]:
@@ -39,7 +41,7 @@ def prepare(folder: Path) -> list[Path]:
     postgres, _ = (_kept(home / f"{name}-password", secrets.token_urlsafe(24)) for name in ("postgres", "grafana"))
     for name, text in contents(engine, operator, postgres).items():
         _kept(home / name, text)
-    _kept(folder / ".env", f"SPENDFUSE_USER={os.getuid()}:{os.getgid()}\n")
+    _kept(folder / ".env", f"SPENDFUSE_USER={_user()}:{os.getgid() or IMAGE_USER}\n")
     return sorted({*home.iterdir(), folder / ".env"} - before)
 
 
@@ -48,7 +50,12 @@ def _kept(path: Path, new: str) -> str:
     if not path.exists():
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(new)
+            os.fchown(file.fileno(), _user(), -1)
     return path.read_text(encoding="utf-8")
+
+
+def _user() -> int:
+    return os.getuid() or IMAGE_USER
 
 
 def _toml(**settings: str) -> str:

@@ -110,6 +110,12 @@ def test_prometheus_asks_where_there_is_somebody() -> None:
     assert static | found == {f"{name}:{port[1]}" for name in wanted}
 
 
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if "secrets" in service])
+def test_whoever_needs_a_secret_can_read_it(name: str) -> None:
+    """They are readable by one user, as whom such a container runs; Postgres' begins as root, and reads it then."""
+    assert name == "postgres" or SERVICES[name]["user"].startswith("${SPENDFUSE_USER:-")
+
+
 def test_secrets_are_files_and_never_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is mounted by those who need it alone, and made by one command, readable by nobody else, once."""
     used = set(chain.from_iterable(service.get("secrets", []) for service in SERVICES.values()))
@@ -119,6 +125,8 @@ def test_secrets_are_files_and_never_variables(tmp_path: Path, monkeypatch: pyte
     for name, secret in WHOLE["secrets"].items():
         path = tmp_path / secret["file"]
         assert path.stat().st_mode & 0o777 == 0o600, name
+        assert f"SPENDFUSE_USER={path.stat().st_uid}:" in (tmp_path / ".env").read_text(encoding="utf-8")
+        assert path.stat().st_uid > 0, "no container runs as root"
         assert path.name == name
     kept = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     (tmp_path / "secrets" / "worker.toml").unlink()
