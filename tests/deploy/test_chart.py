@@ -140,6 +140,16 @@ def test_settings_arrive_as_they_were_written() -> None:
     assert alerting.links == {"run": "https://agents.example/runs/{run_id}"}
 
 
+def test_files_are_where_settings_look_for_them() -> None:
+    """A policy, or a client's certificate: from a ConfigMap or a Secret, mounted as a folder that nobody writes to."""
+    pod = dict(pods(rendered(FULL)))["sf-worker"]
+    mounts = {mount["mountPath"]: mount for mount in container_of(pod)["volumeMounts"]}
+    sources = {volume["name"]: volume for volume in pod["volumes"]}
+    for path, kind in (("/etc/spendfuse/policy", "configMap"), ("/etc/spendfuse/client", "secret")):
+        assert mounts[path]["readOnly"] is True
+        assert kind in sources[mounts[path]["name"]]
+
+
 @each_values
 def test_secrets_are_named_and_never_written(values: Path) -> None:
     """No Secret is made, and what is secret by its setting's type comes from one."""
@@ -165,6 +175,7 @@ def test_a_secret_among_the_settings_is_refused(key: str, tmp_path: Path) -> Non
         ("worker: { replica: 2 }", "replica"),
         ("kafka: { bootstrap: kafka }", "bootstrap"),
         ("enforcer: { enabled: true }", "enforcer.configMap.name"),
+        ("worker: { files: [{ path: /etc/a }] }", "files"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(values: str, about: str, tmp_path: Path) -> None:

@@ -139,6 +139,9 @@ containers:
       {{- with .mounts }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
+      {{- range $place, $files := .process.files }}
+      - { name: files-{{ $place }}, mountPath: {{ $files.path | quote }}, readOnly: true }
+      {{- end }}
 volumes:
   - name: tmp
     emptyDir: { sizeLimit: 256Mi }
@@ -150,6 +153,14 @@ volumes:
   {{- end }}
   {{- with .volumes }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- range $place, $files := .process.files }}
+  - name: files-{{ $place }}
+    {{- if $files.secret }}
+    secret: { secretName: {{ $files.secret | quote }} }
+    {{- else }}
+    configMap: { name: {{ $files.configMap | quote }} }
+    {{- end }}
   {{- end }}
 {{- end -}}
 
