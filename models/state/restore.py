@@ -12,6 +12,7 @@ from models.state.partition import PartitionState
 from models.state.policy_row import POLICY_KEY, EarlierPolicy, FollowedPolicy, number_of, policy_of
 from models.state.rows import ASLEEP, LIVE, read_fields, read_header, read_key, row_digest
 from models.state.seen_rows import SEEN, SeenRows
+from models.state.spend.breakdown import HourShares
 from models.state.spend.cohort import Cohort
 from models.state.spend.escalations import Escalations
 from models.state.spend.model_cohort import ModelCohort
@@ -151,7 +152,8 @@ def _tenant(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, d
     tenant.read(read_fields(value))
     tenant.row_hash = digest
     state.raised_until_ms.update(until_ms for *_, until_ms in tenant.raised)
-    for due_ms, kind in ((tenant.held_due_ms, "held"), (tenant.sleep_due_ms, "asleep")):
+    dues = ((tenant.held_due_ms, "held"), (tenant.sleep_due_ms, "asleep"), (tenant.orders_due_ms, "orders"))
+    for due_ms, kind in dues:
         if due_ms:
             tenant.timers.append((due_ms, kind, ()))
 
@@ -193,6 +195,13 @@ def _totals(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, d
     totals.row_hash = digest
     tenant.totals[totals.key] = totals
     tenant.timers.append((due_ms, "totals", totals.key))
+
+
+def _shares(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+    del state
+    shares = HourShares(tenant.tenant_id, parts[1:], read_fields(value)[0])
+    shares.row_hash = digest
+    tenant.shares[shares.key] = shares
 
 
 def _cohort(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
@@ -278,6 +287,7 @@ READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] 
     "scope": _scope,
     "history": _history,
     "totals": _totals,
+    "shares": _shares,
     "cohort": _cohort,
     "model_cohort": _model_cohort,
     "results": _results,

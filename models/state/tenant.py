@@ -9,6 +9,7 @@ from models.commands.standing import STRENGTH, StandingCommand, target_of
 from models.incidents.incident import Incident
 from models.state.data_quality import DataQuality
 from models.state.rows import ASLEEP_HEADER, HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
+from models.state.spend.breakdown import HourShares
 from models.state.spend.cohort import Cohort
 from models.state.spend.escalations import Escalations
 from models.state.spend.results import ResultBook
@@ -60,10 +61,41 @@ class Tenant(Row):
     """A tenant's time is its own: it moves with the tenant's messages, so that partitioning changes nothing."""
 
     __slots__ = (
-        "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "escalations", "failing", "held",
-        "held_due_ms", "incidents", "kill_times_ms", "live_runs", "overflow", "quality", "raised", "results",
-        "route_bytes", "routes", "runs", "scope_ids", "scopes", "sessions", "sleep_due_ms", "stale_events",
-        "stale_nanousd", "stops", "tenant_id", "timers", "totals", "trees", "unit_incidents",
+        "asleep",
+        "clock_ms",
+        "cohorts",
+        "command_ids",
+        "commanded",
+        "commands",
+        "escalations",
+        "failing",
+        "held",
+        "held_due_ms",
+        "incidents",
+        "kill_times_ms",
+        "live_runs",
+        "ordered_ms",
+        "orders_due_ms",
+        "overflow",
+        "quality",
+        "raised",
+        "results",
+        "route_bytes",
+        "routes",
+        "runs",
+        "scope_ids",
+        "scopes",
+        "sessions",
+        "shares",
+        "sleep_due_ms",
+        "stale_events",
+        "stale_nanousd",
+        "stops",
+        "tenant_id",
+        "timers",
+        "totals",
+        "trees",
+        "unit_incidents",
     )  # fmt: skip
     kind = "tenant"
 
@@ -88,6 +120,8 @@ class Tenant(Row):
         self.scope_ids: dict[str, list[Scope]] = {}
         """The same by id, as far as they were asked for since the last one came."""
         self.totals: dict[tuple[str, ...], HourTotals] = {}
+        self.shares: dict[tuple[str, ...], HourShares] = {}
+        """Key of the totals -> what they are broken down to."""
         self.cohorts: dict[str, Cohort] = {}
         self.results: dict[tuple[str, str, str], ResultBook] = {}
         """What finished runs have come to."""
@@ -106,6 +140,10 @@ class Tenant(Row):
         """Commands that the blast-radius limit holds back."""
         self.held_due_ms = 0
         """When the limit may allow the next of them, 0 while there is none."""
+        self.ordered_ms = 0
+        """When the first of the commands came that not all records of runs tell of yet, 0 while all do."""
+        self.orders_due_ms = 0
+        """When the next of those records are written."""
         self.kill_times_ms: list[int] = []
         """Of the last minute, for the blast-radius limit."""
         self.stops: dict[str, list[tuple[int, str]]] = {}
@@ -250,14 +288,14 @@ class Tenant(Row):
     def fields(self) -> tuple[Any, ...]:
         return (
             self.clock_ms, self.kill_times_ms, self.stops, self.quality.fields(), self.stale_events, self.stale_nanousd,
-            self.raised, self.held_due_ms, self.sleep_due_ms,
+            self.raised, self.held_due_ms, self.sleep_due_ms, self.ordered_ms, self.orders_due_ms,
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the tenant's row holds. Its clock may be behind: runs carry a later one."""
         (
             clock_ms, self.kill_times_ms, stops, quality, self.stale_events, self.stale_nanousd, raised,
-            self.held_due_ms, self.sleep_due_ms,
+            self.held_due_ms, self.sleep_due_ms, self.ordered_ms, self.orders_due_ms,
         ) = fields  # fmt: skip
         self.stops = {key: [(at_ms, run_id) for at_ms, run_id in latest] for key, latest in stops.items()}
         self.quality = DataQuality.read(quality)

@@ -94,6 +94,12 @@ class LimitRule(UnitDetector[RuleSettings]):
         for counter, limit in self.limits(unit).items():
             yield self._finding(unit, counter, limit, self._allowance(unit, counter, limit))
 
+    def standing(self, unit: Unit, now_ms: int) -> Iterable[tuple[Counter, int, int]]:
+        """Counter, what the unit has used of it and what it may use, for each limit as it stands at that time."""
+        for own_counter, own_limit in self.limits(unit).items():
+            counter, limit, _ = self._allowance(unit, own_counter, own_limit)
+            yield counter, max(0, unit.total(counter, now_ms) - unit.before(counter)), limit
+
     def _allowance(self, unit: Unit, counter: Counter, limit: int) -> Allowance:
         grant = None if unit.grants is None else unit.grant(grant_key(self.rule, counter))
         if grant is None or 0 < grant.until_ms <= unit.now_ms:

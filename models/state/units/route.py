@@ -36,9 +36,9 @@ class Route:
     """Everything that follows from a message's attribution, worked out once."""
 
     __slots__ = (
-        "across", "cohort", "context_floors", "context_rules", "escalation_rules", "is_attributed", "model_rules",
-        "owner", "result_rules", "scopes", "tool_rules", "totals", "unit_rules", "watches_calls", "without_call",
-        "workflow", "workflow_rules",
+        "across", "cohort", "context_floors", "context_rules", "escalation_rules", "is_attributed", "limits",
+        "model_rules", "owner", "result_rules", "scopes", "tool_rules", "totals", "unit_rules", "watches_calls",
+        "without_call", "workflow", "workflow_rules",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,8 @@ class Route:
         self.without_call: Route | None = None
         """The route of what is no model call but has the same attribution, once it was asked for."""
         self.totals: HourTotals | None = None
+        self.limits: Any = None
+        """What limits the runs on it, as `models.runs.nearest` finds it once it is asked for."""
         self.unit_rules = {kind: tuple(rule for rule in rules.units if rule.per == kind) for kind in KINDS}
         """Kind of unit -> the rules that watch it."""
         self.tool_rules = tuple(rule for rule in rules.sequences if "tool" in rule.calls)

@@ -1,0 +1,137 @@
+"""What the spend of an hour is broken down by: sums by name in each dimension, few names and exact sums.
+
+Spend is counted by attribution first, a `Portion` for each, in the row of the hour's totals. Once a rollup is due, or
+there are too many, the portions are folded into the sums by name, which are a row of their own: a message adds to one
+portion, and no row grows with the number of names.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from models.state.rows import Row
+from schemas.rollup import BREAKDOWNS, MOST_NAMES, OTHER, Share
+
+MOST_PORTIONS: Final = 32
+"""Attributions of one hour that are counted apart before they are folded."""
+MOST_NAMES_KEPT: Final = 2 * MOST_NAMES
+"""Names of one dimension whose sums are known. With one more, the cheapest half becomes `OTHER`: a name that begins
+small among very many and grows later is counted by itself from then on."""
+MAX_SUM: Final = (1 << 63) - 1
+
+Names = tuple[str, ...]
+"""An attribution, in the order of `BREAKDOWNS`."""
+Sums = list[int]
+"""Cost in nano-dollars, model calls, input tokens, output tokens."""
+Table = dict[str, Sums]
+"""Name -> what it has come to."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[dict[str, list[int]]]).decode
+
+
+class Portion:
+    """What was spent under one attribution since the sums of its hour were last written."""
+
+    __slots__ = ("calls", "cost_nanousd", "input_tokens", "model", "names", "output_tokens", "span")
+
+    def __init__(self, names: Names, span: object) -> None:
+        self.names = names
+        self.model = names[0]
+        self.span = span
+        """What tells the stretch of time it is for from others: folded portions are counted in no more."""
+        self.cost_nanousd = 0
+        self.calls = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+
+    def sums(self) -> Sums:
+        """In the order of `Sums`."""
+        return [min(MAX_SUM, self.cost_nanousd), self.calls, self.input_tokens, self.output_tokens]
+
+    def fields(self) -> tuple[Any, ...]:
+        """For the row of the totals."""
+        return (self.names, self.sums())
+
+    @classmethod
+    def read(cls, fields: Sequence[Any], span: object) -> "Portion":
+        """A portion as the row of the totals holds it."""
+        names, sums = fields
+        portion = cls(tuple(names), span)
+        portion.cost_nanousd, portion.calls, portion.input_tokens, portion.output_tokens = sums
+        return portion
+
+
+NO_PORTION: Final = Portion(("",) * len(BREAKDOWNS), None)
+"""Stands for none: no hour is in its span, and no call is of its model."""
+
+
+class HourShares(Row):
+    """The sums by name of one hour's totals. Kept packed: they are looked at every few seconds, and for a day not."""
+
+    __slots__ = ("key", "packed", "tenant_id")
+    kind = "shares"
+
+    def __init__(self, tenant_id: str, key: tuple[str, ...], packed: bytes = b"") -> None:
+        super().__init__()
+        self.tenant_id = tenant_id
+        self.key = key
+        """That of the totals."""
+        self.packed = packed
+
+    def add(self, portions: Iterable[Portion]) -> None:
+        """Count portions in."""
+        tables = self._tables()
+        for portion in portions:
+            sums = portion.sums()
+            for table, name in zip(tables, portion.names, strict=True):
+                _add(table, name, sums)
+        for table in tables:
+            if len(table) > MOST_NAMES_KEPT:
+                _shrink(table)
+        self.packed = _encode(tables)
+
+    def published(self) -> dict[str, dict[str, Share]]:
+        """Dimension -> name -> its share, as rollups.v1 tells it."""
+        return {dimension: _shares(table) for dimension, table in zip(BREAKDOWNS, self._tables(), strict=True)}
+
+    def _tables(self) -> list[Table]:
+        return _decode(self.packed) if self.packed else [{} for _ in BREAKDOWNS]
+
+    def key_parts(self) -> tuple[str, ...]:
+        return (self.tenant_id, *self.key)
+
+    def fields(self) -> tuple[Any, ...]:
+        return (self.packed,)
+
+
+def _add(table: Table, name: str, sums: Sums) -> None:
+    known = table.get(name)
+    if known is None:
+        table[name] = list(sums)
+    else:
+        table[name] = [min(MAX_SUM, mine + more) for mine, more in zip(known, sums, strict=True)]
+
+
+def _dearest(table: Table) -> list[str]:
+    """The names, without `OTHER`, those that cost most first."""
+    names = [(-sums[0], -sums[1], name) for name, sums in table.items() if name != OTHER]
+    return [name for *_, name in sorted(names)]
+
+
+def _shrink(table: Table) -> None:
+    """Leave the dearest names by themselves; all others are one."""
+    for name in _dearest(table)[MOST_NAMES:]:
+        _add(table, OTHER, table.pop(name))
+
+
+def _shares(table: Table) -> dict[str, Share]:
+    shown = dict(table)
+    _shrink(shown)
+    names = _dearest(shown) + ([OTHER] if OTHER in shown else [])
+    return {name: _share(*shown[name]) for name in names}
+
+
+def _share(cost_nanousd: int, calls: int, input_tokens: int, output_tokens: int) -> Share:
+    return Share(cost_nanousd=cost_nanousd, calls=calls, input_tokens=input_tokens, output_tokens=output_tokens)
