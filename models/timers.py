@@ -50,6 +50,8 @@ class Timers:
             due_ms, kind, key = timer
             self._state.now_ms = max(due_ms, tenant.clock_ms)
             match kind:
+                case "run":  # the most frequent one by far
+                    self._runs.run_due(tenant, key[0], due_ms)
                 case "update":
                     self._incidents.due(tenant, key[0], due_ms)
                 case "command":
@@ -59,8 +61,6 @@ class Timers:
                     self._commands.held_due(tenant, due_ms)
                 case "totals":
                     self._totals.due(tenant, key, due_ms)
-                case "run":
-                    self._runs.run_due(tenant, key[0], due_ms)
                 case "session":
                     self._runs.group_due(tenant, tenant.sessions.get(key[0]), due_ms)
                 case "tree":

@@ -1,10 +1,11 @@
 """How near a run is to a limit: its own, its session's, its tree's, or a budget it spends in."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from models.detectors.limits.budget import Budget
 from models.detectors.limits.cap import LimitRule
+from models.detectors.limits.stop_rule import StopRuleLimit
 from models.rules.policy import Policy
 from models.state.spend.scopes import Scope
 from models.state.units.route import Route
@@ -17,11 +18,17 @@ UNITS: Final = {"cost_nanousd": "nanousd", "duration_ms": "ms"}
 COUNTED: Final = "calls"
 """The unit of all other counters: model calls, tool calls, premium calls, retries."""
 
+Nearest = tuple[float, str, str, int, int, str]
+"""Share used, rule, what it is about, used, limit, counter."""
+NOTHING: Final[Nearest] = (-1.0, "", "", 0, 0, "")
+
 
 class RouteLimits(NamedTuple):
     """What limits the runs on a route, and what may be commanded beside themselves; worked out at the first record."""
 
     rules: dict[UnitKind, tuple[LimitRule, ...]]
+    """Kind of unit -> the rules that limit it, without the one about stop rules."""
+    stop_rule: StopRuleLimit | None
     budgets: tuple[tuple[Scope, Budget], ...]
     targets: tuple[tuple[TargetType, str], ...]
     """The wider targets that hold them, the nearest first."""
@@ -39,47 +46,44 @@ def limits_of(policy: Policy, tenant_id: str, route: Route) -> RouteLimits:
         ]
         scopes: list[tuple[TargetType, str]] = [("scope", scope.scope_id) for scope in route.scopes]
         targets: list[tuple[TargetType, str]] = [*scopes, ("workflow", route.workflow), ("tenant", tenant_id)]
-        rules = {kind: _limiting(found) for kind, found in route.unit_rules.items()}
-        limits = route.limits = RouteLimits(rules, tuple(budgets), tuple(dict.fromkeys(targets)))
+        found = {kind: _limiting(rules) for kind, rules in route.unit_rules.items()}
+        stop_rule = next((rule for rule in found["run"] if isinstance(rule, StopRuleLimit)), None)
+        found["run"] = tuple(rule for rule in found["run"] if rule is not stop_rule)
+        limits = route.limits = RouteLimits(found, stop_rule, tuple(budgets), tuple(dict.fromkeys(targets)))
     return limits
 
 
-def nearest_limit(
-    limits: RouteLimits, run: Run, groups: Iterable[Unit], until_ms: int, now_ms: int
-) -> NearestLimit | None:
+def nearest_limit(limits: RouteLimits, run: Run, groups: Iterable[Unit], now_ms: int) -> NearestLimit | None:
     """The limit that most of is used up; None where there is none, and the first of equal ones, the run's own before
-    others. A run takes time `until_ms`, when it ended or now.
+    others.
     """
-    best: tuple[float, str, str, int, int, str] | None = None
-    for rule, per, used, limit, unit in _all(limits, run, groups, until_ms, now_ms):
-        share = used / limit if limit else 1.0
-        if best is None or share > best[0]:
-            best = (share, rule, per, used, limit, unit)
-    if best is None:
-        return None
-    _, rule, per, used, limit, unit = best
-    return NearestLimit(rule=rule, per=per, used=used, limit=limit, unit=unit)  # type: ignore[arg-type]  # as in UNITS
-
-
-def _all(
-    limits: RouteLimits, run: Run, groups: Iterable[Unit], until_ms: int, now_ms: int
-) -> Iterator[tuple[str, str, int, int, str]]:
-    """Rule, what it is about, used, limit and unit of each."""
-    yield from _of_unit(limits.rules["run"], run, until_ms)
+    until_ms = now_ms if run.state == "live" else run.ended_ms
+    best = _of_unit(NOTHING, limits.rules["run"], run, until_ms)
+    if run.stop_rule is not None and limits.stop_rule is not None:
+        best = _of_unit(best, (limits.stop_rule,), run, until_ms)
     for group in groups:
-        yield from _of_unit(limits.rules[group.unit_kind], group, now_ms)
+        best = _of_unit(best, limits.rules[group.unit_kind], group, now_ms)
     for scope, budget in limits.budgets:
         period = scope.periods.get(budget.settings.period)
         if period is not None and period.start_ms <= now_ms < period.end_ms:
-            spent = scope.total_nanousd - period.base_nanousd
-            yield budget.rule, "scope", spent, budget.limit_nanousd(scope, now_ms), "nanousd"
+            used, limit = scope.total_nanousd - period.base_nanousd, budget.limit_nanousd(scope, now_ms)
+            share = used / limit if limit else 1.0
+            if share > best[0]:
+                best = (share, budget.rule, "scope", used, limit, "cost_nanousd")
+    share, rule, per, used, limit, counter = best
+    if not rule:
+        return None
+    unit = UNITS.get(counter, COUNTED)
+    return NearestLimit(rule=rule, per=per, used=used, limit=limit, unit=unit)  # type: ignore[arg-type]  # as in UNITS
 
 
-def _of_unit(rules: tuple[LimitRule, ...], unit: Unit, now_ms: int) -> Iterator[tuple[str, str, int, int, str]]:
+def _of_unit(best: Nearest, rules: tuple[LimitRule, ...], unit: Unit, now_ms: int) -> Nearest:
     for rule in rules:
         for counter, used, limit in rule.standing(unit, now_ms):
-            if limit < NO_TRIP:
-                yield rule.rule, unit.unit_kind, used, limit, UNITS.get(counter, COUNTED)
+            share = used / limit if limit else 1.0
+            if share > best[0] and limit < NO_TRIP:
+                best = (share, rule.rule, unit.unit_kind, used, limit, counter)
+    return best
 
 
 def _limiting(rules: Iterable[Any]) -> tuple[LimitRule, ...]:

@@ -1,5 +1,6 @@
 """runs.v1: each run as it stands, recorded at its turns and in between while it changes."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from models.attribution import Router, attribution_of
@@ -8,8 +9,8 @@ from models.effects import Effect
 from models.runs.nearest import RouteLimits, limits_of, nearest_limit
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
-from models.state.units.runs import NO_ATTRIBUTION, RECORD_WAIT_MS, OrderSeen, Run
-from models.state.units.unit import MAX_NANOUSD, NO_TRIP, Unit
+from models.state.units.runs import RECORD_WAIT_MS, OrderSeen, Run
+from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.run import NearestLimit, OrderOnRun, RunRecord
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED, CommandAck
 
@@ -33,9 +34,9 @@ class RunRecords:
             run.record_ms = NO_TRIP  # it stands for many
             return
         now_ms = run.clock_ms
-        if run.record_ms == AT_ONCE or not run.recorded_ms or now_ms >= run.next_record_ms():
+        if run.record_ms or not run.recorded_ms or now_ms >= run.next_record_ms():
             self.write(tenant, run)
-            self._wait(tenant, run, run.next_record_ms() + RECORD_WAIT_MS)
+            self._wait(tenant, run)
             return
         run.recorded_ms = min(run.recorded_ms, now_ms - 1)  # else nobody could see later that this came behind it
         run.record_ms = run.next_record_ms()
@@ -123,33 +124,33 @@ class RunRecords:
     def _limits(self, tenant: Tenant, run: Run) -> RouteLimits:
         return limits_of(self._state.policy, tenant.tenant_id, self._router.route_of(tenant, run))
 
-    def _wait(self, tenant: Tenant, run: Run, due_ms: int) -> None:
+    def _wait(self, tenant: Tenant, run: Run) -> None:
         """Look at a busy run again when its next record is overdue. One that is to be looked at much later was silent
         before: it is waited for once there is something to record.
         """
-        if run.state == "live":
-            due_ms = min(due_ms, run.deadline_ms)
+        due_ms = run.next_record_ms() + RECORD_WAIT_MS
+        if run.state == "live" and run.deadline_ms < due_ms:
+            due_ms = run.deadline_ms
         if run.due_ms < due_ms:
             run.due_ms = due_ms
             tenant.wake_at(due_ms, "run", (run.unit_id,))
 
-    def _attribution(self, run: Run) -> list[str | None]:
+    def _attribution(self, run: Run) -> Sequence[str | None]:
         """Whose it is, in the order of `ATTRIBUTION`; None where nobody says."""
         if self._state.policy.gives:
             known = attribution_of(run, self._state.policy)
             return [known.get(name) for name in ATTRIBUTION]
-        own, inherited = run.route_key[0], run.attributes or NO_ATTRIBUTION
-        told = [mine or theirs for mine, theirs in zip(own, inherited, strict=False)]  # tags come behind
-        return [None if name == UNATTRIBUTED else name for name in told[: len(ATTRIBUTION)]]
+        told: Sequence[str | None] = run.route_key[0][:-1]  # tags come behind
+        if run.attributes:
+            told = [mine or theirs for mine, theirs in zip(told, run.attributes[:-1], strict=True)]
+        return [None if name == UNATTRIBUTED else name for name in told] if UNATTRIBUTED in told else told
 
     def _nearest(self, tenant: Tenant, run: Run, limits: RouteLimits, now_ms: int) -> NearestLimit | None:
-        groups: list[Unit] = []
-        if self._state.policy.tracks_groups:  # one that sleeps has had no call for long, and is left asleep
-            session = tenant.group("session", run.session_id)
-            tree = tenant.group("run_tree", run.root_run_id)
-            groups = [group for group in (session, tree) if group is not None]
-        until_ms = now_ms if run.state == "live" else run.ended_ms
-        return nearest_limit(limits, run, groups, until_ms, now_ms)
+        if not self._state.policy.tracks_groups:
+            return nearest_limit(limits, run, (), now_ms)
+        session = tenant.group("session", run.session_id)  # one that sleeps has had no call for long, and sleeps on
+        tree = tenant.group("run_tree", run.root_run_id)
+        return nearest_limit(limits, run, [group for group in (session, tree) if group is not None], now_ms)
 
     def _record(
         self, tenant: Tenant, run: Run, limits: RouteLimits, command: StandingCommand | None, now_ms: int

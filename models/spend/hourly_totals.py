@@ -4,7 +4,7 @@ from models.attribution import Router
 from models.effects import Effect
 from models.spend.hours import Hours
 from models.state.partition import PartitionState
-from models.state.spend.breakdown import MOST_PORTIONS, HourShares, Names, Portion
+from models.state.spend.breakdown import MOST_KNOWN, MOST_PORTIONS, HourShares, KnownNames, Names, Portion
 from models.state.spend.totals import FLUSH_MS, HourTotals, totals_key
 from models.state.tenant import Tenant
 from models.state.units.route import Route
@@ -93,13 +93,34 @@ class HourlyTotals:
             self._state.forget(totals)
             if (over := tenant.shares.pop(key, None)) is not None:
                 self._state.forget(over)
+            if not tenant.totals:
+                self._forget_names(tenant)
         else:
             self._wait(tenant, totals, totals.keep_until_ms)
 
     def _portion(self, tenant: Tenant, totals: HourTotals, names: Names) -> Portion:
-        if names not in totals.portions and len(totals.portions) >= MOST_PORTIONS:
+        """Where what is spent under this attribution is counted from here on."""
+        portion = totals.portions.get(names)
+        if portion is not None:
+            return portion
+        if len(totals.portions) >= MOST_PORTIONS:
             self._fold(tenant, totals)
-        return totals.portion(names)
+        known = tenant.names.get(names)
+        if known is None:
+            if len(tenant.names) >= MOST_KNOWN:
+                self._forget_names(tenant)
+            known = tenant.names[names] = KnownNames(tenant.tenant_id, len(tenant.names), names)
+            self._state.touch(known)
+        portion = totals.portions[known.names] = Portion(known.names, known.number, totals.span)
+        return portion
+
+    def _forget_names(self, tenant: Tenant) -> None:
+        for key in sorted(tenant.totals):
+            if tenant.totals[key].portions:
+                self._fold(tenant, tenant.totals[key])
+        for known in tenant.names.values():
+            self._state.forget(known)
+        tenant.names = {}
 
     def _fold(self, tenant: Tenant, totals: HourTotals) -> HourShares:
         """Add what was spent since the last time to the sums by name."""

@@ -9,7 +9,7 @@ from models.commands.standing import STRENGTH, StandingCommand, target_of
 from models.incidents.incident import Incident
 from models.state.data_quality import DataQuality
 from models.state.rows import ASLEEP_HEADER, HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
-from models.state.spend.breakdown import HourShares
+from models.state.spend.breakdown import HourShares, KnownNames, Names
 from models.state.spend.cohort import Cohort
 from models.state.spend.escalations import Escalations
 from models.state.spend.results import ResultBook
@@ -61,40 +61,10 @@ class Tenant(Row):
     """A tenant's time is its own: it moves with the tenant's messages, so that partitioning changes nothing."""
 
     __slots__ = (
-        "asleep",
-        "clock_ms",
-        "cohorts",
-        "command_ids",
-        "commanded",
-        "commands",
-        "escalations",
-        "failing",
-        "held",
-        "held_due_ms",
-        "incidents",
-        "kill_times_ms",
-        "live_runs",
-        "ordered_ms",
-        "orders_due_ms",
-        "overflow",
-        "quality",
-        "raised",
-        "results",
-        "route_bytes",
-        "routes",
-        "runs",
-        "scope_ids",
-        "scopes",
-        "sessions",
-        "shares",
-        "sleep_due_ms",
-        "stale_events",
-        "stale_nanousd",
-        "stops",
-        "tenant_id",
-        "timers",
-        "totals",
-        "trees",
+        "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "escalations", "failing", "held",
+        "held_due_ms", "incidents", "kill_times_ms", "live_runs", "names", "ordered_ms", "orders_due_ms", "overflow",
+        "quality", "raised", "results", "route_bytes", "routes", "runs", "scope_ids", "scopes", "sessions", "shares",
+        "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id", "timers", "totals", "trees",
         "unit_incidents",
     )  # fmt: skip
     kind = "tenant"
@@ -122,6 +92,8 @@ class Tenant(Row):
         self.totals: dict[tuple[str, ...], HourTotals] = {}
         self.shares: dict[tuple[str, ...], HourShares] = {}
         """Key of the totals -> what they are broken down to."""
+        self.names: dict[Names, KnownNames] = {}
+        """The attributions that have a number."""
         self.cohorts: dict[str, Cohort] = {}
         self.results: dict[tuple[str, str, str], ResultBook] = {}
         """What finished runs have come to."""
@@ -202,7 +174,8 @@ class Tenant(Row):
         """All rows of a tenant without runs, sessions and trees that is to be forgotten."""
         histories = [scope.history for scope in self.scopes.values() if scope.history is not None]
         models = [past for cohort in self.cohorts.values() for past in cohort.models.values()]
-        return [self, *self.scopes.values(), *histories, *self.cohorts.values(), *models, *self.incidents.values()]
+        others = [*self.cohorts.values(), *models, *self.incidents.values(), *self.names.values()]
+        return [self, *self.scopes.values(), *histories, *others]
 
     def look_after_silence(self, now_ms: int) -> None:
         """Have somebody look, at the turn of a day, whether it can be forgotten."""

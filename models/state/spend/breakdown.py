@@ -5,7 +5,7 @@ there are too many, the portions are folded into the sums by name, which are a r
 portion, and no row grows with the number of names.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +15,8 @@ from schemas.rollup import BREAKDOWNS, MOST_NAMES, OTHER, Share
 
 MOST_PORTIONS: Final = 32
 """Attributions of one hour that are counted apart before they are folded."""
+MOST_KNOWN: Final = 4_096
+"""Attributions of a tenant that have a number. With one more all are forgotten, and numbered anew as they come."""
 MOST_NAMES_KEPT: Final = 2 * MOST_NAMES
 """Names of one dimension whose sums are known. With one more, the cheapest half becomes `OTHER`: a name that begins
 small among very many and grows later is counted by itself from then on."""
@@ -34,10 +36,12 @@ _decode = msgspec.msgpack.Decoder(list[dict[str, list[int]]]).decode
 class Portion:
     """What was spent under one attribution since the sums of its hour were last written."""
 
-    __slots__ = ("calls", "cost_nanousd", "input_tokens", "model", "names", "output_tokens", "span")
+    __slots__ = ("calls", "cost_nanousd", "input_tokens", "model", "names", "number", "output_tokens", "span")
 
-    def __init__(self, names: Names, span: object) -> None:
+    def __init__(self, names: Names, number: int, span: object) -> None:
         self.names = names
+        self.number = number
+        """That of the names, as `KnownNames` has it."""
         self.model = names[0]
         self.span = span
         """What tells the stretch of time it is for from others: folded portions are counted in no more."""
@@ -47,23 +51,31 @@ class Portion:
         self.output_tokens = 0
 
     def sums(self) -> Sums:
-        """In the order of `Sums`."""
-        return [min(MAX_SUM, self.cost_nanousd), self.calls, self.input_tokens, self.output_tokens]
+        """In the order of `Sums`, none larger than a row can hold."""
+        sums = [self.cost_nanousd, self.calls, self.input_tokens, self.output_tokens]
+        return [min(MAX_SUM, one) for one in sums]
+
+
+class KnownNames(Row):
+    """A number for an attribution of a tenant, so that the rows of totals, which are written often, are short."""
+
+    __slots__ = ("names", "number", "tenant_id")
+    kind = "names"
+
+    def __init__(self, tenant_id: str, number: int, names: Names) -> None:
+        super().__init__()
+        self.tenant_id = tenant_id
+        self.number = number
+        self.names = names
+
+    def key_parts(self) -> tuple[str, ...]:
+        return (self.tenant_id, str(self.number))
 
     def fields(self) -> tuple[Any, ...]:
-        """For the row of the totals."""
-        return (self.names, self.sums())
-
-    @classmethod
-    def read(cls, fields: Sequence[Any], span: object) -> "Portion":
-        """A portion as the row of the totals holds it."""
-        names, sums = fields
-        portion = cls(tuple(names), span)
-        portion.cost_nanousd, portion.calls, portion.input_tokens, portion.output_tokens = sums
-        return portion
+        return self.names
 
 
-NO_PORTION: Final = Portion(("",) * len(BREAKDOWNS), None)
+NO_PORTION: Final = Portion(("",) * len(BREAKDOWNS), 0, None)
 """Stands for none: no hour is in its span, and no call is of its model."""
 
 

@@ -1,6 +1,6 @@
 """Hourly totals of a workflow, sent out as rollups a few seconds after they changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -33,7 +33,8 @@ class HourTotals(Row):
     """
 
     __slots__ = (
-        *COUNTERS, "booked_ms", "due_ms", "end_ms", "flush_ms", "portions", "span", "start_ms", "tenant_id", "workflow",
+        *COUNTERS, "booked_ms", "due_ms", "end_ms", "flush_ms", "portions", "span", "start_ms", "tenant_id", "unread",
+        "workflow",
     )  # fmt: skip
     kind = "totals"
 
@@ -48,6 +49,8 @@ class HourTotals(Row):
         self.flush_ms = 0
         self.portions: dict[Names, Portion] = {}
         """What was spent since the sums by name were last written."""
+        self.unread: Sequence[Any] = ()
+        """The portions of the row that was restored, until `restore_portions`."""
         self.span = object()
         self.cost_nanousd = 0
         self.calls = 0
@@ -67,12 +70,12 @@ class HourTotals(Row):
         self.rejected = 0
         self.escalated = 0
 
-    def portion(self, names: Names) -> Portion:
-        """Where what is spent under this attribution is counted."""
-        portion = self.portions.get(names)
-        if portion is None:
-            portion = self.portions[names] = Portion(names, self.span)
-        return portion
+    def restore_portions(self, names: Mapping[int, Names]) -> None:
+        """Take over the portions of the row, once it is known which attributions have which numbers."""
+        for number, *sums in self.unread:
+            portion = self.portions[names[number]] = Portion(names[number], number, self.span)
+            portion.cost_nanousd, portion.calls, portion.input_tokens, portion.output_tokens = sums
+        self.unread = ()
 
     def take_portions(self) -> list[Portion]:
         """What was spent since the last call, by attribution. It is counted in new ones from here on."""
@@ -112,8 +115,15 @@ class HourTotals(Row):
         return self.due_ms, 0, PLAIN
 
     def fields(self) -> tuple[Any, ...]:
-        portions = [portion.fields() for portion in self.portions.values()]
-        return (self.end_ms, self.flush_ms, portions or 0, *self._counters())
+        counters = self._counters()
+        if max(counters) == MAX_INTEGER:
+            portions = [(one.number, *one.sums()) for one in self.portions.values()]
+        else:
+            portions = [
+                (one.number, one.cost_nanousd, one.calls, one.input_tokens, one.output_tokens)
+                for one in self.portions.values()
+            ]
+        return (self.end_ms, self.flush_ms, portions or 0, *counters)
 
     def _counters(self) -> tuple[int, ...]:
         counters = _read_counters(self)
@@ -128,9 +138,7 @@ class HourTotals(Row):
         totals = cls(tenant_id, workflow, int(start_ms), fields[0], int(booked[0]) if booked else None)
         totals.flush_ms = fields[1]
         totals.due_ms = due_ms
-        for one in fields[2] or ():
-            portion = Portion.read(one, totals.span)
-            totals.portions[portion.names] = portion
+        totals.unread = fields[2] or ()
         for name, value in zip(COUNTERS, fields[3:], strict=True):
             setattr(totals, name, value)
         return totals

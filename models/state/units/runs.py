@@ -266,7 +266,7 @@ class Run(Unit):
     def next_record_ms(self) -> int:
         """The earliest time of its next record."""
         lived_ms = self.recorded_ms - self.started_ms
-        return self.recorded_ms + max(RECORD_AT_LEAST_MS, min(lived_ms, RECORD_AT_MOST_MS))
+        return self.recorded_ms + max(RECORD_AT_LEAST_MS, min(2 * lived_ms, RECORD_AT_MOST_MS))
 
     def remember_model(self) -> None:
         """Keep what its records say of its contexts, which are forgotten now."""
