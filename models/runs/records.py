@@ -67,7 +67,7 @@ class RunRecords:
         if not tenant.ordered_ms:
             tenant.ordered_ms = self._state.now_ms
         if not tenant.orders_due_ms:
-            self._look_at_orders(tenant, self._state.now_ms)
+            self._look_at_orders(tenant, self._state.now_ms + 1)  # behind all that happens at the same moment
 
     def orders_due(self, tenant: Tenant, due_ms: int) -> None:
         """Record runs under a new order, some at a time: a tenant may have very many."""

@@ -15,7 +15,7 @@ from schemas.rollup import BREAKDOWNS, MOST_NAMES, OTHER, Share
 
 MOST_PORTIONS: Final = 32
 """Attributions of one hour that are counted apart before they are folded."""
-MOST_KNOWN: Final = 4_096
+MOST_KNOWN: Final = 1_024
 """Attributions of a tenant that have a number. With one more all are forgotten, and numbered anew as they come."""
 MOST_NAMES_KEPT: Final = 2 * MOST_NAMES
 """Names of one dimension whose sums are known. With one more, the cheapest half becomes `OTHER`: a name that begins
