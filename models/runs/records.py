@@ -6,9 +6,10 @@ from typing import Final
 from models.attribution import Router, attribution_of
 from models.commands.standing import STRENGTH, StandingCommand
 from models.effects import Effect
-from models.runs.nearest import RouteLimits, limits_of, nearest_limit
+from models.runs.nearest import limits_of, nearest_limit
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
+from models.state.units.route import RouteLimits
 from models.state.units.runs import RECORD_WAIT_MS, OrderSeen, Run
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.run import NearestLimit, OrderOnRun, RunRecord

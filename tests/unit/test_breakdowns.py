@@ -183,7 +183,7 @@ def test_late_spend_of_an_hour_that_is_over_comes_into_its_breakdown() -> None:
 def test_sums_are_saturated_and_not_lost() -> None:
     """More money than a row can hold is as much as it can hold."""
     shares = breakdown.HourShares("acme", ("docs", "0"))
-    portion = breakdown.Portion(("m",) * len(BREAKDOWNS), 0, None)
+    portion = breakdown.Portion(("m",) * len(BREAKDOWNS), 0, breakdown.Span())
     portion.cost_nanousd = breakdown.MAX_SUM - 1
     shares.add([portion, portion])
     assert shares.published()["model"]["m"].cost_nanousd == breakdown.MAX_SUM

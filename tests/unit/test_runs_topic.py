@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -225,7 +226,7 @@ def test_the_nearest_limit_is_the_one_that_most_is_used_up_of() -> None:
     shadow mode would say.
     """
     runs = Runs(CAPS)
-    own = {"session_id": "s1", "owner": "ana"}
+    own: dict[str, Any] = {"session_id": "s1", "owner": "ana"}
     runs.take(messages.run_started(NINE_MS, max_duration_s=3600, **own))
     runs.take(messages.llm_call(NINE_MS + 10, usd=3, **own), messages.tool_call(NINE_MS + 11, **own))
     at_ms = NINE_MS + 6 * SECOND_MS

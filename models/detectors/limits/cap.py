@@ -95,7 +95,6 @@ class LimitRule(UnitDetector[RuleSettings]):
             yield self._finding(unit, counter, limit, self._allowance(unit, counter, limit))
 
     def standing(self, unit: Unit, now_ms: int) -> list[tuple[Counter, int, int]]:
-        """Counter, what the unit has used of it and what it may use, for each limit as it stands at that time."""
         found: list[tuple[Counter, int, int]] = []
         for own_counter, own_limit in self.limits(unit).items():
             counter, limit = own_counter, own_limit

@@ -33,12 +33,18 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[dict[str, list[int]]]).decode
 
 
+class Span:
+    """A stretch of time between two folds of one hour's portions; told from others by being itself."""
+
+    __slots__ = ()
+
+
 class Portion:
     """What was spent under one attribution since the sums of its hour were last written."""
 
     __slots__ = ("calls", "cost_nanousd", "input_tokens", "model", "names", "number", "output_tokens", "span")
 
-    def __init__(self, names: Names, number: int, span: object) -> None:
+    def __init__(self, names: Names, number: int, span: Span) -> None:
         self.names = names
         self.number = number
         """That of the names, as `KnownNames` has it."""
@@ -75,7 +81,7 @@ class KnownNames(Row):
         return self.names
 
 
-NO_PORTION: Final = Portion(("",) * len(BREAKDOWNS), 0, None)
+NO_PORTION: Final = Portion(("",) * len(BREAKDOWNS), 0, Span())
 """Stands for none: no hour is in its span, and no call is of its model."""
 
 

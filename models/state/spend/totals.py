@@ -5,7 +5,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from models.state.rows import PLAIN, Row
-from models.state.spend.breakdown import Names, Portion
+from models.state.spend.breakdown import Names, Portion, Span
 from schemas.duration import HOUR_MS
 from schemas.rollup import Rollup, Share
 
@@ -51,7 +51,7 @@ class HourTotals(Row):
         """What was spent since the sums by name were last written."""
         self.unread: Sequence[Any] = ()
         """The portions of the row that was restored, until `restore_portions`."""
-        self.span = object()
+        self.span = Span()
         self.cost_nanousd = 0
         self.calls = 0
         self.tool_calls = 0
@@ -81,7 +81,7 @@ class HourTotals(Row):
         """What was spent since the last call, by attribution. It is counted in new ones from here on."""
         portions = list(self.portions.values())
         self.portions = {}
-        self.span = object()
+        self.span = Span()
         return portions
 
     def rollup(self, ts_ms: int, by: dict[str, dict[str, Share]]) -> Rollup:
