@@ -51,7 +51,10 @@ class Timers:
             self._state.now_ms = max(due_ms, tenant.clock_ms)
             match kind:
                 case "run":  # the most frequent one by far
-                    self._runs.run_due(tenant, key[0], due_ms)
+                    if key[0]:
+                        self._runs.run_due(tenant, key[0], due_ms)
+                    else:
+                        tenant.records_due(due_ms)
                 case "update":
                     self._incidents.due(tenant, key[0], due_ms)
                 case "command":

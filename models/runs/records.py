@@ -41,10 +41,9 @@ class RunRecords:
             return
         run.recorded_ms = min(run.recorded_ms, now_ms - 1)  # else nobody could see later that this came behind it
         run.record_ms = run.next_record_ms()
-        due_ms = run.record_ms + RECORD_WAIT_MS
+        due_ms = run.record_due_ms()
         if due_ms < run.due_ms:
-            run.due_ms = due_ms
-            tenant.wake_at(due_ms, "run", (run.unit_id,))
+            tenant.wait_for_record(run, due_ms)
         self._state.touch(run)
 
     def due(self, tenant: Tenant, run: Run, now_ms: int) -> None:
@@ -129,12 +128,9 @@ class RunRecords:
         """Look at a busy run again when its next record is overdue. One that is to be looked at much later was silent
         before: it is waited for once there is something to record.
         """
-        due_ms = run.next_record_ms() + RECORD_WAIT_MS
-        if run.state == "live" and run.deadline_ms < due_ms:
-            due_ms = run.deadline_ms
-        if run.due_ms < due_ms:
-            run.due_ms = due_ms
-            tenant.wake_at(due_ms, "run", (run.unit_id,))
+        due_ms = run.record_due_ms()
+        if run.due_ms < due_ms and (run.state != "live" or run.deadline_ms > due_ms):
+            tenant.wait_for_record(run, due_ms)
 
     def _attribution(self, run: Run) -> Sequence[str | None]:
         """Whose it is, in the order of `ATTRIBUTION`; None where nobody says."""

@@ -20,7 +20,7 @@ from models.state.spend.breakdown import NO_PORTION
 from models.state.tenant import Tenant
 from models.state.units.groups import Group
 from models.state.units.route import Route
-from models.state.units.runs import NO_CALL, NO_ROUTE_KEY, RECORD_WAIT_MS, Run, StopRule, shared
+from models.state.units.runs import NO_CALL, NO_ROUTE_KEY, Run, StopRule, shared
 from models.state.units.unit import Unit, UnitKind
 from schemas.control import Target
 from schemas.duration import MINUTE_MS
@@ -388,7 +388,7 @@ class RunRegistry:
         if run.state == "live":
             run.due_ms = min(run.due_ms, run.deadline_ms)
         if run.record_ms > 0:
-            run.due_ms = min(run.due_ms, run.record_ms + RECORD_WAIT_MS)
+            run.due_ms = min(run.due_ms, run.record_due_ms())
         tenant.wake_at(run.due_ms, "run", (run.unit_id,))
         self._state.touch(run)
 

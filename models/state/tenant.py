@@ -63,9 +63,9 @@ class Tenant(Row):
     __slots__ = (
         "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "escalations", "failing", "held",
         "held_due_ms", "incidents", "kill_times_ms", "live_runs", "names", "ordered_ms", "orders_due_ms", "overflow",
-        "quality", "raised", "results", "route_bytes", "routes", "runs", "scope_ids", "scopes", "sessions", "shares",
-        "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id", "timers", "totals", "trees",
-        "unit_incidents",
+        "quality", "raised", "recorded_at", "results", "route_bytes", "routes", "runs", "scope_ids", "scopes",
+        "sessions", "shares", "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id", "timers",
+        "totals", "trees", "unit_incidents",
     )  # fmt: skip
     kind = "tenant"
 
@@ -130,6 +130,9 @@ class Tenant(Row):
         self.overflow: Run | None = None
         """Stands for all runs beyond the limit of live runs."""
         self.timers: list[Timer] = []
+        self.recorded_at: dict[int, list[Run]] = {}
+        """Full second -> runs to be looked at then, unless something looks earlier: most are not what they were by
+        then, and one timer stands for all of them."""
         self.routes: dict[Any, Route] = {}
         self.route_bytes = 0
         """Of memory that they take, about."""
@@ -185,6 +188,21 @@ class Tenant(Row):
     def wake_at(self, due_ms: int, kind: str, key: tuple[str, ...]) -> None:
         """Have `kind` and `key` looked at once the tenant's time reaches `due_ms`."""
         heappush(self.timers, (due_ms, kind, key))
+
+    def wait_for_record(self, run: Run, due_ms: int) -> None:
+        """Have a run looked at in that second, unless it is to be looked at at another time by then."""
+        run.due_ms = due_ms
+        runs = self.recorded_at.get(due_ms)
+        if runs is None:
+            runs = self.recorded_at[due_ms] = []
+            self.wake_at(due_ms, "run", ("",))
+        runs.append(run)
+
+    def records_due(self, due_ms: int) -> None:
+        """Have timers of their own those that still wait for this second: they come next, by id."""
+        for run in self.recorded_at.pop(due_ms, ()):
+            if run.due_ms == due_ms:
+                self.wake_at(due_ms, "run", (run.unit_id,))
 
     def is_due(self, now_ms: int) -> bool:
         """Whether something may fall due by `now_ms`."""

@@ -59,7 +59,7 @@ class Portion:
     def sums(self) -> Sums:
         """In the order of `Sums`, none larger than a row can hold."""
         sums = [self.cost_nanousd, self.calls, self.input_tokens, self.output_tokens]
-        return [min(MAX_SUM, one) for one in sums]
+        return sums if max(sums) <= MAX_SUM else [min(MAX_SUM, one) for one in sums]
 
 
 class KnownNames(Row):
@@ -86,9 +86,9 @@ NO_PORTION: Final = Portion(("",) * len(BREAKDOWNS), 0, Span())
 
 
 class HourShares(Row):
-    """The sums by name of one hour's totals. Kept packed: they are looked at every few seconds, and for a day not."""
+    """The sums by name of one hour's totals. Kept packed between rollups, and for a day when the hour is over."""
 
-    __slots__ = ("key", "packed", "tenant_id")
+    __slots__ = ("_packed", "_tables", "key", "tenant_id")
     kind = "shares"
 
     def __init__(self, tenant_id: str, key: tuple[str, ...], packed: bytes = b"") -> None:
@@ -96,11 +96,12 @@ class HourShares(Row):
         self.tenant_id = tenant_id
         self.key = key
         """That of the totals."""
-        self.packed = packed
+        self._packed = packed
+        self._tables: list[Table] | None = None
 
     def add(self, portions: Iterable[Portion]) -> None:
         """Count portions in."""
-        tables = self._tables()
+        tables = self._tables = self._unpacked()
         for portion in portions:
             sums = portion.sums()
             for table, name in zip(tables, portion.names, strict=True):
@@ -108,32 +109,43 @@ class HourShares(Row):
         for table in tables:
             if len(table) > MOST_NAMES_KEPT:
                 _shrink(table)
-        self.packed = _encode(tables)
 
     def published(self) -> dict[str, dict[str, Share]]:
-        """Dimension -> name -> its share, as rollups.v1 tells it."""
-        return {dimension: _shares(table) for dimension, table in zip(BREAKDOWNS, self._tables(), strict=True)}
+        """Dimension -> name -> its share, as rollups.v1 tells it: those that cost most first, all others last."""
+        return {dimension: _shares(table) for dimension, table in zip(BREAKDOWNS, self._unpacked(), strict=True)}
 
-    def _tables(self) -> list[Table]:
-        return _decode(self.packed) if self.packed else [{} for _ in BREAKDOWNS]
+    def _unpacked(self) -> list[Table]:
+        if self._tables is not None:
+            return self._tables
+        return _decode(self._packed) if self._packed else [{} for _ in BREAKDOWNS]
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, *self.key)
 
     def fields(self) -> tuple[Any, ...]:
-        return (self.packed,)
+        if self._tables is not None:
+            self._packed = _encode(self._tables)
+            self._tables = None
+        return (self._packed,)
 
 
 def _add(table: Table, name: str, sums: Sums) -> None:
     known = table.get(name)
     if known is None:
-        table[name] = list(sums)
-    else:
-        table[name] = [min(MAX_SUM, mine + more) for mine, more in zip(known, sums, strict=True)]
+        table[name] = sums.copy()
+        return
+    known[0] += sums[0]
+    known[1] += sums[1]
+    known[2] += sums[2]
+    known[3] += sums[3]
+    if max(known) > MAX_SUM:
+        known[:] = [min(MAX_SUM, one) for one in known]
 
 
 def _dearest(table: Table) -> list[str]:
     """The names, without `OTHER`, those that cost most first."""
+    if len(table) == 1 and OTHER not in table:
+        return list(table)
     names = [(-sums[0], -sums[1], name) for name, sums in table.items() if name != OTHER]
     return [name for *_, name in sorted(names)]
 
@@ -145,11 +157,15 @@ def _shrink(table: Table) -> None:
 
 
 def _shares(table: Table) -> dict[str, Share]:
-    shown = dict(table)
-    _shrink(shown)
-    names = _dearest(shown) + ([OTHER] if OTHER in shown else [])
-    return {name: _share(*shown[name]) for name in names}
+    if len(table) > MOST_NAMES:
+        table = {name: sums.copy() for name, sums in table.items()}
+        _shrink(table)
+    shares = {name: _share(table[name]) for name in _dearest(table)}
+    if OTHER in table:
+        shares[OTHER] = _share(table[OTHER])
+    return shares
 
 
-def _share(cost_nanousd: int, calls: int, input_tokens: int, output_tokens: int) -> Share:
+def _share(sums: Sums) -> Share:
+    cost_nanousd, calls, input_tokens, output_tokens = sums
     return Share(cost_nanousd=cost_nanousd, calls=calls, input_tokens=input_tokens, output_tokens=output_tokens)

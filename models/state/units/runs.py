@@ -34,6 +34,7 @@ RECORD_AT_LEAST_MS: Final = 5_000
 RECORD_AT_MOST_MS: Final = 30_000
 """A run that changes is recorded again once it has lived as long again, within these bounds: the records of a run are
 few however long it lives, and what they say is never far behind what it has come to."""
+SECOND_MS: Final = 1_000
 RECORD_WAIT_MS: Final = 5_000
 """From then on its next message is waited for, so that its row need not be written for the record alone; so long."""
 NO_PROMISES: tuple[None, ...] = (None, None, None)
@@ -272,6 +273,10 @@ class Run(Unit):
         """Keep what its records say of its contexts, which are forgotten now."""
         if self.context is not None:
             self.last_model = (self.main_model() or self.context.model, self.context.tokens)
+
+    def record_due_ms(self) -> int:
+        """When its next record is written though no message has come: at a full second, as those of others."""
+        return -(-(self.next_record_ms() + RECORD_WAIT_MS) // SECOND_MS) * SECOND_MS
 
     def forget_route(self) -> None:
         """Other rules may apply from its next message on: its route and trips are to be worked out anew."""
