@@ -130,7 +130,7 @@ def test_a_run_that_changes_is_recorded_within_half_a_minute_and_not_more_often_
         seen.append((call.ts_ms, runs.records[-1].ts_ms))
     times = [record.ts_ms for record in runs.records]
     assert min(later - earlier for earlier, later in pairwise(times)) >= RECORD_AT_LEAST_MS
-    assert max(at_ms - told_ms for at_ms, told_ms in seen) <= RECORD_AT_MOST_MS + RECORD_WAIT_MS
+    assert max(at_ms - told_ms for at_ms, told_ms in seen) <= RECORD_AT_MOST_MS + RECORD_WAIT_MS + SECOND_MS
     assert len(times) <= 30
 
 
