@@ -7,12 +7,14 @@ from typing import Any, Final, TypeVar
 
 from models.rules.policy import Match, Policy, matches
 from models.state.partition import PartitionState
+from models.state.spend.breakdown import Names
 from models.state.spend.cohort import Cohort
 from models.state.spend.scopes import Meter, Scope
 from models.state.spend.unsent import Part
 from models.state.tenant import Tenant
 from models.state.units.route import Route, RouteRules
 from models.state.units.runs import NO_ATTRIBUTION, NO_CALL, Attributes, RouteKey, Run
+from schemas.rollup import BREAKDOWNS
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED, LlmCall, UsageMessage
 
 R = TypeVar("R")
@@ -26,6 +28,7 @@ ROUTE_BYTES: Final = 600
 """Of a route without its names and scopes."""
 
 _PLACES: Final = {name: place for place, name in enumerate(ATTRIBUTION)}
+_PLACES_OF_NAMES: Final = tuple([_PLACES[name] for name in BREAKDOWNS[1:]])
 _PLACES_OF_CALL: Final = {"model": 0, "provider": 1, "route": 2}
 _own_attribution: Callable[[Any], Attributes] = attrgetter(*ATTRIBUTION, "tags")
 
@@ -68,6 +71,15 @@ class Router:
             tenant.route_bytes = 0
         tenant.routes[told_apart] = route
         tenant.route_bytes += size
+
+    def names(self, tenant: Tenant, attributes: Attributes, key: RouteKey, model: str) -> Names:
+        """What a message counts under in each of the `BREAKDOWNS`."""
+        if self._state.policy.gives:
+            dimensions = dimensions_of(tenant.tenant_id, attributes, key)
+            self._state.policy.complete(dimensions)
+            return (model, *[dimensions[name] for name in BREAKDOWNS[1:]])
+        own, inherited = key[0], attributes or NO_ATTRIBUTION
+        return (model, *[own[place] or inherited[place] or UNATTRIBUTED for place in _PLACES_OF_NAMES])
 
     def without_call(self, tenant: Tenant, run: Run, route: Route, key: RouteKey) -> Route:
         """The route of a message that differs from `route`, its run's, only in that it is no model call."""

@@ -7,9 +7,10 @@ from schemas.control import Command
 from schemas.dead_letter import DeadLetter
 from schemas.internal.spend import SpendDelta
 from schemas.rollup import Rollup
+from schemas.run import RunRecord
 from schemas.signing import KeyId
 
-Topic = Literal["alerts.v1", "control.v1", "rollups.v1", "spend.v1", "usage.dlq.v1"]
+Topic = Literal["alerts.v1", "control.v1", "rollups.v1", "runs.v1", "spend.v1", "usage.dlq.v1"]
 
 
 class Effect(NamedTuple):
@@ -17,5 +18,5 @@ class Effect(NamedTuple):
 
     topic: Topic
     key: str
-    value: Alert | Command | Rollup | SpendDelta | DeadLetter
+    value: Alert | Command | Rollup | RunRecord | SpendDelta | DeadLetter
     signer: KeyId | None = None

@@ -29,6 +29,7 @@ from models.runs.counters import UnitCounters
 from models.runs.escalations import EscalationWatch
 from models.runs.groups import Groups
 from models.runs.memory import Memory
+from models.runs.records import RunRecords
 from models.runs.registry import RunRegistry
 from models.runs.results import ResultBooks
 from models.runs.workflows import Workflows
@@ -90,10 +91,11 @@ class Engine:
         router = Router(state)
         self._across = SpendAcross(state)
         incidents = self._incidents = Incidents(state)
-        commands = self._commands = Commands(state, incidents, go_out_at_once=commands_go_out_at_once)
+        records = self._records = RunRecords(state, router)
+        commands = self._commands = Commands(state, incidents, records, go_out_at_once=commands_go_out_at_once)
         nudges = Nudges(state)
         enforcement = Enforcement(state, incidents, commands, nudges)
-        totals = self._totals = HourlyTotals(state, self._hours)
+        totals = self._totals = HourlyTotals(state, router, self._hours)
         ledger = self._ledger = SpendLedger(state, router, self._hours, self._across, incidents, commands, enforcement)
         obedience = self._obedience = Obedience(state, incidents, commands, nudges)
         groups = Groups(state, incidents)
@@ -104,10 +106,10 @@ class Engine:
         workflows = Workflows(state, enforcement)
         results = ResultBooks(state, enforcement)
         runs = self._runs = RunRegistry(
-            state, router, totals, incidents, commands, ledger, groups, counters, memory, workflows, results
+            state, router, totals, incidents, commands, ledger, groups, counters, memory, workflows, results, records
         )
         timers = self._timers = Timers(
-            state, incidents, commands, obedience, totals, runs, memory, counters, results, escalations
+            state, incidents, commands, obedience, totals, runs, memory, counters, results, escalations, records
         )
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)
@@ -304,6 +306,8 @@ class Engine:
             self._tool_call(tenant, run, message, at_ms)
         else:
             self._word_of_run(tenant, run, message, at_ms)
+        if run.clock_ms >= run.record_ms:
+            self._records.changed(tenant, run)
         if not run.dirty:
             state.touch(run if run.unit_id else tenant)  # one of them has to keep the clock
         if self._commands.lifted:
@@ -358,15 +362,9 @@ class Engine:
             cost_nanousd = charge.cost_nanousd
             if charge.problems:
                 self._quality.charged(tenant, run, route, call, charge, at_ms)
-        totals.cost_nanousd += cost_nanousd
-        totals.calls += 1
-        totals.input_tokens += call.input_tokens
-        totals.output_tokens += call.output_tokens
+        self._totals.model_call(tenant, run, totals, call, cost_nanousd)
         if call.attempt > 1:
-            totals.retries += 1
             run.retried_nanousd += cost_nanousd
-        if call.status == "error":
-            totals.errors += 1
         self._counters.model_call(tenant, run, route, call, cost_nanousd, at_ms)
         self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
         if not route.is_attributed:
@@ -386,6 +384,7 @@ class Engine:
         self._counters.tool_call(tenant, run, route, call, cost_nanousd, at_ms)
         if cost_nanousd:
             totals.cost_nanousd += cost_nanousd
+            self._totals.break_down(tenant, totals, run.attributes, call, cost_nanousd)
             self._ledger.charge(tenant, run, route, cost_nanousd, at_ms)
             if not route.is_attributed:
                 self._quality.unattributed(tenant, route, call.run_id, cost_nanousd, at_ms)
@@ -403,6 +402,7 @@ class Engine:
                 self._runs.outcome(tenant, run, message, at_ms)
             case CommandAck():
                 self._obedience.acknowledge(tenant, message, at_ms)
+                self._records.answered(tenant, run, message, at_ms)
 
     def _forged(self, tenant: Tenant, forged: CommandForged) -> None:
         """Tell of it, and say again what really stands: guards may wait for a word that they can believe."""

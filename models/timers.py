@@ -6,6 +6,7 @@ from models.incidents.incidents import Incidents
 from models.runs.counters import UnitCounters
 from models.runs.escalations import EscalationWatch
 from models.runs.memory import Memory
+from models.runs.records import RunRecords
 from models.runs.registry import RunRegistry
 from models.runs.results import ResultBooks
 from models.spend.hourly_totals import HourlyTotals
@@ -29,6 +30,7 @@ class Timers:
         counters: UnitCounters,
         results: ResultBooks,
         escalations: EscalationWatch,
+        records: RunRecords,
     ) -> None:
         self._state = state
         self._incidents = incidents
@@ -40,6 +42,7 @@ class Timers:
         self._counters = counters
         self._results = results
         self._escalations = escalations
+        self._records = records
 
     def pass_time(self, tenant: Tenant, now_ms: int) -> None:
         """Do what falls due up to `now_ms`, each at its own time. The tenant itself may be forgotten by that."""
@@ -47,6 +50,11 @@ class Timers:
             due_ms, kind, key = timer
             self._state.now_ms = max(due_ms, tenant.clock_ms)
             match kind:
+                case "run":  # the most frequent one by far
+                    if key[0]:
+                        self._runs.run_due(tenant, key[0], due_ms)
+                    else:
+                        tenant.records_due(due_ms)
                 case "update":
                     self._incidents.due(tenant, key[0], due_ms)
                 case "command":
@@ -56,8 +64,6 @@ class Timers:
                     self._commands.held_due(tenant, due_ms)
                 case "totals":
                     self._totals.due(tenant, key, due_ms)
-                case "run":
-                    self._runs.run_due(tenant, key[0], due_ms)
                 case "session":
                     self._runs.group_due(tenant, tenant.sessions.get(key[0]), due_ms)
                 case "tree":
@@ -68,6 +74,8 @@ class Timers:
                     self._results.due(tenant, key, due_ms)
                 case "escalations":
                     self._escalations.due(tenant, key[0], due_ms)
+                case "orders":
+                    self._records.orders_due(tenant, due_ms)
                 case "asleep":
                     self._memory.due(tenant, due_ms)
                 case "tenant":

@@ -30,7 +30,7 @@ class Rollup(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     to be added to them.
 
     `by` holds the same hour once more for each of `BREAKDOWNS`: dimension -> name -> its share. What no message named
-    is "unattributed". The shares of one dimension add up to the totals; spend of tools has no model.
+    is "unattributed", as in `model` what tools cost. The shares of one dimension add up to the totals.
     """
 
     tenant_id: str

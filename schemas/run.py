@@ -40,7 +40,8 @@ class OrderOnRun(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str
     issued_ms: int
     spent_nanousd: int
-    """What the run had cost when it was given: what it costs beyond that is overshoot."""
+    """What the run had cost when it was given, or, where it was given to more than the run, when the run was first
+    recorded under it: what it costs beyond that is overshoot."""
     cause_event_id: str | None = None
     acted: str | None = None
     """The guard's answer, as in `command_ack`."""
@@ -52,7 +53,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one run has done so far. Counts, tokens and money are totals since it began.
 
     `cost_nanousd` holds what its tools cost too. `model` is the one that most of it went to, `context_tokens` the input
-    of its latest model call. `status` is what its last `run_finished` said, `outcome` what became of its output.
+    of its latest model call. `status` is what its last `run_finished` said, or `idle` where it fell silent instead, and
+    `outcome` what became of its output.
     """
 
     tenant_id: str

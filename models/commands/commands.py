@@ -11,6 +11,7 @@ from models.identity import derived_id
 from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
 from models.rules.service_rules import BLAST_RADIUS, FORGED_COMMAND
+from models.runs.records import RunRecords
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.groups import Group
@@ -42,9 +43,12 @@ class Lifted(NamedTuple):
 class Commands:
     """The commands of a partition's targets. Level-triggered: rules say what should stand, as often as they find it."""
 
-    def __init__(self, state: PartitionState, incidents: Incidents, *, go_out_at_once: bool) -> None:
+    def __init__(
+        self, state: PartitionState, incidents: Incidents, records: RunRecords, *, go_out_at_once: bool
+    ) -> None:
         self._state = state
         self._incidents = incidents
+        self._records = records
         self._go_out_at_once = go_out_at_once
         self._waiting: list[tuple[Tenant, StandingCommand]] = []
         """Given, and not gone out yet."""
@@ -88,6 +92,7 @@ class Commands:
         command.origin = origin
         command.scope = scope
         command.cause_ms = at_ms
+        command.cause_event_id = self._state.cause_event_id
         command.issued_ms = now_ms
         command.expires_ms = until_ms
         command.deadline_ms = self._answer_due_ms(command, now_ms)
@@ -249,6 +254,7 @@ class Commands:
     ) -> None:
         command.action = "resume"
         command.origin = command.origin._replace(reason=reason, signer="operator" if by_operator else "engine")
+        command.cause_event_id = self._state.cause_event_id
         command.issued_ms = command.cause_ms = max(at_ms, self._state.now_ms)
         command.expires_ms = until_ms or command.issued_ms + KILL_STANDS_MS
         self._give(tenant, command)
@@ -309,6 +315,7 @@ class Commands:
         if not command.out_ms:
             self._waiting.append((tenant, command))
         self.wait(tenant, command)
+        self._records.ordered(tenant)
 
     def go_out(self, at_ms: int) -> None:
         """What was given since the last call goes out at `at_ms`: nobody can have obeyed it before.

@@ -61,9 +61,9 @@ class StandingCommand(Row):
     """The last command of one target."""
 
     __slots__ = (
-        "acked_ms", "action", "cause_ms", "command_id", "cost_nanousd", "deadline_ms", "due_ms", "expires_ms",
-        "issued_ms", "origin", "out_ms", "repeated_ms", "scope", "seq", "state", "target_id", "target_type",
-        "tenant_id",
+        "acked_ms", "action", "cause_event_id", "cause_ms", "command_id", "cost_nanousd", "deadline_ms", "due_ms",
+        "expires_ms", "issued_ms", "origin", "out_ms", "repeated_ms", "scope", "seq", "state", "target_id",
+        "target_type", "tenant_id",
     )  # fmt: skip
     kind = "command"
 
@@ -86,6 +86,8 @@ class StandingCommand(Row):
         self.deadline_ms = 0
         """When an answer is due, 0 where none is."""
         self.cause_ms = 0
+        self.cause_event_id: str | None = None
+        """The event at which it was given; None where time alone did."""
         self.cost_nanousd = 0
         """What the target had spent when the command was given; overshoot is what comes on top."""
         self.acked_ms = 0
@@ -153,6 +155,7 @@ class StandingCommand(Row):
         return (
             self.state, self.action, self.seq, self.command_id, tuple(self.origin), self.scope, self.issued_ms,
             self.expires_ms, self.deadline_ms, self.cause_ms, self.cost_nanousd, self.acked_ms, self.out_ms,
+            self.cause_event_id,
         )  # fmt: skip
 
     @classmethod
@@ -163,7 +166,7 @@ class StandingCommand(Row):
         (
             command.state, command.action, command.seq, command.command_id, origin, command.scope, command.issued_ms,
             command.expires_ms, command.deadline_ms, command.cause_ms, command.cost_nanousd, command.acked_ms,
-            command.out_ms,
+            command.out_ms, command.cause_event_id,
         ) = fields  # fmt: skip
         command.origin = Origin(*origin)
         command.due_ms = due_ms

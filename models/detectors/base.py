@@ -138,6 +138,10 @@ class ScopeDetector(Detector[S]):
         """Whether its limit is reached, so that whoever spends here is to be stopped, by `limit_action`."""
         return False
 
+    def standing(self, scope: Scope, now_ms: int) -> tuple[int, int] | None:
+        """What is spent of a limit, and the limit, in nano-dollars, as they stand then; None where it has none."""
+        return None
+
     def period(self) -> Period:
         """The calendar period its incidents belong to."""
         return "hour"
@@ -147,6 +151,10 @@ class UnitDetector(Detector[S]):
     """Watches the counters of one run, session or run tree."""
 
     per: UnitKind = "run"
+
+    def standing(self, unit: Unit, now_ms: int) -> Iterable[tuple[Counter, int, int]]:
+        """Counter, what the unit has used of it and what it may use, for each limit as it stands at that time."""
+        return ()
 
     @abstractmethod
     def trips(self, unit: Unit, cohort: Cohort | None) -> Mapping[Counter, int]:

@@ -99,6 +99,11 @@ class Policy:
         self.unit_stamp = derived_id(*(settings[rule.rule] for rule, _ in self.unit_rules), *header.premium_models)
         """The same of what rules about runs, sessions and run trees say: equal for policies that judge them alike."""
 
+    @property
+    def gives(self) -> bool:
+        """Whether `complete` has anything to add."""
+        return bool(self._given)
+
     def complete(self, dimensions: dict[str, str]) -> None:
         """Add whose spend it is, where the dimensions do not say so and an `[[attribution]]` does; and rename what an
         `[[attribution]]` matches and says anew.

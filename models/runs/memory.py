@@ -30,6 +30,7 @@ class Memory:
     def sleep(self, tenant: Tenant, run: Run, now_ms: int) -> None:
         """A run has been silent for long: remember it small."""
         run.asleep = True
+        run.remember_model()
         tenant.asleep.put("run", run.unit_id, run.last_ms, row_value(run))
         del tenant.runs[run.unit_id]
         self._state.touch(run)

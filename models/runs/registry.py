@@ -10,11 +10,13 @@ from models.rules.service_rules import LIVE_RUNS
 from models.runs.counters import UnitCounters
 from models.runs.groups import Groups
 from models.runs.memory import Memory
+from models.runs.records import AT_ONCE, RunRecords
 from models.runs.results import ResultBooks
 from models.runs.workflows import Workflows
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.ledger import SpendLedger
 from models.state.partition import PartitionState
+from models.state.spend.breakdown import NO_PORTION
 from models.state.tenant import Tenant
 from models.state.units.groups import Group
 from models.state.units.route import Route
@@ -46,6 +48,7 @@ class RunRegistry:
         memory: Memory,
         workflows: Workflows,
         results: ResultBooks,
+        records: RunRecords,
     ) -> None:
         self._state = state
         self._router = router
@@ -58,6 +61,7 @@ class RunRegistry:
         self._memory = memory
         self._workflows = workflows
         self._results = results
+        self._records = records
 
     def policy_changed(self, tenant: Tenant, tracked: frozenset[UnitKind] | None, *, limits_changed: bool) -> None:
         """Other rules apply. Kinds of group that were not `tracked` so far begin with what is known of their runs.
@@ -115,6 +119,7 @@ class RunRegistry:
         if run.route is None or not run.stamp or isinstance(message, LlmCall | RunStarted):
             key = (run.attributes if key[0] == run.attributes else shared(key[0]), key[1])
             previous, run.route, run.route_key = run.route, route, key
+            run.portion = NO_PORTION
             if (
                 previous is None
                 or not run.stamp
@@ -132,6 +137,8 @@ class RunRegistry:
         attributes, _ = self._router.key_of(message)
         run.attributes = shared(attributes) if any(attributes) else ()
         run.route_key = NO_ROUTE_KEY
+        run.portion = NO_PORTION
+        run.record_ms = AT_ONCE
         own = StopRule(message.cap_nanousd, message.max_retries, message.max_tool_calls, message.max_duration_s)
         if own.limits():
             run.stop_rule = own if run.stop_rule is None else run.stop_rule.stricter(own)
@@ -153,7 +160,8 @@ class RunRegistry:
             self._totals.of(tenant, route, at_ms).runs_finished += 1
         if not run.unit_id:
             return
-        run.state = "finished"
+        run.state, run.status = "finished", status
+        run.record_ms = AT_ONCE
         run.ended_ms = run.last_ms if status == IDLE else at_ms
         tenant.live_runs -= 1
         stopped = [command for command in tenant.commands_on(run) if command.stands(self._state.now_ms)]
@@ -183,6 +191,7 @@ class RunRegistry:
         was_accepted = run.outcome in ACCEPTING
         self._results.unbook(tenant, run)
         run.outcome = message.outcome
+        run.record_ms = AT_ONCE
         self._results.book(tenant, run, route)
         self._state.touch(run)
         if message.outcome in ACCEPTING:
@@ -200,6 +209,7 @@ class RunRegistry:
             return
         if run.state == "live" and run.deadline_ms <= now_ms:
             self._counters.judge(tenant, run, run, self._router.route_of(tenant, run), now_ms)
+        self._records.due(tenant, run, now_ms)
         if run.clock_ms + self._awake_ms(run) > now_ms:
             self._arm(tenant, run)
             return
@@ -208,6 +218,8 @@ class RunRegistry:
         # A call that came after the end may have opened incidents again.
         self._target_ended(tenant, run, now_ms)
         self._incidents.resolve_unit(tenant, f"run/{run_id}", now_ms, {"cost_nanousd": run.cost_nanousd})
+        if run.record_ms:
+            self._records.write(tenant, run)
         self._memory.sleep(tenant, run, now_ms)
 
     def group_due(self, tenant: Tenant, group: Group | None, now_ms: int) -> None:
@@ -330,7 +342,8 @@ class RunRegistry:
 
     def _go_on(self, tenant: Tenant, run: Run) -> None:
         """A run that had ended makes calls: it lives, with all that it had used up."""
-        run.state = "live"
+        run.state, run.status = "live", None
+        run.record_ms = AT_ONCE
         tenant.live_runs += 1
         run.forget_finishes()
         run.stamp = 0
@@ -374,6 +387,8 @@ class RunRegistry:
         run.due_ms = run.clock_ms + self._awake_ms(run)
         if run.state == "live":
             run.due_ms = min(run.due_ms, run.deadline_ms)
+        if run.record_ms > 0:
+            run.due_ms = min(run.due_ms, run.record_due_ms())
         tenant.wake_at(run.due_ms, "run", (run.unit_id,))
         self._state.touch(run)
 

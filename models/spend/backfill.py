@@ -47,6 +47,8 @@ class Backfill:
                 totals.errors += message.status == "error"
             case Outcome():
                 setattr(totals, message.outcome, getattr(totals, message.outcome) + 1)
+        if isinstance(message, LlmCall) or (isinstance(message, ToolCall) and cost_nanousd):
+            self._totals.break_down(tenant, totals, attributes, message, cost_nanousd)
         if cost_nanousd:
             totals.cost_nanousd += cost_nanousd
             self._ledger.book_past(tenant, route, cost_nanousd, at_ms)

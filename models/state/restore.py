@@ -12,6 +12,7 @@ from models.state.partition import PartitionState
 from models.state.policy_row import POLICY_KEY, EarlierPolicy, FollowedPolicy, number_of, policy_of
 from models.state.rows import ASLEEP, LIVE, read_fields, read_header, read_key, row_digest
 from models.state.seen_rows import SEEN, SeenRows
+from models.state.spend.breakdown import HourShares, KnownNames
 from models.state.spend.cohort import Cohort
 from models.state.spend.escalations import Escalations
 from models.state.spend.model_cohort import ModelCohort
@@ -51,6 +52,9 @@ def restore(state: PartitionState, seen: SeenRows, rows: Mapping[bytes, bytes]) 
             restore_row(state, seen, key, value, digest)
         state.row_sum = (state.row_sum + digest) % 2**64
     for tenant_id, tenant in state.all_tenants().items():
+        by_number = {known.number: names for names, known in tenant.names.items()}
+        for totals in tenant.totals.values():
+            totals.restore_portions(by_number)
         tenant.look_after_silence(0)
         tenant.timers.sort()
         if tenant_id in state.waiting:
@@ -151,7 +155,8 @@ def _tenant(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, d
     tenant.read(read_fields(value))
     tenant.row_hash = digest
     state.raised_until_ms.update(until_ms for *_, until_ms in tenant.raised)
-    for due_ms, kind in ((tenant.held_due_ms, "held"), (tenant.sleep_due_ms, "asleep")):
+    dues = ((tenant.held_due_ms, "held"), (tenant.sleep_due_ms, "asleep"), (tenant.orders_due_ms, "orders"))
+    for due_ms, kind in dues:
         if due_ms:
             tenant.timers.append((due_ms, kind, ()))
 
@@ -193,6 +198,20 @@ def _totals(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, d
     totals.row_hash = digest
     tenant.totals[totals.key] = totals
     tenant.timers.append((due_ms, "totals", totals.key))
+
+
+def _shares(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+    del state
+    shares = HourShares(tenant.tenant_id, parts[1:], read_fields(value)[0])
+    shares.row_hash = digest
+    tenant.shares[shares.key] = shares
+
+
+def _names(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
+    del state
+    known = KnownNames(tenant.tenant_id, int(parts[1]), read_fields(value))
+    known.row_hash = digest
+    tenant.names[known.names] = known
 
 
 def _cohort(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:
@@ -278,6 +297,8 @@ READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] 
     "scope": _scope,
     "history": _history,
     "totals": _totals,
+    "shares": _shares,
+    "names": _names,
     "cohort": _cohort,
     "model_cohort": _model_cohort,
     "results": _results,

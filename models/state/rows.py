@@ -22,7 +22,7 @@ ASLEEP_HEADER: Final = HEADER.pack(0, 0, ASLEEP)
 MOST_ROW_BYTES: Final = 640 * 1024
 """No row is larger, key included, whatever one tenant sends: each part of a row is bounded where it comes in."""
 
-SCHEMA: Final = 5
+SCHEMA: Final = 6
 """Version of every row's layout. State written with another one is refused."""
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -9,6 +9,7 @@ from models.commands.standing import STRENGTH, StandingCommand, target_of
 from models.incidents.incident import Incident
 from models.state.data_quality import DataQuality
 from models.state.rows import ASLEEP_HEADER, HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
+from models.state.spend.breakdown import HourShares, KnownNames, Names
 from models.state.spend.cohort import Cohort
 from models.state.spend.escalations import Escalations
 from models.state.spend.results import ResultBook
@@ -61,9 +62,10 @@ class Tenant(Row):
 
     __slots__ = (
         "asleep", "clock_ms", "cohorts", "command_ids", "commanded", "commands", "escalations", "failing", "held",
-        "held_due_ms", "incidents", "kill_times_ms", "live_runs", "overflow", "quality", "raised", "results",
-        "route_bytes", "routes", "runs", "scope_ids", "scopes", "sessions", "sleep_due_ms", "stale_events",
-        "stale_nanousd", "stops", "tenant_id", "timers", "totals", "trees", "unit_incidents",
+        "held_due_ms", "incidents", "kill_times_ms", "live_runs", "names", "ordered_ms", "orders_due_ms", "overflow",
+        "quality", "raised", "recorded_at", "results", "route_bytes", "routes", "runs", "scope_ids", "scopes",
+        "sessions", "shares", "sleep_due_ms", "stale_events", "stale_nanousd", "stops", "tenant_id", "timers",
+        "totals", "trees", "unit_incidents",
     )  # fmt: skip
     kind = "tenant"
 
@@ -88,6 +90,10 @@ class Tenant(Row):
         self.scope_ids: dict[str, list[Scope]] = {}
         """The same by id, as far as they were asked for since the last one came."""
         self.totals: dict[tuple[str, ...], HourTotals] = {}
+        self.shares: dict[tuple[str, ...], HourShares] = {}
+        """Key of the totals -> what they are broken down to."""
+        self.names: dict[Names, KnownNames] = {}
+        """The attributions that have a number."""
         self.cohorts: dict[str, Cohort] = {}
         self.results: dict[tuple[str, str, str], ResultBook] = {}
         """What finished runs have come to."""
@@ -106,6 +112,10 @@ class Tenant(Row):
         """Commands that the blast-radius limit holds back."""
         self.held_due_ms = 0
         """When the limit may allow the next of them, 0 while there is none."""
+        self.ordered_ms = 0
+        """When the first of the commands came that not all records of runs tell of yet, 0 while all do."""
+        self.orders_due_ms = 0
+        """When the next of those records are written."""
         self.kill_times_ms: list[int] = []
         """Of the last minute, for the blast-radius limit."""
         self.stops: dict[str, list[tuple[int, str]]] = {}
@@ -120,6 +130,9 @@ class Tenant(Row):
         self.overflow: Run | None = None
         """Stands for all runs beyond the limit of live runs."""
         self.timers: list[Timer] = []
+        self.recorded_at: dict[int, list[Run]] = {}
+        """Full second -> runs to be looked at then, unless something looks earlier: most are not what they were by
+        then, and one timer stands for all of them."""
         self.routes: dict[Any, Route] = {}
         self.route_bytes = 0
         """Of memory that they take, about."""
@@ -164,7 +177,8 @@ class Tenant(Row):
         """All rows of a tenant without runs, sessions and trees that is to be forgotten."""
         histories = [scope.history for scope in self.scopes.values() if scope.history is not None]
         models = [past for cohort in self.cohorts.values() for past in cohort.models.values()]
-        return [self, *self.scopes.values(), *histories, *self.cohorts.values(), *models, *self.incidents.values()]
+        others = [*self.cohorts.values(), *models, *self.incidents.values(), *self.names.values()]
+        return [self, *self.scopes.values(), *histories, *others]
 
     def look_after_silence(self, now_ms: int) -> None:
         """Have somebody look, at the turn of a day, whether it can be forgotten."""
@@ -174,6 +188,21 @@ class Tenant(Row):
     def wake_at(self, due_ms: int, kind: str, key: tuple[str, ...]) -> None:
         """Have `kind` and `key` looked at once the tenant's time reaches `due_ms`."""
         heappush(self.timers, (due_ms, kind, key))
+
+    def wait_for_record(self, run: Run, due_ms: int) -> None:
+        """Have a run looked at in that second, unless it is to be looked at at another time by then."""
+        run.due_ms = due_ms
+        runs = self.recorded_at.get(due_ms)
+        if runs is None:
+            runs = self.recorded_at[due_ms] = []
+            self.wake_at(due_ms, "run", ("",))
+        runs.append(run)
+
+    def records_due(self, due_ms: int) -> None:
+        """Have timers of their own those that still wait for this second: they come next, by id."""
+        for run in self.recorded_at.pop(due_ms, ()):
+            if run.due_ms == due_ms:
+                self.wake_at(due_ms, "run", (run.unit_id,))
 
     def is_due(self, now_ms: int) -> bool:
         """Whether something may fall due by `now_ms`."""
@@ -250,14 +279,14 @@ class Tenant(Row):
     def fields(self) -> tuple[Any, ...]:
         return (
             self.clock_ms, self.kill_times_ms, self.stops, self.quality.fields(), self.stale_events, self.stale_nanousd,
-            self.raised, self.held_due_ms, self.sleep_due_ms,
+            self.raised, self.held_due_ms, self.sleep_due_ms, self.ordered_ms, self.orders_due_ms,
         )  # fmt: skip
 
     def read(self, fields: tuple[Any, ...]) -> None:
         """Take over what the tenant's row holds. Its clock may be behind: runs carry a later one."""
         (
             clock_ms, self.kill_times_ms, stops, quality, self.stale_events, self.stale_nanousd, raised,
-            self.held_due_ms, self.sleep_due_ms,
+            self.held_due_ms, self.sleep_due_ms, self.ordered_ms, self.orders_due_ms,
         ) = fields  # fmt: skip
         self.stops = {key: [(at_ms, run_id) for at_ms, run_id in latest] for key, latest in stops.items()}
         self.quality = DataQuality.read(quality)

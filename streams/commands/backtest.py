@@ -29,6 +29,7 @@ def declare(commands: Commands) -> None:
     )
     backtest.add_argument("--as-recorded", action="store_true", help="nobody obeys: everything is as it is in the log")
     backtest.add_argument("--keep-policy", action="store_true", help="leave out the policies that the log holds")
+    backtest.add_argument("--runs", action="store_true", help="write the records of runs (runs.v1) as well")
     tune = commands.add("tune", _tune, "try each rule's main settings on a log of the past, and propose a policy diff")
     tune.add_argument("--policy", type=Path, metavar="P.toml", help="policy file; without it, the defaults")
     log = tune.add_mutually_exclusive_group(required=True)
@@ -82,7 +83,7 @@ def _backtest(options: Options) -> int:
 
     if not 0 <= options.reaction_ms <= DAY_MS:
         raise SettingsError("--reaction-ms: write milliseconds, from 0 to a day")
-    asked = Asked(options.reaction_ms, options.as_recorded, options.keep_policy)
+    asked = Asked(options.reaction_ms, options.as_recorded, options.keep_policy, options.runs)
     if options.topic is not None:
         from streams.settings import read_settings
         from streams.tools.topic_backtest import run_topic_backtest

@@ -1,8 +1,8 @@
 """From effects to Kafka records: topic, key, value, and the signature of commands."""
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
-from models.effects import Effect
+from models.effects import Effect, Topic
 from schemas.codec import encode
 from schemas.control import Command, KeyCheck
 from schemas.signing import REPEAT_HEADER, EngineKeys, KeyId, control_key, key_check_key
@@ -24,9 +24,7 @@ class Records:
     """Makes records of effects, under one installation's names and keys."""
 
     def __init__(self, settings: Settings) -> None:
-        self._topics = {
-            name: settings.topic(name) for name in ("alerts.v1", "control.v1", "rollups.v1", "spend.v1", "usage.dlq.v1")
-        }
+        self._topics = {name: settings.topic(name) for name in get_args(Topic)}
         self._keys = None if settings.engine_root_key is None else EngineKeys(settings.engine_root_key)
         self._operator_keys = sorted(key.hex() for key in settings.operator_public_keys)
 

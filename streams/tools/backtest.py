@@ -43,6 +43,8 @@ class Asked:
     """Nobody obeys: everything is as it is in the log."""
     keeps_policy: bool = False
     """The policies in the log are left out."""
+    shows_runs: bool = False
+    """Records of runs are written as well: there are many, and what they tell follows from the log."""
 
 
 def effects_of(policy: Policy, events: Path, scorecard: Scorecard, *, progress: bool) -> Iterator[Effect]:
@@ -122,7 +124,8 @@ def run_log(
         lines: IO[bytes] = stack.enter_context(out.open("wb")) if out is not None else sys.stdout.buffer
         said = sys.stdout if out is not None else sys.stderr
         card = Scorecard()
-        facts = _write(lines, _replayed(policy, log, card, asked))
+        effects = _replayed(policy, log, card, asked)
+        facts = _write(lines, (one for one in effects if one.topic != "runs.v1" or asked.shows_runs))
         lines.flush()
         print(card.text(), file=said)
         if against is not None:

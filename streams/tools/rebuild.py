@@ -40,7 +40,7 @@ The workers' group has no offsets on usage.v1: nobody knows how far it was count
 After a rebuild the workers count all that is still there from its beginning, and publish a second time:
   - every alert: alerting tells what it does not find on deliveries.v1, other readers hear of all of it twice
   - every kill and pause of that time, also of runs that were let go on since
-  - every dead letter; rollups are replaced by their like"""
+  - every dead letter; rollups and runs are replaced by their like"""
 ROWS_PER_TRANSACTION = 20_000
 TAKE_ROWS_EVERY = 5000
 SILENCE_S = 15.0

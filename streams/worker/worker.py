@@ -6,7 +6,7 @@ The loop is numbered, each step with what it guarantees:
 2 decode    bytes to values; a bad record becomes a dead letter of this transaction
 3 decide    the engines take the values in order, and remember which rows they touched
 4 begin     a transaction
-5 produce   alerts, commands, rollups, dead letters, changed rows, and per partition the fence row last
+5 produce   alerts, commands, rollups, runs, dead letters, changed rows, and per partition the fence row last
 6 offsets   of the input, with the group's metadata: a worker that lost its partitions fails here
 7 commit    all of it becomes visible at once, or none of it
 
@@ -55,7 +55,7 @@ log = logging.getLogger("spendfuse.worker")
 QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
 CO_PARTITIONED = (*INPUTS, "state.v1", "alerts.v1")
-TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "usage.dlq.v1")
+TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "runs.v1", "usage.dlq.v1")
 REJOIN_AFTER_S = 20.0
 """So long a broker that answers may keep us from our state, then a new consumer asks: one has been seen that asked a
 former coordinator of its group for ever."""

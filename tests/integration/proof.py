@@ -20,6 +20,7 @@ from schemas.errors import Undecodable
 from streams.tools.backtest import effects_of
 from streams.tools.scorecard import Scorecard
 from tests.integration.recount import check_recount
+from tests.integration.recount_runs import check_runs
 from tests.support.kafka import Record, TopicSpace, is_told_once, read_all, wait_settled
 from tests.support.load import POLICY, Flow, Logged, Shape, usage_log, write_events
 
@@ -44,6 +45,8 @@ class Expected:
     """Alerts and commands."""
     rollups: dict[str, bytes]
     """Key -> its last value."""
+    runs: dict[str, bytes]
+    """The same of runs.v1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def check_all(space: TopicSpace, load: Load, flow: Flow, told: str, *, stood_sti
     check_published(space, load.expected, told, stood_still=stood_still)
     check_dead_letters(space, flow, told)
     check_recount(space, told)
+    check_runs(space, told)
     check_state(space, POLICY, told)
 
 
@@ -84,22 +88,24 @@ def expect(policy_text: str, events: Path) -> Expected:
     """Run the backtest over a file of events."""
     policy = read_policy_toml(policy_text)
     facts: Counter[Fact] = Counter()
-    rollups: dict[str, bytes] = {}
+    last: dict[str, dict[str, bytes]] = {"rollups.v1": {}, "runs.v1": {}}
     for effect in effects_of(policy, events, Scorecard(), progress=False):
         value = encode(effect.value)
-        if effect.topic == "rollups.v1":
-            rollups[effect.key] = value
+        if effect.topic in last:
+            last[effect.topic][effect.key] = value
         else:
             facts[effect.topic, effect.key, value] += 1
-    return Expected(facts, rollups)
+    return Expected(facts, last["rollups.v1"], last["runs.v1"])
 
 
 def check_published(space: TopicSpace, expected: Expected, told: str, *, stood_still: bool = False) -> None:
-    """Alerts and commands are the expected ones, each once; of every rollup the last is. `told` ends up in failures.
+    """Alerts and commands are the expected ones, each once; of every rollup and every run the last record is. `told`
+    ends up in failures.
 
-    Where the log `stood_still` for longer than a rollup waits, time alone has published some: their times may differ.
+    Where the log `stood_still` for longer than a rollup or a run waits, time alone has published some: their times may
+    differ.
     """
-    written = ("alerts.v1", "control.v1", "rollups.v1", "usage.dlq.v1", "state.v1")
+    written = ("alerts.v1", "control.v1", "rollups.v1", "runs.v1", "usage.dlq.v1", "state.v1")
     wait_settled(space.bootstrap, [space.name(topic) for topic in written])
     found: Counter[Fact] = Counter()
     for topic in ("alerts.v1", "control.v1"):
@@ -110,12 +116,20 @@ def check_published(space: TopicSpace, expected: Expected, told: str, *, stood_s
     missing, extra = wanted - found, found - wanted
     assert not missing, f"{told}: {missing.total()} missing, such as {sorted(missing)[:2]}"
     assert not extra, f"{told}: {extra.total()} too many or twice, such as {sorted(extra)[:2]}"
-    rollups = dict(_key_value(record) for record in _read(space, "rollups.v1"))
-    last = expected.rollups
+    _check_last(expected.rollups, _read(space, "rollups.v1"), f"{told}: the last rollups", stood_still=stood_still)
+    runs = _read(space, "runs.v1")
+    twice = [fact for fact, times in Counter(map(_key_value, runs)).items() if times > 1]
+    assert not twice, f"{told}: records of runs were written twice, such as {twice[:2]}"
+    _check_last(expected.runs, runs, f"{told}: the last records of runs", stood_still=stood_still)
+
+
+def _check_last(last: dict[str, bytes], records: Iterable[Record], told: str, *, stood_still: bool) -> None:
+    found = dict(map(_key_value, records))
     if stood_still:
-        last, rollups = _untimed(last), _untimed(rollups)
-    differing = {key for key in last | rollups if last.get(key) != rollups.get(key)}
-    assert not differing, f"{told}: the last rollups differ for {sorted(differing)[:3]}"
+        last, found = _untimed(last), _untimed(found)
+    differing = {key for key in last | found if last.get(key) != found.get(key)}
+    shown = [(key, last.get(key), found.get(key)) for key in sorted(differing)[:2]]
+    assert not differing, f"{told} differ for {len(differing)} keys, such as {shown}"
 
 
 def _without_disobedience(facts: Counter[Fact]) -> Counter[Fact]:
@@ -134,9 +148,9 @@ def is_about_unreadable(value: bytes) -> bool:
     return "reasons" in json.loads(value).get("evidence", ())
 
 
-def _untimed(rollups: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Rollups without the time at which they were published."""
-    return {key: json.dumps(json.loads(value) | {"ts_ms": 0}).encode() for key, value in rollups.items()}
+def _untimed(records: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Rollups or runs without the time at which they were published."""
+    return {key: json.dumps(json.loads(value) | {"ts_ms": 0}).encode() for key, value in records.items()}
 
 
 def check_dead_letters(space: TopicSpace, flow: Flow, told: str) -> None:
@@ -249,8 +263,8 @@ def canonical(rows: Mapping[bytes, bytes]) -> dict[tuple[str, ...], Any]:
         elif kind == "scope":
             fields[2] = None  # when it was last judged
         elif kind == "command":
-            state, *known, _, cause_ms, cost_nanousd, acked_ms, _ = fields
-            fields = [state if state != "overdue" else "given", *known, cause_ms, cost_nanousd, acked_ms]
+            state, *known, _, cause_ms, cost_nanousd, acked_ms, _, cause_id = fields
+            fields = [state if state != "overdue" else "given", *known, cause_ms, cost_nanousd, acked_ms, cause_id]
         elif kind == "incident" and fields[1] == DISOBEYED:
             continue
         found[kind, *parts] = (b"" if kind == "command" else value[:HEADER_BYTES], fields)

@@ -80,6 +80,12 @@ class Budget(ScopeDetector[BudgetSettings]):
                 return usd_to_nanousd(exception.limit_usd)
         return self._overrides_nanousd.get(key, self._limit_nanousd)
 
+    def standing(self, scope: Scope, now_ms: int) -> tuple[int, int] | None:
+        period = scope.periods.get(self.settings.period)
+        if period is None or not period.start_ms <= now_ms < period.end_ms:
+            return None
+        return scope.total_nanousd - period.base_nanousd, self.limit_nanousd(scope, now_ms)
+
     def next_trip(self, scope: Scope) -> int:
         if self.is_exhausted(scope):
             return 0  # wake at every event, so that whoever spends here now is stopped too

@@ -94,6 +94,16 @@ class LimitRule(UnitDetector[RuleSettings]):
         for counter, limit in self.limits(unit).items():
             yield self._finding(unit, counter, limit, self._allowance(unit, counter, limit))
 
+    def standing(self, unit: Unit, now_ms: int) -> list[tuple[Counter, int, int]]:
+        found: list[tuple[Counter, int, int]] = []
+        for own_counter, own_limit in self.limits(unit).items():
+            counter, limit = own_counter, own_limit
+            if unit.grants is not None:
+                counter, limit, _ = self._allowance(unit, own_counter, own_limit)
+            used = unit.total(counter, now_ms)
+            found.append((counter, used if unit.renewed is None else max(0, used - unit.before(counter)), limit))
+        return found
+
     def _allowance(self, unit: Unit, counter: Counter, limit: int) -> Allowance:
         grant = None if unit.grants is None else unit.grant(grant_key(self.rule, counter))
         if grant is None or 0 < grant.until_ms <= unit.now_ms:

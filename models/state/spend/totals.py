@@ -1,12 +1,13 @@
 """Hourly totals of a workflow, sent out as rollups a few seconds after they changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
 from models.state.rows import PLAIN, Row
+from models.state.spend.breakdown import Names, Portion, Span
 from schemas.duration import HOUR_MS
-from schemas.rollup import Rollup
+from schemas.rollup import Rollup, Share
 
 FLUSH_MS: Final = 10_000
 """A running hour is written at most this often per workflow."""
@@ -31,7 +32,10 @@ class HourTotals(Row):
     With `booked_ms`, what was booked in the hour that began then, of an hour whose own totals may be gone already.
     """
 
-    __slots__ = (*COUNTERS, "booked_ms", "due_ms", "end_ms", "flush_ms", "start_ms", "tenant_id", "workflow")
+    __slots__ = (
+        *COUNTERS, "booked_ms", "due_ms", "end_ms", "flush_ms", "portions", "span", "start_ms", "tenant_id", "unread",
+        "workflow",
+    )  # fmt: skip
     kind = "totals"
 
     def __init__(self, tenant_id: str, workflow: str, start_ms: int, end_ms: int, booked_ms: int | None = None) -> None:
@@ -43,6 +47,11 @@ class HourTotals(Row):
         self.booked_ms = booked_ms
         self.due_ms = 0
         self.flush_ms = 0
+        self.portions: dict[Names, Portion] = {}
+        """What was spent since the sums by name were last written."""
+        self.unread: Sequence[Any] = ()
+        """The portions of the row that was restored, until `restore_portions`."""
+        self.span = Span()
         self.cost_nanousd = 0
         self.calls = 0
         self.tool_calls = 0
@@ -61,7 +70,21 @@ class HourTotals(Row):
         self.rejected = 0
         self.escalated = 0
 
-    def rollup(self, ts_ms: int) -> Rollup:
+    def restore_portions(self, names: Mapping[int, Names]) -> None:
+        """Take over the portions of the row, once it is known which attributions have which numbers."""
+        for number, *sums in self.unread:
+            portion = self.portions[names[number]] = Portion(names[number], number, self.span)
+            portion.cost_nanousd, portion.calls, portion.input_tokens, portion.output_tokens = sums
+        self.unread = ()
+
+    def take_portions(self) -> list[Portion]:
+        """What was spent since the last call, by attribution. It is counted in new ones from here on."""
+        portions = list(self.portions.values())
+        self.portions = {}
+        self.span = Span()
+        return portions
+
+    def rollup(self, ts_ms: int, by: dict[str, dict[str, Share]]) -> Rollup:
         """The hour so far, as rollups.v1 tells it."""
         counters: dict[str, Any] = dict(zip(COUNTERS, self._counters(), strict=True))
         return Rollup(
@@ -71,6 +94,7 @@ class HourTotals(Row):
             hour_end_ms=self.end_ms,
             ts_ms=ts_ms,
             booked_hour_ms=self.booked_ms,
+            by=by,
             **counters,
         )
 
@@ -91,7 +115,15 @@ class HourTotals(Row):
         return self.due_ms, 0, PLAIN
 
     def fields(self) -> tuple[Any, ...]:
-        return (self.end_ms, self.flush_ms, *self._counters())
+        counters = self._counters()
+        if max(counters) == MAX_INTEGER:
+            portions = [(one.number, *one.sums()) for one in self.portions.values()]
+        else:
+            portions = [
+                (one.number, one.cost_nanousd, one.calls, one.input_tokens, one.output_tokens)
+                for one in self.portions.values()
+            ]
+        return (self.end_ms, self.flush_ms, portions or 0, *counters)
 
     def _counters(self) -> tuple[int, ...]:
         counters = _read_counters(self)
@@ -106,7 +138,8 @@ class HourTotals(Row):
         totals = cls(tenant_id, workflow, int(start_ms), fields[0], int(booked[0]) if booked else None)
         totals.flush_ms = fields[1]
         totals.due_ms = due_ms
-        for name, value in zip(COUNTERS, fields[2:], strict=True):
+        totals.unread = fields[2] or ()
+        for name, value in zip(COUNTERS, fields[3:], strict=True):
             setattr(totals, name, value)
         return totals
 

@@ -7,6 +7,7 @@ from models.detectors.base import (
     ContextDetector,
     EscalationDetector,
     ResultDetector,
+    ScopeDetector,
     SequenceDetector,
     UnitDetector,
     WorkflowDetector,
@@ -16,6 +17,7 @@ from models.state.spend.scopes import Scope
 from models.state.spend.totals import HourTotals
 from models.state.spend.unsent import Part
 from models.state.units.unit import UnitKind
+from schemas.control import TargetType
 from schemas.usage import UNATTRIBUTED
 
 KINDS: tuple[UnitKind, ...] = ("run", "session", "run_tree")
@@ -32,13 +34,23 @@ class RouteRules(NamedTuple):
     escalations: tuple[EscalationDetector[Any], ...] = ()
 
 
+class RouteLimits(NamedTuple):
+    """What limits the runs on a route, and what may be commanded beside themselves."""
+
+    rules: dict[UnitKind, tuple[UnitDetector[Any], ...]]
+    """Kind of unit -> the rules that limit it."""
+    budgets: tuple[tuple[Scope, ScopeDetector[Any]], ...]
+    targets: tuple[tuple[TargetType, str], ...]
+    """The wider targets that hold them, the nearest first."""
+
+
 class Route:
     """Everything that follows from a message's attribution, worked out once."""
 
     __slots__ = (
-        "across", "cohort", "context_floors", "context_rules", "escalation_rules", "is_attributed", "model_rules",
-        "owner", "result_rules", "scopes", "tool_rules", "totals", "unit_rules", "watches_calls", "without_call",
-        "workflow", "workflow_rules",
+        "across", "cohort", "context_floors", "context_rules", "escalation_rules", "is_attributed", "limits",
+        "model_rules", "owner", "result_rules", "scopes", "tool_rules", "totals", "unit_rules", "watches_calls",
+        "without_call", "workflow", "workflow_rules",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +72,8 @@ class Route:
         self.without_call: Route | None = None
         """The route of what is no model call but has the same attribution, once it was asked for."""
         self.totals: HourTotals | None = None
+        self.limits: RouteLimits | None = None
+        """What limits the runs on it, once somebody has asked for it."""
         self.unit_rules = {kind: tuple(rule for rule in rules.units if rule.per == kind) for kind in KINDS}
         """Kind of unit -> the rules that watch it."""
         self.tool_rules = tuple(rule for rule in rules.sequences if "tool" in rule.calls)

@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from models.state.rows import ASLEEP, LIVE, PLAIN
+from models.state.spend.breakdown import NO_PORTION
 from models.state.spend.results import Booked
 from models.state.units.call_history import CallHistory
 from models.state.units.context import Context
@@ -27,6 +28,15 @@ RouteKey = tuple[Attributes, CallKey]
 """A message's own attribution, and its call."""
 NO_ATTRIBUTION: tuple[None, ...] = (None,) * len(ATTRIBUTION)
 NO_CALL: CallKey = (None, None, None)
+STATUSES: Final = ("completed", "failed", "cancelled", "killed", "idle")
+"""How a run may end: as its `run_finished` says, or by silence."""
+RECORD_AT_LEAST_MS: Final = 5_000
+RECORD_AT_MOST_MS: Final = 30_000
+"""A run that changes is recorded again once it has lived as long again, within these bounds: the records of a run are
+few however long it lives, and what they say is never far behind what it has come to."""
+SECOND_MS: Final = 1_000
+RECORD_WAIT_MS: Final = 5_000
+"""From then on its next message is waited for, so that its row need not be written for the record alone; so long."""
 NO_PROMISES: tuple[None, ...] = (None, None, None)
 NO_ROUTE_KEY: RouteKey = ((*NO_ATTRIBUTION, None), NO_CALL)
 
@@ -35,6 +45,18 @@ AGENT: Final = ATTRIBUTION.index("agent")
 MOST_AGENTS: Final = 16
 """Agents of one run whose calls are remembered apart, beside its own. When another one calls, the one that has been
 silent for longest is forgotten."""
+
+
+class OrderSeen(NamedTuple):
+    """A command that a run is under, as its records tell it."""
+
+    about: str
+    """What tells it from others that the run has been under."""
+    spent_nanousd: int
+    """What the run had cost when the command was given, or, given to more than the run, when it was first recorded."""
+    acted: str | None = None
+    acted_ms: int | None = None
+    denied_by: str | None = None
 
 
 class StopRule:
@@ -98,9 +120,10 @@ class Run(Unit):
 
     __slots__ = (
         "agent", "agents", "asleep", "attributes", "booked", "clock_ms", "context", "counted", "declared_root",
-        "ended_ms", "escalation", "expected_outcome", "expected_route", "history", "input_tokens", "others", "outcome",
-        "output_tokens", "parent_run_id", "retried_nanousd", "root_run_id", "route", "route_key", "session_id",
-        "settled", "state", "stop_rule",
+        "ended_ms", "escalation", "expected_outcome", "expected_route", "history", "input_tokens", "last_model",
+        "order", "others", "outcome", "output_tokens", "parent_run_id", "portion", "record_ms", "recorded_ms",
+        "retried_nanousd", "root_run_id", "route", "route_key", "session_id", "settled", "state", "status",
+        "stop_rule",
     )  # fmt: skip
     kind = "run"
     unit_kind = "run"
@@ -114,6 +137,8 @@ class Run(Unit):
         self.declared_root = False
         """Whether the run itself named its root, so that its guard knows the tree it is in."""
         self.state: RunState = "live"
+        self.status: str | None = None
+        """What its last `run_finished` said, or `idle`; None while it lives."""
         self.ended_ms = 0
         """When it last ended: calls made before then do not make it live again."""
         self.counted = False
@@ -128,6 +153,16 @@ class Run(Unit):
         """What its calls cost that were sent again."""
         self.booked: Booked | None = None
         """Where it stands among what finished runs have come to."""
+        self.order: OrderSeen | None = None
+        """The command that its last record says stands on it."""
+        self.recorded_ms = 0
+        """When its last record was written, 0 if none was since it woke. What has changed since came later."""
+        self.record_ms = 0
+        """From when on its next message has another one written: 0 while nothing has changed since the last one."""
+        self.last_model: tuple[str, int] | None = None
+        """Model and context, in tokens, of before it slept."""
+        self.portion = NO_PORTION
+        """Where the spend of its latest model call is counted."""
         self.input_tokens = 0
         self.output_tokens = 0
         self.context: Context | None = None
@@ -157,6 +192,11 @@ class Run(Unit):
         """One field of its attribution, by its place in `ATTRIBUTION`."""
         told = self.route_key[0][place] or (self.attributes and self.attributes[place])
         return None if not told or told == UNATTRIBUTED else str(told)
+
+    def tags(self) -> dict[str, str] | None:
+        """Its tags: those of its latest model call before those given when it started."""
+        own, given = self.route_key[0][-1], self.attributes[-1] if self.attributes else None
+        return {**dict(given or ()), **dict(own or ())} if own or given else None
 
     def contexts(self) -> tuple[Context, ...]:
         """All its contexts, the one of the last call first."""
@@ -220,6 +260,24 @@ class Run(Unit):
             costs[context.model] = costs.get(context.model, 0) + context.cost_nanousd
         return max(costs, key=lambda model: costs[model], default=None)
 
+    def is_recorded(self) -> bool:
+        """Whether nothing has changed since its last record."""
+        return self.recorded_ms > 0 and self.clock_ms <= self.recorded_ms
+
+    def next_record_ms(self) -> int:
+        """The earliest time of its next record."""
+        lived_ms = self.recorded_ms - self.started_ms
+        return self.recorded_ms + max(RECORD_AT_LEAST_MS, min(2 * lived_ms, RECORD_AT_MOST_MS))
+
+    def remember_model(self) -> None:
+        """Keep what its records say of its contexts, which are forgotten now."""
+        if self.context is not None:
+            self.last_model = (self.main_model() or self.context.model, self.context.tokens)
+
+    def record_due_ms(self) -> int:
+        """When its next record is written though no message has come: at a full second, as those of others."""
+        return -(-(self.next_record_ms() + RECORD_WAIT_MS) // SECOND_MS) * SECOND_MS
+
     def forget_route(self) -> None:
         """Other rules may apply from its next message on: its route and trips are to be worked out anew."""
         self.route = None
@@ -273,13 +331,14 @@ class Run(Unit):
         own, call = self.route_key
         attributes = self.attributes
         is_as_given = call == NO_CALL and (own == attributes or own == NO_ROUTE_KEY[0])
+        status = 0 if self.status is None else STATUSES.index(self.status) + 1
         return (
             self.session_id or 0, attributes or 0, 0 if is_as_given else self.route_key, self.input_tokens,
             self.output_tokens, self.parent_run_id or 0, 0 if self.root_run_id == self.unit_id else self.root_run_id,
             self.declared_root, 0 if self.stop_rule is None else self.stop_rule.fields(), self._promises(),
-            self.state == "finished", self.last_ms - self.ended_ms if self.ended_ms else None, self.counted,
+            status, self.last_ms - self.ended_ms if self.ended_ms else None, self.counted,
             self.outcome or 0, min(self.retried_nanousd, self.cost_nanousd),
-            0 if self.booked is None else self._bookings(self.booked),
+            0 if self.booked is None else self._bookings(self.booked), self.order or 0, self.last_model or 0,
         )  # fmt: skip
 
     def _watched(self) -> tuple[Any, ...]:
@@ -288,6 +347,7 @@ class Run(Unit):
         return (
             self.trips(), 0 if history.is_empty else history.to_row(), self._contexts_row(), self.agent or 0,
             0 if not agents else [(agent, other.to_row()) for agent, other in agents.items()],
+            self.clock_ms - self.recorded_ms if self.recorded_ms else None,
         )  # fmt: skip
 
     def _contexts_row(self) -> tuple[Any, ...] | int:
@@ -341,10 +401,13 @@ class Run(Unit):
         run.remember(memory)
         (
             session_id, attributes, route_key, run.input_tokens, run.output_tokens, parent_run_id, root,
-            run.declared_root, stop_rule, promises, finished, since_end_ms, run.counted, outcome, run.retried_nanousd,
-            bookings,
+            run.declared_root, stop_rule, promises, status, since_end_ms, run.counted, outcome, run.retried_nanousd,
+            bookings, order, last_model,
         ) = known  # fmt: skip
-        run.state = "finished" if finished else "live"
+        run.state = "finished" if status else "live"
+        run.status = STATUSES[status - 1] if status else None
+        run.order = OrderSeen(*order) if order else None
+        run.last_model = (last_model[0], last_model[1]) if last_model else None
         run.ended_ms = 0 if since_end_ms is None else run.last_ms - since_end_ms
         run.outcome = outcome or None
         run.stop_rule = StopRule(*stop_rule) if stop_rule else None
@@ -357,7 +420,7 @@ class Run(Unit):
             run.expected_route, run.expected_outcome, run.escalation = promises
         run._read_bookings(bookings)
         if watched:
-            trips, history, contexts, agent, agents = watched
+            trips, history, contexts, agent, agents, since_record_ms = watched
             run.read_trips(trips)
             run.history = CallHistory.from_row(history) if history else CallHistory()
             run._read_contexts(contexts)
@@ -366,4 +429,7 @@ class Run(Unit):
         else:
             run.settle()  # what it was before it slept is in no context
         run.due_ms, run.clock_ms, _ = header
+        if watched and since_record_ms is not None:
+            run.recorded_ms = run.clock_ms - since_record_ms
+            run.record_ms = 0 if run.is_recorded() else run.next_record_ms()
         return run
