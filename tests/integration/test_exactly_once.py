@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.proof import check_dead_letters, check_published, check_state, check_totals, expect
 from tests.integration.recount import check_recount
+from tests.integration.recount_runs import check_runs
 from tests.support.kafka import TopicSpace, wait_until
 from tests.support.load import POLICY, Flow, Shape, usage_log, write_events
 from tests.support.worker_process import WorkerProcess
@@ -23,8 +24,9 @@ RATE_PER_S = 5000
 def test_nothing_is_lost_or_doubled_by_a_dozen_kills(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """While events flow, the worker is killed at random moments and started again each time. In the end a
     read_committed reader has the alerts and commands of a backtest over the same events, byte for byte and each once;
-    the last rollups and the bad records' dead letters likewise. Levels, kills and pauses of budgets and caps are those
-    of a recount that shares nothing with the engine. The state equals that of a fresh engine over the log, its digest
+    the last rollups and records of runs and the bad records' dead letters likewise. Levels, kills and pauses of budgets
+    and caps, what runs come to and what hours are broken down to are those of a recount that shares nothing with the
+    engine. The state equals that of a fresh engine over the log, its digest
     one worked out from the rows, its totals a plain recount.
     """
     rng = Random(SEED)
@@ -60,6 +62,7 @@ def test_nothing_is_lost_or_doubled_by_a_dozen_kills(kafka_topics: TopicSpace, t
     check_dead_letters(kafka_topics, flow, told)
     check_totals(kafka_topics, events, told)
     check_recount(kafka_topics, told)
+    check_runs(kafka_topics, told)
     check_state(kafka_topics, POLICY, told)
 
 
