@@ -150,7 +150,7 @@ def test_a_replay_counts_the_same(tmp_path: Path) -> None:
     effects = list(effects_of(POLICY, path, Scorecard(), progress=False))
     replayed = [effect.value for effect in effects if isinstance(effect.value, Alert) and effect.key == ALL_TENANTS]
     assert highest(replayed) == highest(told)
-    assert {effect.topic for effect in effects} == {"alerts.v1", "rollups.v1"}
+    assert {effect.topic for effect in effects} == {"alerts.v1", "rollups.v1", "runs.v1"}
 
 
 @pytest.mark.parametrize(("as_recorded", "levels"), [(False, [1.0]), (True, [1.0, 2.0])])
