@@ -138,7 +138,7 @@ class RunRecords:
             known = attribution_of(run, self._state.policy)
             return [known.get(name) for name in ATTRIBUTION]
         told: Sequence[str | None] = run.route_key[0][:-1]  # tags come behind
-        if run.attributes:
+        if run.attributes and run.attributes != run.route_key[0]:
             told = [mine or theirs for mine, theirs in zip(told, run.attributes[:-1], strict=True)]
         return [None if name == UNATTRIBUTED else name for name in told] if UNATTRIBUTED in told else told
 
