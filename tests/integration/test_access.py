@@ -244,9 +244,9 @@ def test_the_documented_rights_are_enough(guarded: Guarded, policy: Path) -> Non
 def test_a_reader_sees_everything_and_changes_nothing(
     guarded: Guarded, policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Why, story, incidents, dead letters and doctor need the rights of `reader` alone, which orders nothing. Without them the
-    doctor says of each thing that it may not be looked at, and who grants it. Who books what came too late needs those
-    of `backfill`.
+    """Why, story, incidents, dead letters and doctor need the rights of `reader` alone, which orders nothing. Without
+    them the doctor says of each thing that it may not be looked at, and who grants it. Who books what came too late
+    needs those of `backfill`.
     """
     with guarded.worker(policy) as worker:
         guarded.spend("greedy", 12, "e1")
