@@ -15,7 +15,7 @@ from streams.tracing.span import Tracer
 
 log = logging.getLogger("spendfuse.traces")
 
-HOW_TO_INSTALL: Final = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+HOW_TO_INSTALL: Final = "python -m pip install --require-hashes -r requirements/service-traces.lock"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from streams.__main__ import main
 from streams.clock import wall_ms
+from streams.tracing.span import trace_id
 from tests.support.alerting_process import TO_THE_HOOK, AlertingProcess, Listening
 from tests.support.kafka import Record, TopicSpace, produce, read_all
 from tests.support.receivers import webhook
@@ -105,6 +106,8 @@ def test_a_run_killed_resumed_and_killed_again(
     at = {one["id"]: number for number, one in enumerate(facts) if one["id"]}
     late = [one for number, one in enumerate(facts) if one["cause"] in at and at[one["cause"]] > number]
     assert not late, "nothing comes before its cause"
+    kills = [one for one in by_kind["command"] if one["data"]["action"] == "kill"]
+    assert [one["trace_id"] for one in kills] == [f"{trace_id(TENANT, one['cause']):032x}" for one in kills]
     assert all(one["after_cause_ms"] is not None for one in by_kind["command"] + by_kind["ack"])
 
     incident = next(one["data"]["incident_id"] for one in by_kind["command"] if one["id"] == first.command_id)

@@ -85,7 +85,7 @@ def test_equal_calls_in_a_row_are_one_line_with_their_sums() -> None:
     assert "3 × tool grep, the same arguments, within 200 ms" in lines
     assert "2 × call of m, within 100 ms · $2.00 · 2,000 in, 10 out" in lines
     assert "call of m: error · no price reported" in lines
-    assert len(list(story_data(facts, ()))) == len(usage), "machines get every fact"
+    assert len(list(story_data(SUBJECT, facts, ()))) == len(usage), "machines get every fact"
 
 
 def test_many_kinds_of_calls_are_told_by_tool() -> None:

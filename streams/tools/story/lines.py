@@ -12,8 +12,11 @@ from schemas.money import format_usd
 from streams.tools.inspection.terminal import WIDTH, entry
 from streams.tools.story.fact import Fact, Used
 from streams.tools.story.subject import Subject
+from streams.tracing.span import trace_id
 
 INDENT: Final = 32
+CAUSED: Final = ("alert", "command")
+"""Facts whose cause is an event: of others it is a command or an alert."""
 MOST_LINES: Final = 4
 MOST_GROUPS: Final = 6
 """Kinds of equal calls in a row that are told apart; beyond it only by model or tool and status."""
@@ -35,8 +38,8 @@ def story_lines(subject: Subject, facts: list[Fact], notes: Iterable[str]) -> It
         yield from entry(label, _text(together), MOST_LINES, indent=INDENT)
 
 
-def story_data(facts: Iterable[Fact], notes: Iterable[str]) -> Iterator[str]:
-    """The same for machines: every fact by itself, and what cannot be known."""
+def story_data(subject: Subject, facts: Iterable[Fact], notes: Iterable[str]) -> Iterator[str]:
+    """The same for machines: every fact by itself, with the trace of what it follows from, and what cannot be known."""
     facts = list(facts)
     times = {fact.id: fact.at_ms for fact in facts if fact.id}
     for fact in facts:
@@ -46,12 +49,20 @@ def story_data(facts: Iterable[Fact], notes: Iterable[str]) -> Iterator[str]:
             "text": fact.text,
             "id": fact.id or None,
             "cause": fact.cause,
+            "trace_id": _trace_id(subject, fact),
             "after_cause_ms": _after_ms(fact, times),
             **fact.place._asdict(),
             "data": fact.data,
         })  # fmt: skip
     for note in notes:
         yield json.dumps({"kind": "note", "text": note})
+
+
+def _trace_id(subject: Subject, fact: Fact) -> str | None:
+    """The trace of the event that it follows from."""
+    if fact.kind not in CAUSED or fact.cause is None:
+        return None
+    return f"{trace_id(subject.tenant_id, fact.cause):032x}"
 
 
 def told_together(facts: Iterable[Fact]) -> Iterator[list[Fact]]:

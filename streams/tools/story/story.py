@@ -56,7 +56,11 @@ def run_story(
 ) -> int:
     """Tell it. Raises `SettingsError` for one that nobody has heard of, or `BrokerError`."""
     story = story_of(settings, tenant_id, run=run, incident=incident)
-    lines = story_data(story.facts, story.notes) if as_json else story_lines(story.subject, story.facts, story.notes)
+    lines = (
+        story_data(story.subject, story.facts, story.notes)
+        if as_json
+        else story_lines(story.subject, story.facts, story.notes)
+    )
     for line in lines:
         print(line)
     return 0
