@@ -7,10 +7,11 @@ import pytest
 
 from alerting.delivery.log import Delivery
 from schemas.control import Target
+from schemas.edge.enforcement import Enforcement, Step
 from schemas.operator import Acknowledge, Kill, Resume, Silence
 from schemas.signing import EngineKeys
 from schemas.usage import CommandAck, LlmCall, ToolCall, UsageMessage
-from streams.tools.story.chapters import alert_fact, command_facts, told_facts, usage_fact
+from streams.tools.story.chapters import alert_fact, command_facts, enforcer_facts, told_facts, usage_fact
 from streams.tools.story.fact import Fact, Kind, Place
 from streams.tools.story.lines import story_data, story_lines, told_together
 from streams.tools.story.notes import notes
@@ -190,6 +191,28 @@ def test_what_was_written_again_is_one_command() -> None:
     pending, sent = Delivery(status="pending", **fields), Delivery(status="sent", attempts=2, **fields)
     [told] = told_facts([at(pending), at(sent, 1)])
     assert told.text == "hook: has taken `opened run-cost` at attempt 2"
+
+
+def test_an_enforcers_steps_are_those_of_the_storys_commands() -> None:
+    """The newest record of an enforcer has them all, and each stands at its own time; a step for another command, and
+    one of another tenant's key, do not belong.
+    """
+    steps = (
+        Step(state="closing", at_ms=NOW_MS, reason="It spent $5.01.", command_id="c1"),
+        Step(state="closed", at_ms=NOW_MS + 40, reason="It spent $5.01.", command_id="c1"),
+        Step(state="opening", at_ms=NOW_MS + 90, reason="resumed", command_id="other"),
+    )
+
+    def done(count: int, tenant_id: str = "acme", enforcer: str = "e") -> Enforcement:
+        return Enforcement(enforcer=enforcer, provider="openrouter", key="k", tenant_id=tenant_id, steps=steps[:count])
+
+    records = [at(done(1)), at(done(3), 1), at(done(3, "umbrella", "f"), 2)]
+    found = in_order(enforcer_facts(records, {"c1"}, "acme"))
+    assert [(one.text, one.at_ms, one.place.offset) for one in found] == [
+        ("e is closing openrouter k: It spent $5.01.", NOW_MS, 1),
+        ("e has closed openrouter k: It spent $5.01.", NOW_MS + 40, 1),
+    ]
+    assert {one.cause for one in found} == {"c1"}
 
 
 def test_it_says_what_it_cannot_know() -> None:
