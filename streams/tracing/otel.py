@@ -44,13 +44,19 @@ class OtelTracer:
         self._provider.add_span_processor(BatchSpanProcessor(_Telling()))
         self._tracer = self._provider.get_tracer("spendfuse")
         self._one_by_one = threading.Lock()
+        self._has_failed = False
         log.info("what follows from a cause is exported as traces")
 
     def record(self, spans: Iterable[Span]) -> None:
         """Queue them; where the queue is full the oldest go."""
-        with self._one_by_one:
-            for span in islice(spans, MOST_AT_ONCE):
-                self._add(span)
+        try:
+            with self._one_by_one:
+                for span in islice(spans, MOST_AT_ONCE):
+                    self._add(span)
+        except Exception:  # a fault of ours or of the SDK: it must not cost a commit
+            if not self._has_failed:
+                log.exception("spans could not be made; it is not told again")
+            self._has_failed = True
 
     def close(self) -> None:
         """Send what is queued, within `END_S`: the SDK itself would wait half a minute for a broken collector."""

@@ -224,6 +224,22 @@ def test_a_broken_collector_harms_nothing(
     assert len([one for one in caplog.records if one.name == "spendfuse.traces" and one.levelname != "INFO"]) <= 1
 
 
+def test_a_fault_in_making_spans_reaches_nobody(listening: Listening, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told once, and what comes after is exported."""
+
+    def faulty() -> Iterator[Span]:
+        raise KeyError("a fault of ours")
+        yield span()
+
+    with tracing("worker") as tracer:
+        assert tracer is not None
+        for _ in range(3):
+            tracer.record(faulty())
+        tracer.record([span()])
+    assert len(spans_at(listening)) == 1
+    assert caplog.text.count("spans could not be made") == 1
+
+
 def test_a_missing_library_is_said_and_nothing_else(
     listening: Listening, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
