@@ -41,7 +41,8 @@ class OtelTracer:
             id_generator=self._ids,
             shutdown_on_exit=False,
         )
-        self._provider.add_span_processor(BatchSpanProcessor(_Telling()))
+        self._exporter = _Telling()
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("spendfuse")
         self._one_by_one = threading.Lock()
         self._has_failed = False
@@ -63,6 +64,7 @@ class OtelTracer:
         ending = threading.Thread(target=self._provider.shutdown, name="traces-end", daemon=True)
         ending.start()
         ending.join(END_S)
+        self._exporter.is_over = True
 
     def _add(self, span: Span) -> None:
         self._ids.given = (span.trace_id, span.span_id)
@@ -96,11 +98,15 @@ class _GivenIds(IdGenerator):
 class _Telling(OTLPSpanExporter):
     """Says once that the collector does not take spans, and once that it does again."""
 
+    is_over = False
+    """Nobody waits any more for what is under way."""
     _fails = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = super().export(spans)
         fails = result is not SpanExportResult.SUCCESS
+        if self.is_over:
+            return result
         if fails and not self._fails:
             log.warning("the collector of traces does not take them; they are dropped meanwhile")
         elif self._fails and not fails:
