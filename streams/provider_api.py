@@ -1,4 +1,6 @@
-"""Calls to the interfaces of providers, over HTTP: errors in words for people, and no credential in any of them."""
+"""Calls to the interfaces of providers and of systems that are polled, over HTTP: errors in words for people, and no
+credential in any of them.
+"""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC
@@ -15,9 +17,14 @@ TIMEOUT_S: Final = 10.0
 class ProviderError(Exception):
     """The provider has not done what it was asked for; the text says what to do and holds no credential."""
 
-    def __init__(self, text: str, *, may_pass: bool = False, retry_after_s: float | None = None) -> None:
-        """`may_pass`: the same call may work later, after `retry_after_s` where the provider has said so."""
+    def __init__(
+        self, text: str, *, may_pass: bool = False, retry_after_s: float | None = None, status: int | None = None
+    ) -> None:
+        """`may_pass`: the same call may work later, after `retry_after_s` where the provider has said so. `status` is
+        its answer's, where it is what was wrong.
+        """
         super().__init__(text)
+        self.status = status
         self.may_pass = may_pass
         self.retry_after_s = retry_after_s
 
@@ -52,14 +59,19 @@ class Api:
         if status == 404 and absent is not None:
             return absent
         if status in (401, 403):
-            raise ProviderError(f"{method} {path} was refused ({status}): the credential may not do this")
+            raise ProviderError(
+                f"{method} {path} was refused ({status}): the credential may not do this", status=status
+            )
         if status == 404:
-            raise ProviderError(f"{path} is not known there (404): look at the key's id and at `base_url`")
+            raise ProviderError(
+                f"{path} is not known there (404): look at the key's id and at `base_url`", status=status
+            )
         if not answer.is_success:
             raise ProviderError(
                 f"{method} {path} was answered with {status}",
                 may_pass=status == 429 or status >= 500,
                 retry_after_s=_seconds(answer.headers.get("Retry-After")),
+                status=status,
             )
         try:
             return answer.json()

@@ -307,6 +307,14 @@ def read_others(names: Sequence[str], system: str, environment: Mapping[str, str
     return {name: environment[name] for name in names}
 
 
+def wants_traces(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether OpenTelemetry's standard variables name a collector for traces, and do not switch them off."""
+    environment = os.environ if environment is None else environment
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get("OTEL_TRACES_EXPORTER") == "none":
+        return False
+    return any(environment.get(name) for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"))
+
+
 def unknown_variables(environment: Mapping[str, str] | None = None) -> list[str]:
     """Variables that look like settings and are none: misspelt, most likely."""
     environment = os.environ if environment is None else environment

@@ -1,4 +1,4 @@
-"""`why`, `incidents`, `dlq` and `doctor`: what people at a terminal want to know. They change nothing."""
+"""`why`, `story`, `incidents`, `dlq` and `doctor`: what people at a terminal want to know. They change nothing."""
 
 from streams.commands.registry import Commands, Options
 from streams.tools.orders.verb import span_ms
@@ -9,6 +9,12 @@ def declare(commands: Commands) -> None:
     why = commands.add("why", _why, "why a run was stopped, on whose order, and how it may go on")
     why.add_argument("id", metavar="RUN", help="the run's id, or its beginning")
     why.add_argument("--tenant", metavar="acme", help="whose run it is, where several have one of that name")
+    story = commands.add("story", _story, "all that happened to a run or an incident, in order, with who was told what")
+    about = story.add_mutually_exclusive_group(required=True)
+    about.add_argument("--run", dest="run_id", metavar="R", help="the run's id, or its beginning")
+    about.add_argument("--incident", metavar="I", help="the incident's id, or its beginning")
+    story.add_argument("--tenant", metavar="acme", help="whose; then only that tenant's partitions are read")
+    story.add_argument("--json", action="store_true", help="a JSON object a fact, with its place in its topic")
     incidents = commands.add("incidents", _incidents, "what is open: how bad, since when, what about, whose")
     incidents.add_argument("--tenant", metavar="acme", help="of this tenant only")
     incidents.add_argument("--all", action="store_true", help="those that have ended, too, and those of rules on trial")
@@ -26,6 +32,14 @@ def _why(options: Options) -> int:
     from streams.tools.inspection.why import run_why
 
     return run_why(read_settings(), options.id, options.tenant)
+
+
+def _story(options: Options) -> int:
+    from streams.settings import read_settings
+    from streams.tools.story.story import run_story
+
+    settings = read_settings()
+    return run_story(settings, options.tenant, run=options.run_id, incident=options.incident, as_json=options.json)
 
 
 def _incidents(options: Options) -> int:

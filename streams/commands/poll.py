@@ -17,12 +17,11 @@ def _poll(options: Options) -> int:
     from streams.clock import wall_ms
     from streams.process.logs import start_logging
     from streams.settings import read_settings
-    from streams.tools.polls.run import run_poll
+    from streams.tools.polls.run import run_poll, run_poll_once
     from streams.tools.replay.moments import moment_ms
 
     since_ms = moment_ms(options.since, "--since", wall_ms())
-    settings = read_settings()
-    start_logging(settings.log_level)
-    return run_poll(
-        settings, options.source, options.tenant, since_ms=since_ms, every_s=options.every_s, once=options.once
-    )
+    if options.once:
+        start_logging(read_settings().log_level)
+        return run_poll_once(options.source, options.tenant, since_ms=since_ms)
+    return run_poll(options.source, options.tenant, since_ms=since_ms, every_s=options.every_s)

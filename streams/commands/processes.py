@@ -23,6 +23,9 @@ def declare(commands: Commands) -> None:
     up = commands.add("up", _up, "the workers and alerting of this machine, started again when they end")
     up.add_argument("--workers", type=int, default=1, choices=range(1, 33), metavar="N", help="how many (default 1)")
     up.add_argument("--gateway", action="store_true", help="and a gateway")
+    up.add_argument(
+        "--poll", action="append", default=[], metavar="langfuse=acme", help="and poll this system for a tenant's calls"
+    )
     enforcer = commands.add("enforcer", lambda _: 2, "switch keys off at providers while a command stands")
     actions = enforcer.add_subparsers(dest="action", required=True)
     run = actions.add_parser("run", help="do it, until told to end")
@@ -105,7 +108,9 @@ def _up(options: Options) -> int:
     from streams.process.logs import start_logging
     from streams.process.supervisor import run_supervisor
     from streams.settings import read_settings
+    from streams.tools.polls.registry import polled_systems
 
     settings = read_settings()
     start_logging(settings.log_level)
-    return run_supervisor(settings, options.workers, with_gateway=options.gateway)
+    polled = polled_systems(options.poll)
+    return run_supervisor(settings, options.workers, with_gateway=options.gateway, polled=polled)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -37,6 +38,7 @@ from streams.gateway.sources.otlp.traces import BRAINTRUST_TRACES, LANGFUSE_TRAC
 from streams.gateway.sources.source import Answer, Headers, Source, key_answer, plain_problem
 from streams.gateway.spool import Record, SpoolFullError
 from streams.process.logs import fields
+from streams.tracing.guarding import GuardTraces
 
 log = logging.getLogger("spendfuse.gateway")
 
@@ -67,13 +69,20 @@ class Gateway:
     """What all requests share."""
 
     def __init__(
-        self, keys: KeyRing, signers: Signers, desk: GuardDesk, delivery: Delivery, metrics: GatewayMetrics
+        self,
+        keys: KeyRing,
+        signers: Signers,
+        desk: GuardDesk,
+        delivery: Delivery,
+        metrics: GatewayMetrics,
+        traces: GuardTraces | None = None,
     ) -> None:
         self._keys = keys
         self._signers = signers
         self._desk = desk
         self._delivery = delivery
         self._metrics = metrics
+        self._traces = traces or GuardTraces(None)
         self.bodies = Bodies()
         self._streams = ControlStreams(keys, desk, metrics)
 
@@ -120,7 +129,12 @@ class Gateway:
 
     async def _acknowledge(self, request: web.Request) -> Answer:
         """A guard's answer to a command."""
-        return await self._take(acks_of(request.match_info["command_id"]), request)
+        command_id = request.match_info["command_id"]
+        answer = await self._take(acks_of(command_id), request)
+        if answer.status == HTTPStatus.OK:
+            with suppress(Refused):  # a key that was revoked just now
+                self._traces.answered(command_id, self._keys.find(shown_token(request.headers)).tenant_id)
+        return answer
 
     async def _show_key(self, request: web.Request) -> Answer:
         """Whose key that is, and what it allows."""

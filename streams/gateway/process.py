@@ -25,6 +25,8 @@ from streams.process.http import HttpServer
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
 from streams.settings import PREFIX, Settings
+from streams.tracing.exporting import tracing
+from streams.tracing.guarding import GuardTraces
 
 log = logging.getLogger("spendfuse.gateway")
 
@@ -36,22 +38,22 @@ END_S: Final = 10.0
 
 def run_gateway() -> int:
     """Serve until told to end; returns the exit code. Raises `SpendfuseError` with what to do."""
-    with claimed_settings("gateway") as settings:
+    with claimed_settings("gateway") as settings, tracing("gateway") as tracer:
         existing_topics(settings, NEEDED)
         metrics = GatewayMetrics()
         broker = BrokerWatch(settings)
         spool = Spool(_spool_folder(settings), settings.spool_mb << 20)
         metrics.spool_bytes.set_function(lambda: spool.size_bytes)
-        beat = _Beat()
+        beat, traces = _Beat(), GuardTraces(tracer)
         try:
             with (
                 watched(settings, metrics, broker, lambda: beat.at_ms, lambda: None),
                 KeyRing(settings) as keys,
-                GuardDesk(settings) as desk,
+                GuardDesk(settings, traces) as desk,
                 Delivery(settings, spool, metrics) as delivery,
             ):
                 metrics.keys.set_function(lambda: len(keys))
-                gateway = Gateway(keys, Signers(settings.helicone_secrets, keys), desk, delivery, metrics)
+                gateway = Gateway(keys, Signers(settings.helicone_secrets, keys), desk, delivery, metrics, traces)
                 metrics.body_bytes.set_function(lambda: gateway.bodies.bytes)
                 asyncio.run(_serve(settings, gateway, beat))
         finally:

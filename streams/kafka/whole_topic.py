@@ -52,15 +52,19 @@ def committed_records(
 
 def ends_of(consumer: Consumer, settings: Settings, topic: str) -> dict[int, int]:
     """Where each partition that holds anything ends. Raises `BrokerError`."""
+    return {number: high for number, (low, high) in bounds_of(consumer, settings, topic).items() if high > low}
+
+
+def bounds_of(consumer: Consumer, settings: Settings, topic: str) -> dict[int, tuple[int, int]]:
+    """The first offset that each partition still has, and where it ends. Raises `BrokerError`."""
     found = topics_on_broker(Admin(settings))
     require_topics(found, [topic])
     try:
-        marks = {
+        return {
             number: watermarks(consumer, TopicPartition(topic, number), ANSWER_S) for number in found[topic].partitions
         }
     except KafkaException as error:
         raise BrokerError(f"the broker does not say where {topic} ends: {error.args[0].str()}") from None
-    return {number: high for number, (low, high) in marks.items() if high > low}
 
 
 def _until(

@@ -41,6 +41,8 @@ from streams.notifier.sending import SenderPool
 from streams.process.crash_points import CrashPoints
 from streams.process.logs import fields
 from streams.settings import Settings
+from streams.tracing.span import Tracer
+from streams.tracing.telling import TellingTraces
 
 log = logging.getLogger("spendfuse.alerting")
 
@@ -70,6 +72,7 @@ class NotifierApp:
         metrics: NotifierMetrics,
         crash: CrashPoints,
         brokers: BrokerClock,
+        tracer: Tracer | None = None,
     ) -> None:
         self._settings = settings
         self._policy = policy
@@ -94,6 +97,7 @@ class NotifierApp:
         """When this process last made progress, or had nothing to do."""
         self._throttle = Throttle(policy.routing.all_receivers)
         self._brokers = brokers
+        self._traces = TellingTraces(tracer, brokers)
         self._time = BrokerTime(settings, brokers, "deliveries.v1")
         self._asking: asyncio.Task[None] | None = None
         metrics.host_clock_ahead_seconds.set_function(lambda: brokers.host_ahead_ms / 1000)
@@ -190,7 +194,7 @@ class NotifierApp:
     def _sender_pool(self, policy: Policy) -> SenderPool:
         """What sends as a policy says. Raises `SettingsError`: a secret that it names is missing."""
         senders = open_senders(policy.routing, self._settings)
-        return SenderPool(senders, self._metrics, self._crash, self._brokers)
+        return SenderPool(senders, self._metrics, self._crash, self._brokers, self._traces)
 
     def _make_app(self) -> faust.App:
         app = committed_app(self._settings)
@@ -232,6 +236,7 @@ class NotifierApp:
     def _alert(self, event: EventT[bytes]) -> Stimulus | None:
         alert = decode_alert(event.value)
         self._metrics.alert_read(alert)
+        self._traces.read(alert)
         if alert.detector == WATCHDOG:
             self._policy_watch.beat(alert, self._policy.version, self._brokers.now_ms())
         return alert

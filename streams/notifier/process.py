@@ -24,6 +24,8 @@ from streams.process.policies import Policies
 from streams.process.service import claimed_settings, watched
 from streams.settings import Settings
 from streams.tools.order import TopicFacts
+from streams.tracing.exporting import tracing
+from streams.tracing.span import Tracer
 
 log = logging.getLogger("spendfuse.alerting")
 
@@ -39,15 +41,16 @@ def run_alerting() -> int:
         metrics = NotifierMetrics()
         policies = Policies(settings, metrics.policy_faults)
         try:
-            return asyncio.run(_run(settings, policies, metrics))
+            with tracing("alerting") as tracer:
+                return asyncio.run(_run(settings, policies, metrics, tracer))
         finally:
             policies.close()
 
 
-async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics) -> int:
+async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics, tracer: Tracer | None) -> int:
     policy = (await asyncio.to_thread(policies.first, wall_ms())).policy
     brokers = BrokerClock()
-    notifier = NotifierApp(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)), brokers)
+    notifier = NotifierApp(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)), brokers, tracer)
     broker = BrokerWatch(settings)
     end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

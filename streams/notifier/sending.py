@@ -13,6 +13,7 @@ from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.notifier import Notifier
 from streams.process.crash_points import CrashPoints
 from streams.process.logs import fields
+from streams.tracing.telling import TellingTraces
 
 log = logging.getLogger("spendfuse.alerting")
 LONGEST_SEND_S = 60.0
@@ -28,9 +29,11 @@ class SenderPool:
         metrics: NotifierMetrics,
         crash: CrashPoints,
         brokers: BrokerClock | None = None,
+        traces: TellingTraces | None = None,
     ) -> None:
         self._senders = senders
         self._brokers = brokers or BrokerClock()
+        self._traces = traces or TellingTraces(None, self._brokers)
         self._metrics = metrics
         self._crash = crash
         self._in_flight: set[asyncio.Task[None]] = set()
@@ -87,6 +90,7 @@ class SenderPool:
         )
 
     def _report(self, send: Send, outcome: Sent | Failed) -> None:
+        self._traces.answered(send, outcome)
         about = {
             "receiver": send.receiver,
             "delivery_id": send.delivery_id,

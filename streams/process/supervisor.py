@@ -179,11 +179,18 @@ class Supervisor:
         return all(ended)
 
 
-def processes(settings: Settings, workers: int, *, with_gateway: bool = False) -> list[Child]:
-    """What runs on this machine, alerting among it. With a port for pages, theirs are on the ports after it."""
+def processes(
+    settings: Settings, workers: int, *, with_gateway: bool = False, polled: Mapping[str, str] = {}
+) -> list[Child]:
+    """What runs on this machine, alerting among it. With a port for pages, theirs are on the ports after it.
+
+    `polled` holds systems that are polled, each with the tenant whose spend it knows of.
+    """
     commands = {f"worker-{number}": ["streams", "worker"] for number in range(workers)} | {"alerting": ["alerting"]}
     if with_gateway:
         commands["gateway"] = ["streams", "gateway"]
+    for source, tenant_id in polled.items():
+        commands[f"poll-{source}"] = ["streams", "poll", "--from", source, "--tenant", tenant_id]
     children = []
     for place, (name, command) in enumerate(commands.items(), 1):
         port = settings.metrics_port + place if settings.metrics_port else 0
@@ -194,9 +201,11 @@ def processes(settings: Settings, workers: int, *, with_gateway: bool = False) -
     return children
 
 
-def run_supervisor(settings: Settings, workers: int, *, with_gateway: bool = False) -> int:
+def run_supervisor(
+    settings: Settings, workers: int, *, with_gateway: bool = False, polled: Mapping[str, str] = {}
+) -> int:
     """Keep them running until a signal ends it; returns the exit code. Raises `SettingsError`."""
-    supervisor = Supervisor(processes(settings, workers, with_gateway=with_gateway))
+    supervisor = Supervisor(processes(settings, workers, with_gateway=with_gateway, polled=polled))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     with pages(settings, supervisor.registry, supervisor.healthy):

@@ -7,6 +7,7 @@ from models.baselines import shift_watch
 from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.process.service import claimed_settings, watched
+from streams.tracing.exporting import tracing
 from streams.worker.worker import Worker
 
 log = logging.getLogger("spendfuse")
@@ -14,13 +15,13 @@ log = logging.getLogger("spendfuse")
 
 def run_worker() -> int:
     """Work until told to end; returns the exit code. Raises `SpendfuseError` with what to do."""
-    with claimed_settings("worker") as settings:
+    with claimed_settings("worker") as settings, tracing("worker") as tracer:
         if settings.engine_key is None:
             log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
         shift_watch.load()
         metrics = Metrics()
         broker = BrokerWatch(settings)
-        worker = Worker(settings, metrics, broker)
+        worker = Worker(settings, metrics, broker, tracer)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stop())
         with watched(settings, metrics, broker, lambda: worker.beat_ms, worker.fault):

@@ -39,6 +39,8 @@ from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.process.policies import Policies
 from streams.settings import Settings
+from streams.tracing.decisions import DecisionTraces
+from streams.tracing.span import Tracer
 from streams.worker.commit_health import CommitHealth
 from streams.worker.control_watch import ControlWatch
 from streams.worker.dead_mans_switch import DeadMansSwitch
@@ -74,7 +76,7 @@ SLOT_MEMORY_MS = 30_000
 class Worker:
     """One process of the detection service. `run` works until `stop` is called."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, broker: BrokerWatch) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, broker: BrokerWatch, tracer: Tracer | None = None) -> None:
         self._settings = settings
         self._broker = broker
         self._outages = broker.outages
@@ -93,6 +95,7 @@ class Worker:
         self._watch: ControlWatch
         self._crash = CrashPoints(os.environ.get(VARIABLE))
         self._reporter = Reporter(settings, metrics)
+        self._traces = DecisionTraces(tracer, self._clock)
         self.health = CommitHealth(settings.unhealthy_s * 1000)
         self._group = GroupWatch(settings)
         metrics.unattended_seconds.set_function(lambda: self._group.attendance.unattended_s)
@@ -328,6 +331,7 @@ class Worker:
         self._metrics.step("commit", before)
         self._metrics.batch_seconds.observe(seconds() - started)
         self._reporter.committed(changed, outcome)
+        self._traces.committed(outcome.effects, started, before)
         return None
 
     def _is_fenced(self, lost: ProducerLost) -> bool:

@@ -182,7 +182,8 @@ def test_anthropic_client(world: World) -> None:
 @needs("frameworks")
 def test_langchain_and_langgraph(world: World) -> None:
     """A callback handler: models and tools are reported once, plain, streamed or awaited; one `invoke` is a run of its
-    thread. A run that is killed while a tool works asks no model any more, and uses no tool.
+    thread. A nudge is put before the model of an agent with the middleware, once. A run that is killed while a tool
+    works asks no model any more, and uses no tool.
     """
     said = world.play("sdk_langchain.py")
     log = world.log()
@@ -199,6 +200,7 @@ def test_langchain_and_langgraph(world: World) -> None:
     assert sum(len(model_calls(log, run.run_id)) for run in threads) == said["used"] + 2
     ended = {run.run_id: run.status for run in log if isinstance(run, RunFinished)}
     assert [ended[run.run_id] for run in threads] == ["completed"] * 2
+    assert said["heard"] == [1, 0, 1, 0]
     assert said["stopped"] == ["given by the test"] * 4
     assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
     check_answer(log, "killed", "spendfuse.langchain")

@@ -47,6 +47,7 @@ AWAY = [
     "resume --run r1 --tenant acme --why w",
     "orders",
     "why r1",
+    "story --run r1",
     "incidents",
     "dlq",
     "doctor",

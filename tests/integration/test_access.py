@@ -244,16 +244,16 @@ def test_the_documented_rights_are_enough(guarded: Guarded, policy: Path) -> Non
 def test_a_reader_sees_everything_and_changes_nothing(
     guarded: Guarded, policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Why, incidents, dead letters and doctor need the rights of `reader` alone, which orders nothing. Without them the
-    doctor says of each thing that it may not be looked at, and who grants it. Who books what came too late needs those
-    of `backfill`.
+    """Why, story, incidents, dead letters and doctor need the rights of `reader` alone, which orders nothing. Without
+    them the doctor says of each thing that it may not be looked at, and who grants it. Who books what came too late
+    needs those of `backfill`.
     """
     with guarded.worker(policy) as worker:
         guarded.spend("greedy", 12, "e1")
         worker.wait_said("command")
         act_as(monkeypatch, guarded, "reader", OPERATOR_KEY=OPERATOR_KEY)
         said = {}
-        for words in ("why greedy", "incidents", "dlq", "doctor"):
+        for words in ("why greedy", "story --run greedy", "incidents", "dlq", "doctor"):
             main(words.split())
             said[words] = capsys.readouterr().out
         guarded.spend("late", 1, "e2", ago_ms=2 * DAY_MS)
@@ -262,6 +262,7 @@ def test_a_reader_sees_everything_and_changes_nothing(
         act_as(monkeypatch, guarded, "reader", OPERATOR_KEY=OPERATOR_KEY)
         assert worker.stop() == 0, worker.tail()
     assert said["why greedy"].startswith("Run greedy of acme is killed.")
+    assert "kill run greedy" in said["story --run greedy"]
     assert said["incidents"].startswith("1 open incident\n")
     assert said["dlq"] == "no dead letters\n"
     assert "not known: The broker did not" not in said["doctor"], said["doctor"]

@@ -15,7 +15,6 @@ import pytest
 from infra.kafka.local import LocalKafka, free_ports
 from schemas.codec import decode_dead_letter, decode_usage
 from streams.clock import wall_ms
-from streams.gateway.bodies import MOST_BYTES
 from streams.kafka.client import Admin
 from streams.kafka.partitioner import partition_of
 from streams.kafka.topics import apply
@@ -111,38 +110,6 @@ def test_who_has_no_key_for_it_is_refused(
         wait_until(lambda: gateway.post("/v1/events", body, token)[0] == 401, 10, "the revoked key is refused")
         assert "was revoked" in gateway.post("/v1/events", body, token)[1]["error"]
     assert {tenant for tenant, _ in in_log(space)} == {"acme", "globex"}
-
-
-HOSTILE: dict[str, tuple[bytes, dict[str, str], int, str]] = {
-    "empty": (b"", {}, 400, "empty"),
-    "cut off": (b"[", {}, 400, "JSON array"),
-    "deep array": (b"[" * 100_000, {}, 400, "JSON array"),
-    "deep object": (b'{"a":' * 100_000, {}, 400, ""),
-    "no text": (b"\xff\xfe", {}, 400, ""),
-    "no objects": (b"[1, null, []]", {}, 400, ""),
-    "no packing": (b"not packed", {"Content-Encoding": "gzip"}, 400, "unpacked"),
-    "unpacks to too much": (gzip.compress(bytes(MOST_BYTES + 1)), {"Content-Encoding": "gzip"}, 413, "MiB"),
-    "too many": (b"{}\n" * 10_001, {}, 400, "in several"),
-    "a message too large": (json.dumps(call("big", workflow="w" * 70_000)).encode(), {}, 400, "too_large"),
-    "binary": (b"\x00\x01", {"Content-Type": "application/x-protobuf"}, 400, ""),
-}
-"""What -> body, headers, status, and a word of the answer."""
-
-
-def test_what_is_no_usage_is_refused_and_the_gateway_goes_on(
-    kafka_topics: TopicSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Each gets a clear status, and the next request is taken as if nothing had been; memory is not what it sends."""
-    space = kafka_topics
-    token = new_key(space.bootstrap, space.prefix, "acme", capture=capsys)
-    with GatewayProcess(space.bootstrap, space.prefix, tmp_path / "spool") as gateway:
-        gateway.wait_ready()
-        for name, (body, headers, status, word) in HOSTILE.items():
-            answered, answer = gateway.post("/v1/events", body, token, **headers)
-            assert (answered, word in json.dumps(answer)) == (status, True), (name, answered, answer)
-            assert gateway.post("/v1/events", json.dumps(call("next")).encode(), token)[0] == 200, name
-        assert gateway.metric("spendfuse_gateway_body_bytes") == {"": 0.0}
-        assert gateway.metric("process_resident_memory_bytes")[""] < 400e6
 
 
 def test_a_body_that_never_comes_holds_nobody_up(

@@ -10,7 +10,8 @@ from schemas.codec import decode_usage
 from schemas.usage import LlmCall, ToolCall, UsageMessage
 from streams.__main__ import main
 from tests.support.kafka import TopicSpace, read_all
-from tests.support.polled import Stub, braintrust_api, langfuse_api
+from tests.support.polled import Answer, Stub, braintrust_api, langfuse_api
+from tests.support.service_process import ServiceProcess
 
 MARKER = "a-secret-that-must-not-pass-4711"
 LOGIN = "pk-lf-1:sk-lf-1"
@@ -45,8 +46,8 @@ def environment(kafka_topics: TopicSpace, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk-lf-1")
 
 
-def poll(source: str = "langfuse") -> int:
-    return main(["poll", "--from", source, "--tenant", "acme", "--once"])
+def poll(source: str = "langfuse", since: str = "1h") -> int:
+    return main(["poll", "--from", source, "--tenant", "acme", "--since", since, "--once"])
 
 
 def test_what_langfuse_knows_is_written_once_with_the_ids_of_the_push(
@@ -81,6 +82,62 @@ def test_what_langfuse_knows_is_written_once_with_the_ids_of_the_push(
     records = [*read_all(kafka_topics.bootstrap, kafka_topics.name("usage.v1")),
                *read_all(kafka_topics.bootstrap, kafka_topics.name("cursors.v1"))]  # fmt: skip
     assert not any(MARKER.encode() in (record.value or b"") for record in records)
+
+
+def test_a_call_that_lasts_for_hours_is_written_once_when_it_ends(
+    kafka_topics: TopicSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began long before the newest that was written, and is not in the answers until it ends: a sweep finds it. What
+    a shorter call of that time is was written then, and is not again.
+    """
+    calls = [observation(1, 200), observation(2, 100)]
+    hours = {"endTime": (NOW - timedelta(minutes=1)).isoformat().replace("+00:00", "Z")}
+    with Stub(langfuse_api(calls, LOGIN, page=3)) as stub:
+        monkeypatch.setenv("LANGFUSE_BASE_URL", stub.url)
+        assert poll(since="6h") == 0
+        calls.append(observation(3, 1))
+        assert poll(since="6h") == 0
+        assert len(logged(kafka_topics)) == 3
+        calls.append(observation(4, 190, **hours))
+        assert poll(since="6h") == 0
+        assert poll(since="6h") == 0
+    expected = [derived_id("otel", one["traceId"], one["id"]) for one in calls]
+    assert sorted(one.event_id for one in logged(kafka_topics)) == sorted(expected)
+
+
+def test_it_goes_on_through_refusals_once_it_was_answered(
+    kafka_topics: TopicSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is changed at the other side ends no process, which a supervisor would start again and again: it is
+    told, counted, and asked on until it is taken again. The process ends in order.
+    """
+    calls = [observation(1, 5)]
+    answering = langfuse_api(calls, LOGIN, page=3)
+    refused = {"now": False}
+
+    def answer(*asked: Any) -> Answer:
+        return (401, {"message": "Invalid credentials"}) if refused["now"] else answering(*asked)
+
+    with Stub(answer) as stub, PollProcess(kafka_topics, stub.url) as process:
+        process.wait_for(lambda: len(logged(kafka_topics)) == 1, 30, "the first call")
+        refused["now"] = True
+        process.wait_said("it is asked again later")
+        calls.append(observation(2, 1))
+        refused["now"] = False
+        process.wait_for(lambda: len(logged(kafka_topics)) == 2, 30, "the second call")
+        process.wait_for(lambda: process.metric("spendfuse_poll_written_total") == {'source="langfuse"': 2.0}, 30, "it")
+        assert process.metric("spendfuse_poll_failures_total")['source="langfuse"'] >= 1
+        assert process.stop() == 0, process.tail()
+
+
+class PollProcess(ServiceProcess):
+    """`python -m streams poll`, four times a second."""
+
+    def __init__(self, space: TopicSpace, url: str) -> None:
+        variables = {"LANGFUSE_BASE_URL": url, "LANGFUSE_PUBLIC_KEY": "pk-lf-1", "LANGFUSE_SECRET_KEY": "sk-lf-1"}
+        settings = {"KAFKA_BOOTSTRAP": space.bootstrap, "PREFIX": space.prefix}
+        words = ["streams", "poll", "--from", "langfuse", "--tenant", "acme", "--every-s", "0.25"]
+        super().__init__(words, settings, variables)
 
 
 def test_what_braintrust_knows_is_written_once_with_the_ids_of_the_push(

@@ -11,14 +11,19 @@ from typing import Any, Self
 class Loopback(ABC):
     """Answers while it is entered."""
 
+    protocol = "HTTP/1.0"
+    """Whose connections end with each answer."""
+
     def __init__(self) -> None:
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = stub.protocol
+
             def do_GET(self) -> None:
                 stub.answer(self)
 
-            do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815  # the server looks for these names
+            do_HEAD = do_POST = do_PATCH = do_DELETE = do_GET  # noqa: N815  # the server looks for these names
 
             def log_message(self, *_: Any) -> None:
                 """Tests are quiet."""

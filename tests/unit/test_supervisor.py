@@ -8,6 +8,7 @@ from schemas.errors import SettingsError
 from streams.clock import pause
 from streams.process.supervisor import LONGEST_PAUSE_MS, STEADY_MS, Child, Supervisor, processes
 from streams.settings import Settings
+from streams.tools.polls.registry import polled_systems
 
 
 class Clock:
@@ -64,3 +65,13 @@ def test_a_gateway_runs_beside_the_others_where_it_is_asked_for() -> None:
     settings = Settings(metrics_port=9_000)
     assert [child.name for child in processes(settings, 2)] == ["worker-0", "worker-1", "alerting"]
     assert [child.name for child in processes(settings, 1, with_gateway=True)] == ["worker-0", "alerting", "gateway"]
+
+
+def test_systems_are_polled_beside_the_others_where_they_are_named() -> None:
+    """A process each, of those that are known, and each once: the environment has one key for it."""
+    polled = polled_systems(["langfuse=acme", "braintrust=umbrella"])
+    names = [child.name for child in processes(Settings(), 1, polled=polled)]
+    assert names == ["worker-0", "alerting", "poll-langfuse", "poll-braintrust"]
+    for wrong in (["langfuse"], ["unheard-of=acme"], ["langfuse=acme", "langfuse=umbrella"]):
+        with pytest.raises(SettingsError, match="--poll"):
+            polled_systems(wrong)

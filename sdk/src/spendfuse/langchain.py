@@ -2,6 +2,8 @@
 
 from spendfuse.langchain import SpendfuseHandler
 graph.invoke(state, config={"callbacks": [SpendfuseHandler(workflow="support")]})
+
+An agent of `langchain.agents.create_agent` hears nudges with `middleware=[handler.middleware()]`.
 """
 
 from collections.abc import Mapping
@@ -22,7 +24,8 @@ class SpendfuseHandler(BaseCallbackHandler):
     """Reports and asks. What one `invoke` begins is a run, with the thread of LangGraph as its session; in the block of
     a run (`with spendfuse.run(...)`) it belongs to that one.
 
-    A callback cannot change what the model is asked: of nudges the service knows that they were not handed over.
+    A callback cannot change what the model is asked: nudges are handed over by `middleware` alone, and of others the
+    service knows that they were not.
     """
 
     raise_error = True
@@ -36,6 +39,17 @@ class SpendfuseHandler(BaseCallbackHandler):
         """The steps that have begun a run, which ends with them."""
         self._calls: dict[UUID, ModelCall] = {}
         self._tools: dict[UUID, tuple[str, object]] = {}
+
+    def middleware(self) -> Any:
+        """For `create_agent(…, middleware=[handler.middleware()])`: puts nudges before the model. Needs `langchain`."""
+        from spendfuse._integrations.langchain_agent import NudgeMiddleware  # noqa: PLC0415 - chains do without agents
+
+        return NudgeMiddleware(self._integration, self._run_of)
+
+    def _run_of(self, callbacks: Any) -> Run | None:
+        """The run of a step, by its callback manager; else the one in whose block it is."""
+        step = getattr(callbacks, "parent_run_id", None)
+        return (None if step is None else self._runs.get(step)) or CURRENT.get()
 
     def on_chain_start(
         self, serialized: Any, inputs: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **more: Any

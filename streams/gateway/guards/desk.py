@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, Self
 
-from spendfuse import Emitter, Guard, Paused, Stopped, derive_keys
+from spendfuse import Command, ControlRecord, Emitter, Guard, Paused, Stopped, derive_keys
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
 from schemas.edge.access_key import AccessKey
 from streams.gateway.guards.control_log import ControlLog
 from streams.settings import Settings
+from streams.tracing.guarding import GuardTraces
 
 END_S: Final = 5.0
 
@@ -70,7 +71,8 @@ class GuardDesk:
     without, whoever may write control.v1.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, traces: GuardTraces | None = None) -> None:
+        self._traces = traces or GuardTraces(None)
         root = settings.engine_root_key
         config = settings.kafka()
         self.log = ControlLog()
@@ -81,7 +83,7 @@ class GuardDesk:
             self._emitter,
             when_blind="continue",  # what a caller wants then is its key's to say
             keys=None if root is None else lambda tenant_id: derive_keys(root, tenant_id),
-            on_believed=self.log.take,
+            on_believed=self._take,
         )
 
     def __enter__(self) -> Self:
@@ -92,6 +94,10 @@ class GuardDesk:
     ) -> None:
         self._guard.close()
         self._emitter.close(END_S)
+
+    def _take(self, record: ControlRecord, command: Command) -> None:
+        self.log.take(record, command)
+        self._traces.take(record, command)
 
     def sight(self, tenant_id: str) -> Sight:
         """How much is known of what stands against the tenant's runs."""
@@ -108,8 +114,10 @@ class GuardDesk:
         try:
             self._guard.check(run, by=run.asked_by, **given)
         except Stopped as stopped:
+            self._traces.denied(stopped.command_id, run.tenant_id, run.run_id, run.asked_by)
             return Verdict("stop", stopped.reason, stopped.rule, stopped.command_id, stopped.incident_id, blind=blind)
         except Paused as paused:
+            self._traces.denied(paused.command_id, run.tenant_id, run.run_id, run.asked_by)
             return Verdict(
                 "pause", paused.reason, paused.rule, paused.command_id, paused.incident_id, paused.until_ms, blind=blind
             )

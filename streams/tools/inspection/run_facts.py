@@ -68,8 +68,9 @@ def run_facts(settings: Settings, typed: str, tenant_id: str | None, now_ms: int
             used = _used(settings, typed, tenant_id, now_ms)
         except UnknownFactError as error:
             unknown.append(str(error))
-    key = _one(typed, tenant_id, known or set(used), unknown)
-    dimensions = _of_alerts(alerts, key) | used.get(key, {})
+    unsure = f" ({'; '.join(unknown)})" if unknown else ""
+    key = the_run(typed, tenant_id, known or set(used), f"no usage of the last day names it{unsure}")
+    dimensions = of_alerts(alerts, key) | used.get(key, {})
     command = command_on(commands, key, dimensions, now_ms)
     return RunFacts(
         key, command, tuple(_about(alerts, key, command)), tuple(_orders(settings, command, now_ms)), tuple(unknown)
@@ -78,14 +79,15 @@ def run_facts(settings: Settings, typed: str, tenant_id: str | None, now_ms: int
 
 def command_on(commands: Iterable[Command], key: RunKey, dimensions: dict[str, str], now_ms: int) -> Command | None:
     """The strongest command in force that reaches a run; the last one to the run itself where none is in force."""
-    reaching = [one for one in commands if one.tenant_id == key.tenant_id and _reaches(one, key.run_id, dimensions)]
+    reaching = [one for one in commands if one.tenant_id == key.tenant_id and reaches(one, key.run_id, dimensions)]
     holding = [one for one in reaching if holds(one, now_ms)]
     if holding:
         return max(holding, key=lambda one: (STRENGTH[one.action], one.target.type == "run", one.issued_ms))
     return next((one for one in reaching if one.target.type == "run"), None)
 
 
-def _reaches(command: Command, run_id: str, dimensions: dict[str, str]) -> bool:
+def reaches(command: Command, run_id: str, dimensions: dict[str, str]) -> bool:
+    """Whether a command of the run's tenant is for the run or for what it belongs to."""
     match command.target.type:
         case "run":
             return command.target.id == run_id
@@ -118,13 +120,12 @@ def _could_be_reached_widely(commands: list[Command], known: set[RunKey], now_ms
     return not directly & known and any(one.target.type != "run" for one in holding)
 
 
-def _one(typed: str, tenant_id: str | None, found: set[RunKey], unknown: list[str]) -> RunKey:
-    """The run that was meant. Raises `SettingsError`."""
+def the_run(typed: str, tenant_id: str | None, found: set[RunKey], no_usage: str) -> RunKey:
+    """The run that was meant, of those found; `no_usage` says how far usage was looked at. Raises `SettingsError`."""
     whose = "" if tenant_id is None else f" of {tenant_id}"
-    unsure = f" ({'; '.join(unknown)})" if unknown else ""
     nothing = (
-        f"nobody has heard of a run {typed!r}{whose}: no command, no alert, and no usage of the last day names it"
-        f"{unsure}. Look at the id and the tenant"
+        f"nobody has heard of a run {typed!r}{whose}: no command, no alert, and {no_usage}. Look at the id and the "
+        "tenant"
     )
     run_id = the_one(typed, {key.run_id for key in found}, nothing)
     tenants = sorted(key.tenant_id for key in found if key.run_id == run_id)
@@ -141,7 +142,7 @@ def _commands(settings: Settings, now_ms: int) -> list[Command]:
         raise BrokerError(str(error)) from None
 
 
-def _of_alerts(alerts: list[Alert], key: RunKey) -> dict[str, str]:
+def of_alerts(alerts: Iterable[Alert], key: RunKey) -> dict[str, str]:
     """The run's attribution, as alerts about it have it."""
     dimensions: dict[str, str] = {}
     for alert in alerts:
@@ -162,11 +163,12 @@ def _used(settings: Settings, typed: str, tenant_id: str | None, now_ms: int) ->
         except Undecodable:
             continue
         if usage.run_id.startswith(typed) and tenant_id in (None, usage.tenant_id):
-            found.setdefault(RunKey(usage.tenant_id, usage.run_id), {}).update(_dimensions(usage))
+            found.setdefault(RunKey(usage.tenant_id, usage.run_id), {}).update(dimensions_of(usage))
     return {key: each for key, each in found.items() if key.run_id == typed} or found
 
 
-def _dimensions(usage: UsageMessage) -> dict[str, str]:
+def dimensions_of(usage: UsageMessage) -> dict[str, str]:
+    """What a message says of what its run belongs to."""
     names = (*ATTRIBUTION, "session_id", "root_run_id")
     given: dict[str, Any] = {each: getattr(usage, each) for each in names}
     given |= {f"tags.{each}": value for each, value in (usage.tags or {}).items()}

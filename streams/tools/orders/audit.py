@@ -84,10 +84,11 @@ def audit(records: Iterable[OrderRecord], orders: OrderReader, now_ms: int) -> l
 def read_orders(settings: Settings) -> list[OrderRecord]:
     """Everything on operator.v1, up to where it ends now. Raises `BrokerError`."""
     partition_count(settings, needed=("operator.v1",), alike=("operator.v1",))
-    return [_record(message) for message in committed_records(settings, "operator.v1")]
+    return [order_record(message) for message in committed_records(settings, "operator.v1")]
 
 
-def _record(message: Any) -> OrderRecord:
+def order_record(message: Any) -> OrderRecord:
+    """A record of operator.v1 as the client gives it."""
     appended_ms = message.timestamp()[1]
     return OrderRecord(message.partition(), message.offset(), appended_ms, message.value(), message.headers() or [])
 

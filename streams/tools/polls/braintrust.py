@@ -11,8 +11,8 @@ from schemas.duration import HOUR_MS
 from schemas.errors import SettingsError, Undecodable
 from streams.gateway.sources.reported import nanousd_or_none, short_id, short_name
 from streams.gateway.sources.usage_item import Usage
-from streams.tools.polls.http_json import ask
-from streams.tools.polls.source import Fetch, Found, PollSource, UnansweredError
+from streams.provider_api import ProviderError, field
+from streams.tools.polls.source import Fetch, Found, PollSource, api_of
 
 PAGE: Final = 1000
 COLUMNS: Final = """span_id, root_span_id, created, error IS NOT NULL AS failed, span_attributes.name AS name,
@@ -46,7 +46,7 @@ def _make(variables: Mapping[str, str]) -> Fetch:
     base_url, key, project = (variables[name] for name in BRAINTRUST.variables)
     if not project.replace("-", "").isalnum():
         raise SettingsError("BRAINTRUST_PROJECT_ID is the id of a project, as its page shows it")
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    api = api_of(base_url, {"Authorization": f"Bearer {key}"})
 
     def fetch(since_ms: int) -> Iterator[Found]:
         since = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
@@ -56,14 +56,15 @@ def _make(variables: Mapping[str, str]) -> Fetch:
         )
         offset = ""
         while True:
-            answer = ask(f"{base_url.rstrip('/')}/btql", headers, {"query": query + offset, "fmt": "json"})
-            for row in answer["data"]:
+            answer = api.call("POST", "/btql", {"query": query + offset, "fmt": "json"})
+            rows = field(answer, "data")
+            for row in rows:
                 yield from _found(row)
             cursor = answer.get("cursor")
-            if not cursor or len(answer["data"]) < PAGE:
+            if not cursor or len(rows) < PAGE:
                 return
             if "'" in cursor:
-                raise UnansweredError("Braintrust answers with a cursor that cannot be asked for")
+                raise ProviderError("Braintrust answers with a cursor that cannot be asked for", may_pass=True)
             offset = f" OFFSET '{cursor}'"
 
     return fetch

@@ -4,13 +4,12 @@ import base64
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from schemas.duration import HOUR_MS
 from schemas.errors import Undecodable
 from streams.gateway.sources.langfuse.observation import ms_of, read_observation, usage_of
-from streams.tools.polls.http_json import ask
-from streams.tools.polls.source import Fetch, Found, PollSource
+from streams.provider_api import field
+from streams.tools.polls.source import Fetch, Found, PollSource, api_of
 
 FIELDS: Final = "core,basic,model,usage,prompt,trace_context"
 PAGE: Final = 1000
@@ -20,14 +19,14 @@ PAGE: Final = 1000
 def _make(variables: Mapping[str, str]) -> Fetch:
     base_url, public, secret = (variables[name] for name in LANGFUSE.variables)
     login = base64.b64encode(f"{public}:{secret}".encode()).decode()
-    headers = {"Authorization": f"Basic {login}"}
+    api = api_of(base_url, {"Authorization": f"Basic {login}"})
 
     def fetch(since_ms: int) -> Iterator[Found]:
         since = datetime.fromtimestamp(since_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
-        asked: dict[str, Any] = {"fields": FIELDS, "limit": PAGE, "fromStartTime": since}
+        asked = {"fields": FIELDS, "limit": str(PAGE), "fromStartTime": since}
         while True:
-            answer = ask(f"{base_url.rstrip('/')}/api/public/v2/observations?{urlencode(asked)}", headers)
-            for row in answer["data"]:
+            answer = api.call("GET", "/api/public/v2/observations", params=list(asked.items()))
+            for row in field(answer, "data"):
                 yield from _found(row)
             cursor = answer.get("meta", {}).get("cursor")
             if not cursor:

@@ -1,118 +1,151 @@
 """`poll`: what another system knows of calls, asked for again and again, and each call written once."""
 
 import logging
-from collections import Counter
-from types import TracebackType
-from typing import Any, Self
+import signal
+import threading
+from typing import Final
 
-from confluent_kafka import KafkaError
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
-from schemas.errors import BrokerError, SettingsError, Undecodable
-from streams.clock import pause, wall_ms
-from streams.gateway.sources.batch import Item
-from streams.gateway.sources.usage_item import Usage, usage_item
+from schemas.errors import BrokerError, SettingsError
+from streams.clock import monotonic_ms
 from streams.kafka.admin import existing_topics
-from streams.kafka.client import flush, make_producer, refuse_without_rights
+from streams.process.broker_watch import BrokerWatch
 from streams.process.logs import fields
-from streams.settings import Settings, read_others
-from streams.tools.polls.cursor import TOPIC, Cursor, read_cursor, write_cursor
+from streams.process.service import claimed_settings, watched
+from streams.provider_api import ProviderError
+from streams.settings import Settings, read_others, read_settings
+from streams.tools.polls.cursor import TOPIC
+from streams.tools.polls.reader import Reader
 from streams.tools.polls.registry import POLLS
-from streams.tools.polls.source import Fetch, Found, UnansweredError
 
 log = logging.getLogger("spendfuse.poll")
 
-WRITE_S = 60.0
+REFUSED: Final = (400, 401, 403, 404)
+"""Answers to a question that is wrong, or whose key is."""
+BEAT_S: Final = 1.0
+TURN_MS: Final = 600_000
+"""How long one turn may take: the first reads all since it begins."""
+SILENT_MS: Final = 600_000
+"""A system that has not answered for so long makes the process unhealthy."""
 
 
-def run_poll(settings: Settings, name: str, tenant_id: str, *, since_ms: int, every_s: float, once: bool) -> int:
-    """Poll until told to end, or once. `since_ms` is where to begin a system that was never read.
+class PollMetrics:
+    """The numbers of the process. One instance a process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.written = Counter(
+            "spendfuse_poll_written", "Calls that were found and written", ["source"], registry=registry
+        )
+        self.refused = Counter(
+            "spendfuse_poll_unreadable", "Rows that could not be read as calls", ["source"], registry=registry
+        )
+        self.failures = Counter(
+            "spendfuse_poll_failures", "Turns in which the system did not answer", ["source"], registry=registry
+        )
+        self.since_answer_seconds = Gauge(
+            "spendfuse_poll_since_answer_seconds", "Since when no turn came to its end", registry=registry
+        )
+        self.broker_away_seconds = Gauge(
+            "spendfuse_broker_away_seconds", "For how long no broker has answered", registry=registry
+        )
+
+
+def run_poll_once(name: str, tenant_id: str, *, since_ms: int) -> int:
+    """Ask once. `since_ms` is where to begin a system that was never read.
 
     Raises:
         SettingsError: the system is not known, its variables are not set, or it refuses them.
-        BrokerError: Kafka does not take what was found; nothing of it counts as read.
+        BrokerError: the system does not answer, or Kafka does not take what was found; nothing of it counts as read.
     """
+    reader = open_reader(read_settings(), name, tenant_id, since_ms)
+    try:
+        reader.turn()
+    except ProviderError as error:
+        raise _told(error, name) from None
+    return 0
+
+
+def run_poll(name: str, tenant_id: str, *, since_ms: int, every_s: float) -> int:
+    """Ask again and again until told to end. Raises as `run_poll_once`, but once it was answered, it asks on."""
+    with claimed_settings("poller") as settings:
+        metrics, broker, end = PollMetrics(), BrokerWatch(settings), threading.Event()
+        loop = Loop(open_reader(settings, name, tenant_id, since_ms), name, every_s, metrics, end)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: end.set())
+        with watched(settings, metrics, broker, lambda: loop.beat_ms, loop.fault):
+            loop.go_on()
+    return 0
+
+
+def open_reader(settings: Settings, name: str, tenant_id: str, since_ms: int) -> Reader:
+    """The reader of a system that is known by that name. Raises `SettingsError` or `BrokerError`."""
     source = POLLS.get(name)
     if source is None:
         raise SettingsError(f"--from {name}: not known; one of {', '.join(sorted(POLLS))}")
     existing_topics(settings, ["usage.v1", TOPIC])
     fetch = source.make(read_others(source.variables, name))
-    key = f"{name}/{tenant_id}"
-    cursor = read_cursor(settings, key) or Cursor(until_ms=since_ms + source.overlap_ms, ids={})
-    while True:
+    return Reader(settings, fetch, name, tenant_id, since_ms=since_ms, overlap_ms=source.overlap_ms)
+
+
+class Loop:
+    """Turns at their times."""
+
+    def __init__(self, reader: Reader, name: str, every_s: float, metrics: PollMetrics, end: threading.Event) -> None:
+        self.beat_ms = monotonic_ms()
+        """When it last showed that it moves; a turn may take its time."""
+        self._reader = reader
+        self._name = name
+        self._every_s = every_s
+        self._metrics = metrics
+        self._end = end
+        self._was_answered = False
+        self._answered_ms = monotonic_ms()
+        self._said = ""
+        metrics.since_answer_seconds.set_function(lambda: (monotonic_ms() - self._answered_ms) / 1000)
+        for counter in (metrics.written, metrics.refused, metrics.failures):
+            counter.labels(name)
+
+    def fault(self) -> str | None:
+        """What is wrong with a system that has not answered for too long."""
+        silent_ms = monotonic_ms() - self._answered_ms
+        if silent_ms <= SILENT_MS:
+            return None
+        return f"{self._name} has not answered for {silent_ms // 1000} s: {self._said}"
+
+    def go_on(self) -> None:
+        """Work until the end. Raises what `Reader.turn` does before the first answer."""
+        while not self._end.is_set():
+            self.beat_ms = monotonic_ms() + TURN_MS
+            self._turn()
+            self.beat_ms = monotonic_ms()
+            self._wait()
+
+    def _turn(self) -> None:
         try:
-            written = _write_new(settings, fetch, cursor, tenant_id, cursor.until_ms - source.overlap_ms)
-        except UnansweredError as error:
-            log.warning("it is asked again later", extra=fields(source=name, error=str(error)))
-            if once:
-                raise BrokerError(str(error)) from None
-        else:
-            if written:
-                cursor = cursor.after(written, source.overlap_ms)
-                write_cursor(settings, key, cursor)
-            log.info("read", extra=fields(source=name, written=len(written), until_ms=cursor.until_ms))
-        if once:
-            return 0
-        pause(every_s)
+            found = self._reader.turn()
+        except ProviderError as error:
+            told = _told(error, self._name)
+            if isinstance(told, SettingsError) and not self._was_answered:
+                raise told from None
+            self._said = str(told)
+            self._metrics.failures.labels(self._name).inc()
+            log.warning("it is asked again later", extra=fields(source=self._name, error=self._said))
+            return
+        self._was_answered, self._answered_ms = True, monotonic_ms()
+        self._metrics.written.labels(self._name).inc(len(found.written))
+        self._metrics.refused.labels(self._name).inc(found.refused)
+
+    def _wait(self) -> None:
+        until_ms = monotonic_ms() + self._every_s * 1000
+        while monotonic_ms() < until_ms and not self._end.wait(min(BEAT_S, self._every_s)):
+            self.beat_ms = monotonic_ms()
 
 
-def _write_new(settings: Settings, fetch: Fetch, cursor: Cursor, tenant_id: str, since_ms: int) -> dict[str, int]:
-    """Write what was not written before; event id -> the time that its call stands at.
-
-    All of it is on the brokers, or it raises.
-    """
-    written: dict[str, int] = {}
-    refused: Counter[str] = Counter()
-    with _Writer(settings) as writer:
-        for found in fetch(since_ms):
-            try:
-                item = usage_item(_usage(found), tenant_id)
-            except Undecodable as fault:
-                refused[fault.detail] += 1
-                continue
-            event_id = _usage(found)["event_id"]
-            if event_id not in written and not cursor.knows(event_id):
-                writer.write(item)
-                written[event_id] = min(found.at_ms, wall_ms())
-    for why, count in refused.items():
-        log.warning("calls cannot be read", extra=fields(count=count, why=why))
-    return written
-
-
-def _usage(found: Found) -> Usage:
-    if isinstance(found.usage, Undecodable):
-        raise found.usage
-    return found.usage
-
-
-class _Writer:
-    """Writes to usage.v1. Left without an error, everything is on the brokers; else it raises `BrokerError`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._topic = settings.topic("usage.v1")
-        self._producer = make_producer(settings, {"log_level": 0})
-        self._failures: list[KafkaError] = []
-
-    def write(self, item: Item) -> None:
-        """Hand a message over."""
-        while True:
-            try:
-                self._producer.produce(self._topic, item.value, item.tenant_id.encode(), on_delivery=self._answered)
-                return
-            except BufferError:
-                self._producer.poll(0.1)
-
-    def _answered(self, error: KafkaError | None, _: Any) -> None:
-        if error is not None:
-            self._failures.append(error)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        left = flush(self._producer, WRITE_S)
-        if self._failures:
-            refuse_without_rights(self._failures[0])
-        if left or self._failures:
-            raise BrokerError(f"{left + len(self._failures)} calls were not taken by the broker; start it again")
+def _told(error: ProviderError, name: str) -> SettingsError | BrokerError:
+    """Why a turn came to nothing: a refusal is somebody's to mend, all else may pass."""
+    if error.status in REFUSED:
+        return SettingsError(f"{name} refuses with {error.status}; are address and key right? ({error})")
+    return BrokerError(f"{name} does not answer: {error}")

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
-from schemas.errors import Undecodable
+from schemas.errors import SettingsError, Undecodable
 from streams.gateway.sources.usage_item import Usage
+from streams.provider_api import Api
+
+ANSWER_S: Final = 60.0
 
 
 class Found(NamedTuple):
@@ -20,11 +23,14 @@ class Fetch(Protocol):
     """Asks for everything that stands at a time or later."""
 
     def __call__(self, since_ms: int) -> Iterator[Found]:
-        """Raises `SettingsError` where the system refuses, `UnansweredError` where it may answer later."""
+        """Raises `ProviderError` where the system refuses, or does not answer."""
 
 
-class UnansweredError(Exception):
-    """The system did not answer, or not now."""
+def api_of(base_url: str, headers: Mapping[str, str]) -> Api:
+    """The client of a system's API. Raises `SettingsError`."""
+    if not base_url.startswith(("http://", "https://")):
+        raise SettingsError(f"{base_url}: an address begins with https://")
+    return Api(base_url.rstrip("/"), dict(headers), ANSWER_S)
 
 
 @dataclass(frozen=True, slots=True)

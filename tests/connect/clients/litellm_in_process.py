@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import litellm
-from spendfuse import Connection, Emitter, Guard
+from spendfuse import Connection, Emitter, Guard, Stopped
 from spendfuse.litellm import SpendfuseLogger
 from spendfuse.testing import FakeControl, MemoryTransport
 
@@ -51,6 +51,18 @@ async def nudged(control: FakeControl) -> None:
         await asyncio.sleep(0.5)
 
 
+def stopped(connection: Connection, control: FakeControl) -> None:
+    """A synchronous call and a stream of a run that is killed; neither asks the model."""
+    with connection.run(run_id="sync stopped") as run:
+        control.kill(run)
+        assert run.stop_event.wait(10)
+        for more in ({}, {"stream": True}):
+            try:
+                litellm.completion(messages=MESSAGES, **options(None, **more))
+            except Stopped as order:
+                print(json.dumps({"stopped": order.rule}))
+
+
 async def asynchronous(connection: Connection, control: FakeControl) -> None:
     """A stream, the responses API, a nudge, and a call that names no run in the block of one."""
     await nudged(control)
@@ -72,7 +84,8 @@ def main() -> None:
     control = FakeControl()
     guard = Guard(control, emitter, when_blind="continue")
     connection = Connection("acme", emitter, guard)
-    litellm.callbacks = [SpendfuseLogger(connection, workflow="support")]
+    logger = SpendfuseLogger(connection, workflow="support")
+    litellm.callbacks, litellm.pre_call_rules = [logger], [logger.rule]
     litellm.completion(messages=MESSAGES, **options("sync"))
     with connection.run(run_id="sync block"):
         litellm.completion(messages=MESSAGES, **options(None))
@@ -80,6 +93,7 @@ def main() -> None:
         pass
     with suppress(Exception):
         litellm.completion(messages=MESSAGES, **options("sync failure", Exception(TEXT)))
+    stopped(connection, control)
     asyncio.run(asynchronous(connection, control))
     time.sleep(1)
     emitter.flush()

@@ -3,6 +3,7 @@
 import asyncio
 
 import spendfuse
+from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -44,6 +45,16 @@ provider.tool = "search"
 agent.invoke({"messages": asked}, config)
 awaited(agent.ainvoke({"messages": asked}, config))
 say(used=len(used))
+
+told = create_agent(model, [search], middleware=[handler.middleware()])
+provider.tool = None
+heard = len(provider.asked)
+for number, call in enumerate((told.invoke, lambda *given: awaited(told.ainvoke(*given)))):
+    with spendfuse.run(run_id=f"told-{number}"):
+        command("nudge", f"told-{number}", "you have asked this before")
+        call({"messages": asked}, config)
+        call({"messages": asked}, config)
+say(heard=[str(each).count("you have asked this before") for each in provider.asked[heard:]])
 
 stopped = []
 provider.tool = "search"

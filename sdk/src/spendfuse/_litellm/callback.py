@@ -41,7 +41,7 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
     LiteLLM tells in a thread that knows of no block: name its run.
 
     The guard's `Stopped` and `Paused` come out of `acompletion` and its siblings, and out of a proxy as an answer of
-    403. LiteLLM asks nobody before a synchronous call: put `guard.check(run)` before those yourself.
+    403. Before a synchronous call LiteLLM asks no callback, only its rules: `litellm.pre_call_rules = [logger.rule]`.
     """
 
     def __init__(self, connection: Connection | None = None, **attribution: str | None) -> None:
@@ -75,6 +75,17 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """Report a call that failed."""
         self._report(kwargs)
+
+    def rule(self, _: str) -> bool:
+        """Before each chat, synchronous ones too: an entry of `litellm.pre_call_rules`. Raises Stopped or Paused.
+
+        A rule is told the messages, which are not looked at, and nothing else: it knows of the run in whose block the
+        call is made, and of no other.
+        """
+        run = CURRENT.get()
+        if run is not None:
+            self._connection.guard.check(run, by=NAME)
+        return True
 
     async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> None:
         """In a proxy, refuse a request of a run that must not go on; its client is answered 403 with the reason."""
