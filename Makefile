@@ -92,7 +92,7 @@ schemas: $(READY) ## write the JSON Schemas and Grafana's pages again
 
 lock: ## renew the lock files; needs uv
 	uv pip compile -q pyproject.toml --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/dev.lock
-	uv pip compile -q pyproject.toml --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service.lock
+	uv pip compile -q pyproject.toml --extra sink-duckdb --extra sink-postgres --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service.lock
 	uv pip compile -q requirements/peers.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/peers.lock
 	uv pip compile -q requirements/deploy.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/deploy.lock
 	for system in tests/connect/*.in; do uv pip compile -q $$system --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o $${system%.in}.lock; done

@@ -1,8 +1,9 @@
-"""`worker`, `gateway`, `enforcer`, `reconcile`, `up`: what goes on until it is told to end.
+"""`worker`, `gateway`, `enforcer`, `reconcile`, `sink`, `up`: what goes on until it is told to end.
 
 Settings come from the environment.
 """
 
+import argparse
 from pathlib import Path
 
 from streams.commands.registry import Commands, Options
@@ -33,6 +34,7 @@ def declare(commands: Commands) -> None:
     check.set_defaults(run=_check)
     actions.add_parser("history", help="what was switched, when and why").set_defaults(run=_history)
     _declare_reconcile(commands)
+    _declare_sink(commands)
 
 
 def _declare_reconcile(commands: Commands) -> None:
@@ -47,6 +49,19 @@ def _declare_reconcile(commands: Commands) -> None:
     run.add_argument("--json", action="store_true", help="every figure, as data")
     run.add_argument("--every", metavar="1h", help="go on until told to end, a pass each so often")
     run.set_defaults(run=_reconcile)
+
+
+def _declare_sink(commands: Commands) -> None:
+    sink = commands.add("sink", _sink, "the wide event table: all that is known of calls and runs, in a database")
+    where = "duckdb:///F.duckdb, postgresql://…, clickhouse://… or bigquery://…; SPENDFUSE_SINK unless given"
+    sink.add_argument("--to", metavar="URL", help=where)
+    sink.add_argument("--once", action="store_true", help="end when all that is there now has been written")
+    tenant = sink.add_subparsers(dest="action", metavar="tenant").add_parser(
+        "tenant", help="make the schema in which one tenant sees what is its own"
+    )
+    tenant.add_argument("tenant", metavar="TENANT")
+    tenant.add_argument("--to", metavar="URL", help=where, default=argparse.SUPPRESS)
+    tenant.set_defaults(run=_sink_tenant)
 
 
 def _worker(_: Options) -> int:
@@ -99,6 +114,18 @@ def _reconcile(options: Options) -> int:
     if options.every is None:
         return run_once(options.file, options.days, as_json=options.json)
     return run_on(options.file, options.days, span_ms(options.every, "--every"))
+
+
+def _sink(options: Options) -> int:
+    from streams.sinks.process import run_once, run_sink
+
+    return run_once(options.to) if options.once else run_sink(options.to)
+
+
+def _sink_tenant(options: Options) -> int:
+    from streams.sinks.process import run_tenant
+
+    return run_tenant(options.to, options.tenant)
 
 
 def _up(options: Options) -> int:

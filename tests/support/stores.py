@@ -1,0 +1,78 @@
+"""Stores for tests, as far as this machine has them: a Postgres server of one's own is started where its binaries are."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from infra.kafka.local import free_ports
+
+PLACES: Final = ("/usr/local/bin", *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True))
+
+
+def postgres_binaries() -> Path | None:
+    """The folder with `initdb` and `postgres`; None where there is none."""
+    found = shutil.which("initdb", path=os.pathsep.join([*PLACES, os.environ.get("PATH", "")]))
+    return None if found is None else Path(found).resolve().parent
+
+
+class PostgresServer:
+    """A server with one superuser, `sink`, on a port of this machine, from its start to the end of the block."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self._folder = tempfile.TemporaryDirectory(prefix="postgres-")
+        self._account = "nobody" if os.getuid() == 0 else None  # it refuses to run as root
+        home = Path(self._folder.name)
+        if self._account is not None:
+            os.chown(home, pwd.getpwnam(self._account).pw_uid, -1)
+        self._run("initdb", "-D", f"{home}/data", "-U", "sink", "--auth=trust", "--no-sync", "-E", "UTF8")
+        self.port = free_ports(1)[0]
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def address(self, database: str = "postgres", user: str = "sink") -> str:
+        """Where a database is."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Run it until it answers."""
+        home = self._folder.name
+        command = [
+            str(self._binaries / "postgres"), "-D", f"{home}/data", "-p", str(self.port), "-k", home, "-h", "127.0.0.1",
+            "-c", "fsync=off", "-c", "max_connections=40",
+        ]  # fmt: skip
+        with Path(home, "log").open("ab") as log:
+            self._process = subprocess.Popen(command, user=self._account, stdout=log, stderr=log, cwd="/")
+        self._run("pg_isready", "-h", "127.0.0.1", "-p", str(self.port), "-t", "30", again=True)
+
+    def stop(self) -> None:
+        """End it at once, as a machine that fails would."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(30)
+        self._folder.cleanup()
+
+    def _run(self, name: str, *arguments: str, again: bool = False) -> None:
+        command = [str(self._binaries / name), *arguments]
+        while True:
+            done = subprocess.run(command, user=self._account, capture_output=True, check=False, cwd="/")
+            if done.returncode == 0:
+                return
+            assert again, done.stderr.decode()
+            assert self._process is not None
+            assert self._process.poll() is None, Path(self._folder.name, "log").read_text(encoding="utf-8")
