@@ -57,7 +57,12 @@ class Sink:
         """The partitions that are ours."""
         self._wrote_s = 0.0
         self._batch_records = min(settings.batch_records, BATCH_RECORDS)
-        config = {"queued.min.messages": 50_000, "fetch.message.max.bytes": 4 * 1024 * 1024, "log_level": 0}
+        config = {
+            "session.timeout.ms": settings.session_timeout_ms,
+            "queued.min.messages": 50_000,
+            "fetch.message.max.bytes": 4 * 1024 * 1024,
+            "log_level": 0,
+        }
         self._consumer: Consumer = make_consumer(settings, f"spendfuse-sink-{store_id[:12]}", config)
         self.beat_ms = monotonic_ms()
         """When it last showed that it moves."""

@@ -1,4 +1,4 @@
-"""Stores for tests, as far as this machine has them: a Postgres server of one's own is started where its binaries are."""
+"""Stores for tests, as far as this machine has them: a Postgres server is started where its binaries are."""
 
 import os
 import pwd
