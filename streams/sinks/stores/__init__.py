@@ -60,6 +60,6 @@ def _bigquery(address: str) -> Store:
 
 
 _OPENERS: Final[dict[str, Callable[[str], Store]]] = {
-    "duckdb": _duckdb, "postgresql": _postgres, "postgres": _postgres, "clickhouse": _clickhouse,
+    "duckdb": _duckdb, "postgresql": _postgres, "postgres": _postgres, "clickhouse": _clickhouse, "chdb": _clickhouse,
     "bigquery": _bigquery,
 }  # fmt: skip
