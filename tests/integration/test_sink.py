@@ -3,13 +3,11 @@
 import json
 import multiprocessing
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import psycopg
 import pytest
 
 from schemas.signing import is_key_check
@@ -60,10 +58,7 @@ def values_on(space: TopicSpace, topic: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def database(postgres: PostgresServer) -> str:
     """The address of an empty database."""
-    name = f"sink_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres.address(), autocommit=True) as connection:
-        connection.execute(f"create database {name}")  # type: ignore[call-overload]
-    return postgres.address(name)
+    return postgres.new_database()
 
 
 @pytest.fixture(params=["duckdb", "postgres"])

@@ -5,9 +5,12 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+import psycopg
 
 from infra.kafka.local import free_ports
 
@@ -38,6 +41,13 @@ class PostgresServer:
     def address(self, database: str = "postgres", user: str = "sink") -> str:
         """Where a database is."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self) -> str:
+        """The address of an empty database."""
+        name = f"sink_{uuid.uuid4().hex[:12]}"
+        with psycopg.connect(self.address(), autocommit=True) as connection:
+            connection.execute(f"create database {name}")
+        return self.address(name)
 
     def start(self) -> None:
         """Run it until it answers."""
@@ -76,3 +86,7 @@ class PostgresServer:
             assert again, done.stderr.decode()
             assert self._process is not None
             assert self._process.poll() is None, Path(self._folder.name, "log").read_text(encoding="utf-8")
+
+
+class BigQueryEmulator:
+    """An emulator of BigQuery, with the Storage Write API, from its start to the end of the block."""
