@@ -3,7 +3,9 @@
 import os
 import pwd
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Final, Self
 import psycopg
 
 from infra.kafka.local import free_ports
+from tests.support.kafka import wait_until
 
 PLACES: Final = ("/usr/local/bin", *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True))
 
@@ -90,3 +93,32 @@ class PostgresServer:
 
 class BigQueryEmulator:
     """An emulator of BigQuery, with the Storage Write API, from its start to the end of the block."""
+
+    def __init__(self) -> None:
+        self._rest, self._grpc = free_ports(2)
+        program = Path(sys.executable).with_name("bqemulator")
+        command = [
+            str(program), "start", "--rest-port", str(self._rest), "--grpc-port", str(self._grpc), "--log-level",
+            "error", "--project", "spendfuse",
+        ]  # fmt: skip
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: self._answers(self._rest) and self._answers(self._grpc), 60, "the emulator answers")
+
+    def address(self, dataset: str) -> str:
+        """Where a dataset is, or will be."""
+        ports = f"rest=http://127.0.0.1:{self._rest}&grpc=127.0.0.1:{self._grpc}"
+        return f"bigquery://spendfuse/{dataset}?{ports}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+
+    def _answers(self, port: int) -> bool:
+        assert self._process.poll() is None, "the emulator has ended"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
