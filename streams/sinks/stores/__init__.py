@@ -25,7 +25,7 @@ def open_store(address: str) -> Store:
     try:
         opener = _OPENERS[scheme]
     except KeyError:
-        raise SettingsError(f"there is no store {scheme or address!r}; {HOW}") from None
+        raise SettingsError(f"there is no store {scheme or address}; {HOW}") from None
     try:
         return opener(address)
     except ImportError as error:

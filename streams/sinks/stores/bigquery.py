@@ -1,5 +1,5 @@
-"""BigQuery: rows by the Storage Write API, each table in a committed stream of its own with offsets, so that the client's
-own repeats write nothing twice. What a sink writes again after it has died is one row to whoever reads: the plain names
+"""BigQuery: rows by the Storage Write API, each table in a committed stream of its own with offsets, so that what the
+client repeats is written once. What a sink writes again after it has died is one row to whoever reads: the plain names
 are views by key.
 """
 
@@ -167,13 +167,12 @@ class BigQuery:
     def _each_once(self, table: Table) -> str:
         # Without the day: an id that comes again with another time is the same event.
         key = ", ".join(name for name in table.key if table.name != "events" or name != "day")
-        order = "kafka_offset desc" if table.keeps == "newest" else "ingested_ms"
-        order = order if order.split()[0] in table.columns else table.key[0]
-        order = "kafka_offset" if table.keeps == "first" and "kafka_offset" in table.columns else order
+        place = "kafka_offset" if "kafka_offset" in table.columns else table.key[0]
+        order = f"{place} desc" if table.keeps == "newest" else place
         source = self._full(f"{table.name}{ROWS}")
         return (
-            f"select {', '.join(table.names)} from (select *, row_number() over (partition by {key} order by {order}) "
-            f"as place from {source}) where place = 1"
+            f"select * except (place) from (select *, row_number() over (partition by {key} order by {order}) as place "
+            f"from {source}) where place = 1"
         )
 
     def _full(self, name: str, dataset: str | None = None) -> str:

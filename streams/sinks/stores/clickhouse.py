@@ -1,5 +1,5 @@
-"""ClickHouse: no transactions, so that all is idempotent. Rows with one key are one row to whoever reads, and offsets are
-written after the rows that they are about: what is written again changes no sum.
+"""ClickHouse: no transactions, so that all is idempotent. Rows with one key are one row to whoever reads, and offsets
+are written after the rows that they are about: what is written again changes no sum.
 """
 
 import uuid
@@ -14,7 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
 from streams.sinks.stores.base import Identity, Moves, Place, check_version, faults_of, quoted, schema_of
-from streams.sinks.tables import MIGRATIONS, OFFSETS, TABLES, VERSION, Kind, Row, Rows, Table
+from streams.sinks.tables import MIGRATIONS, OFFSETS, TABLES, VERSION, Kind, Row, Rows, Table, tables_at
 from streams.sinks.views import OF_A_TENANT, VIEWS
 
 META: Final = "sink_meta"
@@ -53,11 +53,11 @@ class ClickHouse:
             check_version(version, self.name)
             for migration in MIGRATIONS[version:]:
                 for name, columns in migration.columns.items():
-                    self._command(_create(Table(name, TABLES[name].key, TABLES[name].keeps, columns)))
+                    if name not in tables_at(migration.number - 1):
+                        self._command(_create(TABLES[name]._replace(columns=columns)))
                     for column, kind in columns.items():
-                        self._command(
-                            f"alter table {name}{ROWS} add column if not exists {column} {_type(TABLES[name], column, kind)}"
-                        )
+                        added = f"{column} {_type(TABLES[name], column, kind)}"
+                        self._command(f"alter table {name}{ROWS} add column if not exists {added}")
             if version < VERSION:
                 self._make_views()
                 known = {"store_id": uuid.uuid4().hex, "source": source} | known | {"version": str(VERSION)}

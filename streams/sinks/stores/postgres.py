@@ -87,8 +87,8 @@ class Postgres(SqlStore):
     def incoming(self, table: Table) -> str:
         return f"{INCOMING}{table.name}"
 
-    def tenant_view(self, schema: str, name: str, tenant_id: str) -> str:
-        made = super().tenant_view(schema, name, tenant_id)
+    def tenant_view(self, name: str, source: str, tenant_id: str) -> str:
+        made = super().tenant_view(name, source, tenant_id)
         # Or a condition of whoever asks could be tried on rows of others before they are left out.
         return made.replace(" as select", " with (security_barrier) as select", 1)
 

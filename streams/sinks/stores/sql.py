@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from streams.sinks.stores.base import Identity, MovedError, Moves, Place, check_version, quoted, schema_of
-from streams.sinks.tables import MIGRATIONS, OFFSETS, TABLES, VERSION, Kind, Rows, Table
+from streams.sinks.tables import MIGRATIONS, OFFSETS, TABLES, VERSION, Kind, Rows, Table, tables_at
 from streams.sinks.views import OF_A_TENANT, VIEWS
 
 META: Final = "sink_meta"
@@ -61,7 +61,8 @@ class SqlStore(ABC):
             check_version(version, self.name)
             for migration in MIGRATIONS[version:]:
                 for name, columns in migration.columns.items():
-                    self.execute(self.create_table(Table(name, TABLES[name].key, TABLES[name].keeps, columns)))
+                    if name not in tables_at(migration.number - 1):
+                        self.execute(self.create_table(TABLES[name]._replace(columns=columns)))
                     for column, kind in columns.items():
                         self.execute(f"alter table {name} add column if not exists {column} {self.types[kind]}")
             if version < VERSION:
@@ -100,15 +101,16 @@ class SqlStore(ABC):
     def let_tenant_read(self, tenant_id: str) -> str:
         schema = schema_of(tenant_id)
         with self.transaction():
+            [(home,)] = self.fetch("select current_schema()")
             self.execute(f"drop schema if exists {schema} cascade")
             self.execute(f"create schema {schema}")
             for name in OF_A_TENANT:
-                self.execute(self.tenant_view(schema, name, tenant_id))
+                self.execute(self.tenant_view(f"{schema}.{name}", f"{home}.{name}", tenant_id))
         return schema
 
-    def tenant_view(self, schema: str, name: str, tenant_id: str) -> str:
+    def tenant_view(self, name: str, source: str, tenant_id: str) -> str:
         """The statement that makes the view of one tenant's rows."""
-        return f"create view {schema}.{name} as select * from {name} where tenant_id = {quoted(tenant_id)}"
+        return f"create view {name} as select * from {source} where tenant_id = {quoted(tenant_id)}"
 
     def _meta(self) -> dict[str, str]:
         return dict(self.fetch(f"select name, value from {META}"))
