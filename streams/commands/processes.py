@@ -21,7 +21,7 @@ def declare(commands: Commands) -> None:
     doctor.add_argument("--url", metavar="http://127.0.0.1:8440", help="where its gateway is; this host's unless given")
     doctor.add_argument("--since", default="1h", metavar="1h", help="how far back to look (default: 1h)")
     doctor.set_defaults(run=_gateway_doctor)
-    up = commands.add("up", _up, "the workers and alerting of this machine, started again when they end")
+    up = commands.add("up", _up, "workers, alerting and, with SPENDFUSE_SINK, a sink; started again when they end")
     up.add_argument("--workers", type=int, default=1, choices=range(1, 33), metavar="N", help="how many (default 1)")
     up.add_argument("--gateway", action="store_true", help="and a gateway")
     enforcer = commands.add("enforcer", lambda _: 2, "switch keys off at providers while a command stands")

@@ -180,10 +180,14 @@ class Supervisor:
 
 
 def processes(settings: Settings, workers: int, *, with_gateway: bool = False) -> list[Child]:
-    """What runs on this machine, alerting among it. With a port for pages, theirs are on the ports after it."""
+    """What runs on this machine, alerting among it, and a sink where the settings name a store. With a port for pages,
+    theirs are on the ports after it.
+    """
     commands = {f"worker-{number}": ["streams", "worker"] for number in range(workers)} | {"alerting": ["alerting"]}
     if with_gateway:
         commands["gateway"] = ["streams", "gateway"]
+    if settings.sink is not None:
+        commands["sink"] = ["streams", "sink"]
     children = []
     for place, (name, command) in enumerate(commands.items(), 1):
         port = settings.metrics_port + place if settings.metrics_port else 0

@@ -41,9 +41,10 @@ def run_sink(to: str | None) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: end.set())
         with _sink(settings, store_of(settings, to), metrics) as sink:
-            loop = Loop(sink, metrics, end)
+            broker = BrokerWatch(settings)
+            loop = Loop(sink, metrics, broker, end)
             sink.share()
-            with watched(settings, metrics, BrokerWatch(settings), lambda: loop.beat_ms, lambda: loop.fault(settings)):
+            with watched(settings, metrics, broker, lambda: loop.beat_ms, lambda: loop.fault(settings)):
                 loop.go_on()
     return 0
 
@@ -82,10 +83,11 @@ def store_of(settings: Settings, to: str | None) -> Store:
 
 
 class Loop:
-    """Step after step. A store that is away is waited for."""
+    """Step after step. A store that is away is waited for, and so is the broker."""
 
-    def __init__(self, sink: Sink, metrics: SinkMetrics, end: threading.Event) -> None:
+    def __init__(self, sink: Sink, metrics: SinkMetrics, broker: BrokerWatch, end: threading.Event) -> None:
         self._sink = sink
+        self._broker = broker
         self._end = end
         self._away_ms: int | None = None
         """Since when the store has taken nothing."""
@@ -109,14 +111,14 @@ class Loop:
         """Until told to end."""
         while not self._end.is_set():
             try:
-                if self._away_ms is not None:
-                    self._sink.go_back()
                 self._sink.step()
             except StoreError as error:
                 self._note_fault(error)
                 self._end.wait(AGAIN_S)
             except BrokerError as error:
-                log.error("the broker does not answer as it should: %s", error)
+                if not self._broker.away_s:
+                    raise
+                log.error("the broker is waited for: %s", error)
                 self._end.wait(AGAIN_S)
             else:
                 self._note_success()

@@ -55,6 +55,8 @@ class Sink:
         """How far they were read."""
         self._given: list[TopicPartition] = []
         """The partitions that are ours."""
+        self._is_torn = False
+        """Whether something was read that may not be in the store: reading begins again from where that is."""
         self._wrote_s = 0.0
         self._batch_records = min(settings.batch_records, BATCH_RECORDS)
         config = {
@@ -82,23 +84,23 @@ class Sink:
 
         Raises:
             BrokerError: the broker does not allow reading.
-            StoreError: the store did not take it; `go_back` goes on from where it is.
+            StoreError: the store did not take it. The next call goes on from where the store is.
             StateError: the store was not filled from these topics.
         """
+        if self._is_torn:
+            self._go_to(self._given)
         messages = self._consumer.consume(self._batch_records, LINGER_S)
         self.beat_ms = monotonic_ms()
+        self._is_torn = True
         records = self._note(messages)
         if records:
             self._prices.refresh()
             self._write(records)
         elif seconds() - self._wrote_s > REST_AFTER_S:
             self._store.rest()
+        self._is_torn = False
         self._metrics.behind_offsets.set(self._behind())
         return len(records)
-
-    def go_back(self) -> None:
-        """Read on from where the store is: what was read beyond that is not in it. Raises `StoreError`."""
-        self._go_to(self._given)
 
     def has_reached(self, ends: dict[Place, int]) -> bool:
         """Whether everything before these ends is in the store."""
@@ -187,7 +189,7 @@ class Sink:
             place = self._place(message)
             if place not in self._stored:
                 continue  # of a partition that is another's by now
-            after[place] = message.offset() + 1
+            after[place] = max(self._stored[place], message.offset() + 1)
             self._metrics.records.labels(place[0]).inc()
             if (reason := self._mapper.take(batch, place[0], message)) is not None:
                 self._metrics.skipped.labels(place[0], reason).inc()
@@ -198,7 +200,7 @@ class Sink:
             self._store.write(batch.rows, moves, lambda: self._crash("written"))
         except MovedError as error:
             log.info("another sink has gone on from here: %s", error)
-            self.go_back()
+            self._go_to(self._given)
             return
         self._crash("committed")
         self._wrote_s = seconds()

@@ -78,7 +78,7 @@ def test_killed_between_write_and_commit_twenty_times_every_sum_is_the_logs(
     """
     write_log(kafka_topics, EVENTS, SEED)
     random = Random(SEED)
-    deaths = []
+    deaths: list[str] = []
     while len(deaths) < KILLS:
         at = f"{random.choice(STAGES)}:{random.randint(1, 2)}"
         code = sink_once(kafka_topics, address, KILL_AT=at, BATCH_RECORDS=80)

@@ -180,7 +180,7 @@ def _incidents() -> Iterator[Taken]:
         at_ms = MONDAY_MS + DAY_MS + number
         for state in ("open", "reminder"):
             alert = Alert(
-                alert_id=f"{number}-{state}", incident_id=f"i{number}", state=state, severity="error", mode="enforce",  # type: ignore[arg-type]  # one of the two
+                alert_id=f"{number}-{state}", incident_id=f"i{number}", state=state, severity="error", mode="enforce",
                 rule=rule, detector="cap", tenant_id="acme", scope={}, run_id="A3", owner="ben", level=1.0,
                 window_start_ms=None, window_end_ms=None, value=1, limit=2, baseline=None, ratio=None, unit="nanousd",
                 evidence={}, summary="s", next_action="n", ts_ms=at_ms, cause_event_id=None, policy_version="v",

@@ -86,7 +86,7 @@ class BigQuery:
                 for name, of_table in rows.items():
                     self._append(f"{name}{ROWS}", TABLES[name].columns, of_table)
                 before_commit()
-                reached = [(topic, number, move.after) for (topic, number), move in moves.items()]
+                reached: list[Row] = [(topic, number, move.after) for (topic, number), move in moves.items()]
                 if reached:
                     self._append(OFFSETS, _OFFSETS, reached)
             except Exception:
