@@ -75,9 +75,7 @@ class Sink:
 
     def take_all(self) -> dict[Place, int]:
         """Read every partition, whoever else does; returns where each ends now. Raises as `step` does."""
-        places = self._all_places()
-        self._go_to(places)
-        return {self._place(place): watermarks(self._consumer, place, ANSWER_S)[1] for place in places}
+        return self._go_to(self._all_places())
 
     def step(self) -> int:
         """Read what is there, for up to a second, and write it; returns how many records that was.
@@ -133,24 +131,24 @@ class Sink:
         log.info("partitions revoked", extra=fields(count=len(places)))
         self._given, self._stored, self._reached = [], {}, {}
 
-    def _go_to(self, places: Sequence[TopicPartition]) -> None:
-        """Read these partitions from where the store is."""
+    def _go_to(self, places: Sequence[TopicPartition]) -> dict[Place, int]:
+        """Read these partitions from where the store is; returns where each ends now."""
         self._given = list(places)
         known = self._store.offsets()
         self._stored = {self._place(place): known.get(self._place(place), 0) for place in places}
         self._reached = dict(self._stored)
-        for place in places:
-            self._check(place, self._stored[self._place(place)])
+        ends = {self._place(place): self._checked(place, self._stored[self._place(place)]) for place in places}
         self._consumer.assign(
             [
                 TopicPartition(place.topic, place.partition, self._stored[self._place(place)] or OFFSET_BEGINNING)
                 for place in places
             ]
         )
+        return ends
 
-    def _check(self, place: TopicPartition, stored: int) -> None:
-        """Raise `StateError` where the store has more than there is; say so where the broker has deleted what it
-        lacks.
+    def _checked(self, place: TopicPartition, stored: int) -> int:
+        """Where a partition ends. Raises `StateError` where the store has more than there is; it is said where the
+        broker has deleted what the store lacks.
         """
         try:
             low, high = watermarks(self._consumer, place, ANSWER_S)
@@ -167,6 +165,7 @@ class Sink:
                 "records were deleted before they were read: the store lacks them",
                 extra=fields(topic=place.topic, partition=place.partition, first=stored, before=low),
             )
+        return high
 
     def _note(self, messages: Iterable[Any]) -> list[Any]:
         records: list[Any] = []

@@ -23,7 +23,7 @@ from tests.support.worker_process import WorkerProcess
 
 SEED = 20_261_127
 KILLS = 20
-EVENTS = 3000
+EVENTS = 2400
 STAGES = ("taken", "written", "written", "committed")
 """Before the store has anything of a batch, with its rows written and nothing committed, and right after the commit."""
 
