@@ -119,7 +119,7 @@ class Mapper:
         given: dict[str, Any] = {_RENAMED.get(name, name): getattr(usage, name) for name in usage.__struct_fields__}
         given["type"] = usage.__struct_config__.tag
         given["cost_nanousd"], given["price_source"] = charge.cost_nanousd, charge.source or None
-        given["is_too_late"] = is_too_late(usage, append_ms)
+        given["is_too_late"], given["counted_ms"] = is_too_late(usage, append_ms), counted_ms(usage, append_ms)
         if isinstance(usage, LlmCall):
             given["billed_by"], given["billed_model"] = self._makers.of(usage.provider, usage.model)
         given["provider_key"] = (usage.tags or {}).get(self._key_tag) if self._key_tag else None

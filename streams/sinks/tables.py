@@ -68,7 +68,7 @@ _EVENTS: Final[Columns] = {
     "result_shape_hash": "text", "writes": "bool", "expected_route": "text", "expected_outcome": "text",
     "cap_nanousd": "int", "max_retries": "int", "max_tool_calls": "int", "max_duration_s": "int", "outcome": "text",
     "command_id": "text", "acted": "text", "denied_by": "text", "cost_nanousd": "int", "price_source": "text",
-    "is_too_late": "bool", "billed_by": "text", "billed_model": "text",
+    "is_too_late": "bool", "counted_ms": "int", "billed_by": "text", "billed_model": "text",
     "provider_key": "text", **_OF_KAFKA,
 }  # fmt: skip
 _RUNS: Final[Columns] = {

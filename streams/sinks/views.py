@@ -19,7 +19,7 @@ _PERIOD: Final = "case c.period when 'day' then d.day when 'week' then d.week el
 VIEWS: Final[dict[str, str]] = {
     # Model and tool calls with whose they are: what a call does not say of itself is its run's.
     "calls": f"""
-        select e.tenant_id as tenant_id, e.day as day, e.week as week, e.month as month, e.ts_ms as ts_ms,
+        select e.tenant_id as tenant_id, e.day as day, e.week as week, e.month as month, e.counted_ms as ts_ms,
             e.event_id as event_id, e.type as type, e.run_id as run_id, e.session_id as session_id, {_OWN_OR_RUNS},
             e.model as model, e.billed_by as billed_by, e.billed_model as billed_model,
             coalesce(e.provider_key, s.provider_key) as provider_key, e.tool as tool, e.status as status,

@@ -10,7 +10,7 @@ import duckdb
 import msgspec
 
 from streams.clock import pause, seconds
-from streams.sinks.stores.base import StoreError, faults_of
+from streams.sinks.stores.base import Identity, StoreError, faults_of
 from streams.sinks.stores.sql import SqlStore
 from streams.sinks.tables import Kind, Row, Table
 
@@ -29,8 +29,14 @@ class DuckDbFile(SqlStore):
     def __init__(self, path: Path) -> None:
         self.name = f"duckdb:///{path}"
         self._path = path
+        self._may_make = False
+        """Whether a file that is not there is to be made: who only asks would make an empty one of a misspelt name."""
         self._open: duckdb.DuckDBPyConnection | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="spendfuse-sink-")
+
+    def prepare(self, source: str) -> Identity:
+        self._may_make = True
+        return super().prepare(source)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -77,6 +83,8 @@ class DuckDbFile(SqlStore):
         return self._open
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
+        if not self._may_make and not self._path.exists():
+            raise StoreError(f"{self.name}: there is no such file; `python -m streams sink --to` makes it")
         deadline = seconds() + PATIENCE_S
         while True:
             try:
