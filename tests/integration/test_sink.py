@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -61,13 +60,17 @@ def database(postgres: PostgresServer) -> str:
     return postgres.new_database()
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Of an empty store."""
-    if request.param == "duckdb":
-        yield f"duckdb:///{tmp_path}/events.duckdb"
-    else:
-        yield request.getfixturevalue("database")
+@pytest.fixture(params=["duckdb", "postgres", "clickhouse"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty store, as far as one can be killed here."""
+    match request.param:
+        case "duckdb":
+            return f"duckdb:///{tmp_path}/events.duckdb"
+        case "clickhouse":
+            pytest.importorskip("chdb", reason="clickhouse: `make sink-tests` has an environment with it")
+            return f"chdb://{tmp_path}/clickhouse"
+    database: str = request.getfixturevalue("database")
+    return database
 
 
 def test_killed_between_write_and_commit_twenty_times_every_sum_is_the_logs(

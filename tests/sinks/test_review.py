@@ -99,7 +99,7 @@ def test_the_command_says_it_in_message_page_and_data(
     monkeypatch.setenv("SPENDFUSE_SINK", f"duckdb:///{tmp_path}/nothing.duckdb")
     assert main(words) == 0
     assert "Owners" not in capsys.readouterr().out
-    assert main([*words, "--from", f"duckdb:///{tmp_path}/nothing.duckdb"]) == 4
+    assert main([*words, "--from", f"duckdb:///{tmp_path}/nothing.duckdb"]) == 2
     assert "there is no such file" in capsys.readouterr().err
     assert not (tmp_path / "nothing.duckdb").exists()
     monkeypatch.delenv("SPENDFUSE_SINK")

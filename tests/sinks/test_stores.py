@@ -1,8 +1,10 @@
 """What every store of the wide event table must do, one suite over all four."""
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Any, get_args
 
@@ -299,3 +301,23 @@ def test_a_store_that_is_not_there_is_an_error_with_its_name_and_without_its_pas
     assert "postgresql://127.0.0.1/nowhere" in str(refused.value)
     assert "geheim" not in str(refused.value)
     assert refused.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("address", "extra", "library"),
+    [
+        ("clickhouse://h", "sink-clickhouse", "clickhouse_connect"),
+        ("bigquery://p/d", "sink-bigquery", "google.cloud"),
+    ],
+)
+def test_a_library_that_is_not_installed_is_said_with_how_to_get_it(
+    address: str, extra: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra by its name, which there is."""
+    store = f"streams.sinks.stores.{extra.removeprefix('sink-')}"
+    for name in [name for name in sys.modules if name.startswith((library, store))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(SettingsError, match=re.escape(f".[{extra}]")):
+        open_store(address)
+    assert f"{extra} = [" in (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")

@@ -29,10 +29,10 @@ def open_store(address: str) -> Store:
     try:
         return opener(address)
     except ImportError as error:
-        extra = {"postgres": "postgresql"}.get(scheme, scheme).replace("postgresql", "postgres")
+        extra = {"postgresql": "postgres", "chdb": "clickhouse"}.get(scheme, scheme)
         raise SettingsError(
-            f"a store at {scheme}:// needs a library that is not installed ({error.name}): "
-            f"python -m pip install 'spendfuse-service[sink-{extra}]', from the checkout '.[sink-{extra}]'"
+            f"a store at {scheme}:// needs a library that is not installed ({error.name}). In the checkout: "
+            f"python -m pip install '.[sink-{extra}]'"
         ) from None
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import duckdb
 import msgspec
 
+from schemas.errors import SettingsError
 from streams.clock import pause, seconds
 from streams.sinks.stores.base import Identity, StoreError, faults_of
 from streams.sinks.stores.sql import SqlStore
@@ -84,14 +85,14 @@ class DuckDbFile(SqlStore):
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         if not self._may_make and not self._path.exists():
-            raise StoreError(f"{self.name}: there is no such file; `python -m streams sink --to` makes it")
+            raise SettingsError(f"{self.name}: there is no such file; `python -m streams sink --to` makes it")
         deadline = seconds() + PATIENCE_S
         while True:
             try:
                 return duckdb.connect(str(self._path), config={"preserve_insertion_order": False})
             except duckdb.IOException as error:
                 if "lock" not in str(error):
-                    raise StoreError(f"{self.name} cannot be opened: {error}") from None
+                    raise SettingsError(f"{self.name} cannot be opened: {error}") from None
                 if seconds() > deadline:
                     raise StoreError(
                         f"{self.name} is in use by another process. A DuckDB file has one user at a time while it is "
