@@ -31,6 +31,7 @@ _LONG_FILES = (
     "test_alerting_crashes",
     "test_exactly_once",
     "test_day",
+    "test_sink",
     "test_worker_lifecycle",
     "test_untrusted_state",
     "test_crash_points",

@@ -86,10 +86,11 @@ class Sink:
             StateError: the store was not filled from these topics.
         """
         if self._is_torn:
+            self._consumer.poll(0)  # the group goes on, also while the store is away; what comes is read again
             self._go_to(self._given)
+        self._is_torn = True
         messages = self._consumer.consume(self._batch_records, LINGER_S)
         self.beat_ms = monotonic_ms()
-        self._is_torn = True
         records = self._note(messages)
         if records:
             self._prices.refresh()

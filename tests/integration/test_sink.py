@@ -113,10 +113,11 @@ def test_two_sinks_share_one_store_and_one_dies_and_the_store_fails(
             second.wait_said("partitions assigned")
             write_log(kafka_topics, 1000, SEED + 1, has_policy=True)
             second.wait_for(lambda: second.metric(rows).get('table="events"', 0) > 0, 60, "rows of the second")
+            postgres.stop()
             first.kill()
             write_log(kafka_topics, 1000, SEED + 2, has_policy=True)
-            postgres.stop()
             second.wait_for(lambda: "the store has taken nothing" in second.health, 60, "the store is missed")
+            second.wait_said("partitions assigned", times=2)  # all of them, while nobody can say how far they were read
             postgres.start()
             second.wait_said("the store takes rows again")
             store = open_store(database)
