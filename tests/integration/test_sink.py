@@ -7,13 +7,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import duckdb
 import pytest
 
 from schemas.signing import is_key_check
 from streams.__main__ import main
 from streams.sinks.stores import open_store
 from tests.integration.proof import flowing, small_load
-from tests.support.kafka import TopicSpace, read_all
+from tests.support.kafka import TopicSpace, read_all, wait_until
 from tests.support.load import Shape
 from tests.support.service_process import ServiceProcess
 from tests.support.sink_log import check_store, sums_in, sums_of_log, write_log
@@ -52,6 +53,16 @@ def values_on(space: TopicSpace, topic: str) -> list[dict[str, Any]]:
     """What a topic holds, without key checks."""
     records = read_all(space.bootstrap, space.name(topic))
     return [json.loads(record.value or b"") for record in records if not is_key_check(record.key)]
+
+
+def events_in(file: Path) -> int:
+    """How many events another process sees; none while it cannot see the file."""
+    try:
+        with duckdb.connect(str(file), read_only=True) as connection:
+            [(found,)] = connection.execute("select count(*) from events").fetchall()
+    except (duckdb.IOException, duckdb.CatalogException):
+        return 0
+    return int(found)
 
 
 @pytest.fixture
@@ -130,17 +141,23 @@ def test_two_sinks_share_one_store_and_one_dies_and_the_store_fails(
 
 def test_what_the_worker_says_and_what_events_come_to_are_the_same(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """The engine's charges and ours are one: the hours that a real worker has added up come to what the events come
-    to, tenant by tenant and day by day; its alerts and commands are in their tables, each once.
+    to, tenant by tenant and day by day; its alerts and commands are in their tables, each once. While all that goes on,
+    others can read the file.
     """
     load = small_load(tmp_path, Shape(2000, SEED, tenants=8, history_hours=20, busy_hours=2))
+    file = tmp_path / "events.duckdb"
+    address = f"duckdb:///{file}"
+    settings = {"KAFKA_BOOTSTRAP": kafka_topics.bootstrap, "PREFIX": kafka_topics.prefix, "POLICY": load.policy}
     with (
-        flowing(kafka_topics, load, 4000) as flow,
+        ServiceProcess(["streams", "sink", "--to", address], settings) as sink,
+        flowing(kafka_topics, load, 400) as flow,
         WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, load.policy, slot="0") as worker,
     ):
+        wait_until(lambda: events_in(file) > 0, 60, "somebody else reads events")
         flow.finish()
         worker.wait_applied(flow.ends)
         assert worker.stop() == 0
-    address = f"duckdb:///{tmp_path}/events.duckdb"
+        assert sink.stop() == 0
     assert sink_once(kafka_topics, address, POLICY=load.policy) == 0
     store = open_store(address)
     by_day = "select tenant_id, day, cost_nanousd, calls, tool_calls from {} order by 1, 2"

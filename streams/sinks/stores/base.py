@@ -77,7 +77,7 @@ class Store(Protocol):
         """Make a schema with the views of one tenant alone; returns its name. Raises `StoreError`."""
 
     def rest(self) -> None:
-        """There is nothing to write for a while: let others at it, where a store has one user at a time."""
+        """There is nothing to write at the moment: let others at it, where a store has one user at a time."""
 
     def close(self) -> None:
         """Let go of it."""
