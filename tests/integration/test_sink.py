@@ -164,10 +164,16 @@ def test_what_the_worker_says_and_what_events_come_to_are_the_same(kafka_topics:
     of_events = store.query(by_day.format("spend_by_day"))
     assert of_events == store.query(by_day.format("spend_by_day_rolled_up"))
     assert sum(cost_nanousd for _, _, cost_nanousd, _, _ in of_events) > 0
+    by_owner = "select cast(sum(cost_nanousd) as bigint) from breakdowns where dimension = 'owner'"
+    assert store.query(by_owner) == store.query("select cast(sum(cost_nanousd) as bigint) from rollups")
+    last = {(one["tenant_id"], one["run_id"]): one["cost_nanousd"] for one in values_on(kafka_topics, "runs.v1")}
+    found = store.query("select tenant_id, run_id, cost_nanousd from runs")
+    assert {(tenant, run): cost_nanousd for tenant, run, cost_nanousd in found} == last
     told = {one["alert_id"] for one in values_on(kafka_topics, "alerts.v1")}
     ordered = {one["command_id"] for one in values_on(kafka_topics, "control.v1")}
     assert {alert_id for (alert_id,) in store.query("select alert_id from alerts")} == told
     assert {command_id for (command_id,) in store.query("select command_id from commands")} == ordered
     assert told
     assert ordered
+    assert last
     store.close()
