@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test connect-tests js-test deploy-check check compiled day bench format lock schemas clean
+.PHONY: help setup demo test connect-tests sink-tests js-test deploy-check check compiled day bench format lock schemas clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,17 @@ connect-tests: $(READY) ## the client libraries of other systems against the gat
 		{ cp $$from/package*.json $$home && npm ci --prefix $$home --silent --ignore-scripts --no-audit --no-fund \
 			&& cp $$lock $$home/lock; } || rm -rf $$home; done
 	@REQUIRE_KAFKA=1 $(PY) -m pytest -p no:xdist tests/connect
+
+# `make test` has DuckDB, and Postgres where its binaries are; the other two come in an environment of their own.
+SINKS := .cache/sinks
+sink-tests: $(READY) ## the sink into every store: DuckDB, Postgres, ClickHouse and BigQuery
+	@cmp -s tests/sinks/stores.lock $(SINKS)/lock || { echo "setting up the stores, in a minute or two"; rm -rf $(SINKS); \
+		$(PYTHON) -m venv $(SINKS) && $(SINKS)/bin/python -m pip install --quiet --disable-pip-version-check \
+			--require-hashes -r tests/sinks/stores.lock \
+		&& $(SINKS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e ./sdk \
+		&& $(SINKS)/bin/python -c 'import duckdb_extensions; duckdb_extensions.import_extension("spatial")' \
+		&& cp tests/sinks/stores.lock $(SINKS)/lock; }
+	@REQUIRE_KAFKA=1 $(SINKS)/bin/python -m pytest -p no:xdist tests/sinks tests/integration/test_sink.py
 
 # TypeScript and Node's types come by the lock file; the client itself needs nothing but Node.
 js-test: $(READY) ## build the TypeScript client and test it, against a running gateway too; needs Node.js with npm
@@ -92,10 +103,11 @@ schemas: $(READY) ## write the JSON Schemas and Grafana's pages again
 
 lock: ## renew the lock files; needs uv
 	uv pip compile -q pyproject.toml --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/dev.lock
-	uv pip compile -q pyproject.toml --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service.lock
-	uv pip compile -q pyproject.toml --extra traces --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service-traces.lock
+	uv pip compile -q pyproject.toml --extra sink-duckdb --extra sink-postgres --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service.lock
+	uv pip compile -q pyproject.toml --extra sink-duckdb --extra sink-postgres --extra traces --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service-traces.lock
 	uv pip compile -q requirements/peers.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/peers.lock
 	uv pip compile -q requirements/deploy.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/deploy.lock
+	uv pip compile -q pyproject.toml tests/sinks/stores.in --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o tests/sinks/stores.lock
 	for system in tests/connect/*.in; do uv pip compile -q $$system --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o $${system%.in}.lock; done
 
 clean: ## remove what was set up

@@ -127,6 +127,10 @@ class Settings(BaseModel):
     helicone_secrets: dict[str, SecretStr] = {}
     """Who signs what it sends to `/in/helicone/NAME`: name -> `KEY_ID:SECRET`, a key of the gateway and the secret that
     Helicone shows for its webhook. In the environment as JSON."""
+    sink: SecretStr | None = None
+    """Store of the wide event table, as `--to` of `python -m streams sink` names it: an address with its password."""
+    sink_key_tag: str | None = None
+    """The tag of events that holds the provider's id of the API key, as `key_tag` of reconciliation."""
     receivers_ca: Path | None = None
     """A certificate authority to trust beside none: for receivers behind a proxy of one's own."""
     links: dict[str, str] = {}

@@ -21,6 +21,7 @@ from tests.support.kafka import (
     fresh_prefix,
     start_kafka,
 )
+from tests.support.stores import PostgresServer, postgres_binaries
 
 PARTITIONS = 4
 
@@ -30,6 +31,7 @@ _LONG_FILES = (
     "test_alerting_crashes",
     "test_exactly_once",
     "test_day",
+    "test_sink",
     "test_worker_lifecycle",
     "test_untrusted_state",
     "test_crash_points",
@@ -96,6 +98,16 @@ def embedded() -> Iterator[EmbeddedBroker]:
     """An embedded broker of this test's own, without topics."""
     with EmbeddedBroker() as broker:
         yield broker
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A Postgres of these tests' own; skipped where this machine has none."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("no Postgres here: install it, such as Debian's postgresql-15")
+    with PostgresServer(binaries) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

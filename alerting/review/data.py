@@ -8,7 +8,9 @@ from alerting.review.facts import Incidents, Review, Verdicts
 
 
 def as_data(review: Review) -> dict[str, Any]:
-    """The review for programs. Shares lie between 0 and 1; what is not known is null."""
+    """The review for programs. Shares lie between 0 and 1; what is not known is null. `detail` is there where a wide
+    event table was asked.
+    """
     data: dict[str, Any] = msgspec.to_builtins(review)
     data |= {
         "is_over": review.is_over,
@@ -18,6 +20,8 @@ def as_data(review: Review) -> dict[str, Any]:
         "incidents": [_incidents(one) for one in review.incidents],
         "on_trial": [_incidents(one) for one in review.on_trial],
     }
+    if review.detail is None:
+        del data["detail"]
     return data
 
 

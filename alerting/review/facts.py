@@ -293,6 +293,103 @@ class Attention:
 
 
 @dataclass(frozen=True, slots=True)
+class PerAccepted:
+    """What the runs of one owner, project and so on cost by their accepted or edited outputs."""
+
+    name: str
+    accepted: int
+    cost_nanousd: int
+    nanousd_per_accepted: int | None
+    before_nanousd: int | None
+    """The same of the week before."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCosts:
+    """What single runs of a workflow cost."""
+
+    workflow: str
+    runs: int
+    p99_nanousd: int
+    """By nearest rank: of 100 runs or fewer, the dearest."""
+    variation: float | None
+    """The standard deviation as a share of the mean; None for a single run."""
+    variation_before: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShare:
+    """Which share of a workflow's model spend goes to a model."""
+
+    workflow: str
+    model: str
+    share: float
+    before: float | None
+    """None where the workflow spent nothing on models in the week before, or nothing is known of that."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentCosts:
+    """What a run of an agent costs, and how often it calls again."""
+
+    name: str
+    runs: int
+    nanousd_per_run: int
+    retry_share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptAcceptance:
+    """A prompt version whose outputs are seldom accepted or edited."""
+
+    name: str
+    outcomes: int
+    acceptance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """What a tenant costs beside what it pays, in a period of its contract."""
+
+    tenant_id: str
+    period: str
+    starts_on: str
+    value_nanousd: int
+    cost_nanousd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """Our figure for a model beside its provider's, over the days of the week that both speak of."""
+
+    source: str
+    model: str
+    our_nanousd: int
+    nanousd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What the wide event table knows beyond the topics."""
+
+    cost_nanousd: int
+    """All spend of the week that the table holds: less than the review's where the sink is behind."""
+    rankings: Mapping[str, Ranking]
+    """Dimension -> its most expensive names."""
+    accepted: Mapping[str, tuple[PerAccepted, ...]]
+    """Dimension -> its names by spend of their runs."""
+    runs: tuple[RunCosts, ...]
+    mix: tuple[ModelShare, ...]
+    """The shares that have changed most."""
+    agents: tuple[AgentCosts, ...]
+    low_prompts: tuple[PromptAcceptance, ...]
+    margins: tuple[Margin, ...]
+    """The latest period of each tenant's contract, the worst first."""
+    reconciled: tuple[Reconciled, ...]
+    """Models whose figures differ most."""
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
     """One week."""
 
@@ -341,6 +438,8 @@ class Review:
     """Of a backtest: no agent could obey, and what was spent after a kill is what it would have saved."""
     attention: tuple[Attention, ...] = ()
     """What to look at first, at most three."""
+    detail: Detail | None = None
+    """None where there is no wide event table to ask."""
     format: str = field(default="spendfuse.review.v1")
 
     @property

@@ -6,6 +6,7 @@ from typing import Any
 from alerting.notice import Notice, Ready
 from alerting.receivers.slack.blocks import escape
 from alerting.review.data import as_data
+from alerting.review.detail import detail_lines
 from alerting.review.facts import Line, Review
 from alerting.review.words import (
     change,
@@ -25,6 +26,8 @@ MOST_OF_A_LEAD = 180
 MOST_OF_A_TEXT = 420
 MOST_RULES = 4
 MOST_OF_THE_RULES = 400
+MOST_OF_THE_DETAIL = 600
+BY_MORE = "By owner, project, feature, agent, model and prompt"
 NOTHING_STANDS_OUT = "Nothing stands out."
 
 Block = dict[str, Any]
@@ -56,7 +59,11 @@ def review_text(review: Review) -> str:
             lines += [f"{name} that cost most", *map(_ranked_line, ranked.lines[:3]), ""]
     if judged := _judged_rules(review):
         lines += ["Rules, by what people said of them", *(f"  {line}" for line in judged), ""]
-    return "\n".join([*lines, *_footer(review)])
+    footer = _footer(review)
+    room = MOST_OF_THE_MESSAGE - len("\n".join([*lines, BY_MORE, *footer])) - len("\n\n")
+    if said := _fitting([f"  {line}" for line in detail_lines(review)], room):
+        lines += [BY_MORE, *said, ""]
+    return "\n".join([*lines, *footer])
 
 
 def review_blocks(review: Review) -> list[Block]:
@@ -74,6 +81,7 @@ def review_blocks(review: Review) -> list[Block]:
         _section({"type": "mrkdwn", "text": "*What to look at*"}),
         *(ahead or [_section(_plain(NOTHING_STANDS_OUT, 100))]),
         *_rule_blocks(review),
+        *_detail_blocks(review),
         {"type": "context", "elements": [_plain("\n".join(_footer(review)), 400)]},
     ]
 
@@ -82,6 +90,24 @@ def _rule_blocks(review: Review) -> list[Block]:
     judged = _judged_rules(review)
     heading = _section({"type": "mrkdwn", "text": "*Rules, by what people said of them*"})
     return [heading, _section(_plain("\n".join(judged), MOST_OF_THE_RULES))] if judged else []
+
+
+def _detail_blocks(review: Review) -> list[Block]:
+    said = _fitting(detail_lines(review), MOST_OF_THE_DETAIL)
+    return (
+        [_section({"type": "mrkdwn", "text": f"*{BY_MORE}*"}), _section(_plain("\n".join(said), 2000))] if said else []
+    )
+
+
+def _fitting(lines: list[str], room: int) -> list[str]:
+    """As many of the lines, from the first on, as have room."""
+    found: list[str] = []
+    for line in lines:
+        room -= len(line) + 1
+        if room < 0:
+            break
+        found.append(line)
+    return found
 
 
 def _judged_rules(review: Review) -> list[str]:

@@ -1,8 +1,9 @@
-"""`worker`, `gateway`, `enforcer`, `reconcile`, `up`: what goes on until it is told to end.
+"""`worker`, `gateway`, `enforcer`, `reconcile`, `sink`, `up`: what goes on until it is told to end.
 
 Settings come from the environment.
 """
 
+import argparse
 from pathlib import Path
 
 from streams.commands.registry import Commands, Options
@@ -20,7 +21,7 @@ def declare(commands: Commands) -> None:
     doctor.add_argument("--url", metavar="http://127.0.0.1:8440", help="where its gateway is; this host's unless given")
     doctor.add_argument("--since", default="1h", metavar="1h", help="how far back to look (default: 1h)")
     doctor.set_defaults(run=_gateway_doctor)
-    up = commands.add("up", _up, "the workers and alerting of this machine, started again when they end")
+    up = commands.add("up", _up, "workers, alerting and, with SPENDFUSE_SINK, a sink; started again when they end")
     up.add_argument("--workers", type=int, default=1, choices=range(1, 33), metavar="N", help="how many (default 1)")
     up.add_argument("--gateway", action="store_true", help="and a gateway")
     up.add_argument(
@@ -36,6 +37,7 @@ def declare(commands: Commands) -> None:
     check.set_defaults(run=_check)
     actions.add_parser("history", help="what was switched, when and why").set_defaults(run=_history)
     _declare_reconcile(commands)
+    _declare_sink(commands)
 
 
 def _declare_reconcile(commands: Commands) -> None:
@@ -50,6 +52,19 @@ def _declare_reconcile(commands: Commands) -> None:
     run.add_argument("--json", action="store_true", help="every figure, as data")
     run.add_argument("--every", metavar="1h", help="go on until told to end, a pass each so often")
     run.set_defaults(run=_reconcile)
+
+
+def _declare_sink(commands: Commands) -> None:
+    sink = commands.add("sink", _sink, "the wide event table: all that is known of calls and runs, in a database")
+    where = "duckdb:///F.duckdb, postgresql://…, clickhouse://… or bigquery://…; SPENDFUSE_SINK unless given"
+    sink.add_argument("--to", metavar="URL", help=where)
+    sink.add_argument("--once", action="store_true", help="end when all that is there now has been written")
+    tenant = sink.add_subparsers(dest="action", metavar="tenant").add_parser(
+        "tenant", help="make the schema in which one tenant sees what is its own"
+    )
+    tenant.add_argument("tenant", metavar="TENANT")
+    tenant.add_argument("--to", metavar="URL", help=where, default=argparse.SUPPRESS)
+    tenant.set_defaults(run=_sink_tenant)
 
 
 def _worker(_: Options) -> int:
@@ -102,6 +117,18 @@ def _reconcile(options: Options) -> int:
     if options.every is None:
         return run_once(options.file, options.days, as_json=options.json)
     return run_on(options.file, options.days, span_ms(options.every, "--every"))
+
+
+def _sink(options: Options) -> int:
+    from streams.sinks.process import run_once, run_sink
+
+    return run_once(options.to) if options.once else run_sink(options.to)
+
+
+def _sink_tenant(options: Options) -> int:
+    from streams.sinks.process import run_tenant
+
+    return run_tenant(options.to, options.tenant)
 
 
 def _up(options: Options) -> int:

@@ -13,6 +13,9 @@ def declare(commands: Commands) -> None:
     parser.add_argument("--html", type=Path, metavar="review.html", help="the page, in one file")
     parser.add_argument("--json", type=Path, metavar="review.json", help="the same as data")
     parser.add_argument("--effects", type=Path, metavar="O.jsonl", help="of a backtest's --out instead of the topics")
+    parser.add_argument(
+        "--from", dest="table", metavar="URL", help="ask this wide event table as well; SPENDFUSE_SINK unless given"
+    )
     parser.add_argument("--policy", type=Path, metavar="P.toml", help="policy file; without it, the policy in force")
 
 
@@ -23,5 +26,6 @@ def _run(options: Options) -> int:
 
     policy = read_policy_file(options.policy) if options.policy else None
     return run_weekly(
-        read_settings(), policy, label=options.week, effects=options.effects, html=options.html, json=options.json
-    )
+        read_settings(), policy, label=options.week, effects=options.effects, html=options.html, json=options.json,
+        table=options.table,
+    )  # fmt: skip

@@ -7,8 +7,10 @@ from typing import Literal
 Stage = Literal[
     "taken", "decided", "effects_sent", "rows_sent", "offsets_sent", "committed", "restoring", "revoked",
     "publishing", "published", "sending", "answered", "handled",
+    "written",
 ]  # fmt: skip
-"""The first line is the worker's, the second alerting's, which also passes `taken`, `restoring` and `revoked`."""
+"""The first line is the worker's, the second alerting's, which also passes `taken`, `restoring` and `revoked`; a sink
+passes `taken`, `written` and `committed`."""
 VARIABLE = "SPENDFUSE_KILL_AT"
 
 

@@ -11,6 +11,7 @@ from schemas.errors import BrokerError, PolicyError
 from streams.clock import seconds, wall_ms
 from streams.kafka.admin import existing_topics
 from streams.kafka.client import make_consumer, refuse_without_rights
+from streams.kafka.leaders import watermarks
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.settings import Settings
@@ -27,6 +28,9 @@ class Policies:
         self._faults = faults
         self._name = settings.policy_name.encode()
         self._at_end = False
+        self._reached = 0
+        self.oldest_offset: int | None = None
+        """Of the first record that was read: above 0 where compaction has taken what was before it."""
         self._consumer = make_consumer(settings, f"spendfuse-policies-{settings.slot}", {"fetch.wait.max.ms": 100})
         self._consumer.assign([TopicPartition(settings.topic("policy.v1"), 0, OFFSET_BEGINNING)])
 
@@ -44,19 +48,43 @@ class Policies:
 
     def changed(self, wait_s: float = 0.0) -> PolicyChanged | None:
         """The newest valid policy that has arrived since the last call, in force since its append; None for none."""
-        newest: PolicyChanged | None = None
+        return next(reversed(self._arrived(wait_s)), None)
+
+    def until_now(self) -> list[PolicyChanged]:
+        """Every valid policy since the last call, up to where the topic ends now; each in force since its append.
+
+        Raises:
+            BrokerError: the end cannot be reached.
+        """
+        place = TopicPartition(self._settings.topic("policy.v1"), 0)
+        try:
+            _, end = watermarks(self._consumer, place, READ_TIMEOUT_S)
+        except KafkaException as error:
+            raise BrokerError(f"the broker does not say where policy.v1 ends: {error.args[0].str()}") from None
+        found: list[PolicyChanged] = []
+        deadline = seconds() + READ_TIMEOUT_S
+        while self._reached < end:
+            found += self._arrived(wait_s=0.05)
+            if seconds() > deadline:
+                raise BrokerError(f"{place.topic} could not be read within {READ_TIMEOUT_S:.0f} s")
+        return found
+
+    def _arrived(self, wait_s: float) -> list[PolicyChanged]:
+        found: list[PolicyChanged] = []
         for message in self._consumer.consume(100, wait_s):
-            error = message.error()
+            error, offset = message.error(), message.offset() or 0
             if error is not None:
                 if error.code() == KafkaError._PARTITION_EOF:
                     self._at_end = True
+                    self._reached = max(self._reached, offset)
                 refuse_without_rights(error)
                 continue
+            self._reached = offset + 1
+            self.oldest_offset = offset if self.oldest_offset is None else self.oldest_offset
             value = message.value()
-            if message.key() == self._name and value is not None:
-                policy = self._read(value)
-                newest = newest if policy is None else PolicyChanged(policy, message.timestamp()[1])
-        return newest
+            if message.key() == self._name and value is not None and (policy := self._read(value)) is not None:
+                found.append(PolicyChanged(policy, message.timestamp()[1]))
+        return found
 
     def _read(self, value: bytes) -> Policy | None:
         try:

@@ -182,7 +182,8 @@ class Supervisor:
 def processes(
     settings: Settings, workers: int, *, with_gateway: bool = False, polled: Mapping[str, str] = {}
 ) -> list[Child]:
-    """What runs on this machine, alerting among it. With a port for pages, theirs are on the ports after it.
+    """What runs on this machine, alerting among it, and a sink where the settings name a store. With a port for pages,
+    theirs are on the ports after it.
 
     `polled` holds systems that are polled, each with the tenant whose spend it knows of.
     """
@@ -191,6 +192,8 @@ def processes(
         commands["gateway"] = ["streams", "gateway"]
     for source, tenant_id in polled.items():
         commands[f"poll-{source}"] = ["streams", "poll", "--from", source, "--tenant", tenant_id]
+    if settings.sink is not None:
+        commands["sink"] = ["streams", "sink"]
     children = []
     for place, (name, command) in enumerate(commands.items(), 1):
         port = settings.metrics_port + place if settings.metrics_port else 0

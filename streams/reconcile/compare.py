@@ -7,7 +7,8 @@ from typing import Final, Literal, NamedTuple
 from schemas.edge.provider_usage import Report
 from streams.reconcile.config import Console
 from streams.reconcile.days import Days, end_of, start_of
-from streams.reconcile.ours import Counted, Sums, model_name
+from streams.reconcile.makers import model_name
+from streams.reconcile.ours import Counted, Sums
 from streams.reconcile.sources import totals_of
 from streams.reconcile.sources.report import Cell, Fetched, Row
 

@@ -7,8 +7,7 @@ from typing import Final, NamedTuple
 
 from models.engine import AHEAD_MS, TOO_LATE_MS
 from models.prices.book import PriceBook
-from models.prices.names import plain_names, provider_id, resolve
-from models.prices.tables import Tables
+from models.prices.names import provider_id
 from schemas.codec import decode_usage
 from schemas.duration import DAY_MS
 from schemas.errors import Undecodable
@@ -19,6 +18,7 @@ from streams.kafka.partitioner import origin_of
 from streams.kafka.time_range import records_between
 from streams.reconcile.config import Console
 from streams.reconcile.days import Days, day_of
+from streams.reconcile.makers import Makers
 from streams.settings import Settings
 
 RECORDS_A_BEAT: Final = 1000
@@ -63,8 +63,7 @@ class Counted:
         self._days = days
         self._names = {ms: day_of(ms) for ms in range(days.start_ms, days.end_ms, DAY_MS)}
         self._prices = PriceBook(header)
-        self._tables = Tables()
-        self._makers: dict[tuple[str | None, str], tuple[str | None, str]] = {}
+        self._makers = Makers()
         self._seen: set[int] = set()
         """Hashes of tenant and event id: of a day of ten million calls the ids themselves would take gigabytes."""
         self._tags: dict[tuple[str, str], dict[str, str]] = {}
@@ -91,7 +90,7 @@ class Counted:
         if event in self._seen:
             return
         self._seen.add(event)
-        maker, model = self._maker(call.provider, call.model)
+        maker, model = self._makers.of(call.provider, call.model)
         day = self._names[at_ms // DAY_MS * DAY_MS]
         for console, providers in self._consoles:
             if maker not in providers or console.tenant_id not in (None, call.tenant_id):
@@ -115,22 +114,6 @@ class Counted:
             return None
         own = (call.tags or {}).get(console.key_tag)
         return own or self._tags.get((call.tenant_id, call.run_id), {}).get(console.key_tag)
-
-    def _maker(self, provider: str | None, model: str) -> tuple[str | None, str]:
-        """Who bills a call, and its model without version and date."""
-        known = self._makers.get((provider, model))
-        if known is None:
-            name = resolve(provider, model)
-            maker = None if name is None else name.provider
-            if name is not None and maker is None and (found := self._tables.find(name)) is not None:
-                maker = found.provider
-            known = self._makers[provider, model] = maker, model_name(model)
-        return known
-
-
-def model_name(model: str) -> str:
-    """A model without provider, version and date, by the one table of names, as both sides are compared."""
-    return plain_names(model)[-1]
 
 
 def count_ours(

@@ -5,6 +5,7 @@ What decides is in `alerting/review`; here is what fetches and writes.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +24,7 @@ from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.codec import decode_alert, decode_command, decode_operator, decode_rollup
 from schemas.control import Command
-from schemas.errors import SettingsError, Undecodable
+from schemas.errors import SettingsError, SpendfuseError, Undecodable
 from schemas.money import usd_to_nanousd
 from schemas.operator import OperatorMessage
 from schemas.policy import RuleSettings
@@ -46,17 +47,43 @@ MOST_THRESHOLDS = 2
 Value = TypeVar("Value")
 
 
-def read_review(settings: Settings, week: Week, policy: Policy, *, progress: bool = False) -> Review:
+def read_review(
+    settings: Settings, week: Week, policy: Policy, *, progress: bool = False, table: str | None = None
+) -> Review:
     """The review of a week, from the topics as they stand now. Blocks for as long as reading takes.
+
+    With `table`, the address of a wide event table, that must answer; one that the settings name may be away: then the
+    review goes without it, and the log says so.
 
     Raises:
         BrokerError: the topics cannot be read.
         SettingsError: the week has not begun.
+        StoreError: the table that was named cannot be asked.
     """
     now_ms = wall_ms()
     if now_ms <= week.start_ms:
         raise SettingsError(f"week {week.label} has not begun")
-    return review_of(week, _read_topics(settings, week, progress=progress), _terms(policy), now_ms)
+    review = review_of(week, _read_topics(settings, week, progress=progress), _terms(policy), now_ms)
+    if table is not None:
+        return _with_detail(review, table)
+    if settings.sink is None:
+        return review
+    try:
+        return _with_detail(review, settings.sink.get_secret_value())
+    except SpendfuseError as error:
+        log.error("the wide event table cannot be asked; the review goes without it: %s", error)
+        return review
+
+
+def _with_detail(review: Review, address: str) -> Review:
+    from streams.sinks.review import read_detail, span_of  # noqa: PLC0415 - a store's library takes time to load
+    from streams.sinks.stores import open_store  # noqa: PLC0415 - as above
+
+    store = open_store(address)
+    try:
+        return replace(review, detail=read_detail(store, span_of(review)))
+    finally:
+        store.close()
 
 
 def read_effects(path: Path, policy: Policy, label: str | None) -> Review:
@@ -89,6 +116,7 @@ def run_weekly(
     effects: Path | None,
     html: Path | None,
     json: Path | None,
+    table: str | None = None,
 ) -> int:
     """Print the message of a week, and write its page and data where asked. Returns the exit code.
 
@@ -98,7 +126,7 @@ def run_weekly(
         review = read_effects(effects, policy or settings.file_policy(), label)
     else:
         policy = policy or policy_in_force(settings)
-        review = read_review(settings, _week(label, policy, wall_ms()), policy, progress=True)
+        review = read_review(settings, _week(label, policy, wall_ms()), policy, progress=True, table=table)
     if html is not None:
         from alerting.review.page.page import page  # noqa: PLC0415 - drawing takes a second to load; the message needs none
 

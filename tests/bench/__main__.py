@@ -20,6 +20,7 @@ from tests.bench import (
     rolling,
     rules,
     side_by_side,
+    sink,
     telling,
     throughput,
 )
@@ -39,12 +40,13 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
     "gateway": lambda options: gateway.measure(options.seconds, options.rounds or 1),
     "restore": lambda options: restore.measure(options.runs or 300_000, options.rounds or 3),
+    "sink": lambda options: sink.measure(options.events or 100_000, options.rounds or 3),
     "rebalances": lambda options: rebalances.measure(options.runs or 100_000, options.rounds or 50),
     "rolling": lambda options: rolling.measure(options.rates[0], options.rounds or 3),
     "peers": lambda options: side_by_side.measure(options.events or 120_000, options.rounds or 3),
 }
 """Part -> how it is measured. Without an option all of them together take less than a quarter of an hour."""
-NEEDS_KAFKA = {"worker", "latency", "telling", "gateway", "restore", "rebalances", "rolling", "peers"}
+NEEDS_KAFKA = {"worker", "latency", "telling", "gateway", "restore", "sink", "rebalances", "rolling", "peers"}
 
 
 def main(arguments: list[str] | None = None) -> int:

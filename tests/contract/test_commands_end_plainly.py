@@ -71,6 +71,7 @@ AWAY = [
     "deliveries repair --save {folder}/f.jsonl",
     "enforcer history",
     "reconcile run {folder}/reconcile.toml",
+    "sink --to duckdb:///{folder}/f.duckdb --once",
 ]
 CONSOLES = '[[console]]\nname = "bill"\nsource = "google"\nfile = "bill.csv"\n'
 WITHOUT_BROKER = {"import", "routes"}
@@ -137,6 +138,8 @@ FILES = [
     "enforcer check {folder}",
     "reconcile run {folder}",
     "reconcile run {file}/reconcile.toml",
+    "sink --to duckdb:///{file}/f.duckdb --once",
+    "sink tenant acme --to duckdb:///{file}/f.duckdb",
 ]
 
 

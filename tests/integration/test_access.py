@@ -295,6 +295,17 @@ def test_reconciliation_needs_its_own_rights_alone(
             assert ("corrected by the provider" in said) is (tokens == 2_000_000)
 
 
+def test_a_sink_needs_its_own_rights_alone(
+    guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It reads what the tables are made of, and writes to no topic; one that may not says what is missing."""
+    act_as(monkeypatch, guarded, "sink")
+    assert main(["sink", "--to", f"duckdb:///{tmp_path}/events.duckdb", "--once"]) == 0
+    guarded.withdraw("sink")
+    assert main(["sink", "--to", f"duckdb:///{tmp_path}/events.duckdb", "--once"]) == 4
+    assert "may not see them" in capsys.readouterr().err
+
+
 def is_booked(capsys: pytest.CaptureFixture[str]) -> bool:
     """Whether there was something to book, and it was written."""
     assert main(["backfill", "--since", "1h", "--yes"]) == 0

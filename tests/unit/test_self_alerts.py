@@ -223,6 +223,8 @@ HEALTHY: dict[str, str] = {
     'spendfuse_enforcer_overdue_seconds{job="enforcer",instance="e",enforcer="support"}': "0 0 12 0 " * 20,
     'spendfuse_reconcile_difference_share{job="reconcile",instance="r",console="gpt",report="usage"}': f"0x{FOREVER}",
     'spendfuse_reconcile_days_not_known{job="reconcile",instance="r",console="gpt",report="usage"}': "0 1 1 0 " * 20,
+    'spendfuse_sink_store_away_seconds{job="sink",instance="s"}': "0 40 0 200 0 " * 16,
+    'spendfuse_sink_lost_offsets_total{job="sink",instance="s",topic="usage.v1"}': f"0x{FOREVER}",
 }  # fmt: skip
 ONCE = f"0x40 1x{FOREVER}"
 NONE = ""
@@ -301,6 +303,8 @@ STORIES: list[tuple[str, dict[str, str], set[str]]] = [
     ("a provider switches no key", {"enforcer_overdue": "0+15x80"}, {"SpendfuseEnforcerOverdue"}),
     ("somebody spends past us", {"difference_share": "0x40 0.07x40"}, {"SpendfuseReconciliationDiffers"}),
     ("a provider tells nothing", {"days_not_known": "0x10 2x70"}, {"SpendfuseReconciliationUnknown"}),
+    ("a store that takes nothing", {"sink_store_away": "0+15x80"}, {"SpendfuseSinkStoreAway"}),
+    ("a sink that came too late", {"sink_lost": ONCE}, {"SpendfuseSinkLostRecords"}),
     ("an alert nobody can read", {"unreadable": ONCE}, {"SpendfuseAlertsUnreadable"}),
     ("a storm of warnings", {"dropped": ONCE}, {"SpendfuseWarningsDropped"}),
 ]

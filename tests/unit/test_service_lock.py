@@ -20,6 +20,9 @@ STARTED = (
     "alerting.__main__",
 )  # fmt: skip
 
+OF_EXTRAS = {"streams/sinks/stores/bigquery.py", "streams/sinks/stores/clickhouse.py"}
+"""Loaded by whoever has installed the extra that `streams/sinks/stores` names where it is missing."""
+
 
 def imported() -> Iterator[tuple[str, str]]:
     """What the service imports of others: module, and the file that does."""
@@ -40,7 +43,8 @@ def test_what_is_imported_is_locked() -> None:
     found = {
         (path, module)
         for module, path in imported()
-        if not {re.sub(r"[-_.]+", "-", name).lower() for name in homes.get(module, ())} & locked
+        if path not in OF_EXTRAS
+        and not {re.sub(r"[-_.]+", "-", name).lower() for name in homes.get(module, ())} & locked
     }
     assert found == set()
 

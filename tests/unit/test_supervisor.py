@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from pydantic import SecretStr
 
 from schemas.errors import SettingsError
 from streams.clock import pause
@@ -64,6 +65,9 @@ def test_a_gateway_runs_beside_the_others_where_it_is_asked_for() -> None:
     """Under one supervisor, with pages of its own behind those of the others."""
     settings = Settings(metrics_port=9_000)
     assert [child.name for child in processes(settings, 2)] == ["worker-0", "worker-1", "alerting"]
+    assert "sink" in [
+        child.name for child in processes(settings.model_copy(update={"sink": SecretStr("duckdb:///f")}), 1)
+    ]
     assert [child.name for child in processes(settings, 1, with_gateway=True)] == ["worker-0", "alerting", "gateway"]
 
 

@@ -27,3 +27,18 @@ DEFINITIONS: dict[str, str] = {
     ),
     "Cause to stop": "From the call that was one too many to the acknowledgement of the agent's guard.",
 }
+OF_THE_TABLE: dict[str, str] = {
+    "Owner, project, feature, agent, prompt": (
+        "As a call says of itself, else as its run does, from the wide event table; days are the policy's, contracts "
+        "and bills go by days in UTC."
+    ),
+    "Per accepted, of an owner and so on": (
+        "What the runs cost that began in the week, by those of them whose output was accepted or edited."
+    ),
+    "p99 run, variation": (
+        "Of the runs that began in the week: the 99th percentile by nearest rank; the standard deviation as a share of "
+        "the mean."
+    ),
+    "Share of a model": "Of a workflow's spend on models; it is named if it has changed by 5 % or more.",
+}
+"""What is said beside that where the wide event table was asked."""

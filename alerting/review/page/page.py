@@ -2,8 +2,8 @@
 
 from alerting.review.facts import Review
 from alerting.review.message import NOTHING_STANDS_OUT, title
-from alerting.review.page import incident_sections, spend_sections
-from alerting.review.page.definitions import DEFINITIONS
+from alerting.review.page import detail_sections, incident_sections, spend_sections
+from alerting.review.page.definitions import DEFINITIONS, OF_THE_TABLE
 from alerting.review.page.markup import Markup, Piece, element, join
 from alerting.review.page.style import STYLE
 from alerting.review.words import UNKNOWN, change, compared_with, count, days_of, moment, percent, usd
@@ -109,6 +109,7 @@ def _sections(review: Review) -> list[Piece]:
             spend_sections.when(review),
             spend_sections.unusual(review),
             spend_sections.bought(review),
+            *detail_sections.by_more(review),
         ]
     else:
         parts.append(element("p", "Nothing was spent in this week.", class_="quiet"))
@@ -117,7 +118,7 @@ def _sections(review: Review) -> list[Piece]:
         incident_sections.told(review),
         incident_sections.quiet(review),
         spend_sections.missing(review),
-        _how(),
+        _how(review),
     ]
     return parts
 
@@ -128,8 +129,9 @@ def _attention(review: Review) -> Markup:
     return join([element("h2", "What to look at"), shown])
 
 
-def _how() -> Markup:
-    rows = [join([element("dt", term), element("dd", meaning)]) for term, meaning in DEFINITIONS.items()]
+def _how(review: Review) -> Markup:
+    meanings = DEFINITIONS if review.detail is None else DEFINITIONS | OF_THE_TABLE
+    rows = [join([element("dt", term), element("dd", meaning)]) for term, meaning in meanings.items()]
     return join([element("h2", "How these figures are made"), element("dl", *rows, class_="how")])
 
 
