@@ -132,7 +132,7 @@ class DeliveryLog:
         log = cls()
         for key, value in last.items():
             try:
-                entry = _decoded(value)
+                entry = decode_entry(value)
             except msgspec.DecodeError as fault:
                 log.unreadable[key] = str(fault)
                 continue
@@ -204,8 +204,8 @@ class DeliveryLog:
             del self._notified[delivery.alert.incident_id]
 
 
-def _decoded(value: bytes) -> Entry:
-    """An entry, in the words of this version."""
+def decode_entry(value: bytes) -> Entry:
+    """A value of deliveries.v1, in the words of this version. Raises `msgspec.DecodeError`."""
     entry = _decode(value)
     if isinstance(entry, Delivery) and entry.status in _STATUS_BEFORE:
         return replace(entry, status=_STATUS_BEFORE[entry.status])

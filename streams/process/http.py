@@ -9,7 +9,7 @@ import asyncio
 import logging
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
@@ -45,6 +45,7 @@ class HttpServer:
         longest_s: no connection lives longer; None for `LONGEST_S`.
         tls: the certificate to serve with; None for plain HTTP.
         end_s: how long requests under way are waited for at the end.
+        headers: what every answer carries besides.
 
     Raises:
         SettingsError: when entered, if the address cannot be listened on.
@@ -62,8 +63,11 @@ class HttpServer:
         longest_s: float | None = None,
         tls: ssl.SSLContext | None = None,
         end_s: float = END_S,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         app = web.Application(client_max_size=most_bytes, middlewares=[_bounded(most_bytes)])
+        if headers is not None:
+            app.on_response_prepare.append(_with_headers(headers))
         app.add_routes(routes)
         self._runner = web.AppRunner(
             app,
@@ -208,6 +212,14 @@ class _Refused(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
+
+
+def _with_headers(headers: Mapping[str, str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def add(_: web.Request, response: web.StreamResponse) -> None:
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
+
+    return add
 
 
 def _bounded(most_bytes: int) -> Middleware:

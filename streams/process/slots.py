@@ -17,7 +17,7 @@ from schemas.errors import SettingsError
 from streams.settings import Settings
 
 MOST_SLOTS = 256
-Role = Literal["worker", "alerting", "gateway", "enforcer", "reconcile"]
+Role = Literal["worker", "alerting", "gateway", "enforcer", "reconcile", "console"]
 
 
 class Slot:

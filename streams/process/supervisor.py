@@ -179,11 +179,15 @@ class Supervisor:
         return all(ended)
 
 
-def processes(settings: Settings, workers: int, *, with_gateway: bool = False) -> list[Child]:
+def processes(
+    settings: Settings, workers: int, *, with_gateway: bool = False, with_console: bool = False
+) -> list[Child]:
     """What runs on this machine, alerting among it. With a port for pages, theirs are on the ports after it."""
     commands = {f"worker-{number}": ["streams", "worker"] for number in range(workers)} | {"alerting": ["alerting"]}
     if with_gateway:
         commands["gateway"] = ["streams", "gateway"]
+    if with_console:
+        commands["console"] = ["streams", "console"]
     children = []
     for place, (name, command) in enumerate(commands.items(), 1):
         port = settings.metrics_port + place if settings.metrics_port else 0
@@ -194,9 +198,9 @@ def processes(settings: Settings, workers: int, *, with_gateway: bool = False) -
     return children
 
 
-def run_supervisor(settings: Settings, workers: int, *, with_gateway: bool = False) -> int:
+def run_supervisor(settings: Settings, workers: int, *, with_gateway: bool = False, with_console: bool = False) -> int:
     """Keep them running until a signal ends it; returns the exit code. Raises `SettingsError`."""
-    supervisor = Supervisor(processes(settings, workers, with_gateway=with_gateway))
+    supervisor = Supervisor(processes(settings, workers, with_gateway=with_gateway, with_console=with_console))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     with pages(settings, supervisor.registry, supervisor.healthy):
