@@ -27,7 +27,8 @@ def drafted(verb: Verb, form: Mapping[str, str], session: Session, tenant_id: st
     options = Namespace(**_WORDS, tenant=tenant_id, who=session.who, why=form.get("why", ""), verb=verb)
     for word in TARGETS:
         setattr(options, f"target_{word}", form.get(word))
-    options.incident = form.get("incident", "")
+    if incident := form.get("incident"):
+        options.incident = incident
     options.verdict = form.get("verdict", "useful")
     options.span = form.get("span", "").strip() or None
     options.limit_usd = form.get("limit_usd", "").strip().lstrip("$") or None

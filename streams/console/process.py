@@ -7,7 +7,7 @@ import secrets
 import signal
 from contextlib import ExitStack
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -20,11 +20,14 @@ from streams.console.following import NEEDED, Following
 from streams.console.live import Streams
 from streams.console.metrics import ConsoleMetrics
 from streams.console.pages.ordering import Ordering
+from streams.console.pages.policies import Policies
 from streams.console.pages.visits import HEADERS, Visits
 from streams.console.pages.watching import Watching
+from streams.console.pages.weeks import Weeks
 from streams.console.run_follower import RunFollowers
 from streams.console.sessions import Sessions
 from streams.console.state.book import Book
+from streams.console.trial.trials import Trials
 from streams.gateway.key_ring import KeyRing
 from streams.kafka.admin import existing_topics
 from streams.kafka.order_reader import OrderReader
@@ -65,8 +68,7 @@ def run_console() -> int:
             metrics.streams.set_function(lambda: len(streams))
             metrics.runs_followed.set_function(lambda: len(followers))
             metrics.unreadable.set_function(lambda: following.unreadable)
-            routes = _routes(settings, book, keys, followers, streams)
-            asyncio.run(_serve(settings, routes, streams, beat))
+            asyncio.run(_serve(settings, _Parts(settings, book, keys, followers, streams), beat))
     return 0
 
 
@@ -83,22 +85,29 @@ class Beat:
             await asyncio.sleep(BEAT_S)
 
 
-def _routes(
-    settings: Settings, book: Book, keys: KeyRing, followers: RunFollowers, streams: Streams
-) -> list[web.AbstractRouteDef]:
+class _Parts(NamedTuple):
+    """What the pages share."""
+
+    settings: Settings
+    book: Book
+    keys: KeyRing
+    followers: RunFollowers
+    streams: Streams
+
+
+def _routes(parts: _Parts, trials: Trials) -> list[web.AbstractRouteDef]:
+    settings, book, keys, followers, streams = parts
     secret = settings.console_secret
     sessions = Sessions(keys, secret.get_secret_value().encode() if secret else secrets.token_bytes(32))
     visits = Visits(sessions, is_tls=settings.console_tls_certificate is not None)
-    writer = OrderWriter(settings) if settings.operator_key is not None else None
-    publish = None if writer is None else writer.publish
-    watching = Watching(
-        book, OrderReader.of(settings), followers, streams, visits, takes_orders=publish is not None
-    )  # fmt: skip
-    ordering = Ordering(book, visits, publish, partial(_refusal, settings, book))
+    publish = OrderWriter(settings).publish if settings.operator_key is not None else None
+    orders = OrderReader.of(settings)
     return [
         *visits.routes(),
-        *watching.routes(),
-        *ordering.routes(),
+        *Watching(book, orders, followers, streams, visits, takes_orders=publish is not None).routes(),
+        *Ordering(book, visits, publish, partial(_refusal, settings, book)).routes(),
+        *Policies(book, trials, streams, visits).routes(),
+        *Weeks(settings, book, visits).routes(),
         *asset_routes(),
         web.get("/healthz", _health),
     ]
@@ -127,8 +136,8 @@ def _stale(broker: BrokerWatch) -> int:
     return wall_ms() - int(broker.away_s * 1000) if broker.away_s else 0
 
 
-async def _serve(settings: Settings, routes: list[web.AbstractRouteDef], streams: Streams, beat: Beat) -> None:
-    end = asyncio.Event()
+async def _serve(settings: Settings, parts: _Parts, beat: Beat) -> None:
+    end, trials = asyncio.Event(), Trials()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
@@ -136,12 +145,14 @@ async def _serve(settings: Settings, routes: list[web.AbstractRouteDef], streams
     tls = server_tls(settings.console_tls_certificate, settings.console_tls_key, "CONSOLE_TLS")
     headers = HEADERS if tls is None else {**HEADERS, "Strict-Transport-Security": "max-age=31536000"}
     server = HttpServer(
-        routes, host, port, f"{PREFIX}CONSOLE_PORT", most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS,
-        longest_s=math.inf, tls=tls, end_s=END_S, headers=headers,
+        _routes(parts, trials), host, port, f"{PREFIX}CONSOLE_PORT",
+        most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS, longest_s=math.inf,
+        tls=tls, end_s=END_S, headers=headers,
     )  # fmt: skip
     beating = asyncio.create_task(beat.go_on())
     async with server:
         log.info("showing the page", extra=fields(host=host, port=port, tls=tls is not None))
         await end.wait()
-        streams.end()
+        parts.streams.end()
+        await trials.end()
     beating.cancel()

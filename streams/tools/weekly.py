@@ -5,6 +5,7 @@ What decides is in `alerting/review`; here is what fetches and writes.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,8 +47,11 @@ MOST_THRESHOLDS = 2
 Value = TypeVar("Value")
 
 
-def read_review(settings: Settings, week: Week, policy: Policy, *, progress: bool = False) -> Review:
-    """The review of a week, from the topics as they stand now. Blocks for as long as reading takes.
+def read_review(
+    settings: Settings, week: Week, policy: Policy, *, progress: bool = False, tenant_id: str | None = None
+) -> Review:
+    """The review of a week, of one tenant or all, from the topics as they stand now. Blocks for as long as reading
+    takes.
 
     Raises:
         BrokerError: the topics cannot be read.
@@ -56,7 +60,10 @@ def read_review(settings: Settings, week: Week, policy: Policy, *, progress: boo
     now_ms = wall_ms()
     if now_ms <= week.start_ms:
         raise SettingsError(f"week {week.label} has not begun")
-    return review_of(week, _read_topics(settings, week, progress=progress), _terms(policy), now_ms)
+    records, terms = _read_topics(settings, week, progress=progress), _terms(policy)
+    if tenant_id is not None:
+        records, terms = _records_of(records, tenant_id), _terms_of(terms, tenant_id)
+    return review_of(week, records, terms, now_ms)
 
 
 def read_effects(path: Path, policy: Policy, label: str | None) -> Review:
@@ -166,6 +173,22 @@ def _read_topics(settings: Settings, week: Week, *, progress: bool) -> Records:
 def _commands(settings: Settings, *, progress: bool) -> Iterator[Message]:
     records = committed_records(settings, "control.v1", progress=progress)
     return (message for message in records if not is_key_check(message.key()))
+
+
+def _records_of(records: Records, tenant_id: str) -> Records:
+    """Those of one tenant."""
+    return Records(
+        rollups=[one for one in records.rollups if one.tenant_id == tenant_id],
+        alerts=[one for one in records.alerts if one.tenant_id == tenant_id],
+        commands=[one for one in records.commands if one.tenant_id == tenant_id],
+        orders=[one for one in records.orders if one.tenant_id == tenant_id],
+    )
+
+
+def _terms_of(terms: Terms, tenant_id: str) -> Terms:
+    """Terms without what the policy says of other tenants."""
+    own = tuple(one for one in terms.exceptions if one.scope == tenant_id or one.scope.startswith(f"{tenant_id}/"))
+    return replace(terms, exceptions=own)
 
 
 def _two_weeks(records: Iterable[Message], week: Week) -> Iterable[Rollup]:

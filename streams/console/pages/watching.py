@@ -42,7 +42,8 @@ class Watching:
     def routes(self) -> list[web.AbstractRouteDef]:
         """Each page, and what changes on it."""
         pages = {"now": ("/", self._now), "run": ("/run", self._run), "incident": ("/incident", self._incident)}
-        return [self._visits.page(path, handler, name) for name, (path, handler) in pages.items()] + [
+        return [
+            *(self._visits.page(path, handler, name) for name, (path, handler) in pages.items()),
             self._visits.page("/live/now", self._live(self._now_live), "now, live"),
             self._visits.page("/live/run", self._live(self._run_live), "run, live"),
             self._visits.page("/live/incident", self._live(self._incident_live), "incident, live"),

@@ -77,7 +77,7 @@ function ago(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
   if (seconds < 60) return `${seconds} s ago`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
-  if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min ago`;
+  if (seconds < 48 * 3600) return `${Math.floor(seconds / 3600)} h ago`;
   return `${Math.floor(seconds / 86400)} days ago`;
 }
 
@@ -204,9 +204,9 @@ function newRow() {
   line.calls = cell("td", "number calls-n");
   line.cost = cell("td", "number");
   line.near = cell("div", "sub");
-  line.rect = svg("rect", { height: 6, rx: 3 });
+  line.rect = svg("rect", { height: 6 });
   line.bar = svg("svg", { class: "bar", viewBox: "0 0 100 6", preserveAspectRatio: "none", "aria-hidden": "true" });
-  line.bar.append(svg("rect", { width: 100, height: 6, rx: 3, class: "track" }), line.rect);
+  line.bar.append(svg("rect", { width: 100, height: 6, class: "track" }), line.rect);
   const name = cell("th", "what", line.link, line.word);
   name.scope = "row";
   line.tr.append(name, cell("td", "whose-run", line.tenant, " ", line.whose), line.model, line.calls, line.cost, cell("td", "near-limit", line.bar, line.near));
@@ -249,6 +249,8 @@ class Following {
     this.isOver = false;
     this.open();
     setInterval(() => this.look(), 500);
+    addEventListener("pagehide", () => { this.isOver = true; this.source.close(); });
+    addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
     document.addEventListener("visibilitychange", () => { if (!document.hidden) this.look(); });
   }
 
@@ -304,5 +306,9 @@ for (const time of document.querySelectorAll("time")) showTime(time);
 const box = document.getElementById("runs-scroll");
 const live = document.getElementById("main")?.dataset.live;
 if (live) new Following(live, box ? new Runs(box) : null);
+document.getElementById("file")?.addEventListener("change", async (event) => {
+  const [file] = event.target.files;
+  if (file && file.size < 400_000) document.getElementById("policy").value = await file.text();
+});
 for (const form of document.querySelectorAll("form[data-once]"))
   form.addEventListener("submit", () => { for (const button of form.querySelectorAll("button")) button.disabled = true; });

@@ -1,6 +1,7 @@
-"""A curve against its cap: SVG made here, coloured by the page's style, explained in words for those who don't see it."""
+"""A curve against its cap: SVG made here, coloured by the page's style, with words for those who do not see it."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from alerting.review.page.markup import Markup, Piece, element, join
@@ -59,7 +60,7 @@ def curve(given: Curve) -> Markup:
 
 def _steps(points: Sequence[tuple[float, float]]) -> str:
     found = [f"{points[0][0]:.1f},{points[0][1]:.1f}"]
-    for (_, before), (x, y) in zip(points, points[1:], strict=False):
+    for (_, before), (x, y) in pairwise(points):
         found += [f"{x:.1f},{before:.1f}", f"{x:.1f},{y:.1f}"]
     return " ".join(found)
 

@@ -28,7 +28,7 @@ from streams.console.views.pieces import (
 )
 from streams.tools.orders.audit import Audited
 
-STATES = {"open": "opened", "escalated": "went on", "resolved": "ended", "reminder": "still open"}
+STATES = {"open": "opened", "escalated": "escalated", "resolved": "ended", "reminder": "still open"}
 TOLD = {"sent": "notified", "pending": "waiting", "superseded": "replaced by a newer message", "not_news": "no news",
         "muted": "muted", "given_up": "given up"}  # fmt: skip
 MUTED = {
@@ -109,7 +109,11 @@ def _evidence(alert: Alert) -> Markup:
     owners = [alert.owner] if alert.owner else alert.owners[:8]
     if owners:
         figure.append(("Owner", shown_name(", ".join(owners), 200)))
-    figure += [(each.replace("_", " ").capitalize(), shown_name(value)) for each, value in alert.attribution.items()]
+    figure += [
+        (each.replace("_", " ").capitalize(), shown_name(value))
+        for each, value in alert.attribution.items()
+        if each != "owner"
+    ]
     figure += [("What to do", shown_text(alert.next_action, 400))] if alert.next_action else []
     figure.append(("Policy", shown_name(alert.policy_version, 60)))
     facts = [element("li", shown_text(line, 300)) for line in evidence(alert)]
@@ -133,15 +137,22 @@ def _told(deliveries: Iterable[Delivery]) -> Markup:
     found = sorted(deliveries, key=lambda one: one.at_ms)
     if not found:
         return empty("Nobody has been notified so far.")
-    heads = [("When", ""), ("Receiver", ""), ("What became of it", "")]
+    heads = [("When", ""), ("Receiver", ""), ("Of", ""), ("What became of it", "")]
     rows = [
         element(
             "tr", element("td", moment(one.at_ms)), element("th", shown_name(one.receiver), scope="row"),
+            element("td", _step(one.alert)),
             element("td", _outcome(one)), data_key=one.key,
         )
         for one in found
     ]  # fmt: skip
     return plain_table("Who was notified, and when", heads, rows, "told")
+
+
+def _step(alert: Alert) -> Markup:
+    """Which step of the incident a message was about."""
+    level = f" at {share_text(alert.level)}" if alert.state in ("open", "escalated") and alert.level < 1 else ""
+    return join([badge(STATES[alert.state], alert.severity if alert.state != "resolved" else "quiet"), level])
 
 
 def _outcome(one: Delivery) -> str:

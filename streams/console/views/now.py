@@ -15,6 +15,7 @@ from streams.console.state.incidents import Incident, rank
 from streams.console.views.pieces import (
     badge,
     bar,
+    choice,
     columns_chart,
     empty,
     incident_href,
@@ -60,8 +61,8 @@ def fragments(book: Book, tenant_id: str, now_ms: int) -> dict[str, Markup]:
     return {
         "figures": _figures(books, spent, opened, given, now_ms),
         "spend": _spend(spent),
-        "incidents": _incidents(opened, now_ms, of_several=len(books) > 1),
-        "stops": _stops(given, now_ms),
+        "incidents": _incidents(opened, of_several=len(books) > 1),
+        "stops": _stops(given),
     }
 
 
@@ -90,9 +91,7 @@ def _figures(
         [
             _figure("Spent today", usd(day), f"{usd(month)} this month"),
             _figure("Live runs", f"{live:,}", _nearest(books)),
-            _figure(
-                "Open incidents", f"{len(opened):,}", f"{pages:,} of them page somebody" if pages else "none pages"
-            ),
+            _figure("Open incidents", f"{len(opened):,}", f"{pages:,} worth a page" if pages else "none pages"),
             _figure("Kills in 24 h", f"{len(stopped):,}", _fastest(stopped)),
         ]
     )
@@ -170,16 +169,16 @@ def _is_told(incident: Incident) -> bool:
     return incident.newest.mode != "shadow"
 
 
-def _incidents(opened: list[Incident], now_ms: int, *, of_several: bool) -> Markup:
+def _incidents(opened: list[Incident], *, of_several: bool) -> Markup:
     if not opened:
         return empty("No incident is open.")
-    items = [_incident(one, now_ms, of_several=of_several) for one in opened[:MOST_INCIDENTS]]
+    items = [_incident(one, of_several=of_several) for one in opened[:MOST_INCIDENTS]]
     more = len(opened) - MOST_INCIDENTS
     rest = empty(f"{more:,} more are open: python -m streams incidents") if more > 0 else ""
     return join([element("ul", *items, class_="incidents"), rest])
 
 
-def _incident(one: Incident, now_ms: int, *, of_several: bool) -> Markup:
+def _incident(one: Incident, *, of_several: bool) -> Markup:
     alert = one.newest
     whose = [shown_name(alert.tenant_id, 40)] if of_several else []
     whose += [element("span", name(alert.rule, 40)), since(one.since_ms)]
@@ -212,18 +211,18 @@ def _given(books: list[TenantBook]) -> list[Given]:
     return sorted(found, key=lambda one: -one.command.issued_ms)
 
 
-def _stops(given: list[Given], now_ms: int) -> Markup:
+def _stops(given: list[Given]) -> Markup:
     if not given:
         return empty("Nothing has been stopped.")
     heads = [
         ("What", ""), ("Why", ""), ("When", ""), ("Stopped within", "number"), ("Spent after", "number"),
     ]  # fmt: skip
     return plain_table(
-        "Commands that stop, the newest first", heads, [_stop(one, now_ms) for one in given[:MOST_STOPS]], "stops"
+        "Commands that stop, the newest first", heads, [_stop(one) for one in given[:MOST_STOPS]], "stops"
     )
 
 
-def _stop(given: Given, now_ms: int) -> Markup:
+def _stop(given: Given) -> Markup:
     command, target = given.command, given.command.target
     outcome = given.book.commands.outcome(command, given.run)
     shown = shown_name(target.id, 40)
@@ -318,7 +317,8 @@ def _runs_section() -> Markup:
                     placeholder="run, workflow, owner"),
             element(
                 "fieldset", element("legend", "In order of", class_="unseen"),
-                _choice("cost", "by cost", checked=True), _choice("near", "nearest to a limit", checked=False),
+                choice("order", "cost", "by cost", checked=True),
+                choice("order", "near", "nearest to a limit", checked=False),
             ),
             class_="tools",
         ),
@@ -331,8 +331,3 @@ def _runs_section() -> Markup:
         element("noscript", "The list of live runs needs JavaScript."),
         id="runs-section",
     )  # fmt: skip
-
-
-def _choice(value: str, label: str, *, checked: bool) -> Markup:
-    box = element("input", type="radio", name="order", value=value, checked="" if checked else None)
-    return element("label", box, f" {label}")

@@ -6,7 +6,7 @@ from typing import Final
 from alerting.rendering.foreign import name
 from alerting.review.page.markup import Markup, Piece, element
 from streams.console.views.frame import hidden_token
-from streams.console.views.pieces import shown_text
+from streams.console.views.pieces import choice, shown_text
 
 TITLES: Final = {
     "kill": "Kill", "resume": "Let go on", "ack": "Take in hand", "snooze": "Snooze", "feedback": "Feedback",
@@ -20,8 +20,8 @@ EFFECTS: Final = {
 }
 ABOUT: Final = ("run", "session", "tree", "workflow", "incident")
 NEED_KEY: Final = (
-    "Orders cannot be given here: the console has no key to sign them with. Start it with SPENDFUSE_OPERATOR_KEY set to "
-    "the operators' key, as alerting has it for Slack's buttons."
+    "Orders cannot be given here: the console has no key to sign them with. Start it with SPENDFUSE_OPERATOR_KEY set "
+    "to the operators' key, as alerting has it for Slack's buttons."
 )
 
 
@@ -68,12 +68,7 @@ def _terms(verb: str, given: Mapping[str, str]) -> list[Piece]:
             return _text("span", "For how long", {"span": given.get("span") or "1h"}, "1h")
         case "feedback":
             chosen = given.get("verdict", "useful")
-            options = [
-                element("label",
-                        element("input", type="radio", name="verdict", value=each, checked="" if each == chosen else None),
-                        f" {each}")
-                for each in ("useful", "noise", "planned")
-            ]  # fmt: skip
+            options = [choice("verdict", each, each, checked=each == chosen) for each in ("useful", "noise", "planned")]
             return [element("fieldset", element("legend", "It was"), *options)]
         case _:
             return []

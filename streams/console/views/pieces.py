@@ -75,8 +75,8 @@ def bar(share: float) -> Markup:
     width = f"{min(1.0, max(0.0, share)) * BAR_WIDTH:.1f}"
     return element(
         "svg",
-        element("rect", width=str(BAR_WIDTH), height="6", rx="3", class_="track"),
-        element("rect", width=width, height="6", rx="3", class_=level(share)),
+        element("rect", width=str(BAR_WIDTH), height="6", class_="track"),
+        element("rect", width=width, height="6", class_=level(share)),
         class_="bar", viewBox=f"0 0 {BAR_WIDTH} 6", preserveAspectRatio="none", aria_hidden="true",
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def columns_chart(values: Sequence[int], label: str) -> Markup:
             width="3",
             height=f"{height:.1f}",
             class_="now" if at == len(values) - 1 else "then",
-        )  # fmt: skip
+        )
         for at, value in enumerate(values)
         if (height := max(0.8, 20 * value / most) if value else 0)
     ]
@@ -137,3 +137,9 @@ def plain_table(caption: str, heads: Sequence[tuple[str, str]], rows: Sequence[M
 def lines(*pieces: Piece) -> Markup:
     """Pieces below each other, as blocks; empty ones are left out."""
     return join(element("div", one) for one in pieces if one)
+
+
+def choice(field: str, value: str, label: str, *, checked: bool) -> Markup:
+    """One of several of which one is chosen."""
+    box = element("input", type="radio", name=field, value=value, checked="" if checked else None)
+    return element("label", box, f" {label}")
