@@ -5,7 +5,6 @@ The names of its tenants and runs are ordinary ones, and hostile where a test as
 
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from confluent_kafka import Producer
@@ -13,13 +12,14 @@ from confluent_kafka import Producer
 from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.control import Command, Target
+from schemas.duration import HOUR_MS
 from schemas.rollup import Rollup
 from schemas.run import NearestLimit, OrderOnRun, RunRecord
 from schemas.signing import control_key
 from schemas.usage import LlmCall, ToolCall, UsageMessage
 from streams.clock import wall_ms
 
-HOUR_MS = 3_600_000
+SEED = 20_261_128
 USD = 10**9
 MODELS = ("gpt-4.1", "claude-opus-4", "gpt-5-mini", "gemini-2.5-pro")
 WORKFLOWS = ("support-triage", "documentation", "coding-agent", "repair-bot", "research")
@@ -102,19 +102,13 @@ def calls_of(run_id: str, count: int, tenant_id: str = "acme", **more: Any) -> l
     return found
 
 
-@dataclass
 class World:
     """Writes to the topics of one prefix, as the worker and agents do."""
 
-    bootstrap: str
-    prefix: str
-    seed: int = 20_261_128
-    random: random.Random = field(init=False)
-    _producer: Producer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
-        settings = {"bootstrap.servers": self.bootstrap, "partitioner": "murmur2_random", "linger.ms": 2}
+    def __init__(self, bootstrap: str, prefix: str, seed: int = SEED) -> None:
+        self.prefix = prefix
+        self.random = random.Random(seed)
+        settings = {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 2}
         self._producer = Producer(settings)
 
     def runs(self, *records: RunRecord) -> None:

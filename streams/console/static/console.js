@@ -172,7 +172,6 @@ function spacer() {
   const tr = document.createElement("tr"), td = document.createElement("td");
   tr.className = "spacer";
   tr.setAttribute("aria-hidden", "true");
-  td.colSpan = 6;
   tr.append(td);
   return tr;
 }

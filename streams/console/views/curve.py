@@ -42,7 +42,7 @@ def curve(given: Curve) -> Markup:
         element("polygon", points=area, class_="area"),
         *(_mark(at // step, len(values)) for at in given.marks),
         element("polyline", points=line, class_="line"),
-        element("circle", cx=f"{points[-1][0]:.1f}", cy=f"{points[-1][1]:.1f}", r="4", class_="end"),
+        _dot(*points[-1]),
     ]
     if given.cap is not None:
         y = f"{_y(given.cap, top):.1f}"
@@ -68,6 +68,11 @@ def _steps(points: Sequence[tuple[float, float]]) -> str:
 def _mark(at: int, count: int) -> Markup:
     x = f"{_x(at, count):.1f}"
     return element("line", x1=x, x2=x, y1=f"{PAD}", y2=f"{HEIGHT - PAD}", class_="again")
+
+
+def _dot(x: float, y: float) -> Markup:
+    """A dot that stays round however the drawing is stretched."""
+    return element("line", x1=f"{x:.1f}", x2=f"{x:.1f}", y1=f"{y:.1f}", y2=f"{y:.1f}", class_="end")
 
 
 def _x(at: int, count: int) -> float:

@@ -112,7 +112,7 @@ def _nearest(books: list[TenantBook]) -> str:
 def _fastest(stopped: list[Given]) -> str:
     outcomes = [one.book.commands.outcome(one.command, one.run) for one in stopped]
     times = sorted(one.after_ms for one in outcomes if one is not None and one.after_ms is not None)
-    return f"stopped in {format_duration(times[len(times) // 2])}, the middle one" if times else "nothing to stop"
+    return f"stopped within {format_duration(times[len(times) // 2])}, half of them" if times else "nothing to stop"
 
 
 def _spend(spent: dict[str, Spending]) -> Markup:

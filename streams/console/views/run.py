@@ -50,8 +50,8 @@ def fragments(
     own = None if tree is None else tree.runs.get(known.run_id)
     return {
         "head": _head(known, own),
-        "why": _why(known.why, known),
-        "actions": _actions(known) if may_operate else join([]),
+        "why": _why(known.why, known, own),
+        "actions": _actions(known) if may_operate and _is_heard_of(known, own) else join([]),
         "identity": _identity(known, own),
         "curves": _curves(known, own),
         "orders": _orders(known, own),
@@ -95,7 +95,9 @@ def _shape(record: RunRecord | None, own: RunCalls | None) -> str:
     return f" in {calls:,} model calls and {tools:,} tool calls, {format_duration(max(0, last_ms - began_ms))}"
 
 
-def _why(why: Why, known: RunKnown) -> Markup:
+def _why(why: Why, known: RunKnown, own: RunCalls | None) -> Markup:
+    if not _is_heard_of(known, own):
+        return empty("Nobody has heard of this run: no command, no alert, and no usage of the last day names it.")
     kind = "quiet" if why.resumable is None else why.resumable.action
     entries = [(LABELS.get(one.label, ""), shown_text(one.text, 600)) for one in why.entries]
     lead = next((text for label, text in entries if label in ("Why", "Open")), None)
@@ -110,6 +112,10 @@ def _why(why: Why, known: RunKnown) -> Markup:
         element("p", more) if more else "",
         class_=f"verdict {kind}",
     )
+
+
+def _is_heard_of(known: RunKnown, own: RunCalls | None) -> bool:
+    return bool(known.record or known.facts.command or known.facts.alerts or own or not known.is_caught_up)
 
 
 def _actions(known: RunKnown) -> Markup:
@@ -165,7 +171,7 @@ def _curves(known: RunKnown, own: RunCalls | None) -> Markup:
     shown = (
         [f"first {tokens(contexts[0])}", f"most {tokens(most)}", f"{tokens(contexts[-1])} tokens"] if contexts else []
     )
-    return join([curve(cost), curve(Curve("Context of each model call", contexts, shown)) if contexts else ""])
+    return join([curve(cost), curve(Curve("Context by call", contexts, shown)) if contexts else ""])
 
 
 def _orders(known: RunKnown, own: RunCalls | None) -> Markup:
