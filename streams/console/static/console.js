@@ -43,6 +43,13 @@ function morphChildren(old, next) {
   }
 }
 
+/** Have whatever is focused be so again after a change that has moved it: a browser takes what moves for gone. */
+function keepingFocus(change) {
+  const focused = document.activeElement;
+  change();
+  if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+}
+
 function put(id, content) {
   let home = document.getElementById(id);
   if (!home) {
@@ -56,7 +63,7 @@ function put(id, content) {
   parsed.innerHTML = home.nodeName === "TBODY" ? `<table><tbody>${content}</tbody></table>` : content;
   const next = home.nodeName === "TBODY" ? parsed.content.querySelector("tbody") : parsed.content;
   const followsEnd = followsItsEnd(home);
-  morphChildren(home, next);
+  keepingFocus(() => morphChildren(home, next));
   if (followsEnd) followsEnd.scrollTop = followsEnd.scrollHeight;
   for (const time of home.querySelectorAll("time")) showTime(time);
 }
@@ -144,6 +151,10 @@ class Runs {
   }
 
   draw() {
+    keepingFocus(() => this.drawRows());
+  }
+
+  drawRows() {
     const first = Math.max(0, Math.floor(this.box.scrollTop / ROW_PX) - SPARE_ROWS);
     const last = Math.min(this.order.length, first + Math.ceil(this.box.clientHeight / ROW_PX) + 2 * SPARE_ROWS);
     const keep = new Map();
