@@ -33,8 +33,7 @@ from streams.kafka.admin import existing_topics
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.order_writer import OrderWriter
 from streams.process.broker_watch import BrokerWatch
-from streams.process.certificates import server_tls
-from streams.process.http import HttpServer
+from streams.process.http import HttpServer, server_tls
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
 from streams.settings import PREFIX, Settings

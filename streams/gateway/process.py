@@ -19,8 +19,7 @@ from streams.gateway.signers import Signers
 from streams.gateway.spool import Spool
 from streams.kafka.admin import existing_topics
 from streams.process.broker_watch import BrokerWatch
-from streams.process.certificates import server_tls
-from streams.process.http import HttpServer
+from streams.process.http import HttpServer, server_tls
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
 from streams.settings import PREFIX, Settings

@@ -68,7 +68,7 @@ class Stage:
             page.fill("#key", key or self.operator)
             page.keyboard.press("Enter")
             page.wait_for_url(f"{self.console.url}{path}")
-        page.faults = faults  # type: ignore[attr-defined]
+        page.faults = faults
         return page
 
 
@@ -146,7 +146,7 @@ def test_a_kill_shows_by_itself_and_its_run_explains_it(
         page.get_by_role("link", name="Back, and see what becomes of it").click()
         page.get_by_role("heading", name="This run is not stopped any more: it may go on.").wait_for()
         assert "it was wanted" in page.inner_text("#why")
-        assert not page.faults, page.faults  # type: ignore[attr-defined]
+        assert not page.faults, page.faults
     delete_topics(topics.bootstrap, topics.prefix)
 
 
@@ -170,7 +170,7 @@ def test_thousands_of_runs_are_a_list_of_which_few_are_drawn(stage: Stage, conte
     page.locator("#runs tr[aria-rowindex='2']").get_by_text("$123.00").wait_for()
     page.get_by_label("nearest to a limit").check()
     page.locator("#runs tr[aria-rowindex='2'] .near-limit").wait_for()
-    assert not page.faults, page.faults  # type: ignore[attr-defined]
+    assert not page.faults, page.faults
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -240,7 +240,7 @@ def test_hostile_names_are_text_in_a_browser(stage: Stage, context: "BrowserCont
     """No name of a run, workflow, owner or rule becomes markup, wherever it comes from: page, changes or rows."""
     page = stage.opened(context)
     dialogs: list[str] = []
-    page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+    page.on("dialog", lambda dialog: dialogs.append(dialog.message))
     evil = "<img src=x onerror=alert(1)><script>alert(2)</script>"
     stage.world.runs(run_record(evil[:60], workflow=evil, owner=evil, model=evil, cost_nanousd=900 * USD))
     stage.world.alerts(alert_of(None, alert_id="evil", incident_id="inc-evil", rule=evil, summary=evil, owner=evil))

@@ -16,6 +16,7 @@ from streams.console.views.pieces import (
     bar,
     definitions,
     empty,
+    key_of,
     link,
     moment,
     plain_table,
@@ -142,7 +143,7 @@ def _told(deliveries: Iterable[Delivery]) -> Markup:
         element(
             "tr", element("td", moment(one.at_ms)), element("th", shown_name(one.receiver), scope="row"),
             element("td", _step(one.alert)),
-            element("td", _outcome(one)), data_key=one.key,
+            element("td", _outcome(one)), data_key=key_of(one.key),
         )
         for one in found
     ]  # fmt: skip

@@ -19,6 +19,7 @@ from streams.console.views.pieces import (
     columns_chart,
     empty,
     incident_href,
+    key_of,
     level,
     lines,
     link,
@@ -142,7 +143,7 @@ def _tenant_row(tenant_id: str, each: Spending) -> Markup:
         ),
         *(_period_cell(one, label) for one, label in zip(each.periods, ("Hour", "Day", "Month"), strict=True)),
         element("td", sparks, class_="chart"),
-        data_key=f"tenant-{name(tenant_id)}",
+        data_key=key_of(tenant_id),
     )  # fmt: skip
 
 
@@ -189,7 +190,7 @@ def _incident(one: Incident, *, of_several: bool) -> Markup:
             "div", link(incident_href(alert.tenant_id, one.incident_id), shown_text(alert.summary, 240)),
             element("div", *_dotted(whose), class_="sub"),
         ),
-        data_key=one.incident_id,
+        data_key=key_of(one.incident_id),
     )  # fmt: skip
 
 
@@ -239,7 +240,7 @@ def _stop(given: Given) -> Markup:
         element("td", since(command.issued_ms)),
         element("td", took, class_="number" if outcome else "number waiting", data_label="Stopped within"),
         element("td", after or "–", class_="number", data_label="Spent after"),
-        data_key=command.command_id,
+        data_key=key_of(command.command_id),
     )
 
 
