@@ -17,9 +17,14 @@ AXE = HOME / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
+def find_chromium() -> str | None:
+    """The browser's program; None where there is none."""
+    return next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+
+
 def chromium() -> str:
     """The browser's program; skips the test where there is none."""
-    found = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
+    found = find_chromium()
     if found is None:
         pytest.skip(f"no {' or '.join(CHROMIUM)} is on this machine")
     return found

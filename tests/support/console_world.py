@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 from confluent_kafka import Producer
 
 from schemas.alert import Alert
@@ -178,4 +179,15 @@ def ordered(run: RunRecord, command: Command, acted_ms: int | None = None) -> Ru
         rule=command.rule, incident_id=command.incident_id, reason=command.reason, issued_ms=command.issued_ms,
         spent_nanousd=run.cost_nanousd, acted=None if acted_ms is None else "stopped", acted_ms=acted_ms,
     )  # fmt: skip
-    return RunRecord(**{each: getattr(run, each) for each in run.__struct_fields__ if each != "order"}, order=order)
+    return msgspec.structs.replace(run, order=order)
+
+
+def with_cost(run: RunRecord, cost_nanousd: int) -> RunRecord:
+    """A run after one more call, nearer to its limit."""
+    near = run.nearest
+    if near is not None and near.unit == "nanousd":
+        near = msgspec.structs.replace(near, used=cost_nanousd)
+    now_ms = wall_ms()
+    return msgspec.structs.replace(
+        run, cost_nanousd=cost_nanousd, calls=run.calls + 1, ts_ms=now_ms, last_ms=now_ms, nearest=near
+    )

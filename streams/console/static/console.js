@@ -3,7 +3,8 @@
 
 const QUIET_MS = 4000; // A server that says nothing for so long is not live: it says something every second.
 const ROW_PX = 44;
-const SPARE_ROWS = 12;
+const SPARE_ROWS = 8;
+const STEP_ROWS = 8;
 
 // ---- putting content in its place -------------------------------------------------------------
 
@@ -118,8 +119,10 @@ class Runs {
     this.bottom = spacer();
     this.body.append(this.top, this.bottom);
     this.shown = new Map();
-    box.addEventListener("scroll", () => this.draw(), { passive: true });
-    new ResizeObserver(() => this.draw()).observe(box);
+    this.boxRows = box.clientHeight / ROW_PX;
+    this.drawn = [0, 0];
+    box.addEventListener("scroll", () => this.scrolled(), { passive: true });
+    new ResizeObserver(() => { this.boxRows = box.clientHeight / ROW_PX; this.draw(); }).observe(box);
     for (const radio of document.querySelectorAll("input[name=order]"))
       radio.addEventListener("change", () => { this.by = radio.value === "near" ? SHARE : COST_N; this.sort(); });
     document.getElementById("find").addEventListener("input", (event) => { this.wanted = event.target.value.trim().toLowerCase(); this.sort(); });
@@ -150,27 +153,43 @@ class Runs {
     this.draw();
   }
 
+  /** Which rows are drawn: those that can be seen and some before and after, in steps, so that not every pixel counts. */
+  window() {
+    const seen = Math.floor(this.box.scrollTop / ROW_PX / STEP_ROWS) * STEP_ROWS;
+    const first = Math.max(0, seen - SPARE_ROWS);
+    return [first, Math.min(this.order.length, seen + Math.ceil(this.boxRows) + STEP_ROWS + SPARE_ROWS)];
+  }
+
+  scrolled() {
+    const [first, last] = this.window();
+    if (first !== this.drawn[0] || last !== this.drawn[1]) this.draw();
+  }
+
   draw() {
+    this.drawn = this.window();
     keepingFocus(() => this.drawRows());
   }
 
   drawRows() {
-    const first = Math.max(0, Math.floor(this.box.scrollTop / ROW_PX) - SPARE_ROWS);
-    const last = Math.min(this.order.length, first + Math.ceil(this.box.clientHeight / ROW_PX) + 2 * SPARE_ROWS);
-    const keep = new Map();
+    const [first, last] = this.window();
+    const wanted = this.order.slice(first, last).filter((key) => this.rows.has(key));
+    const keep = new Map(), free = [];
+    const isWanted = new Set(wanted);
+    for (const [key, line] of this.shown)
+      if (isWanted.has(key)) keep.set(key, line);
+      // Rows are used again for others, but for one that somebody is at: it would be another run under their hands.
+      else if (line.tr.contains(document.activeElement)) line.tr.remove();
+      else free.push(line);
+    this.shown = new Map();
     let before = this.top;
-    for (let at = first; at < last; at++) {
-      const key = this.order[at], row = this.rows.get(key);
-      if (!row) continue;
-      let line = this.shown.get(key);
-      if (!line) line = newRow();
-      fill(line, row, at);
-      keep.set(key, line);
+    for (const [at, key] of wanted.entries()) {
+      const line = keep.get(key) ?? free.pop() ?? newRow();
+      fill(line, this.rows.get(key), first + at);
+      this.shown.set(key, line);
       if (before.nextSibling !== line.tr) before.after(line.tr);
       before = line.tr;
     }
-    for (const [key, line] of this.shown) if (!keep.has(key)) line.tr.remove();
-    this.shown = keep;
+    for (const line of free) line.tr.remove();
     this.top.firstChild.style.height = `${first * ROW_PX}px`;
     this.bottom.firstChild.style.height = `${Math.max(0, this.order.length - last) * ROW_PX}px`;
     const nothing = this.order.length === 0;
