@@ -1,9 +1,9 @@
 """The calls of a run and of the runs that it started, in order, with what each cost and which were made before."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from models.prices.book import PriceBook
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
@@ -58,6 +58,16 @@ class RunCalls:
     last_ms: int = 0
     left_out: int = 0
     """Calls beyond `MOST_CALLS`, which count in the sums alone."""
+
+
+class Step(NamedTuple):
+    """A line of the tree: a run begins, makes a call, or ends."""
+
+    depth: int
+    run: RunCalls
+    what: Literal["begins", "call", "ends"]
+    at: int = 0
+    """Which of the run's calls."""
 
 
 class CallTree:
@@ -126,21 +136,51 @@ class CallTree:
         self._counts[about] += 1
         return self._counts[about]
 
-    def in_order(self) -> Iterator[tuple[int, RunCalls]]:
-        """The runs, each below the one that started it, with how deep it is."""
+    def steps(self) -> Iterator[Step]:
+        """The tree in the order of time: what a run started stands between its calls, below it, each run once."""
         below: dict[str | None, list[RunCalls]] = {}
         for run in sorted(self.runs.values(), key=lambda one: one.began_ms):
-            parent = run.parent_run_id if run.parent_run_id in self.runs and run.run_id != self.run_id else None
+            parent = run.parent_run_id if run.parent_run_id in self.runs else None
             below.setdefault(None if run.run_id == self.run_id else parent or self.run_id, []).append(run)
-        waiting = [(0, run) for run in reversed(below.get(None, []) or below.get(self.run_id, []))]
         done: set[str] = set()
-        while waiting:
-            depth, run = waiting.pop()
-            if run.run_id in done:
-                continue
-            done.add(run.run_id)
-            yield depth, run
-            waiting += [(depth + 1, one) for one in reversed(below.get(run.run_id, []))]
+        for first in below.get(None) or below.get(self.run_id, []):
+            if first.run_id not in done:
+                yield from _nested(first, below, done)
+
+
+@dataclass(slots=True)
+class _Open:
+    """A run whose calls are being told."""
+
+    depth: int
+    run: RunCalls
+    children: deque[RunCalls]
+    at: int = 0
+
+
+def _nested(first: RunCalls, below: dict[str | None, list[RunCalls]], done: set[str]) -> Iterator[Step]:
+    """A run with all below it; without recursion, since runs that start runs may go on for long."""
+    stack: list[_Open] = []
+
+    def begins(run: RunCalls) -> Step:
+        done.add(run.run_id)
+        stack.append(_Open(len(stack), run, deque(below.get(run.run_id, ()))))
+        return Step(len(stack) - 1, run, "begins")
+
+    yield begins(first)
+    while stack:
+        here = stack[-1]
+        call = here.run.calls[here.at] if here.at < len(here.run.calls) else None
+        if here.children and (call is None or here.children[0].began_ms <= call.began_ms):
+            child = here.children.popleft()
+            if child.run_id not in done:
+                yield begins(child)
+        elif call is not None:
+            yield Step(here.depth, here.run, "call", here.at)
+            here.at += 1
+        else:
+            stack.pop()
+            yield Step(here.depth, here.run, "ends")
 
 
 def _introduce(run: RunCalls, message: UsageMessage) -> None:

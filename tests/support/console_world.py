@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Producer
 
+from alerting.delivery.log import Delivery
 from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.control import Command, Target
@@ -124,6 +125,10 @@ class World:
         """Alerts."""
         self._write("alerts.v1", ((one.tenant_id, one) for one in alerts))
 
+    def deliveries(self, *deliveries: Delivery) -> None:
+        """What became of telling people."""
+        self._write("deliveries.v1", ((one.key, one) for one in deliveries))
+
     def rollups(self, *rollups: Rollup) -> None:
         """Totals of hours."""
         self._write("rollups.v1", ((one.key, one) for one in rollups))
@@ -145,8 +150,8 @@ class World:
 
     def _any_run(self, number: int, tenant_id: str) -> RunRecord:
         chance = self.random
-        cost = int(chance.expovariate(1.2) * USD)
         limit = chance.choice((2, 5, 5, 10)) * USD
+        cost = int(min(0.98, chance.expovariate(4)) * limit)
         return run_record(
             f"{tenant_id}-{chance.choice(WORKFLOWS)}-{number:05}", tenant_id, cost_nanousd=cost,
             workflow=chance.choice(WORKFLOWS), owner=chance.choice(OWNERS), model=chance.choice(MODELS),

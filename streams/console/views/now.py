@@ -113,7 +113,7 @@ def _nearest(books: list[TenantBook]) -> str:
 def _fastest(stopped: list[Given]) -> str:
     outcomes = [one.book.commands.outcome(one.command, one.run) for one in stopped]
     times = sorted(one.after_ms for one in outcomes if one is not None and one.after_ms is not None)
-    return f"stopped within {format_duration(times[len(times) // 2])}, half of them" if times else "nothing to stop"
+    return f"half stopped within {format_duration(times[len(times) // 2])}" if times else "nothing to stop"
 
 
 def _spend(spent: dict[str, Spending]) -> Markup:
@@ -216,7 +216,7 @@ def _stops(given: list[Given]) -> Markup:
     if not given:
         return empty("Nothing has been stopped.")
     heads = [
-        ("What", ""), ("Why", ""), ("When", ""), ("Stopped within", "number"), ("Spent after", "number"),
+        ("What and why", ""), ("When", ""), ("Stopped within", "number"), ("Spent after", "number"),
     ]  # fmt: skip
     return plain_table(
         "Commands that stop, the newest first", heads, [_stop(one) for one in given[:MOST_STOPS]], "stops"
@@ -235,8 +235,15 @@ def _stop(given: Given) -> Markup:
     after = "" if outcome is None or outcome.overshoot_nanousd is None else usd(outcome.overshoot_nanousd)
     return element(
         "tr",
-        element("th", badge(WORDS[command.action], command.action), " ", kind, what, scope="row"),
-        element("td", shown_text(command.reason, 160), class_="why"),
+        element(
+            "th",
+            badge(WORDS[command.action], command.action),
+            " ",
+            kind,
+            what,
+            element("div", shown_text(command.reason, 200), class_="sub"),
+            scope="row",
+        ),
         element("td", since(command.issued_ms)),
         element("td", took, class_="number" if outcome else "number waiting", data_label="Stopped within"),
         element("td", after or "–", class_="number", data_label="Spent after"),

@@ -216,20 +216,23 @@ def _calls(known: RunKnown, tree: CallTree | None, fault: str, drawn: Drawn) -> 
 
 
 def _rows(known: RunKnown, tree: CallTree, drawn: Drawn) -> Iterator[Markup]:
-    ordered = list(tree.in_order())
-    for depth, run in ordered:
-        if len(ordered) > 1:
-            yield _run_row(known, run, depth)
-        step_depth = depth if len(ordered) > 1 else depth - 1
-        for at, call in enumerate(run.calls):
-            key = (run.run_id, at, step_depth, run.began_ms)
-            row = drawn.get(key)
-            if row is None:
-                row = drawn[key] = _call_row(run, call, step_depth)
-            yield row
-        if run.left_out:
-            yield element("tr", element("td", f"{run.left_out:,} more calls", colspan="6"))
-        yield from _end_rows(run)
+    is_alone = len(tree.runs) == 1
+    for step in tree.steps():
+        run, depth = step.run, step.depth - 1 if is_alone else step.depth
+        match step.what:
+            case "begins":
+                if not is_alone:
+                    yield _run_row(known, run, depth)
+            case "call":
+                key = (run.run_id, step.at, depth, run.began_ms)
+                row = drawn.get(key)
+                if row is None:
+                    row = drawn[key] = _call_row(run, run.calls[step.at], depth)
+                yield row
+            case "ends":
+                if run.left_out:
+                    yield element("tr", element("td", f"{run.left_out:,} more calls", colspan="6"))
+                yield from _end_rows(run, depth)
 
 
 def _run_row(known: RunKnown, run: RunCalls, depth: int) -> Markup:
@@ -284,23 +287,23 @@ def _times(count: int) -> str:
     return f"{count}× the same"
 
 
-def _end_rows(run: RunCalls) -> Iterator[Markup]:
+def _end_rows(run: RunCalls, depth: int) -> Iterator[Markup]:
     for event in run.events:
         match event:
             case RunFinished(status=status, ts_ms=at):
-                yield _note_row(f"the run has {'been killed' if status == 'killed' else status}", at, run)
+                yield _note_row(f"the run has {'been killed' if status == 'killed' else status}", at, run, depth)
             case Outcome(outcome=outcome, ts_ms=at):
-                yield _note_row(f"its output was {outcome}", at, run)
+                yield _note_row(f"its output was {outcome}", at, run, depth)
             case CommandAck(acted=acted, ts_ms=at):
-                yield _note_row(f"the guard answered: {acted.replace('_', ' ')}", at, run)
+                yield _note_row(f"the guard answered: {acted.replace('_', ' ')}", at, run, depth)
             case RunStarted():
                 pass
 
 
-def _note_row(text: str, at_ms: int, run: RunCalls) -> Markup:
+def _note_row(text: str, at_ms: int, run: RunCalls, depth: int) -> Markup:
     return element(
         "tr",
-        element("th", text, scope="row", class_="what d1"),
+        element("th", text, scope="row", class_=f"what d{min(depth + 1, 6)}"),
         element("td", _offset(at_ms - run.began_ms), class_="when"),
         *(element("td", "", class_=kind) for kind in ("tokens", "took", "", "total")),
         class_="note",

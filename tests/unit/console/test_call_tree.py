@@ -3,6 +3,8 @@
 import random
 from typing import Any
 
+import msgspec
+
 from models.prices.book import PriceBook
 from schemas.usage import LlmCall, RunFinished, RunStarted, ToolCall
 from streams.console import call_tree
@@ -48,8 +50,22 @@ def test_children_stand_below_whoever_started_them() -> None:
         RunFinished(event_id="6", run_id="child", status="completed", **common),
     ]
     tree = tree_of(messages)
-    assert [(depth, run.run_id) for depth, run in tree.in_order()] == [
+    assert [(step.depth, step.run.run_id) for step in tree.steps() if step.what == "begins"] == [
         (0, "root"), (1, "child"), (2, "grandchild"), (1, "loose"),
+    ]  # fmt: skip
+
+
+def test_a_child_stands_where_it_was_started() -> None:
+    """Between the calls before and after its beginning; each run ends after all below it."""
+    child = calls_of("child", 1, parent_run_id="root", root_run_id="root")
+    began_ms = calls_of("root", 5)[0].ts_ms
+    own = [msgspec.structs.replace(one, ts_ms=began_ms + 1_000 * at) for at, one in enumerate(calls_of("root", 3))]
+    child = [msgspec.structs.replace(one, ts_ms=began_ms + 2_500) for one in child]
+    tree = tree_of([*own, *child])
+    assert [(step.run.run_id, step.what) for step in tree.steps()] == [
+        ("root", "begins"), ("root", "call"), ("root", "call"), ("root", "call"),
+        ("child", "begins"), ("child", "call"), ("child", "call"), ("child", "ends"),
+        ("root", "call"), ("root", "call"), ("root", "call"), ("root", "ends"),
     ]  # fmt: skip
 
 
@@ -62,7 +78,7 @@ def test_parents_that_go_round_end() -> None:
         RunStarted(event_id=f"{number}", run_id=chance.choice(names), parent_run_id=chance.choice(names), **common)
         for number in range(300)
     ]
-    found = [run.run_id for _, run in tree_of(messages).in_order()]
+    found = [step.run.run_id for step in tree_of(messages).steps() if step.what == "begins"]
     assert len(found) == len(set(found)), SEED
 
 
