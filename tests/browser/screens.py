@@ -107,7 +107,8 @@ def _draw(context: Any, url: str, key: str, suffix: str) -> None:
             _try(page)
         is_whole = name in ("run", "incident") and suffix != "-phone"
         picture = Image.open(io.BytesIO(page.screenshot(full_page=is_whole)))
-        picture.convert("RGB").save(OUT / f"page-{name}{suffix}.png", optimize=True)
+        small = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE)
+        small.save(OUT / f"page-{name}{suffix}.png", optimize=True)
     context.close()
 
 
@@ -195,7 +196,7 @@ def _stuck(world: World) -> None:
     world.commands(kill)
     first = alert_of(
         STUCK, rule="same-call-again", detector="repeat", value=3, limit=5, unit="calls", severity="warning", level=0.6,
-        summary="Tool search_docs was called 3 times in a row with the same arguments and got the same result each time",
+        summary="Tool search_docs was called 3 times in a row with the same arguments and the same result",
         ts_ms=began_ms + 60_000, command=None, owner="docs-team", evidence={"since_ms": began_ms + 60_000},
         attribution={"workflow": "documentation", "environment": "production", "prompt_version": "v14"},
         next_action="Stop it if it still runs. If this tool only waits for something, list it under `pollers`.",
