@@ -15,8 +15,8 @@ from streams.clock import monotonic_ms
 from streams.console.call_tree import CallTree
 from streams.kafka.admin import existing_topics
 from streams.kafka.client import make_consumer
-from streams.kafka.leaders import ask_leader
 from streams.kafka.partitioner import partition_of
+from streams.kafka.time_range import offsets_at
 from streams.process.logs import fields
 from streams.settings import Settings
 
@@ -24,7 +24,7 @@ log = logging.getLogger("spendfuse.console")
 
 CHUNK: Final = 2_000
 WAIT_S: Final = 0.1
-ANSWER_S: Final = 10.0
+END_S: Final = 5.0
 MOST_FOLLOWED: Final = 24
 """Runs at a time; one more is looked at once somebody leaves another."""
 LINGER_MS: Final = MINUTE_MS
@@ -56,6 +56,10 @@ class RunFollower:
         """Stop following."""
         self._end.set()
 
+    def wait_end(self) -> None:
+        """Wait until its thread is done with the broker."""
+        self._thread.join(END_S)
+
     def _follow(self) -> None:
         consumer = make_consumer(self._settings, "spendfuse-reader", {"fetch.wait.max.ms": 100})
         try:
@@ -73,9 +77,8 @@ class RunFollower:
         topic = self._settings.topic("usage.v1")
         count = len(existing_topics(self._settings, ["usage.v1"])[topic].partitions)
         asked = TopicPartition(topic, partition_of(self._tenant_id.encode(), count), self._since_ms)
-        [found] = ask_leader(lambda: consumer.offsets_for_times([asked], timeout=ANSWER_S), ANSWER_S)
-        offset = found.offset if found.error is None else OFFSET_BEGINNING
-        return TopicPartition(topic, asked.partition, offset)
+        [found] = offsets_at(consumer, [asked])
+        return TopicPartition(topic, asked.partition, found.offset or OFFSET_BEGINNING)
 
     def _read(self, consumer: Consumer) -> None:
         messages: list[Any] = consumer.consume(CHUNK, WAIT_S)
@@ -136,6 +139,8 @@ class RunFollowers:
         """Follow nothing any more."""
         for follower in self._followers.values():
             follower.end()
+        for follower in self._followers.values():
+            follower.wait_end()
         self._followers.clear()
 
     def _leave(self) -> None:

@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from schemas.errors import BrokerError
 from streams.kafka.admin import existing_topics
 from streams.kafka.client import make_consumer, missing_right
-from streams.kafka.leaders import ask_leader
+from streams.kafka.time_range import offsets_at
 from streams.process.logs import fields
 from streams.settings import Settings
 
@@ -20,7 +20,6 @@ log = logging.getLogger("spendfuse.follower")
 READ_TIMEOUT_S: Final = 30.0
 CHUNK: Final = 1000
 WAIT_S: Final = 0.1
-ANSWER_S: Final = 10.0
 
 
 class Follower:
@@ -91,11 +90,11 @@ class Follower:
             return places
         asked = [TopicPartition(topic, place.partition, self._since_ms) for place in places]
         try:
-            found = ask_leader(lambda: consumer.offsets_for_times(asked, timeout=ANSWER_S), ANSWER_S)
+            found = offsets_at(consumer, asked)
         except KafkaException as error:
             log.warning("read from its beginning", extra=fields(topic=self._name, error=error.args[0].str()))
             return places
-        return [TopicPartition(topic, one.partition, OFFSET_BEGINNING if one.error else one.offset) for one in found]
+        return [TopicPartition(topic, one.partition, one.offset or OFFSET_BEGINNING) for one in found]
 
     def _read(self, consumer: Consumer) -> None:
         for message in consumer.consume(CHUNK, WAIT_S):

@@ -303,7 +303,7 @@ def test_the_page_shows_all_of_it_with_its_own_rights(
     assert main(["keys", "create", "--tenant", TENANT, "--may", "read"]) == 0
     key = capsys.readouterr().out.strip()
     guarded.spend("cheap", 1, "e1")
-    with ConsoleProcess(guarded.kafka.bootstrap, guarded.prefix, **guarded.variables("console")) as console:
+    with ConsoleProcess(guarded.kafka.bootstrap, guarded.prefix, None, **guarded.variables("console")) as console:
         console.wait_ready()
         reader = Reader(console.console_port, key)
         wait_until(lambda: ">m<" in reader.get(f"/run?tenant={TENANT}&run=cheap").text, 20, "the run's call is shown")

@@ -23,8 +23,8 @@ COLOURS = 96
 QUIETLY = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
 INDEX = """# The live page, and messages as people get them
 
-The live page, drawn by `python -m tests.browser.screens` from a real console over made-up tenants; each also in the dark
-(`-dark`) and on a phone (`-phone`).
+The live page, drawn by `python -m tests.browser.screens` from a real console over made-up tenants; each also in the
+dark (`-dark`) and on a phone (`-phone`).
 
 | picture | what it shows |
 |---|---|
