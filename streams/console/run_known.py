@@ -2,9 +2,12 @@
 
 from typing import NamedTuple
 
+from models.detectors.limits.cap import Cap
+from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.control import Command, Target
 from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.money import usd_to_nanousd
 from schemas.operator import Kill, Resume
 from schemas.run import RunRecord
 from streams.console.state.book import Book, TenantBook
@@ -30,6 +33,8 @@ class RunKnown(NamedTuple):
     """Given to it, oldest first."""
     incidents: frozenset[str]
     """Those whose alerts are known."""
+    policy_cap_nanousd: int | None = None
+    """What the policy lets any run cost."""
     is_caught_up: bool = False
 
     @property
@@ -52,7 +57,7 @@ class RunKnown(NamedTuple):
         if near is not None and near.unit == "nanousd" and near.per == "run":
             return near.limit
         limits = [one.limit for one in self.facts.alerts if one.unit == "nanousd" and one.run_id == self.run_id]
-        return next((int(limit) for limit in reversed(limits) if limit), None)
+        return next((int(limit) for limit in reversed(limits) if limit), self.policy_cap_nanousd)
 
     def knows_incident(self, incident_id: str) -> bool:
         """Whether an incident can be shown."""
@@ -76,7 +81,14 @@ def run_known(book: Book, reader: OrderReader, key: RunKey, now_ms: int) -> RunK
     if command is not None and command not in commands:
         commands.append(command)
     incidents = frozenset(one.incident_id for one in about)
-    return RunKnown(*key, now_ms, record, facts, why(facts, now_ms), commands, incidents)
+    return RunKnown(*key, now_ms, record, facts, why(facts, now_ms), commands, incidents, _policy_cap(book.policy))
+
+
+def _policy_cap(policy: Policy) -> int | None:
+    """The lowest limit in money that holds for every single run."""
+    caps = [rule.settings for rule in policy.rules.values() if isinstance(rule, Cap) and rule.settings.mode != "shadow"]
+    limits = [usd_to_nanousd(one.limit_usd) for one in caps if one.limit_usd and one.per == "run" and not one.match]
+    return min(limits, default=None)
 
 
 def _alerts(tenant: TenantBook, run_id: str) -> list[Alert]:
