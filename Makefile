@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test connect-tests sink-tests js-test deploy-check check compiled day bench format lock schemas clean
+.PHONY: help setup demo test connect-tests sink-tests browser-tests js-test deploy-check check compiled day bench format lock schemas clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,18 @@ sink-tests: $(READY) ## the sink into every store: DuckDB, Postgres, ClickHouse 
 		&& $(SINKS)/bin/python -c 'import duckdb_extensions; duckdb_extensions.import_extension("spatial")' \
 		&& cp tests/sinks/stores.lock $(SINKS)/lock; }
 	@REQUIRE_KAFKA=1 $(SINKS)/bin/python -m pytest -p no:xdist tests/sinks tests/integration/test_sink.py
+
+# Needs Chromium on this machine (apt-get install chromium), and npm for axe. What cannot be had is left out by name.
+BROWSER := .cache/browser
+browser-tests: $(READY) ## the live page in a real browser, against real brokers
+	@cmp -s tests/browser/browser.lock $(BROWSER)/lock || { echo "setting up playwright"; rm -rf $(BROWSER)/python; \
+		mkdir -p $(BROWSER) && $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes \
+			--target $(BROWSER)/python -r tests/browser/browser.lock && cp tests/browser/browser.lock $(BROWSER)/lock; }
+	@cmp -s tests/browser/package-lock.json $(BROWSER)/npm/lock || { echo "setting up axe"; rm -rf $(BROWSER)/npm; \
+		mkdir -p $(BROWSER)/npm && cp tests/browser/package*.json $(BROWSER)/npm && \
+		npm ci --prefix $(BROWSER)/npm --silent --ignore-scripts --no-audit --no-fund && \
+		cp tests/browser/package-lock.json $(BROWSER)/npm/lock || true; }
+	@REQUIRE_KAFKA=1 $(PY) -m pytest -p no:xdist tests/browser
 
 # TypeScript and Node's types come by the lock file; the client itself needs nothing but Node.
 js-test: $(READY) ## build the TypeScript client and test it, against a running gateway too; needs Node.js with npm
@@ -108,7 +120,7 @@ lock: ## renew the lock files; needs uv
 	uv pip compile -q requirements/peers.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/peers.lock
 	uv pip compile -q requirements/deploy.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/deploy.lock
 	uv pip compile -q pyproject.toml tests/sinks/stores.in --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o tests/sinks/stores.lock
-	for system in tests/connect/*.in; do uv pip compile -q $$system --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o $${system%.in}.lock; done
+	for system in tests/connect/*.in tests/browser/*.in; do uv pip compile -q $$system --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o $${system%.in}.lock; done
 
 clean: ## remove what was set up
 	rm -rf $(VENV) .cache out

@@ -131,6 +131,17 @@ class Settings(BaseModel):
     """Store of the wide event table, as `--to` of `python -m streams sink` names it: an address with its password."""
     sink_key_tag: str | None = None
     """The tag of events that holds the provider's id of the API key, as `key_tag` of reconciliation."""
+    console_port: Annotated[int, Field(ge=0, le=65_535)] = 8441
+    """Port on which `python -m streams console` shows the live page."""
+    console_host: str = "127.0.0.1"
+    """Address that it listens on. `0.0.0.0` lets other machines in; give it a certificate then, or put a proxy with one
+    before it."""
+    console_tls_certificate: Path | None = None
+    """PEM file with the certificate and its chain; unset, plain HTTP."""
+    console_tls_key: Path | None = None
+    console_secret: SecretStr | None = None
+    """What the page signs its logins with. Unset, a new one each time it starts: everybody logs in again then. Several
+    consoles behind one address need the same."""
     receivers_ca: Path | None = None
     """A certificate authority to trust beside none: for receivers behind a proxy of one's own."""
     links: dict[str, str] = {}
@@ -138,7 +149,7 @@ class Settings(BaseModel):
     environment as JSON."""
     log_level: str = "INFO"
 
-    @field_validator("engine_key", "engine_key_before", "operator_key")
+    @field_validator("engine_key", "engine_key_before", "operator_key", "console_secret")
     @classmethod
     def _long_enough(cls, given: SecretStr | None) -> SecretStr | None:
         if given is not None and len(given.get_secret_value().encode()) < SHORTEST_ROOT:

@@ -205,7 +205,7 @@ class DeliveryLog:
 
 
 def decode_entry(value: bytes) -> Entry:
-    """An entry of deliveries.v1, in the words of this version. Raises `msgspec.DecodeError`."""
+    """A value of deliveries.v1, in the words of this version. Raises `msgspec.DecodeError`."""
     entry = _decode(value)
     if isinstance(entry, Delivery) and entry.status in _STATUS_BEFORE:
         return replace(entry, status=_STATUS_BEFORE[entry.status])

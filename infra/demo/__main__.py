@@ -1,4 +1,5 @@
-"""`make demo`: a broker, a worker, alerting, agents that obey, and a week of real usage with three incidents in it.
+"""`make demo`: a broker, a worker, alerting, the live page, agents that obey, and a week of real usage with three
+incidents in it.
 
 With `SPENDFUSE_KAFKA_BOOTSTRAP` set it runs on that cluster, else on the embedded broker, which enforces no
 transactions and forgets everything at its end.
@@ -32,6 +33,7 @@ from infra.demo.processes import (
     check_folder,
     start_alerting,
     start_broker,
+    start_console,
     start_worker,
 )
 from infra.demo.screen import Screen, Story, read_messages
@@ -189,6 +191,7 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool) -> str | None:
     bootstrap, prefix = start_broker(stack, screen)
     keys = Keys(engine=secrets.token_hex(16), operator=secrets.token_hex(16))
     worker = start_worker(stack, bootstrap, prefix, keys)
+    page = "" if once else start_console(stack, bootstrap, prefix, keys, screen)
     screen.progress("log", "unpacking a week of usage")
     log, story = _load(), Story(screen)
     watcher = Watcher(bootstrap, prefix, story, log.today_ms)
@@ -222,7 +225,7 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool) -> str | None:
     result = _result(agents, watcher)
     if not once:
         screen.line(result or NOTHING)
-        _stay(screen, bootstrap, prefix, keys, watcher)
+        _stay(screen, page, bootstrap, prefix, keys, watcher)
     return result
 
 
@@ -345,11 +348,14 @@ def _close(screen: Screen, story: Story, agents: Agents) -> None:
     screen.line(f"{agents.unspoken} calls were never made, because their runs had been stopped")
 
 
-def _stay(screen: Screen, bootstrap: str, prefix: str, keys: Keys, watcher: Watcher) -> None:
+def _stay(screen: Screen, page: str, bootstrap: str, prefix: str, keys: Keys, watcher: Watcher) -> None:
     settings = {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix, "OPERATOR_KEY": keys.operator}
     tool, week = ".venv/bin/python -m streams", time.strftime("%G-W%V", time.gmtime())
-    killed = next(iter(watcher.kills.values())).target.id if watcher.kills else "RUN"
-    screen.title("Still running: send events of your own, or try in another terminal")
+    first = next(iter(watcher.kills.values()), None)
+    killed = first.target.id if first else "RUN"
+    screen.title("Still running: look at the page, or try in another terminal")
+    if first:
+        screen.line(f"  {page}/run?tenant={first.tenant_id}&run={killed}")
     for name, value in settings.items():
         screen.line(f"  export SPENDFUSE_{name}={value}")
     screen.line(f"  {tool} why {killed}")

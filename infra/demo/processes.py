@@ -1,8 +1,10 @@
-"""The processes of the demo: a broker, the worker, and alerting, which prints what people are told."""
+"""The processes of the demo: a broker, the worker, alerting, which prints what people are told, and the live page."""
 
 import contextlib
+import io
 import os
 import secrets
+import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -15,7 +17,10 @@ from infra.demo.receivers import policy_with_receivers
 from infra.demo.screen import Screen
 from infra.service import Service
 from schemas.errors import SettingsError, SpendfuseError
+from schemas.internal.spend import ALL_TENANTS
 from schemas.signing import OperatorKey
+from streams.settings import read_settings
+from streams.tools.access_keys import run_create
 
 HERE = Path(__file__).parent
 PARTITIONS = 4
@@ -69,7 +74,6 @@ def start_broker(stack: ExitStack, screen: Screen) -> tuple[str, str]:
     prefix = f"demo-{secrets.token_hex(3)}."
     if given:
         from streams.kafka.topics import run_apply  # noqa: PLC0415  # only where there is a real cluster
-        from streams.settings import read_settings  # noqa: PLC0415
 
         settings = read_settings().model_copy(update={"prefix": prefix, "partitions": PARTITIONS, "replication": 1})
         with contextlib.redirect_stdout(None):
@@ -108,6 +112,33 @@ def start_alerting(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, sc
         "KAFKA_CHECK_CRCS": "SPENDFUSE_KAFKA_BOOTSTRAP" in os.environ,  # the embedded broker breaks them
     }
     return _start(stack, "alerting", ["alerting"], bootstrap, prefix, given, stdout=subprocess.PIPE)
+
+
+def start_console(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, screen: Screen) -> str:
+    """The live page, with a key for whoever watches: it may see all tenants, and give orders. Returns its address."""
+    settings = read_settings().model_copy(
+        update={"kafka_bootstrap": bootstrap, "prefix": prefix, "operator_name": "demo"}
+    )
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
+        run_create(settings, ALL_TENANTS, ["read", "operate"], "demo")
+    port = _free_port(settings.console_port)
+    given = {"OPERATOR_KEY": keys.operator, "POLICY": HERE / "policy.toml", "CONSOLE_PORT": port}
+    _start(stack, "console", ["streams", "console"], bootstrap, prefix, given)
+    address = f"http://127.0.0.1:{port}"
+    screen.step("page", f"{address}: follow it there, with this key")
+    screen.step("key", printed.getvalue().strip())
+    return address
+
+
+def _free_port(wanted: int) -> int:
+    """The port that was asked for if nobody has it, else any."""
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), socket.socket() as listening:
+            listening.bind(("127.0.0.1", port))
+            found: int = listening.getsockname()[1]
+            return found
+    return wanted
 
 
 def _start(

@@ -12,6 +12,8 @@ from schemas.usage import EpochMs, Id, Name
 AccessScope = Literal["ingest", "guard", "read", "operate"]
 """What a key allows: to send usage; to ask what a run may do, and answer commands; to see; to give orders."""
 SCOPES: Final[tuple[AccessScope, ...]] = ("ingest", "guard", "read", "operate")
+OF_ONE_TENANT: Final[frozenset[AccessScope]] = frozenset({"ingest", "guard"})
+"""What no key of all tenants allows: whose usage it were, nobody could tell."""
 
 _TOKEN: Final = re.compile(r"sf_([0-9a-f]{12})_([0-9a-f]{48})")
 

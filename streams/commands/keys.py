@@ -21,7 +21,11 @@ def declare(commands: Commands) -> None:
     check.add_argument("--tenant", metavar="acme", help="of this tenant only")
     check.set_defaults(run=_check)
     create = actions.add_parser("create", help="a key for the gateway, shown this once")
-    create.add_argument("--tenant", required=True, metavar="acme", help="whose spend it reports, whose runs it guards")
+    whose = create.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--tenant", metavar="acme", help="whose spend it reports, whose runs it guards, who may be seen")
+    whose.add_argument(
+        "--all-tenants", action="store_true", help="everybody: for the page alone, so --may read or operate"
+    )
     create.add_argument(
         "--may", nargs="+", choices=("ingest", "guard", "read", "operate"), default=["ingest", "guard"],
         help="what it allows (default: ingest guard)",
@@ -70,10 +74,12 @@ def _check(options: Options) -> int:
 
 
 def _create(options: Options) -> int:
+    from schemas.internal.spend import ALL_TENANTS
     from streams.settings import read_settings
     from streams.tools.access_keys import run_create
 
-    return run_create(read_settings(), options.tenant, options.may, options.label, options.when_blind, options.charge)
+    tenant_id = ALL_TENANTS if options.all_tenants else options.tenant
+    return run_create(read_settings(), tenant_id, options.may, options.label, options.when_blind, options.charge)
 
 
 def _list(_: Options) -> int:

@@ -1,4 +1,4 @@
-"""`worker`, `gateway`, `enforcer`, `reconcile`, `sink`, `up`: what goes on until it is told to end.
+"""`worker`, `gateway`, `console`, `enforcer`, `reconcile`, `sink`, `up`: what goes on until it is told to end.
 
 Settings come from the environment.
 """
@@ -21,9 +21,11 @@ def declare(commands: Commands) -> None:
     doctor.add_argument("--url", metavar="http://127.0.0.1:8440", help="where its gateway is; this host's unless given")
     doctor.add_argument("--since", default="1h", metavar="1h", help="how far back to look (default: 1h)")
     doctor.set_defaults(run=_gateway_doctor)
+    commands.add("console", _console, "the live page: what is spent, what is near a limit, what was stopped and why")
     up = commands.add("up", _up, "workers, alerting and, with SPENDFUSE_SINK, a sink; started again when they end")
     up.add_argument("--workers", type=int, default=1, choices=range(1, 33), metavar="N", help="how many (default 1)")
     up.add_argument("--gateway", action="store_true", help="and a gateway")
+    up.add_argument("--console", action="store_true", help="and the live page")
     up.add_argument(
         "--poll", action="append", default=[], metavar="langfuse=acme", help="and poll this system for a tenant's calls"
     )
@@ -77,6 +79,12 @@ def _gateway(_: Options) -> int:
     from streams.gateway.process import run_gateway
 
     return run_gateway()
+
+
+def _console(_: Options) -> int:
+    from streams.console.process import run_console
+
+    return run_console()
 
 
 def _gateway_doctor(options: Options) -> int:
@@ -140,4 +148,6 @@ def _up(options: Options) -> int:
     settings = read_settings()
     start_logging(settings.log_level)
     polled = polled_systems(options.poll)
-    return run_supervisor(settings, options.workers, with_gateway=options.gateway, polled=polled)
+    return run_supervisor(
+        settings, options.workers, with_gateway=options.gateway, with_console=options.console, polled=polled
+    )

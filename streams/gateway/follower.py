@@ -6,11 +6,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.errors import BrokerError
 from streams.kafka.admin import existing_topics
 from streams.kafka.client import make_consumer, missing_right
+from streams.kafka.time_range import offsets_at
 from streams.process.logs import fields
 from streams.settings import Settings
 
@@ -30,12 +31,24 @@ class Follower:
         settings: which cluster.
         name: the topic, without prefix.
         take: called in the follower's own thread, with each record; tombstones included. It must not raise.
+        since_ms: begin with what was appended from then on; None for the topic's beginning.
+        patience_s: how long to wait, on entering, for what stands in the topic.
 
     Raises:
         BrokerError: when entered, if the topic is not there or cannot be read to its end in time.
     """
 
-    def __init__(self, settings: Settings, name: str, take: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        name: str,
+        take: Callable[[Any], None],
+        *,
+        since_ms: int | None = None,
+        patience_s: float = READ_TIMEOUT_S,
+    ) -> None:
+        self._since_ms = since_ms
+        self._patience_s = patience_s
         self._settings = settings
         self._name = name
         self._take = take
@@ -49,9 +62,9 @@ class Follower:
         topic = self._settings.topic(self._name)
         self._left = set(existing_topics(self._settings, [self._name])[topic].partitions)
         self._thread.start()
-        if not self._caught_up.wait(READ_TIMEOUT_S) or self._fault is not None:
+        if not self._caught_up.wait(self._patience_s) or self._fault is not None:
             self._end.set()
-            raise BrokerError(self._fault or f"{topic} could not be read within {READ_TIMEOUT_S:.0f} s")
+            raise BrokerError(self._fault or f"{topic} could not be read within {self._patience_s:.0f} s")
         return self
 
     def __exit__(
@@ -64,11 +77,24 @@ class Follower:
         topic = self._settings.topic(self._name)
         consumer = make_consumer(self._settings, "spendfuse-reader", {"fetch.wait.max.ms": 100})
         try:
-            consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in sorted(self._left)])
+            consumer.assign(self._starts(consumer, topic))
             while not self._end.is_set():
                 self._read(consumer)
         finally:
             consumer.close()
+
+    def _starts(self, consumer: Consumer, topic: str) -> list[TopicPartition]:
+        """Where each partition is read from: at the time that was asked for, or from its beginning if nobody says."""
+        places = [TopicPartition(topic, number, OFFSET_BEGINNING) for number in sorted(self._left)]
+        if self._since_ms is None:
+            return places
+        asked = [TopicPartition(topic, place.partition, self._since_ms) for place in places]
+        try:
+            found = offsets_at(consumer, asked)
+        except KafkaException as error:
+            log.warning("read from its beginning", extra=fields(topic=self._name, error=error.args[0].str()))
+            return places
+        return [TopicPartition(topic, one.partition, one.offset or OFFSET_BEGINNING) for one in found]
 
     def _read(self, consumer: Consumer) -> None:
         for message in consumer.consume(CHUNK, WAIT_S):

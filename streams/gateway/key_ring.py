@@ -3,7 +3,8 @@
 from types import TracebackType
 from typing import Any, Self
 
-from schemas.edge.access_key import AccessKey, AccessKeys, AccessScope, read_token
+from schemas.edge.access_key import OF_ONE_TENANT, AccessKey, AccessKeys, AccessScope, read_token
+from schemas.internal.spend import ALL_TENANTS
 from streams.gateway.follower import Follower
 from streams.settings import Settings
 
@@ -70,6 +71,6 @@ def _in_use(key: AccessKey) -> AccessKey:
 
 
 def _allowing(key: AccessKey, scope: AccessScope) -> AccessKey:
-    if scope not in key.scopes:
+    if scope not in key.scopes or (key.tenant_id == ALL_TENANTS and scope in OF_ONE_TENANT):
         raise Refused(403, f"the key {key.key_id} may not {scope}: it was made for {', '.join(key.scopes)}")
     return key

@@ -5,11 +5,9 @@ import logging
 import math
 import os
 import signal
-import ssl
 from pathlib import Path
 from typing import Final
 
-from schemas.errors import SettingsError
 from streams.clock import monotonic_ms
 from streams.gateway.app import Gateway
 from streams.gateway.bodies import MOST_BYTES
@@ -21,7 +19,7 @@ from streams.gateway.signers import Signers
 from streams.gateway.spool import Spool
 from streams.kafka.admin import existing_topics
 from streams.process.broker_watch import BrokerWatch
-from streams.process.http import HttpServer
+from streams.process.http import HttpServer, server_tls
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
 from streams.settings import PREFIX, Settings
@@ -79,9 +77,10 @@ async def _serve(settings: Settings, gateway: Gateway, beat: _Beat) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
     host, port = settings.gateway_host, settings.gateway_port
+    tls = server_tls(settings.gateway_tls_certificate, settings.gateway_tls_key, "GATEWAY_TLS")
     server = HttpServer(
         gateway.routes(), host, port, f"{PREFIX}GATEWAY_PORT",
-        most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS, longest_s=math.inf, tls=_tls(settings), end_s=END_S,
+        most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS, longest_s=math.inf, tls=tls, end_s=END_S,
     )  # fmt: skip
     beating = asyncio.create_task(beat.go_on())
     async with server:
@@ -89,24 +88,6 @@ async def _serve(settings: Settings, gateway: Gateway, beat: _Beat) -> None:
         await end.wait()
         gateway.end()
     beating.cancel()
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    certificate, key = settings.gateway_tls_certificate, settings.gateway_tls_key
-    if certificate is None:
-        if key is not None:
-            raise SettingsError(f"{PREFIX}GATEWAY_TLS_KEY is set without {PREFIX}GATEWAY_TLS_CERTIFICATE: set both")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        # With a password, or OpenSSL would ask at the terminal for that of a key which has one.
-        context.load_cert_chain(certificate, key, password="")
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(
-            f"{PREFIX}GATEWAY_TLS_CERTIFICATE and _KEY: {certificate} with {key or 'its key inside'} cannot be used: "
-            f"{error.strerror or error}. Both are PEM files, the key without a password and of this certificate"
-        ) from None
-    return context
 
 
 def _spool_folder(settings: Settings) -> Path:

@@ -66,12 +66,29 @@ def _starts(consumer: Consumer, settings: Settings, ends: dict[Place, int], sinc
     """The first offset of each partition whose record was appended at or after `since_ms`."""
     asked = [TopicPartition(topic, number, since_ms) for topic, number in ends]
     try:
-        found = ask_leader(lambda: _at_times(consumer, asked), ANSWER_S)
+        found = offsets_at(consumer, asked)
     except KafkaException as error:
         reason = error.args[0].str()
         raise BrokerError(silent(settings.kafka_bootstrap, settings.kafka_security_protocol, reason)) from None
     starts = {(one.topic, one.partition): one.offset for one in found}
     return {place: start for place, start in starts.items() if 0 <= start < ends[place]}
+
+
+def offsets_at(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:
+    """The first offset appended at or after the time given in each partition's place; negative where there is none.
+
+    A broker that knows no times, as the embedded one, says that there is none since 1970 either: then it is the first.
+
+    Raises:
+        KafkaException: nobody answers, or not for each partition.
+    """
+    found = ask_leader(lambda: _at_times(consumer, asked), ANSWER_S)
+    unsure = [TopicPartition(one.topic, one.partition, 0) for one in found if one.offset < 0]
+    ever = ask_leader(lambda: _at_times(consumer, unsure), ANSWER_S)
+    timeless = {(one.topic, one.partition) for one in ever if one.offset < 0}
+    return [
+        TopicPartition(one.topic, one.partition, 0) if (one.topic, one.partition) in timeless else one for one in found
+    ]
 
 
 def _at_times(consumer: Consumer, asked: list[TopicPartition]) -> list[TopicPartition]:

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -18,6 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from schemas.errors import SettingsError
 from streams.process.logs import fields
+from streams.settings import PREFIX
 
 log = logging.getLogger("spendfuse.http")
 
@@ -45,6 +47,7 @@ class HttpServer:
         longest_s: no connection lives longer; None for `LONGEST_S`.
         tls: the certificate to serve with; None for plain HTTP.
         end_s: how long requests under way are waited for at the end.
+        headers: what every answer carries besides.
 
     Raises:
         SettingsError: when entered, if the address cannot be listened on.
@@ -62,8 +65,11 @@ class HttpServer:
         longest_s: float | None = None,
         tls: ssl.SSLContext | None = None,
         end_s: float = END_S,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         app = web.Application(client_max_size=most_bytes, middlewares=[_bounded(most_bytes)])
+        if headers is not None:
+            app.on_response_prepare.append(_with_headers(headers))
         app.add_routes(routes)
         self._runner = web.AppRunner(
             app,
@@ -172,6 +178,28 @@ class HttpThread:
             await self._end.wait()
 
 
+def server_tls(certificate: Path | None, key: Path | None, setting: str) -> ssl.SSLContext | None:
+    """What to serve TLS with; None without a certificate. `setting` is what the two settings' names begin with.
+
+    Raises:
+        SettingsError: they cannot be used.
+    """
+    if certificate is None:
+        if key is not None:
+            raise SettingsError(f"{PREFIX}{setting}_KEY is set without {PREFIX}{setting}_CERTIFICATE: set both")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # With a password, or OpenSSL would ask at the terminal for that of a key which has one.
+        context.load_cert_chain(certificate, key, password="")
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(
+            f"{PREFIX}{setting}_CERTIFICATE and _KEY: {certificate} with {key or 'its key inside'} cannot be used: "
+            f"{error.strerror or error}. Both are PEM files, the key without a password and of this certificate"
+        ) from None
+    return context
+
+
 class _Connection(asyncio.Protocol):
     """A protocol's connection, gone when it is closed: asyncio's transport keeps a method of its own and waits for the
     collector, which the worker has off. Every visit to a page would stay for good.
@@ -208,6 +236,14 @@ class _Refused(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
+
+
+def _with_headers(headers: Mapping[str, str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def add(_: web.Request, response: web.StreamResponse) -> None:
+        for name, value in headers.items():
+            response.headers.setdefault(name, value)
+
+    return add
 
 
 def _bounded(most_bytes: int) -> Middleware:

@@ -17,7 +17,7 @@ from schemas.errors import SettingsError
 from streams.settings import Settings
 
 MOST_SLOTS = 256
-Role = Literal["worker", "alerting", "gateway", "enforcer", "reconcile", "poller", "sink"]
+Role = Literal["worker", "alerting", "gateway", "enforcer", "reconcile", "poller", "sink", "console"]
 
 
 class Slot:

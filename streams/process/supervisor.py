@@ -180,7 +180,12 @@ class Supervisor:
 
 
 def processes(
-    settings: Settings, workers: int, *, with_gateway: bool = False, polled: Mapping[str, str] = {}
+    settings: Settings,
+    workers: int,
+    *,
+    with_gateway: bool = False,
+    with_console: bool = False,
+    polled: Mapping[str, str] = {},
 ) -> list[Child]:
     """What runs on this machine, alerting among it, and a sink where the settings name a store. With a port for pages,
     theirs are on the ports after it.
@@ -190,6 +195,8 @@ def processes(
     commands = {f"worker-{number}": ["streams", "worker"] for number in range(workers)} | {"alerting": ["alerting"]}
     if with_gateway:
         commands["gateway"] = ["streams", "gateway"]
+    if with_console:
+        commands["console"] = ["streams", "console"]
     for source, tenant_id in polled.items():
         commands[f"poll-{source}"] = ["streams", "poll", "--from", source, "--tenant", tenant_id]
     if settings.sink is not None:
@@ -205,10 +212,16 @@ def processes(
 
 
 def run_supervisor(
-    settings: Settings, workers: int, *, with_gateway: bool = False, polled: Mapping[str, str] = {}
+    settings: Settings,
+    workers: int,
+    *,
+    with_gateway: bool = False,
+    with_console: bool = False,
+    polled: Mapping[str, str] = {},
 ) -> int:
     """Keep them running until a signal ends it; returns the exit code. Raises `SettingsError`."""
-    supervisor = Supervisor(processes(settings, workers, with_gateway=with_gateway, polled=polled))
+    children = processes(settings, workers, with_gateway=with_gateway, with_console=with_console, polled=polled)
+    supervisor = Supervisor(children)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: supervisor.stop())
     with pages(settings, supervisor.registry, supervisor.healthy):

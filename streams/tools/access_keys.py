@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from schemas.codec import encode
-from schemas.edge.access_key import AccessKey, AccessKeys, AccessScope, Token
+from schemas.edge.access_key import OF_ONE_TENANT, AccessKey, AccessKeys, AccessScope, Token
 from schemas.errors import SettingsError
+from schemas.internal.spend import ALL_TENANTS
 from streams.clock import wall_ms
 from streams.kafka.admin import existing_topics
 from streams.kafka.client import write_one
@@ -28,6 +29,8 @@ def run_create(
     charge: Sequence[str] | None = None,
 ) -> int:
     """Make a key and print its token. Raises `BrokerError` or `SettingsError`."""
+    if tenant_id == ALL_TENANTS and OF_ONE_TENANT.intersection(scopes):
+        raise SettingsError("a key of all tenants may read and operate, nothing else: usage is one tenant's")
     existing_topics(settings, [TOPIC])
     token = Token(secrets.token_hex(6), secrets.token_hex(24))
     given = {

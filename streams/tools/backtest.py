@@ -124,19 +124,20 @@ def run_log(
         lines: IO[bytes] = stack.enter_context(out.open("wb")) if out is not None else sys.stdout.buffer
         said = sys.stdout if out is not None else sys.stderr
         card = Scorecard()
-        effects = _replayed(policy, log, card, asked)
+        effects = replayed(policy, log, card, asked)
         facts = _write(lines, (one for one in effects if one.topic != "runs.v1" or asked.shows_runs))
         lines.flush()
         print(card.text(), file=said)
         if against is not None:
             other = Scorecard()
-            other_facts = _facts(_replayed(against, log, other, asked))
+            other_facts = facts_of(replayed(against, log, other, asked))
             print(f"\nagainst {other_name}:\n{other.text()}\n", file=said)
             print(_difference(facts, other_facts), file=said)
     return 0
 
 
-def _replayed(policy: Policy, log: FileLog, scorecard: Scorecard, asked: Asked) -> Iterator[Effect]:
+def replayed(policy: Policy, log: FileLog, scorecard: Scorecard, asked: Asked) -> Iterator[Effect]:
+    """What the live engine would have published over a log, its last hour included, in order."""
     replay = Replay(
         policy,
         scorecard,
@@ -159,7 +160,8 @@ def _write(lines: IO[bytes], effects: Iterator[Effect]) -> dict[str, Alert]:
     return facts
 
 
-def _facts(effects: Iterator[Effect]) -> dict[str, Alert]:
+def facts_of(effects: Iterator[Effect]) -> dict[str, Alert]:
+    """Alert id -> what was told, of all that opened or went on."""
     facts: dict[str, Alert] = {}
     for effect in effects:
         _note(facts, effect)

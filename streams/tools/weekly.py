@@ -48,9 +48,16 @@ Value = TypeVar("Value")
 
 
 def read_review(
-    settings: Settings, week: Week, policy: Policy, *, progress: bool = False, table: str | None = None
+    settings: Settings,
+    week: Week,
+    policy: Policy,
+    *,
+    progress: bool = False,
+    table: str | None = None,
+    tenant_id: str | None = None,
 ) -> Review:
-    """The review of a week, from the topics as they stand now. Blocks for as long as reading takes.
+    """The review of a week, of one tenant or all, from the topics as they stand now. Blocks for as long as reading
+    takes.
 
     With `table`, the address of a wide event table, that must answer; one that the settings name may be away: then the
     review goes without it, and the log says so.
@@ -63,7 +70,11 @@ def read_review(
     now_ms = wall_ms()
     if now_ms <= week.start_ms:
         raise SettingsError(f"week {week.label} has not begun")
-    review = review_of(week, _read_topics(settings, week, progress=progress), _terms(policy), now_ms)
+    records, terms = _read_topics(settings, week, progress=progress), _terms(policy)
+    if tenant_id is not None:
+        # Without the table, which is asked about all tenants at once.
+        return review_of(week, _records_of(records, tenant_id), _terms_of(terms, tenant_id), now_ms)
+    review = review_of(week, records, terms, now_ms)
     if table is not None:
         return _with_detail(review, table)
     if settings.sink is None:
@@ -194,6 +205,22 @@ def _read_topics(settings: Settings, week: Week, *, progress: bool) -> Records:
 def _commands(settings: Settings, *, progress: bool) -> Iterator[Message]:
     records = committed_records(settings, "control.v1", progress=progress)
     return (message for message in records if not is_key_check(message.key()))
+
+
+def _records_of(records: Records, tenant_id: str) -> Records:
+    """Those of one tenant."""
+    return Records(
+        rollups=[one for one in records.rollups if one.tenant_id == tenant_id],
+        alerts=[one for one in records.alerts if one.tenant_id == tenant_id],
+        commands=[one for one in records.commands if one.tenant_id == tenant_id],
+        orders=[one for one in records.orders if one.tenant_id == tenant_id],
+    )
+
+
+def _terms_of(terms: Terms, tenant_id: str) -> Terms:
+    """Terms without what the policy says of other tenants."""
+    own = tuple(one for one in terms.exceptions if one.scope == tenant_id or one.scope.startswith(f"{tenant_id}/"))
+    return replace(terms, exceptions=own)
 
 
 def _two_weeks(records: Iterable[Message], week: Week) -> Iterable[Rollup]:

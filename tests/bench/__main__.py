@@ -10,6 +10,7 @@ from infra.kafka.jars import KafkaUnavailableError
 from tests.bench import (
     alarms,
     asleep,
+    console,
     engine,
     gateway,
     latency,
@@ -39,6 +40,7 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
     "gateway": lambda options: gateway.measure(options.seconds, options.rounds or 1),
+    "console": lambda options: console.measure(options.rounds or 1),
     "restore": lambda options: restore.measure(options.runs or 300_000, options.rounds or 3),
     "sink": lambda options: sink.measure(options.events or 100_000, options.rounds or 3),
     "rebalances": lambda options: rebalances.measure(options.runs or 100_000, options.rounds or 50),
@@ -46,7 +48,9 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "peers": lambda options: side_by_side.measure(options.events or 120_000, options.rounds or 3),
 }
 """Part -> how it is measured. Without an option all of them together take less than a quarter of an hour."""
-NEEDS_KAFKA = {"worker", "latency", "telling", "gateway", "restore", "sink", "rebalances", "rolling", "peers"}
+NEEDS_KAFKA = {
+    "worker", "latency", "telling", "gateway", "console", "restore", "sink", "rebalances", "rolling", "peers",
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:

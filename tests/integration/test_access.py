@@ -31,6 +31,7 @@ from streams.kafka.topics import apply
 from streams.reconcile.days import day_of
 from streams.settings import Settings
 from tests.conftest import do_without
+from tests.support.console_process import ConsoleProcess, Reader
 from tests.support.consoles import MESSAGES, Consoles, messages
 from tests.support.kafka import Record, commands_on, fresh_prefix, produce, wait_until
 from tests.support.messages import DAY_MS
@@ -304,6 +305,23 @@ def test_a_sink_needs_its_own_rights_alone(
     guarded.withdraw("sink")
     assert main(["sink", "--to", f"duckdb:///{tmp_path}/events.duckdb", "--once"]) == 4
     assert "may not see them" in capsys.readouterr().err
+
+
+def test_the_page_shows_all_of_it_with_its_own_rights(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every view, the calls of a run and the review among them, with what the role `console` may read."""
+    act_as(monkeypatch, guarded, "keymaker", OPERATOR_NAME="ana")
+    assert main(["keys", "create", "--tenant", TENANT, "--may", "read"]) == 0
+    key = capsys.readouterr().out.strip()
+    guarded.spend("cheap", 1, "e1")
+    with ConsoleProcess(guarded.kafka.bootstrap, guarded.prefix, None, **guarded.variables("console")) as console:
+        console.wait_ready()
+        reader = Reader(console.console_port, key)
+        wait_until(lambda: ">m<" in reader.get(f"/run?tenant={TENANT}&run=cheap").text, 20, "the run's call is shown")
+        week = reader.get("/week").text.split("/week?week=")[1][:8]
+        assert "Weekly review" in reader.get(f"/week/review?week={week}").text
+        assert console.stop() == 0, console.tail()
 
 
 def is_booked(capsys: pytest.CaptureFixture[str]) -> bool:

@@ -21,7 +21,20 @@ TALLEST_PX = 4_000
 COLOURS = 96
 """Enough for text and a few dots; a third of the size."""
 QUIETLY = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
-INDEX = """# Messages as people get them
+INDEX = """# The live page, and messages as people get them
+
+The live page, drawn by `python -m tests.browser.screens` from a real console over made-up tenants; each also in the
+dark (`-dark`) and on a phone (`-phone`).
+
+| picture | what it shows |
+|---|---|
+| [page-now](page-now.png) | spend against limits, open incidents, what was stopped |
+| [page-run](page-run.png) | a run that was killed: why, its curves, every call |
+| [page-incident](page-incident.png) | an incident: evidence, course, who was notified |
+| [page-policy](page-policy.png) | a changed policy tried on the last day |
+| [page-week](page-week.png) | the weekly review |
+
+## Messages
 
 Drawn by `python -m tests.screens` from the blocks that Slack is sent. The alerts are what the engine makes of the
 demo's log and of `tests/screens/story.toml`.

@@ -8,6 +8,8 @@ from typing import Literal
 Kind = Literal["name", "text", "remark", "number"]
 """What a column holds; remarks are long."""
 
+VOID = frozenset({"br", "input", "link", "meta"})
+"""Elements that have no content."""
 MOST_SIDE_BY_SIDE = 5
 """Columns that a phone still shows side by side."""
 
@@ -34,7 +36,7 @@ def element(tag: str, *pieces: Piece, **attributes: str | None) -> Markup:
         for name, value in attributes.items()
         if value is not None
     )
-    if tag in ("br", "meta"):
+    if tag in VOID:
         return Markup(f"<{tag}{written}>")
     return Markup(f"<{tag}{written}>{join(pieces)}</{tag}>")
 

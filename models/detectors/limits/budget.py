@@ -72,9 +72,10 @@ class Budget(ScopeDetector[BudgetSettings]):
         raised = scope.raised.get(self.rule)
         if raised and at_ms < raised[1]:
             return raised[0]
-        if not self._has_others:
-            return self._limit_nanousd
-        key = scope.override_key
+        return self.written_limit_nanousd(scope.override_key, at_ms) if self._has_others else self._limit_nanousd
+
+    def written_limit_nanousd(self, key: str, at_ms: int) -> int:
+        """What the policy gives a scope, by the name that it has there, at that time."""
         for exception in self.settings.exceptions:
             if exception.scope == key and at_ms < exception.until_ms:
                 return usd_to_nanousd(exception.limit_usd)

@@ -73,7 +73,11 @@ def run_facts(settings: Settings, typed: str, tenant_id: str | None, now_ms: int
     dimensions = of_alerts(alerts, key) | used.get(key, {})
     command = command_on(commands, key, dimensions, now_ms)
     return RunFacts(
-        key, command, tuple(_about(alerts, key, command)), tuple(_orders(settings, command, now_ms)), tuple(unknown)
+        key,
+        command,
+        tuple(alerts_about(alerts, key, command)),
+        tuple(_orders(settings, command, now_ms)),
+        tuple(unknown),
     )
 
 
@@ -175,7 +179,8 @@ def dimensions_of(usage: UsageMessage) -> dict[str, str]:
     return {each: value for each, value in given.items() if value}
 
 
-def _about(alerts: list[Alert], key: RunKey, command: Command | None) -> Iterator[Alert]:
+def alerts_about(alerts: Iterable[Alert], key: RunKey, command: Command | None) -> Iterator[Alert]:
+    """The alerts about a run, or about what stopped it."""
     for alert in alerts:
         if alert.tenant_id != key.tenant_id:
             continue

@@ -1,7 +1,7 @@
 """`why`: in ten lines of a terminal why a run was stopped, on whose order, and how it may go on."""
 
 import sys
-from typing import Final
+from typing import Final, NamedTuple
 
 from alerting.rendering.course import done
 from alerting.rendering.figures import amount, clock, part_of
@@ -35,11 +35,27 @@ def run_why(settings: Settings, run: str, tenant_id: str | None) -> int:
     return 0
 
 
-def why_lines(facts: RunFacts, now_ms: int) -> list[str]:
-    """What is known of a run, in at most `MOST_LINES` lines of `WIDTH` characters.
+class Entry(NamedTuple):
+    """A fact, and what it is called."""
 
-    A command that must be typed is written whole, also where an id makes it longer.
-    """
+    label: str
+    text: str
+    most_lines: int = 2
+    """Of a terminal."""
+
+
+class Why(NamedTuple):
+    """What is known of why a run is stopped, or is not."""
+
+    state: str
+    """Follows the name of the run: `is killed.`"""
+    entries: list[Entry]
+    resumable: Command | None = None
+    """What stands against it."""
+
+
+def why(facts: RunFacts, now_ms: int) -> Why:
+    """What is known of a run."""
     command = facts.command
     if command is not None and holds(command, now_ms):
         return _stopped(facts, command)
@@ -48,54 +64,66 @@ def why_lines(facts: RunFacts, now_ms: int) -> list[str]:
     return _never(facts)
 
 
-def _stopped(facts: RunFacts, command: Command) -> list[str]:
+def why_lines(facts: RunFacts, now_ms: int) -> list[str]:
+    """What is known of a run, in at most `MOST_LINES` lines of `WIDTH` characters.
+
+    A command that must be typed is written whole, also where an id makes it longer.
+    """
+    found = why(facts, now_ms)
+    # The command at the end has its ids whole.
+    lines = _heading(facts, found.state, 2 if found.resumable is None else 1)
+    for one in found.entries:
+        lines += entry(one.label, one.text, one.most_lines)
+    return lines if found.resumable is None else [*lines, *_go_on(found.resumable)]
+
+
+def _stopped(facts: RunFacts, command: Command) -> Why:
     with_all = "" if command.target.type == "run" else f", as all of {clipped(shown(command.target), _NAME)}"
-    return [
-        *_heading(facts, f"{STANDS[command.action]}{with_all}.", 1),  # the command below has its ids whole
+    entries = [
         *_reason(facts, command),
-        *entry("since", f"{clock(command.issued_ms)}, until {clock(command.expires_ms)}"),
-        *entry("now", _now(facts, command)),
-        *_go_on(command),
+        Entry("since", f"{clock(command.issued_ms)}, until {clock(command.expires_ms)}"),
+        Entry("now", _now(facts, command)),
     ]
+    return Why(f"{STANDS[command.action]}{with_all}.", entries, command)
 
 
-def _not_any_more(facts: RunFacts, command: Command) -> list[str]:
+def _not_any_more(facts: RunFacts, command: Command) -> Why:
     if command.action != "resume":
         ended = f"{command.action} ended by itself on {clock(command.expires_ms)}."
-        return [*_heading(facts, "is not stopped any more."), *_reason(facts, command), *entry("now", f"The {ended}")]
+        return Why("is not stopped any more.", [*_reason(facts, command), Entry("now", f"The {ended}")])
     before = next((one for one in reversed(facts.alerts) if one.command or one.state == "resolved"), None)
-    return [
-        *_heading(facts, "is not stopped any more: it may go on."),
-        *entry("why", command.reason),
-        *entry("since", clock(command.issued_ms)),
-        *(entry("before", f"{name(before.rule)}: {before.summary}") if before else ()),
+    entries = [
+        Entry("why", command.reason),
+        Entry("since", clock(command.issued_ms)),
+        *([Entry("before", f"{name(before.rule)}: {before.summary}")] if before else []),
         *_incidents(facts),
     ]
+    return Why("is not stopped any more: it may go on.", entries)
 
 
-def _never(facts: RunFacts) -> list[str]:
+def _never(facts: RunFacts) -> Why:
     held = next((one for one in reversed(facts.alerts) if _is_held(one, facts.key.run_id)), None)
     if held is not None:
-        return [
-            *_heading(facts, "is not stopped yet: its kill is held back."),
-            *entry("why", held.summary),
-            *entry("rule", name(str(held.evidence.get("held_rule", "")))),
-            *entry("do", held.next_action),
+        entries = [
+            Entry("why", held.summary),
+            Entry("rule", name(str(held.evidence.get("held_rule", "")))),
+            Entry("do", held.next_action),
         ]
-    return [*_heading(facts, "is not stopped: nothing stands against it."), *_incidents(facts)]
+        return Why("is not stopped yet: its kill is held back.", entries)
+    return Why("is not stopped: nothing stands against it.", _incidents(facts))
 
 
-def _reason(facts: RunFacts, command: Command) -> list[str]:
+def _reason(facts: RunFacts, command: Command) -> list[Entry]:
     """Why, the figure against its limit, and whose order it was."""
     if command.rule == OPERATOR:
-        who, _, why = command.reason.partition(": ")
-        return [*entry("why", why), *entry("by", f"{who}, an operator", 1)]
+        who, _, reason = command.reason.partition(": ")
+        return [Entry("why", reason), Entry("by", f"{who}, an operator", 1)]
     alert = _cause(facts, command)
-    lines = entry("why", command.reason)
+    entries = [Entry("why", command.reason)]
     if alert is not None:
-        lines += entry("figure", _figure(alert), 1)
+        entries.append(Entry("figure", _figure(alert), 1))
     version = "" if alert is None else f", policy {name(alert.policy_version, 40)}"
-    return [*lines, *entry("by", f"the rule {name(command.rule, 40)}{version}", 1)]
+    return [*entries, Entry("by", f"the rule {name(command.rule, 40)}{version}", 1)]
 
 
 def _figure(alert: Alert) -> str:
@@ -137,12 +165,12 @@ def _go_on(command: Command) -> list[str]:
     return [one_line] if len(one_line) <= WIDTH else [f"go on   {words[0]} \\", f"          {words[1]}"]
 
 
-def _incidents(facts: RunFacts) -> list[str]:
+def _incidents(facts: RunFacts) -> list[Entry]:
     """The run's open incidents."""
     newest = {one.incident_id: one for one in facts.alerts if one.run_id == facts.key.run_id}
     opened = [one for one in newest.values() if one.state != "resolved"]
-    lines = [line for one in opened[-MOST_OPEN:] for line in entry("open", f"{name(one.rule)}: {one.summary}", 1)]
-    return lines or ["        No incident about it is open."]
+    entries = [Entry("open", f"{name(one.rule)}: {one.summary}", 1) for one in opened[-MOST_OPEN:]]
+    return entries or [Entry("", "No incident about it is open.")]
 
 
 def _is_held(alert: Alert, run_id: str) -> bool:

@@ -69,21 +69,33 @@ def _identified(order: OperatorMessage) -> OperatorMessage:
         raise SettingsError(f"such an order would not be read: {detail}") from None
 
 
+def looked_at(
+    verb: Verb, order: OperatorMessage, facts: Facts, *, unseen: bool = False
+) -> tuple[OperatorMessage, list[str]]:
+    """The order with whole ids, and what it would meet, in sentences. With `unseen` it may be about what nobody has
+    heard of.
+
+    Raises:
+        SettingsError: it would change nothing that was meant.
+        UnknownFactError: that cannot be looked at.
+    """
+    if not unseen:
+        order = _identified(verb.complete(order, facts))
+    return order, [clean(sentence, MOST_OF_A_FACT) for sentence in verb.look(order, facts)]
+
+
 def give(
     verb: Verb, order: OperatorMessage, facts: Facts, write: Callable[[OperatorMessage], None], *, unseen: bool = False
 ) -> None:
     """Make its ids whole, say what the order would meet, write it, and say what it means.
 
-    With `unseen` it may be about what nobody has heard of.
-
     Raises:
         SettingsError: it would change nothing that was meant; it was not written.
     """
     try:
-        if not unseen:
-            order = _identified(verb.complete(order, facts))
-        for sentence in verb.look(order, facts):
-            print(clean(sentence, MOST_OF_A_FACT))
+        order, sentences = looked_at(verb, order, facts, unseen=unseen)
+        for sentence in sentences:
+            print(sentence)
     except UnknownFactError as unknown:
         print(f"not checked before it is written: {unknown}", file=sys.stderr)
     write(order)
