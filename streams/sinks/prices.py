@@ -27,6 +27,8 @@ class PolicyPrices:
 
     def __init__(self, settings: Settings, policies: Policies) -> None:
         self._policies = policies
+        self._has_published = False
+        """Whether policy.v1 has said anything yet."""
         self._since_ms = [0]
         header = settings.file_policy().header
         self._books = [PriceBook(header)]
@@ -54,11 +56,11 @@ class PolicyPrices:
 
     def _add(self, changed: PolicyChanged) -> None:
         header = changed.policy.header
-        if len(self._books) == 1 and self._policies.oldest_offset:
+        since_ms = max(changed.at_ms, self._since_ms[-1])
+        if not self._has_published and self._policies.oldest_offset:
             self._since_ms, self._books, self._news = [], [], []
             since_ms = 0
-        else:
-            since_ms = max(changed.at_ms, self._since_ms[-1])
+        self._has_published = True
         self._since_ms.append(since_ms)
         self._books.append(PriceBook(header))
         self._news.append((since_ms, header))
