@@ -120,7 +120,7 @@ def test_a_kill_shows_by_itself_and_its_run_explains_it(
     policy.write_text(POLICY)
     key = page_key(topics, "acme", "ingest")
     with (
-        WorkerProcess(topics.bootstrap, topics.prefix, policy),
+        WorkerProcess(topics.bootstrap, topics.prefix, policy) as worker,
         GatewayProcess(topics.bootstrap, topics.prefix, tmp_path / "spool") as gateway,
         ConsoleProcess(topics.bootstrap, topics.prefix, POLICY=policy) as console,
     ):
@@ -132,6 +132,7 @@ def test_a_kill_shows_by_itself_and_its_run_explains_it(
         calls = [json.loads(encode(one)) for one in calls_of("stuck", 5)]
         for call in calls:
             assert gateway.post("/v1/events", json.dumps(call).encode(), key)[0] == 200
+        worker.wait_said("command")
         page.locator("#stops").get_by_text("stuck", exact=True).wait_for()
         assert page.evaluate("window.here"), "it was not loaded anew"
         page.locator("#said").get_by_text("stuck").wait_for(state="attached")
