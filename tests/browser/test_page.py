@@ -96,7 +96,7 @@ def furnished(topics: TopicSpace) -> World:
 
 
 @pytest.fixture(scope="module")
-def stage(kafka: RealKafka, browser: "Browser") -> Iterator[Stage]:
+def stage(browser: "Browser", kafka: RealKafka) -> Iterator[Stage]:
     """One for the tests that write little."""
     del browser  # without one there is nothing to set up for
     topics = topics_of(kafka.bootstrap)
@@ -109,7 +109,7 @@ def stage(kafka: RealKafka, browser: "Browser") -> Iterator[Stage]:
 
 
 def test_a_kill_shows_by_itself_and_its_run_explains_it(
-    kafka: RealKafka, context: "BrowserContext", tmp_path: Path
+    context: "BrowserContext", kafka: RealKafka, tmp_path: Path
 ) -> None:
     """An agent's calls go in at the gateway; the worker's kill appears on an open page without a reload, is said to
     those who listen, and leads to the run's page: every call with its cost, the repeated ones marked, and why. The
@@ -297,7 +297,7 @@ def _text(answer: Any) -> str:
         return ""
 
 
-def test_it_says_that_it_is_not_live_and_goes_on_by_itself(own_kafka: LocalKafka, context: "BrowserContext") -> None:
+def test_it_says_that_it_is_not_live_and_goes_on_by_itself(context: "BrowserContext", own_kafka: LocalKafka) -> None:
     """While the console is away, and while no broker answers, the page says since when; then it goes on without being
     loaded anew, and without another login.
     """
