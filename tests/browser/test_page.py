@@ -96,7 +96,7 @@ def furnished(topics: TopicSpace) -> World:
 
 
 @pytest.fixture(scope="module")
-def stage(kafka: RealKafka, browser: "Browser") -> Iterator[Stage]:
+def stage(browser: "Browser", kafka: RealKafka) -> Iterator[Stage]:
     """One for the tests that write little."""
     del browser  # without one there is nothing to set up for
     topics = topics_of(kafka.bootstrap)
@@ -109,7 +109,7 @@ def stage(kafka: RealKafka, browser: "Browser") -> Iterator[Stage]:
 
 
 def test_a_kill_shows_by_itself_and_its_run_explains_it(
-    kafka: RealKafka, context: "BrowserContext", tmp_path: Path
+    context: "BrowserContext", kafka: RealKafka, tmp_path: Path
 ) -> None:
     """An agent's calls go in at the gateway; the worker's kill appears on an open page without a reload, is said to
     those who listen, and leads to the run's page: every call with its cost, the repeated ones marked, and why. The
@@ -120,7 +120,7 @@ def test_a_kill_shows_by_itself_and_its_run_explains_it(
     policy.write_text(POLICY)
     key = page_key(topics, "acme", "ingest")
     with (
-        WorkerProcess(topics.bootstrap, topics.prefix, policy),
+        WorkerProcess(topics.bootstrap, topics.prefix, policy) as worker,
         GatewayProcess(topics.bootstrap, topics.prefix, tmp_path / "spool") as gateway,
         ConsoleProcess(topics.bootstrap, topics.prefix, POLICY=policy) as console,
     ):
@@ -132,6 +132,7 @@ def test_a_kill_shows_by_itself_and_its_run_explains_it(
         calls = [json.loads(encode(one)) for one in calls_of("stuck", 5)]
         for call in calls:
             assert gateway.post("/v1/events", json.dumps(call).encode(), key)[0] == 200
+        worker.wait_said("command")
         page.locator("#stops").get_by_text("stuck", exact=True).wait_for()
         assert page.evaluate("window.here"), "it was not loaded anew"
         page.locator("#said").get_by_text("stuck").wait_for(state="attached")
@@ -296,7 +297,7 @@ def _text(answer: Any) -> str:
         return ""
 
 
-def test_it_says_that_it_is_not_live_and_goes_on_by_itself(own_kafka: LocalKafka, context: "BrowserContext") -> None:
+def test_it_says_that_it_is_not_live_and_goes_on_by_itself(context: "BrowserContext", own_kafka: LocalKafka) -> None:
     """While the console is away, and while no broker answers, the page says since when; then it goes on without being
     loaded anew, and without another login.
     """

@@ -271,6 +271,7 @@ def test_nobody_sees_anything_without_a_key_that_may_read(stage: Stage) -> None:
     assert stranger.post("/order/kill", {"tenant": "acme", "run": "acme-run", "why": "x"}).status == 303
     assert stranger.post("/login", {"key": stage.keys["reader"][:-1] + "x"}).status == 401
     assert stranger.post("/login", {"key": stage.keys["guard"]}).status == 403
+    assert stranger.post("/login", {"key": "x" * 5_000}).status == 413
     assert stranger.cookie is None
     stranger.cookie = "0" * 12 + "." + "1" * 13 + "." + "a" * 32 + "." + "b" * 43
     assert stranger.get("/").status == 303

@@ -1,7 +1,8 @@
 """Who asks for a page, whether they may, and what is written down of it."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import quote, urlsplit
 
@@ -31,6 +32,9 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """Of every answer: a browser runs our own script alone, and shows the page in no other."""
+MOST_OF_A_LOGIN: Final = 4 * 1024
+"""Of bytes that anybody may send."""
+FORM_S: Final = 10.0
 NOT_HERE: Final = "There is no such page, or your key may not see it."
 
 
@@ -54,7 +58,7 @@ class Visits:
         """The same of a form, which must be of their own session."""
 
         async def checked(request: web.Request, session: Session) -> web.StreamResponse:
-            form = await request.post()
+            form = await _form_of(request)
             if _is_foreign(request) or not self.sessions.is_of_form(session, str(form.get("form", ""))):
                 return problem("This form is out of date", "Load the page anew, and send it again.", 403, session)
             return await handler(request, session)
@@ -96,7 +100,7 @@ class Visits:
         address, now_ms = request.remote or "", wall_ms()
         if _is_foreign(request):
             return html(login_page("That form came from somewhere else. Try here."), 403)
-        form = await request.post()
+        form = await _form_of(request, MOST_OF_A_LOGIN)
         after = _own_path(str(form.get("after", "")))
         if not self._limit.allows(address, now_ms):
             log.warning("too many wrong keys", extra=fields(address=address))
@@ -116,7 +120,7 @@ class Visits:
         return response
 
     async def _log_out(self, request: web.Request) -> web.StreamResponse:
-        form = await request.post()
+        form = await _form_of(request, MOST_OF_A_LOGIN)
         session = self.sessions.find(request.cookies.get(COOKIE), wall_ms())
         if session is not None and self.sessions.is_of_form(session, str(form.get("form", ""))):
             self.sessions.log_out(session, wall_ms())
@@ -124,6 +128,16 @@ class Visits:
         response = web.HTTPSeeOther("/login")
         response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict", secure=self._is_tls)
         return response
+
+
+async def _form_of(request: web.Request, most_bytes: int | None = None) -> Mapping[str, object]:
+    """The fields of a form. Raises what aiohttp answers with where it is too large, or does not come to its end."""
+    if most_bytes is not None and (request.content_length is None or request.content_length > most_bytes):
+        raise web.HTTPRequestEntityTooLarge(most_bytes, request.content_length or 0)
+    try:
+        return await asyncio.wait_for(request.post(), FORM_S)
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
 
 
 def html(text: str, status: int = 200) -> web.Response:
