@@ -176,7 +176,7 @@ class CostLevel:
         return logs, self._having.tobytes(), list(self._changes.values()), self.shifts, self.hours.to_bytes()
 
     @classmethod
-    def read(cls, fields: tuple[Any, ...]) -> "CostLevel":
+    def read(cls, fields: Sequence[Any]) -> "CostLevel":
         """What `fields` wrote.
 
         Raises:

@@ -1,5 +1,6 @@
 """What runs, sessions and run trees have in common: counters, values at which a rule wants to be woken, allowances."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from models.state.rows import Row
@@ -166,7 +167,7 @@ class Unit(Row):
             self.tool_calls, self.retries, self.premium_calls, renewed, grants,
         )  # fmt: skip
 
-    def remember(self, fields: tuple[Any, ...]) -> None:
+    def remember(self, fields: Sequence[Any]) -> None:
         """Take over what `memory` wrote. The trips are to be set anew."""
         (
             self.last_ms, age_ms, judged_ms, self.cost_nanousd, self.calls, self.tool_calls, self.retries,
@@ -185,7 +186,7 @@ class Unit(Row):
         )  # fmt: skip
         return (self.stamp, self.cost_trip, None if others == NO_TRIPS else others)
 
-    def read_trips(self, fields: tuple[Any, ...]) -> None:
+    def read_trips(self, fields: Sequence[Any]) -> None:
         """Take over what `trips` wrote."""
         self.stamp, self.cost_trip, others = fields
         (
