@@ -75,7 +75,7 @@ AWAY = [
 ]
 CONSOLES = '[[console]]\nname = "bill"\nsource = "google"\nfile = "bill.csv"\n'
 WITHOUT_BROKER = {"import", "routes"}
-PROCESSES = {"worker", "up", "gateway", "enforcer"}
+PROCESSES = {"worker", "up", "gateway", "console", "enforcer"}
 """What goes on until it is told to end; `test_broker_away` looks at their starts."""
 
 
