@@ -83,14 +83,19 @@ def news(book: Book, tenant_id: str) -> dict[str, str]:
 def _figures(
     books: list[TenantBook], spent: dict[str, Spending], opened: list[Incident], given: list[Given], now_ms: int
 ) -> Markup:
-    day = sum(each.periods[1].spent for each in spent.values() if now_ms < each.periods[1].window.end_ms)
+    today = [each for each in spent.values() if now_ms < each.periods[1].window.end_ms]
+    last_ms = max((each.periods[1].window.start_ms for each in spent.values()), default=0)
+    shown = today or [each for each in spent.values() if each.periods[1].window.start_ms == last_ms]
+    day = sum(each.periods[1].spent for each in shown)
     month = sum(each.periods[2].spent for each in spent.values() if now_ms < each.periods[2].window.end_ms)
     live = sum(len(one.runs.live) for one in books)
     pages = sum(one.newest.severity in ("critical", "error") for one in opened)
     stopped = [one for one in given if one.command.action == "kill" and one.command.issued_ms > now_ms - DAY_MS]
     return join(
         [
-            _figure("Spent today", usd(day), f"{usd(month)} this month"),
+            _figure(
+                "Spent today" if today or not spent else "Spent on the last day", usd(day), f"{usd(month)} this month"
+            ),
             _figure("Live runs", f"{live:,}", _nearest(books)),
             _figure("Open incidents", f"{len(opened):,}", f"{pages:,} worth a page" if pages else "none pages"),
             _figure("Kills in 24 h", f"{len(stopped):,}", _fastest(stopped)),

@@ -75,6 +75,19 @@ def test_now_shows_spend_incidents_stops_and_runs() -> None:
     }  # fmt: skip
 
 
+def test_a_day_without_spend_shows_the_last_one_that_had_some() -> None:
+    """Somebody who looks shortly after midnight, or at a recorded log, sees what was spent, and on which side of it."""
+    book = Book(read_policy_toml(POLICY))
+    book.take_rollup(rollup_of("acme", 7 * USD, wall_ms() // HOUR_MS * HOUR_MS - 40 * HOUR_MS))
+    figures = now_view.fragments(book, "acme", wall_ms())["figures"]
+    assert "Spent on the last day" in figures
+    assert "$7.00" in figures
+    book.take_rollup(rollup_of("acme", 2 * USD, wall_ms() // HOUR_MS * HOUR_MS))
+    figures = now_view.fragments(book, "acme", wall_ms())["figures"]
+    assert "Spent today" in figures
+    assert "$2.00" in figures
+
+
 def test_rules_on_trial_alarm_nobody() -> None:
     """Their incidents are not among the open ones, and nobody is told aloud."""
     book = Book(read_policy_toml(POLICY))
