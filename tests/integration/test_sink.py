@@ -135,6 +135,8 @@ def test_two_sinks_share_one_store_and_one_dies_and_the_store_fails(
             second.wait_for(lambda: sums_in(store) == sums_of_log(kafka_topics), 60, "all sums")
             second.wait_for(lambda: second.health == "ok", 30, "health")
             assert second.stop() == 0
+    store.close()
+    assert sink_once(kafka_topics, database) == 0  # what other topics still held than usage
     check_store(store, kafka_topics, f"seed {SEED}")
     store.close()
 

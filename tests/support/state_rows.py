@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 from models.state.rows import read_fields
+from models.state.spend.totals import HourTotals
 from tests.support.kafka import TopicSpace, read_all
 
 
@@ -15,5 +16,5 @@ def counted(space: TopicSpace) -> Counter[str]:
     for (_, key), value in rows.items():
         kind, *parts = json.loads(key)
         if kind == "totals" and value is not None:
-            totals[parts[0]] += read_fields(value)[2]
+            totals[parts[0]] += HourTotals.read(tuple(parts), 0, read_fields(value)).cost_nanousd
     return totals
