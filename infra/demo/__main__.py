@@ -89,6 +89,8 @@ class Watcher:
         self._from_ms = from_ms
         self._stop = threading.Event()
         self.alerts: list[Alert] = []
+        self.seen = 0
+        """Alerts of whatever state."""
         self.today = 0
         """Alerts of today, which people are told."""
         self.kills: dict[str, Command] = {}
@@ -133,6 +135,7 @@ class Watcher:
         if alert.state in ("open", "escalated"):
             self.alerts.append(alert)
         self.today += alert.ts_ms >= self._from_ms
+        self.seen += 1
 
     def _command(self, value: bytes) -> None:
         command = decode_command(value)
@@ -217,6 +220,7 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool) -> str | None:
         per_s = (len(log.events) - len(history)) / TODAY_S
         _replay(agents, part, per_s, log.stops, lambda _: _tell_stops(story, agents, watcher))
         _drain(emitter, worker, agents)
+        _settle(lambda: watcher.seen >= worker.metric("spendfuse_alerts_total"))
         _settle(lambda: all(command_id in agents.stops for command_id in watcher.kills))
         _settle(lambda: _is_told(alerting, watcher) and reader.has_all())
         _tell_stops(story, agents, watcher)
