@@ -14,7 +14,7 @@ from streams.tools.story.fact import Fact, Used
 from streams.tools.story.subject import Subject
 from streams.tracing.span import trace_id
 
-INDENT: Final = 32
+INDENT: Final = 35
 CAUSED: Final = ("alert", "command")
 """Facts whose cause is an event: of others it is a command or an alert."""
 MOST_LINES: Final = 4
@@ -34,7 +34,7 @@ def story_lines(subject: Subject, facts: list[Fact], notes: Iterable[str]) -> It
         if found[:10] != day:
             day = found[:10]
             yield f"\n{day}, UTC"
-        label = f"{found[11:23]} {_after(together[0], times):>9} {together[0].kind}"
+        label = f"{found[11:23]} {_after(together[0], times):>12} {together[0].kind}"
         yield from entry(label, _text(together), MOST_LINES, indent=INDENT)
 
 
