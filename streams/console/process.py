@@ -14,7 +14,7 @@ from aiohttp import web
 from models.prices.book import PriceBook
 from models.rules.policy import Policy
 from schemas.errors import SettingsError
-from streams.clock import monotonic_ms, wall_ms
+from streams.clock import wall_ms
 from streams.console.assets import asset_routes
 from streams.console.following import NEEDED, Following
 from streams.console.live import Streams
@@ -33,7 +33,7 @@ from streams.kafka.admin import existing_topics
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.order_writer import OrderWriter
 from streams.process.broker_watch import BrokerWatch
-from streams.process.http import HttpServer, server_tls
+from streams.process.http import HttpServer, LoopBeat, server_tls
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
 from streams.settings import PREFIX, Settings
@@ -44,7 +44,6 @@ log = logging.getLogger("spendfuse.console")
 MOST_BYTES: Final = 512 * 1024
 """A form with a policy in it."""
 MOST_CONNECTIONS: Final = 1_000
-BEAT_S: Final = 1.0
 END_S: Final = 3.0
 
 
@@ -55,7 +54,7 @@ def run_console() -> int:
         metrics = ConsoleMetrics()
         broker = BrokerWatch(settings)
         book = Book(settings.file_policy())
-        beat = Beat()
+        beat = LoopBeat()
         following = Following(settings, book)
         with ExitStack() as stack:
             stack.enter_context(watched(settings, metrics, broker, lambda: beat.at_ms, lambda: None))
@@ -69,19 +68,6 @@ def run_console() -> int:
             metrics.unreadable.set_function(lambda: following.unreadable)
             asyncio.run(_serve(settings, _Parts(settings, book, keys, followers, streams), beat))
     return 0
-
-
-class Beat:
-    """When the event loop last showed that it moves."""
-
-    def __init__(self) -> None:
-        self.at_ms = monotonic_ms()
-
-    async def go_on(self) -> None:
-        """Show it, until cancelled."""
-        while True:
-            self.at_ms = monotonic_ms()
-            await asyncio.sleep(BEAT_S)
 
 
 class _Parts(NamedTuple):
@@ -135,7 +121,7 @@ def _stale(broker: BrokerWatch) -> int:
     return wall_ms() - int(broker.away_s * 1000) if broker.away_s else 0
 
 
-async def _serve(settings: Settings, parts: _Parts, beat: Beat) -> None:
+async def _serve(settings: Settings, parts: _Parts, beat: LoopBeat) -> None:
     end, trials = asyncio.Event(), Trials()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 from typing import Final
 
-from streams.clock import monotonic_ms
 from streams.gateway.app import Gateway
 from streams.gateway.bodies import MOST_BYTES
 from streams.gateway.delivery import Delivery
@@ -19,7 +18,7 @@ from streams.gateway.signers import Signers
 from streams.gateway.spool import Spool
 from streams.kafka.admin import existing_topics
 from streams.process.broker_watch import BrokerWatch
-from streams.process.http import HttpServer, server_tls
+from streams.process.http import HttpServer, LoopBeat, server_tls
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
 from streams.settings import PREFIX, Settings
@@ -30,7 +29,6 @@ log = logging.getLogger("spendfuse.gateway")
 
 NEEDED: Final = ("usage.v1", "usage.dlq.v1", "keys.v1", "control.v1")
 MOST_CONNECTIONS: Final = 2_000
-BEAT_S: Final = 1.0
 END_S: Final = 10.0
 
 
@@ -42,7 +40,7 @@ def run_gateway() -> int:
         broker = BrokerWatch(settings)
         spool = Spool(_spool_folder(settings), settings.spool_mb << 20)
         metrics.spool_bytes.set_function(lambda: spool.size_bytes)
-        beat, traces = _Beat(), GuardTraces(tracer)
+        beat, traces = LoopBeat(), GuardTraces(tracer)
         try:
             with (
                 watched(settings, metrics, broker, lambda: beat.at_ms, lambda: None),
@@ -59,19 +57,7 @@ def run_gateway() -> int:
     return 0
 
 
-class _Beat:
-    """When the event loop last showed that it moves."""
-
-    def __init__(self) -> None:
-        self.at_ms = monotonic_ms()
-
-    async def go_on(self) -> None:
-        while True:
-            self.at_ms = monotonic_ms()
-            await asyncio.sleep(BEAT_S)
-
-
-async def _serve(settings: Settings, gateway: Gateway, beat: _Beat) -> None:
+async def _serve(settings: Settings, gateway: Gateway, beat: LoopBeat) -> None:
     end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

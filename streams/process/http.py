@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from schemas.errors import SettingsError
+from streams.clock import monotonic_ms
 from streams.process.logs import fields
 from streams.settings import PREFIX
 
@@ -32,6 +33,20 @@ MOST_CONNECTIONS: Final = 100
 END_S: Final = 3.0
 """How long requests under way are waited for at the end, unless told otherwise."""
 START_S: Final = 10.0
+BEAT_S: Final = 1.0
+
+
+class LoopBeat:
+    """When the event loop that serves last showed that it moves."""
+
+    def __init__(self) -> None:
+        self.at_ms = monotonic_ms()
+
+    async def go_on(self) -> None:
+        """Show it, until cancelled."""
+        while True:
+            self.at_ms = monotonic_ms()
+            await asyncio.sleep(BEAT_S)
 
 
 class HttpServer:

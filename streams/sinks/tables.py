@@ -36,6 +36,14 @@ class Table(NamedTuple):
         return tuple(self.columns)
 
     @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells its rows apart. Of an event without the day: an id that comes again with another time is the same.
+
+        The day is in the key for stores that are cut by it.
+        """
+        return tuple(name for name in self.key if self.name != "events" or name != "day")
+
+    @property
     def has_days(self) -> bool:
         """Whether it is cut by day where a store can do that."""
         return "day" in self.key

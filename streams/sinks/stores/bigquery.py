@@ -165,8 +165,7 @@ class BigQuery:
             self._ask(f"create or replace view {names[name]} as {sql.format_map(names)}")
 
     def _each_once(self, table: Table) -> str:
-        # Without the day: an id that comes again with another time is the same event.
-        key = ", ".join(name for name in table.key if table.name != "events" or name != "day")
+        key = ", ".join(table.identity)
         place = "kafka_offset" if "kafka_offset" in table.columns else table.key[0]
         order = f"{place} desc" if table.keeps == "newest" else place
         source = self._full(f"{table.name}{ROWS}")

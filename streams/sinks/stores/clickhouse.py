@@ -138,11 +138,9 @@ def _create(table: Table) -> str:
     if table.keeps == "first" and "kafka_offset" in table.columns:
         columns.append("first_wins Int64 materialized -assumeNotNull(kafka_offset)")
         version = "first_wins"
-    # Without the day: an id that comes again with another time is the same event.
-    key = [name for name in table.key if table.name != "events" or name != "day"]
     return (
         f"create table if not exists {table.name}{ROWS} ({', '.join(columns)}) "
-        f"engine = ReplacingMergeTree({version}) order by ({', '.join(key)})"
+        f"engine = ReplacingMergeTree({version}) order by ({', '.join(table.identity)})"
     )
 
 
