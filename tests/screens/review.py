@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from alerting.review.page.page import page
-from infra.demo.weeks import Weeks
+from infra.demo.log.weeks import Weeks
 from streams.tools.backtest import read_policy_file
 from streams.tools.weekly import read_effects
 from tests.screens.__main__ import BROWSERS, COLOURS, OUTPUT, QUIETLY

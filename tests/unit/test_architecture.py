@@ -44,7 +44,6 @@ TIMES = {"MINUTE_MS", "HOUR_MS", "DAY_MS"}
 HOME_OF_TIMES = Path("schemas/duration.py")
 MOST_FILES_OF_A_FOLDER = 12
 FULL_FOLDERS = {
-    "infra/demo": 14,
     "schemas": 17,
     "sdk/src/spendfuse": 25,
 }

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from genai_prices import Usage, calc_price
 
-from infra.demo.build_log import build
+from infra.demo.log.build import build
 from models.rules.policy import read_policy_toml
 from schemas.usage import UsageMessage
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infra.demo.weeks import Weeks, messages
+from infra.demo.log.weeks import Weeks, messages
 from schemas.codec import encode
 from streams.__main__ import main
 from tests.support.messages import HOUR_MS, USD

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from infra.demo import sources
-from infra.demo.calendar import today_at
-from infra.demo.cast import INITECH_DOCS
-from infra.demo.schedule import Placed
-from infra.demo.trajectories import Step, ToolUse, Trajectory, with_resent_context_cached
+from infra.demo.log import sources
+from infra.demo.log.calendar import today_at
+from infra.demo.log.cast import INITECH_DOCS
+from infra.demo.log.schedule import Placed
+from infra.demo.log.trajectories import Step, ToolUse, Trajectory, with_resent_context_cached
 
 LOOP_START_MS = today_at(10) + 12 * 60_000
 LOOP_STEPS = 240

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from infra.demo.trajectories import OutcomeWord, RunEnd, Step, ToolUse, Trajectory, with_resent_context_cached
+from infra.demo.log.trajectories import OutcomeWord, RunEnd, Step, ToolUse, Trajectory, with_resent_context_cached
 from schemas.usage import CallStatus
 
 CHARACTERS_PER_TOKEN = 4

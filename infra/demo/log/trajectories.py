@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from infra.demo.prices import UNIT_PRICES, cost_nanousd
+from infra.demo.log.prices import UNIT_PRICES, cost_nanousd
 from schemas.usage import CallStatus
 
 OutcomeWord = Literal["accepted", "edited", "rejected", "escalated"]

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from infra.demo import sources
-from infra.demo.calendar import OFFICE, ROUND_THE_CLOCK, active_hours, today_at
-from infra.demo.schedule import Kind, Placed, fill, spend_by_hour, spread
-from infra.demo.trajectories import Trajectory
+from infra.demo.log import sources
+from infra.demo.log.calendar import OFFICE, ROUND_THE_CLOCK, active_hours, today_at
+from infra.demo.log.schedule import Kind, Placed, fill, spend_by_hour, spread
+from infra.demo.log.trajectories import Trajectory
 
 USD = 10**9
 

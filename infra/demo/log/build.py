@@ -1,4 +1,4 @@
-"""Builds the demo's usage log from real runs: `python -m infra.demo.build_log --data ../shared/data`.
+"""Builds the demo's usage log from real runs: `python -m infra.demo.log.build --data ../shared/data`.
 
 The same input gives the same bytes. What is real in the result and what is not stands in SOURCES.md.
 """
@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 
-from infra.demo import calendar, cast
-from infra.demo.loop import LOOP_STEPS, SAME_CALL, looping_docs_agent
-from infra.demo.prices import UNIT_PRICES
-from infra.demo.schedule import Placed
-from infra.demo.trajectories import OutcomeWord, Step, Trajectory, step_cost_nanousd
+from infra.demo.log import calendar, cast
+from infra.demo.log.loop import LOOP_STEPS, SAME_CALL, looping_docs_agent
+from infra.demo.log.prices import UNIT_PRICES
+from infra.demo.log.schedule import Placed
+from infra.demo.log.trajectories import OutcomeWord, Step, Trajectory, step_cost_nanousd
 from models.rules.policy import read_policy_toml
 from models.stimuli import UsageSeen
 from schemas.control import Command
@@ -31,7 +31,7 @@ from streams.tools.replay.replay import Replay
 from streams.tools.scorecard import Scorecard
 
 SEED = 20261118
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parents[1]
 LOG = FOLDER / "usage.jsonl.gz"
 INCIDENTS = FOLDER / "incidents.json"
 POLICY = FOLDER / "policy.toml"

@@ -1,4 +1,4 @@
-"""`python -m infra.demo.weeks OUT.jsonl`: two weeks made of the demo's days, to see what a weekly review looks like.
+"""`python -m infra.demo.log.weeks OUT.jsonl`: two weeks made of the demo's days, to look at a weekly review.
 
     python -m streams report weekly --effects OUT.jsonl --policy infra/demo/policy.toml --week 2026-W47 --html out.html
 
@@ -19,7 +19,7 @@ from zlib import crc32
 
 import msgspec
 
-from infra.demo.calendar import TODAY_MS
+from infra.demo.log.calendar import TODAY_MS
 from models.effects import Effect
 from models.engine import Engine
 from models.stimuli import OperatorSeen, Ticked, UsageSeen
@@ -33,7 +33,7 @@ from schemas.usage import CommandAck, RunFinished, UsageMessage
 from streams.tools.backtest import read_policy_file
 from streams.tools.event_log import read_log
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 WEEK_MS = 7 * DAY_MS
 MONDAY_MS = TODAY_MS - 2 * DAY_MS
 """The second week's first instant: the demo's today is a Wednesday."""
@@ -201,7 +201,7 @@ def _line(topic: str, key: str, value: object) -> bytes:
 def main(arguments: list[str]) -> int:
     """Write the file; returns the exit code."""
     if len(arguments) != 1:
-        print("usage: python -m infra.demo.weeks OUT.jsonl", file=sys.stderr)
+        print("usage: python -m infra.demo.log.weeks OUT.jsonl", file=sys.stderr)
         return 2
     with Path(arguments[0]).open("wb") as out:
         out.writelines(Weeks().lines())

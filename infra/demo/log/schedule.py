@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from infra.demo.trajectories import Trajectory
+from infra.demo.log.trajectories import Trajectory
 from schemas.duration import HOUR_MS
 
 OVERFILL = 1.1
