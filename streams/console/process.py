@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import secrets
-import signal
 from contextlib import ExitStack
 from functools import partial
 from typing import Final, NamedTuple
@@ -33,7 +32,7 @@ from streams.kafka.admin import existing_topics
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.order_writer import OrderWriter
 from streams.process.broker_watch import BrokerWatch
-from streams.process.http import HttpServer, LoopBeat, server_tls
+from streams.process.http import HttpServer, Serving, server_tls
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
 from streams.settings import PREFIX, Settings
@@ -54,10 +53,10 @@ def run_console() -> int:
         metrics = ConsoleMetrics()
         broker = BrokerWatch(settings)
         book = Book(settings.file_policy())
-        beat = LoopBeat()
+        serving = Serving()
         following = Following(settings, book)
         with ExitStack() as stack:
-            stack.enter_context(watched(settings, metrics, broker, lambda: beat.at_ms, lambda: None))
+            stack.enter_context(watched(settings, metrics, broker, lambda: serving.beat_ms, serving.fault))
             keys = stack.enter_context(KeyRing(settings))
             stack.enter_context(following)
             followers = RunFollowers(settings, lambda: PriceBook(_policy(book).header))
@@ -66,7 +65,7 @@ def run_console() -> int:
             metrics.streams.set_function(lambda: len(streams))
             metrics.runs_followed.set_function(lambda: len(followers))
             metrics.unreadable.set_function(lambda: following.unreadable)
-            asyncio.run(_serve(settings, _Parts(settings, book, keys, followers, streams), beat))
+            asyncio.run(_serve(settings, _Parts(settings, book, keys, followers, streams), serving))
     return 0
 
 
@@ -121,11 +120,8 @@ def _stale(broker: BrokerWatch) -> int:
     return wall_ms() - int(broker.away_s * 1000) if broker.away_s else 0
 
 
-async def _serve(settings: Settings, parts: _Parts, beat: LoopBeat) -> None:
-    end, trials = asyncio.Event(), Trials()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end.set)
+async def _serve(settings: Settings, parts: _Parts, serving: Serving) -> None:
+    trials = Trials()
     host, port = settings.console_host, settings.console_port
     tls = server_tls(settings.console_tls_certificate, settings.console_tls_key, "CONSOLE_TLS")
     headers = HEADERS if tls is None else {**HEADERS, "Strict-Transport-Security": "max-age=31536000"}
@@ -134,10 +130,8 @@ async def _serve(settings: Settings, parts: _Parts, beat: LoopBeat) -> None:
         most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS, longest_s=math.inf,
         tls=tls, end_s=END_S, headers=headers,
     )  # fmt: skip
-    beating = asyncio.create_task(beat.go_on())
-    async with server:
+    async with serving.until_told(server) as end:
         log.info("showing the page", extra=fields(host=host, port=port, tls=tls is not None))
         await end.wait()
         parts.streams.end()
         await trials.end()
-    beating.cancel()

@@ -43,14 +43,16 @@ def run_enforcer(path: Path) -> int:
         configured = read_enforcers(path)
         existing_topics(settings, (TOPIC, "control.v1"))
         metrics, broker = EnforcerMetrics(), BrokerWatch(settings)
-        enforcers = _enforcers(settings, configured)
-        with Standing(settings) as standing, Threads(enforcers, standing, metrics) as threads:
-            end = threading.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: end.set())
-            with watched(settings, metrics, broker, lambda: threads.beat_ms, threads.fault):
-                log.info("enforcing", extra=fields(enforcers=len(enforcers)))
-                end.wait()
+        enforcers, end = _enforcers(settings, configured), threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: end.set())
+        with (
+            Standing(settings) as standing,
+            Threads(enforcers, standing, metrics) as threads,
+            watched(settings, metrics, broker, lambda: threads.beat_ms, threads.fault),
+        ):
+            log.info("enforcing", extra=fields(enforcers=len(enforcers)))
+            end.wait()
     return 0
 
 

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import os
-import signal
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +17,7 @@ from streams.gateway.signers import Signers
 from streams.gateway.spool import Spool
 from streams.kafka.admin import existing_topics
 from streams.process.broker_watch import BrokerWatch
-from streams.process.http import HttpServer, LoopBeat, server_tls
+from streams.process.http import HttpServer, Serving, server_tls
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
 from streams.settings import PREFIX, Settings
@@ -40,10 +39,10 @@ def run_gateway() -> int:
         broker = BrokerWatch(settings)
         spool = Spool(_spool_folder(settings), settings.spool_mb << 20)
         metrics.spool_bytes.set_function(lambda: spool.size_bytes)
-        beat, traces = LoopBeat(), GuardTraces(tracer)
+        serving, traces = Serving(), GuardTraces(tracer)
         try:
             with (
-                watched(settings, metrics, broker, lambda: beat.at_ms, lambda: None),
+                watched(settings, metrics, broker, lambda: serving.beat_ms, serving.fault),
                 KeyRing(settings) as keys,
                 GuardDesk(settings, traces) as desk,
                 Delivery(settings, spool, metrics) as delivery,
@@ -51,29 +50,23 @@ def run_gateway() -> int:
                 metrics.keys.set_function(lambda: len(keys))
                 gateway = Gateway(keys, Signers(settings.helicone_secrets, keys), desk, delivery, metrics, traces)
                 metrics.body_bytes.set_function(lambda: gateway.bodies.bytes)
-                asyncio.run(_serve(settings, gateway, beat))
+                asyncio.run(_serve(settings, gateway, serving))
         finally:
             spool.close()
     return 0
 
 
-async def _serve(settings: Settings, gateway: Gateway, beat: LoopBeat) -> None:
-    end = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end.set)
+async def _serve(settings: Settings, gateway: Gateway, serving: Serving) -> None:
     host, port = settings.gateway_host, settings.gateway_port
     tls = server_tls(settings.gateway_tls_certificate, settings.gateway_tls_key, "GATEWAY_TLS")
     server = HttpServer(
         gateway.routes(), host, port, f"{PREFIX}GATEWAY_PORT",
         most_bytes=MOST_BYTES, most_connections=MOST_CONNECTIONS, longest_s=math.inf, tls=tls, end_s=END_S,
     )  # fmt: skip
-    beating = asyncio.create_task(beat.go_on())
-    async with server:
+    async with serving.until_told(server) as end:
         log.info("taking usage", extra=fields(host=host, port=port, tls=settings.gateway_tls_certificate is not None))
         await end.wait()
         gateway.end()
-    beating.cancel()
 
 
 def _spool_folder(settings: Settings) -> Path:

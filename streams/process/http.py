@@ -7,9 +7,11 @@ that are left are closed, whatever they are at.
 
 import asyncio
 import logging
+import signal
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -34,19 +36,6 @@ END_S: Final = 3.0
 """How long requests under way are waited for at the end, unless told otherwise."""
 START_S: Final = 10.0
 BEAT_S: Final = 1.0
-
-
-class LoopBeat:
-    """When the event loop that serves last showed that it moves."""
-
-    def __init__(self) -> None:
-        self.at_ms = monotonic_ms()
-
-    async def go_on(self) -> None:
-        """Show it, until cancelled."""
-        while True:
-            self.at_ms = monotonic_ms()
-            await asyncio.sleep(BEAT_S)
 
 
 class HttpServer:
@@ -147,6 +136,40 @@ class HttpServer:
         server = self._runner.server
         assert server is not None, "it was entered"
         return server
+
+
+class Serving:
+    """A process that is there to serve: whether it does by now, and whether its event loop moves."""
+
+    def __init__(self) -> None:
+        self._beat_ms: int | None = None
+        """None until it serves."""
+
+    @property
+    def beat_ms(self) -> int:
+        """When the loop last showed that it moves. Before there is one that is now: a start has patience of its own."""
+        return monotonic_ms() if self._beat_ms is None else self._beat_ms
+
+    def fault(self) -> str | None:
+        """That it does not serve yet."""
+        return "it does not serve yet: what it has to know is being read" if self._beat_ms is None else None
+
+    @asynccontextmanager
+    async def until_told(self, server: HttpServer) -> AsyncIterator[asyncio.Event]:
+        """Serve within the block, which gets what is set once a signal asks the process to end."""
+        told = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told.set)
+        async with server:
+            self._beat_ms = monotonic_ms()
+            beating = asyncio.create_task(self._beat())
+            yield told
+        beating.cancel()
+
+    async def _beat(self) -> None:
+        while True:
+            self._beat_ms = monotonic_ms()
+            await asyncio.sleep(BEAT_S)
 
 
 class HttpThread:

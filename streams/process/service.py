@@ -1,6 +1,8 @@
 """What every process of the service begins and ends with: settings, logs, its slot, its metrics page, its watchdog."""
 
 import logging
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -27,15 +29,22 @@ class ServiceMetrics(Protocol):
 
 @contextmanager
 def claimed_settings(role: Role) -> Iterator[Settings]:
-    """The settings of a process that runs in this role, its slot claimed until the end of the block; logs are on."""
+    """The settings of a process that runs in this role, its slot claimed until the end of the block; logs are on.
+
+    Told to end while it starts, which may wait for a broker, the process leaves in order and with 0: before its pages
+    say anything. What it installs of its own is for when it is at work.
+    """
     settings = read_settings()
     start_logging(settings.log_level)
     if unknown := unknown_variables():
         log.warning("these variables are no settings", extra=fields(names=unknown))
     slot = claim_slot(settings, role)
+    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield settings.model_copy(update={"slot": slot.name})
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         slot.release()
 
 
