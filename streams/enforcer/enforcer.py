@@ -55,6 +55,16 @@ class Enforcer:
         """Whether its key is closed, or about to be, as far as is written down."""
         return self._last is not None and self._last.state in ("closing", "closed")
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether what it has last written down was its own doing, not somebody else's."""
+        return self._last is not None and self._last.is_ours
+
+    @property
+    def command_id(self) -> str | None:
+        """The command that it has last acted on."""
+        return next((step.command_id for step in reversed(self._steps) if step.command_id is not None), None)
+
     def overdue_s(self, now_ms: int) -> float:
         """For how long the key has not been as it is wanted."""
         return 0.0 if self._differs_since_ms is None else max(0.0, (now_ms - self._differs_since_ms) / 1000)

@@ -27,6 +27,8 @@ from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
 from streams.provider_api import ProviderError
 from streams.settings import Settings
+from streams.tracing.enforcing import EnforcerTraces
+from streams.tracing.exporting import tracing
 
 log = logging.getLogger("spendfuse.enforcer")
 
@@ -39,16 +41,16 @@ OVERDUE_S: Final = 60.0
 
 def run_enforcer(path: Path) -> int:
     """Keep the keys of a file as the commands want them, until told to end. Raises `SpendfuseError` with what to do."""
-    with claimed_settings("enforcer") as settings:
+    with claimed_settings("enforcer") as settings, tracing("enforcer") as tracer:
         configured = read_enforcers(path)
         existing_topics(settings, (TOPIC, "control.v1"))
-        metrics, broker = EnforcerMetrics(), BrokerWatch(settings)
+        metrics, broker, traces = EnforcerMetrics(), BrokerWatch(settings), EnforcerTraces(tracer)
         enforcers, end = _enforcers(settings, configured), threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: end.set())
         with (
-            Standing(settings) as standing,
-            Threads(enforcers, standing, metrics) as threads,
+            Standing(settings, traces.take) as standing,
+            Threads(enforcers, standing, metrics, traces) as threads,
             watched(settings, metrics, broker, lambda: threads.beat_ms, threads.fault),
         ):
             log.info("enforcing", extra=fields(enforcers=len(enforcers)))
@@ -89,10 +91,13 @@ def _enforcers(settings: Settings, configured: Iterable[EnforcerSettings]) -> li
 class Threads:
     """The enforcers at work while it is entered."""
 
-    def __init__(self, enforcers: list[Enforcer], standing: Standing, metrics: EnforcerMetrics) -> None:
+    def __init__(
+        self, enforcers: list[Enforcer], standing: Standing, metrics: EnforcerMetrics, traces: EnforcerTraces
+    ) -> None:
         self._enforcers = enforcers
         self._standing = standing
         self._metrics = metrics
+        self._traces = traces
         self._end = threading.Event()
         self._beats = dict.fromkeys(range(len(enforcers)), monotonic_ms())
         self._threads = [
@@ -135,13 +140,16 @@ class Threads:
 
     def _step(self, enforcer: Enforcer, wanted: Wanted) -> None:
         said = {"enforcer": enforcer.settings.name, "key": enforcer.settings.key, "command_id": wanted.command_id}
+        begun_ms = wall_ms()
         try:
-            done = enforcer.step(wanted, wall_ms())
+            done = enforcer.step(wanted, begun_ms)
         except (ProviderError, BrokerError) as error:
+            self._traces.tried(enforcer, wanted, begun_ms, error)
             self._metrics.failures.labels(enforcer.settings.name).inc()
             log.error("a key could not be switched: %s", error, extra=fields(attempts=enforcer.failures, **said))
             return
         if done is not None:
+            self._traces.tried(enforcer, wanted, begun_ms)
             log.warning("a key was switched: %s", done, extra=fields(reason=wanted.reason, **said))
 
 

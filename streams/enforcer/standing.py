@@ -1,9 +1,10 @@
 """What stands against whoever uses a key: control.v1, as the guard of an agent understands it."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from spendfuse import Emitter, Guard, Paused, Stopped, derive_keys
+from spendfuse import Command, ControlRecord, Emitter, Guard, Paused, Stopped, derive_keys
 from spendfuse.kafka import KafkaControl
 
 from streams.enforcer.config import EnforcerSettings
@@ -30,7 +31,8 @@ class _Silent:
 class Standing:
     """Follows control.v1 while it is entered, as an agent's guard does, and says how each key is wanted."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_believed: Callable[[ControlRecord, Command], object] | None = None) -> None:
+        """`on_believed` hears of each command whose origin is established."""
         root = settings.engine_root_key
         self._emitter = Emitter(_Silent())
         self._guard = Guard(
@@ -38,6 +40,7 @@ class Standing:
             self._emitter,
             when_blind="continue",
             keys=None if root is None else lambda tenant_id: derive_keys(root, tenant_id),
+            on_believed=on_believed,
         )
 
     def __enter__(self) -> Self:

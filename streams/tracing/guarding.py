@@ -1,25 +1,16 @@
 """The gateway's part: from the reading of a command until a run was denied its next step, or its guard answered."""
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from spendfuse import Command as BelievedCommand
 from spendfuse import ControlRecord
 
-from schemas.codec import decode_command
-from schemas.errors import Undecodable
 from streams.clock import wall_ms
+from streams.tracing.commands_read import CommandsRead
 from streams.tracing.remembered import Newest
 from streams.tracing.span import Span, Tracer
 
-MOST_READ: Final = 10_000
 MOST_DENIED: Final = 10_000
-
-
-class _Read(NamedTuple):
-    tenant_id: str
-    cause: str
-    action: str
-    at_ms: int
 
 
 class GuardTraces:
@@ -27,20 +18,13 @@ class GuardTraces:
 
     def __init__(self, tracer: Tracer | None) -> None:
         self._tracer = tracer
-        self._read: Newest[_Read] = Newest(MOST_READ)
+        self._commands = CommandsRead()
         self._denied: Newest[None] = Newest(MOST_DENIED)
 
     def take(self, record: ControlRecord, _: BelievedCommand) -> None:
         """A command was read, and is believed."""
-        if self._tracer is None:
-            return
-        try:
-            command = decode_command(record.value)
-        except Undecodable:
-            return
-        if command.cause_event_id is not None:
-            read = _Read(command.tenant_id, command.cause_event_id, command.action, wall_ms())
-            self._read.add(command.command_id, read)
+        if self._tracer is not None:
+            self._commands.take(record)
 
     def denied(self, command_id: str | None, tenant_id: str, run_id: str, by: str | None) -> None:
         """A run may not make its next step; by which hook, where one asked."""
@@ -55,8 +39,8 @@ class GuardTraces:
     def _record(
         self, command_id: str, tenant_id: str, name: str, part: str, run_id: str | None, by: str | None
     ) -> None:
-        read = self._read.get(command_id)
-        if self._tracer is None or read is None or read.tenant_id != tenant_id or not self._denied.add(part, None):
+        read = self._commands.get(command_id, tenant_id)
+        if self._tracer is None or read is None or not self._denied.add(part, None):
             return
         about: dict[str, str | int] = {"spendfuse.command_id": command_id, "spendfuse.action": read.action}
         about |= {"spendfuse.run_id": run_id} if run_id else {}

@@ -11,6 +11,9 @@ from schemas.signing import EngineKeys, KeyId
 from streams.clock import wall_ms
 from streams.enforcer.report import run_history
 from streams.settings import Settings
+from streams.tracing.span import trace_id
+from tests.support.alerting_process import Listening
+from tests.support.collector import collector, spans_at
 from tests.support.facts import command, key_of
 from tests.support.kafka import Record, TopicSpace, produce, read_all
 from tests.support.providers import KEY, SECRET, Providers
@@ -37,12 +40,16 @@ base_url = "{address}"
 TENANT, SEARCH = Target("tenant", "acme"), Target("workflow", "search")
 
 
+CAUSE = "the-call-that-was-too-much"
+NAMES = {"all-of-acme", "search-of-acme"}
+
+
 def order(topics: TopicSpace, target: Target, action: str, seq: int, *, signed: bool = True) -> str:
     """Put a command on control.v1 as the worker does; returns its id."""
     now_ms = wall_ms()
     given = command(
         action, target, command_id=f"{action}-{target.type}-{seq}{'' if signed else '-forged'}", seq=seq,
-        issued_ms=now_ms, cause_ts_ms=now_ms, expires_ms=now_ms + HOUR_MS,
+        issued_ms=now_ms, cause_ts_ms=now_ms, expires_ms=now_ms + HOUR_MS, cause_event_id=CAUSE,
     )  # fmt: skip
     value = encode(given)
     kid: KeyId = "operator" if action == "resume" else "engine"
@@ -53,16 +60,28 @@ def order(topics: TopicSpace, target: Target, action: str, seq: int, *, signed: 
     return given.command_id
 
 
+def closings(sink: Listening) -> set[tuple[str, str]]:
+    """Keys whose closing a collector was told of, with the trace that it belongs to."""
+    told = [one for one in spans_at(sink) if one.name == "enforcer closes"]
+    return {(one.attributes["spendfuse.enforcer"], one.trace_id) for one in told}
+
+
 def test_keys_follow_the_commands_over_a_kill_of_the_process(
-    kafka_topics: TopicSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kafka_topics: TopicSpace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A genuine command closes the keys that it covers and no others; a forged one closes none. Killed while keys are
     closed, the process puts them back as they were when a resume has come meanwhile, and its history says all of it.
+    What it does to a key is a span in the trace of the command's cause.
     """
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     settings = {"KAFKA_BOOTSTRAP": kafka_topics.bootstrap, "PREFIX": kafka_topics.prefix}
     secrets = {"OPENROUTER_MANAGEMENT_KEY": SECRET, "ANTHROPIC_ADMIN_KEY": SECRET}
     file = tmp_path / "enforcers.toml"
-    with Providers() as providers:
+    with Providers() as providers, Listening(collector()) as sink:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
         file.write_text(FILE.format(key=KEY, address=providers.address))
         before = providers.standing("openrouter"), providers.standing("anthropic")
         arguments = ["streams", "enforcer", "run", str(file)]
@@ -76,6 +95,7 @@ def test_keys_follow_the_commands_over_a_kill_of_the_process(
             assert enforcer.metric("spendfuse_enforcer_closed") == {
                 'enforcer="all-of-acme"': 1, 'enforcer="search-of-acme"': 1,
             }  # fmt: skip
+            enforcer.wait_for(lambda: {key for key, _ in closings(sink)} == NAMES, 30, "both closings are told")
             enforcer.process.kill()
             first = enforcer.text
         order(kafka_topics, SEARCH, "resume", 2)
@@ -86,6 +106,7 @@ def test_keys_follow_the_commands_over_a_kill_of_the_process(
             assert enforcer.stop() == 0
             said = first + enforcer.text
         assert (providers.standing("openrouter"), providers.standing("anthropic")) == before
+        assert {trace for _, trace in closings(sink)} == {f"{trace_id('acme', CAUSE):032x}"}
     steps = read_all(kafka_topics.bootstrap, kafka_topics.name("enforcements.v1"))
     assert len(steps) == 8
     assert SECRET not in said + "".join(str(step.value) for step in steps)

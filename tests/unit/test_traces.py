@@ -16,8 +16,13 @@ from models.effects import Effect
 from schemas.codec import encode
 from schemas.internal.spend import ALL_TENANTS
 from streams.clock import BrokerClock
+from streams.enforcer.config import EnforcerSettings
+from streams.enforcer.enforcer import Enforcer, Wanted
+from streams.enforcer.levers.lever import Found
+from streams.provider_api import ProviderError
 from streams.settings import wants_traces
 from streams.tracing.decisions import Batch, DecisionTraces
+from streams.tracing.enforcing import EnforcerTraces
 from streams.tracing.exporting import tracing
 from streams.tracing.guarding import GuardTraces
 from streams.tracing.remembered import Newest
@@ -154,6 +159,64 @@ def test_a_gateway_tells_of_the_first_denial_of_each_run_and_of_answers() -> Non
         ("guard denies", "r1"), ("guard denies", "r2"), ("guard answers", None),
     ]  # fmt: skip
     assert {one.trace_id for one in kept.spans} == {trace_id("acme", "e1")}
+
+
+class Key:
+    """A key at a provider, closed from the start or not."""
+
+    def __init__(self, *, is_closed: bool) -> None:
+        self.is_closed = is_closed
+
+    def read(self) -> Found:
+        return Found(self.is_closed, "enabled")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def open(self, before: str) -> None:
+        del before
+        self.is_closed = False
+
+
+def enforced(key: Key, *tried: tuple[Wanted, ProviderError | None]) -> list[Span]:
+    """What is told of attempts to switch a key; one with an error is not made."""
+    kept = Kept()
+    traces = EnforcerTraces(kept)
+    settings = EnforcerSettings(
+        name="support", provider="openai", key="proj_1", secret_env="ADMIN_KEY", tenant_id="acme"
+    )
+    one = Enforcer(settings, key, None, lambda _: None)
+    traces.take(ControlRecord(encode(command(cause_event_id="e1"))), None)  # type: ignore[arg-type]
+    for number, (wanted, error) in enumerate(tried):
+        if error is None:
+            one.step(wanted, NOW_MS + number)
+        traces.tried(one, wanted, NOW_MS + number, error)
+    return kept.spans
+
+
+def test_an_enforcer_tells_of_each_attempt_to_switch_a_key() -> None:
+    """A refusal with its status and no word of the provider's, the closing, and the opening, which belongs to the trace
+    of what had closed the key; nothing of a command that nobody has read.
+    """
+    closed, opened = Wanted(True, TEXT, "c1"), Wanted(False, TEXT)
+    told = enforced(
+        Key(is_closed=False),
+        (Wanted(True, TEXT, "unknown"), ProviderError(TEXT)), (closed, ProviderError(TEXT, status=403)),
+        (closed, ProviderError(TEXT)), (closed, None), (opened, None),
+    )  # fmt: skip
+    assert [(one.name, one.error) for one in told] == [
+        ("enforcer closes", "status 403"), ("enforcer closes", "not confirmed"), ("enforcer closes", None),
+        ("enforcer opens", None),
+    ]  # fmt: skip
+    assert {one.trace_id for one in told} == {trace_id("acme", "e1")}
+    assert len({one.span_id for one in told}) == len(told)
+    assert all(one.attributes["spendfuse.command_id"] == "c1" for one in told)
+    assert TEXT not in str(told)
+
+
+def test_what_somebody_else_has_switched_is_no_span_of_an_enforcer() -> None:
+    """A key that was closed already has waited for nobody, and is not opened."""
+    assert enforced(Key(is_closed=True), (Wanted(True, TEXT, "c1"), None), (Wanted(False, TEXT), None)) == []
 
 
 def test_what_is_remembered_is_bounded() -> None:
