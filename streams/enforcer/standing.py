@@ -31,7 +31,7 @@ class _Silent:
 class Standing:
     """Follows control.v1 while it is entered, as an agent's guard does, and says how each key is wanted."""
 
-    def __init__(self, settings: Settings, on_believed: Callable[[ControlRecord, Command], object] | None = None) -> None:
+    def __init__(self, settings: Settings, on_believed: Callable[[ControlRecord, Command], object]) -> None:
         """`on_believed` hears of each command whose origin is established."""
         root = settings.engine_root_key
         self._emitter = Emitter(_Silent())

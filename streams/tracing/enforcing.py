@@ -1,6 +1,4 @@
-"""The enforcers' part: from the reading of a command until the provider has confirmed that a key is switched, attempt by
-attempt.
-"""
+"""The enforcers' part: from the reading of a command until a provider has confirmed that its key is switched."""
 
 from spendfuse import Command as BelievedCommand
 from spendfuse import ControlRecord
@@ -14,7 +12,7 @@ from streams.tracing.span import Span, Tracer
 
 
 class EnforcerTraces:
-    """Tells a tracer of each attempt to switch a key. A key that is opened belongs to the trace of what had closed it."""
+    """Tells a tracer of each attempt to switch a key. Its opening belongs to the trace of what had closed it."""
 
     def __init__(self, tracer: Tracer | None) -> None:
         self._tracer = tracer
