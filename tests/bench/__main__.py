@@ -13,6 +13,7 @@ from tests.bench import (
     console,
     engine,
     gateway,
+    guards,
     latency,
     memory,
     rebalances,
@@ -40,6 +41,7 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
     "gateway": lambda options: gateway.measure(options.seconds, options.rounds or 1),
+    "guards": lambda options: guards.measure(options.causes, options.guards),
     "console": lambda options: console.measure(options.rounds or 1),
     "restore": lambda options: restore.measure(options.runs or 300_000, options.rounds or 3),
     "sink": lambda options: sink.measure(options.events or 100_000, options.rounds or 3),
@@ -49,7 +51,7 @@ PARTS: dict[str, Callable[[Options], Part]] = {
 }
 """Part -> how it is measured. Without an option all of them together take less than a quarter of an hour."""
 NEEDS_KAFKA = {
-    "worker", "latency", "telling", "gateway", "console", "restore", "sink", "rebalances", "rolling", "peers",
+    "worker", "latency", "telling", "gateway", "guards", "console", "restore", "sink", "rebalances", "rolling", "peers",
 }  # fmt: skip
 
 
@@ -80,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("parts", nargs="*", type=_part, metavar="PART", help=f"one of {', '.join(PARTS)}")
     parser.add_argument("--events", type=_positive, help="events per round, for engine, worker and peers")
     parser.add_argument("--seed", type=_positive, default=1, help="the first of alarms' seeds")
+    parser.add_argument("--causes", type=_positive, default=50, help="for guards, runs that are stopped through each")
+    parser.add_argument(
+        "--guards", nargs="+", choices=guards.GUARDS, metavar="GUARD", help=f"for guards: {', '.join(guards.GUARDS)}"
+    )
     parser.add_argument("--rounds", type=_positive, help="rounds of each part; the middle one is shown")
     parser.add_argument("--runs", type=_positive, help="runs, for memory, asleep and restore")
     parser.add_argument("--rates", type=_positive, nargs="+", default=[1_000, 10_000], help="for latency, events/s")

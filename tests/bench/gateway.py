@@ -73,7 +73,7 @@ def measure(seconds: int, rounds: int) -> Part:
 
 def _round(bootstrap: str, spool: Path, seconds: int) -> dict[tuple[str, str], float]:
     with fresh_topics(bootstrap) as prefix:
-        token = _new_key(bootstrap, prefix)
+        token = new_key(bootstrap, prefix)
         with (
             WorkerProcess(bootstrap, prefix, policy_file(POLICY), ANY_CORE),
             GatewayProcess(bootstrap, prefix, spool, ENGINE_KEY=None) as gateway,  # the bench's worker signs nothing
@@ -258,7 +258,8 @@ def _event(number: int, index: int) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def _new_key(bootstrap: str, prefix: str) -> str:
+def new_key(bootstrap: str, prefix: str) -> str:
+    """A key of acme's that may report and ask."""
     printed = StringIO()
     with redirect_stdout(printed):
         run_create(

@@ -9,9 +9,10 @@ import pytest
 from infra.kafka.local import free_ports
 from schemas.codec import decode_usage
 from schemas.usage import CommandAck, LlmCall, UsageMessage
-from tests.support.connect import ClientProcess, environment_of, run_client
+from tests.support.connect import environment_of, run_client
 from tests.support.gateway_process import GatewayProcess, new_key, post
 from tests.support.kafka import TopicSpace, read_all
+from tests.support.proxies import MARKER, MASTER, MODEL, proxy_of, proxy_settings
 from tests.support.worker_process import WorkerProcess
 
 POLICY = """version = "litellm"
@@ -22,9 +23,6 @@ limit_usd = 0.001
 at_limit = "kill"
 mode = "enforce"
 """
-MARKER = "a-secret-that-must-not-pass-4711"
-MASTER = f"sk-{'0123456789abcdef' * 4}"
-"""A proxy of today refuses to start without a key of its own."""
 UNAFRAID = {"fail_open": 200, "fail_closed": 500}
 """What a proxy does while its guardrail does not answer -> the status of a call."""
 pytestmark = pytest.mark.kafka
@@ -93,38 +91,6 @@ def test_every_kind_of_call_in_a_process_is_reported_once_and_told_of_its_loop()
     assert len([line for line in told if "stopped" in line]) == 2
     assert [line["acted"] for line in told if line.get("type") == "command_ack"] == ["stopped", "delivered"]
     assert MARKER not in json.dumps(events)
-
-
-MODEL = {"model_name": "main", "litellm_params": {"model": "openai/gpt-4o", "api_key": "none", "mock_response": MARKER}}
-
-
-def proxy_settings(gateway_port: int, token: str, fallback: str) -> str:
-    """What a proxy is told, as JSON, which is YAML too."""
-    headers = {"Authorization": f"Bearer {token}"}
-    return json.dumps({
-        "model_list": [MODEL],
-        "litellm_settings": {
-            "callbacks": ["spendfuse"],
-            "turn_off_message_logging": True,
-        },
-        "callback_settings": {"spendfuse": {
-            "callback_type": "generic_api", "endpoint": f"http://127.0.0.1:{gateway_port}/in/litellm",
-            "headers": headers, "max_retries": 5,
-        }},
-        "guardrails": [{"guardrail_name": "spendfuse", "litellm_params": {
-            "guardrail": "generic_guardrail_api", "mode": "pre_call", "default_on": True,
-            "api_base": f"http://127.0.0.1:{gateway_port}/guard/litellm", "headers": headers,
-            "unreachable_fallback": fallback,
-        }}],
-    })  # fmt: skip
-
-
-def proxy_of(settings: Path, port: int, **environment: str) -> ClientProcess:
-    """The real proxy, that sends each report at once."""
-    return ClientProcess(
-        "litellm", "bin/litellm", "--config", settings, "--host", "127.0.0.1", "--port", port,
-        LITELLM_MASTER_KEY=MASTER, DEFAULT_BATCH_SIZE="1", DEFAULT_FLUSH_INTERVAL_SECONDS="1", **environment,
-    )  # fmt: skip
 
 
 def test_a_proxy_with_the_callback_reports_and_refuses_by_one_line_of_its_settings(

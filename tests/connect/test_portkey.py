@@ -14,6 +14,7 @@ from tests.support.connect import ClientProcess, environment_of
 from tests.support.gateway_process import GatewayProcess, new_key, post
 from tests.support.kafka import TopicSpace, read_all
 from tests.support.polled import Answer, Stub
+from tests.support.proxies import MARKER, portkey_config
 from tests.support.worker_process import WorkerProcess
 
 POLICY = """version = "portkey"
@@ -24,7 +25,6 @@ limit_usd = 0.01
 at_limit = "kill"
 mode = "enforce"
 """
-MARKER = "a-secret-that-must-not-pass-4711"
 DENIED = 446
 """What Portkey answers with where a guardrail denies."""
 pytestmark = pytest.mark.kafka
@@ -58,18 +58,6 @@ def worker(kafka_topics: TopicSpace, tmp_path: Path) -> Iterator[WorkerProcess]:
         yield process
 
 
-def config(provider: str, gateway_port: int, token: str, *, fail_on_error: bool) -> str:
-    """What a client of Portkey names in `x-portkey-config`."""
-    webhook = {"webhookURL": f"http://127.0.0.1:{gateway_port}/guard/portkey",
-               "headers": {"Authorization": f"Bearer {token}"}, "failOnError": fail_on_error}  # fmt: skip
-    checks = [{"id": "default.webhook", "parameters": webhook}]
-    return json.dumps({
-        "provider": "openai", "api_key": "none", "custom_host": f"{provider}/v1",
-        "before_request_hooks": [{"type": "guardrail", "id": "spendfuse", "deny": True, "checks": checks}],
-        "after_request_hooks": [{"type": "guardrail", "id": "spendfuse-usage", "checks": checks}],
-    })  # fmt: skip
-
-
 def test_portkey_asks_before_a_call_and_tells_after_it(
     kafka_topics: TopicSpace, worker: WorkerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +71,7 @@ def test_portkey_asks_before_a_call_and_tells_after_it(
 
     def call(run_id: str, *, fail_on_error: bool = False) -> tuple[int, Any]:
         headers = {
-            "x-portkey-config": config(models.url, gateway.gateway_port, token, fail_on_error=fail_on_error),
+            "x-portkey-config": portkey_config(models.url, gateway.gateway_port, token, fail_on_error=fail_on_error),
             "x-portkey-metadata": json.dumps({"run_id": run_id, "workflow": "support", "_user": "u-1"}),
         }
         return post(port, "/v1/chat/completions", body, None, **headers)

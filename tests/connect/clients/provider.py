@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +26,7 @@ class Provider:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # headers and body would be 40 ms apart
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -167,3 +169,10 @@ class Provider:
             {"type": "message_stop"},
         ]  # fmt: skip
         return [(part["type"], part) for part in parts]
+
+
+if __name__ == "__main__":  # for whoever measures: a model that takes no time from its agent
+    alone = Provider()
+    alone.tool, alone.args = os.environ.get("TOOL"), {"command": "true", "description": "nothing"}
+    print(alone.url, flush=True)
+    threading.Event().wait()
