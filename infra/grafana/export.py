@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from infra.grafana.panels import DASHBOARDS, Dashboard, Note, Panel
+from infra.grafana.beside import BESIDE
+from infra.grafana.panels import FUSE, SPEND, Dashboard, Note, Panel, Row
+
+DASHBOARDS: Final = (FUSE, SPEND, BESIDE)
 
 FOLDER: Final = Path(__file__).parent / "dashboards"
 COLUMNS: Final = 24
-HEIGHTS: Final = {"stat": 4, "timeseries": 8, "text": 3}
+HEIGHTS: Final = {"stat": 4, "timeseries": 8, "text": 3, "row": 1}
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 CHOICE: Final = {
     "name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus", "refresh": 1, "hide": 0,
@@ -42,7 +45,7 @@ def page(dashboard: Dashboard) -> dict[str, Any]:
 def _panels(dashboard: Dashboard) -> Iterator[dict[str, Any]]:
     x = y = height = 0
     for number, panel in enumerate(dashboard.panels, 1):
-        kind, width = ("text", COLUMNS) if isinstance(panel, Note) else (panel.kind, panel.width)
+        kind, width = _shape(panel)
         if x + width > COLUMNS:
             x, y, height = 0, y + height, 0
         place = {"x": x, "y": y, "w": width, "h": HEIGHTS[kind]}
@@ -51,12 +54,27 @@ def _panels(dashboard: Dashboard) -> Iterator[dict[str, Any]]:
             "id": number,
             "type": kind,
             "gridPos": place,
-            **(_note(panel) if isinstance(panel, Note) else _picture(panel)),
+            **_content(panel),
         }
 
 
-def _note(note: Note) -> dict[str, Any]:
-    return {"title": "", "options": {"mode": "markdown", "content": note.text}}
+def _shape(panel: Panel | Note | Row) -> tuple[str, int]:
+    """Grafana's word for it, and its width."""
+    match panel:
+        case Row():
+            return "row", COLUMNS
+        case Note():
+            return "text", COLUMNS
+    return panel.kind, panel.width
+
+
+def _content(panel: Panel | Note | Row) -> dict[str, Any]:
+    match panel:
+        case Row():
+            return {"title": panel.title, "collapsed": False, "panels": []}
+        case Note():
+            return {"title": "", "options": {"mode": "markdown", "content": panel.text}}
+    return _picture(panel)
 
 
 def _picture(panel: Panel) -> dict[str, Any]:

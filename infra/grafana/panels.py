@@ -38,16 +38,23 @@ class Note(NamedTuple):
     text: str
 
 
+class Row(NamedTuple):
+    """A heading across the page, over the panels that follow."""
+
+    title: str
+
+
 class Dashboard(NamedTuple):
     """A page of panels."""
 
     uid: str
     title: str
     about: str
-    panels: tuple[Panel | Note, ...]
+    panels: tuple[Panel | Note | Row, ...]
 
 
-def _quantile(share: float, histogram: str, by: str = "le") -> str:
+def quantile(share: float, histogram: str, by: str = "le") -> str:
+    """Within which time that share of what a histogram has counted was done."""
     return f"histogram_quantile({share}, sum by ({by}) (rate({histogram}_bucket[5m])))"
 
 
@@ -110,8 +117,8 @@ FUSE: Final = Dashboard(
             "A batch, from taking it to its commit",
             "The floor of every kill's delay: a command is out when its batch is committed.",
             (
-                Query(_quantile(0.5, "spendfuse_batch_seconds"), "half within"),
-                Query(_quantile(0.99, "spendfuse_batch_seconds"), "99 % within"),
+                Query(quantile(0.5, "spendfuse_batch_seconds"), "half within"),
+                Query(quantile(0.99, "spendfuse_batch_seconds"), "99 % within"),
             ),
             unit="s", red=1,
         ),
@@ -119,8 +126,8 @@ FUSE: Final = Dashboard(
             "From the cause to the stop",
             "From the event that breaks a limit until the run's guard acknowledges its kill.",
             (
-                Query(_quantile(0.5, "spendfuse_cause_to_stop_seconds"), "half within"),
-                Query(_quantile(0.99, "spendfuse_cause_to_stop_seconds"), "99 % within"),
+                Query(quantile(0.5, "spendfuse_cause_to_stop_seconds"), "half within"),
+                Query(quantile(0.99, "spendfuse_cause_to_stop_seconds"), "99 % within"),
             ),
             unit="s", red=10,
         ),
@@ -152,7 +159,7 @@ FUSE: Final = Dashboard(
         Panel(
             "From the cause to the message",
             "From an alert's cause until a receiver has its message: 99 of 100 within.",
-            (Query(_quantile(0.99, "spendfuse_alerting_cause_to_sent_seconds", "le, receiver"), "{{receiver}}"),),
+            (Query(quantile(0.99, "spendfuse_alerting_cause_to_sent_seconds", "le, receiver"), "{{receiver}}"),),
             unit="s",
         ),
         Panel(
@@ -235,7 +242,7 @@ SPEND: Final = Dashboard(
         Panel(
             "A request to the gateway",
             "99 of 100 are answered within, by source. Usage is answered when the brokers, or the disk, have it.",
-            (Query(_quantile(0.99, "spendfuse_gateway_request_seconds", "le, source"), "{{source}}"),),
+            (Query(quantile(0.99, "spendfuse_gateway_request_seconds", "le, source"), "{{source}}"),),
             unit="s",
         ),
         Panel(
@@ -260,5 +267,3 @@ SPEND: Final = Dashboard(
         ),
     ),
 )  # fmt: skip
-
-DASHBOARDS: Final = (FUSE, SPEND)

@@ -47,6 +47,7 @@ class Following:
         self._book = book
         self._orders = OrderReader.of(settings)
         self._stack = ExitStack()
+        self._followers: list[Follower] = []
         self.unreadable = 0
         """Records that are nothing of ours."""
 
@@ -66,7 +67,7 @@ class Following:
                 follower = Follower(
                     self._settings, name, self._careful(name, take), since_ms=since_ms, patience_s=PATIENCE_S
                 )
-                self._stack.enter_context(follower)
+                self._followers.append(self._stack.enter_context(follower))
         except BaseException:
             self._stack.close()
             raise
@@ -76,6 +77,11 @@ class Following:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    @property
+    def faults(self) -> list[str]:
+        """Why topics are not followed any more, in a sentence each."""
+        return [fault for follower in self._followers if (fault := follower.fault) is not None]
 
     def _careful(self, name: str, take: Callable[[Any], None]) -> Callable[[Any], None]:
         """What cannot be read is counted and passed over: others tell of it."""

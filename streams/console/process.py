@@ -53,17 +53,24 @@ def run_console() -> int:
         metrics = ConsoleMetrics()
         broker = BrokerWatch(settings)
         book = Book(settings.file_policy())
-        serving = Serving()
-        following = Following(settings, book)
+        serving, keys, following = Serving(), KeyRing(settings), Following(settings, book)
+
+        def faults() -> list[str]:
+            return [*following.faults, *filter(None, [keys.fault])]
+
+        def fault() -> str | None:
+            return serving.fault() or "; ".join(faults()) or None
+
         with ExitStack() as stack:
-            stack.enter_context(watched(settings, metrics, broker, lambda: serving.beat_ms, serving.fault))
-            keys = stack.enter_context(KeyRing(settings))
+            stack.enter_context(watched(settings, metrics, broker, lambda: serving.beat_ms, fault))
+            stack.enter_context(keys)
             stack.enter_context(following)
             followers = RunFollowers(settings, lambda: PriceBook(_policy(book).header))
             stack.callback(followers.end)
             streams = Streams(partial(_stale, broker))
             metrics.streams.set_function(lambda: len(streams))
             metrics.runs_followed.set_function(lambda: len(followers))
+            metrics.unfollowed_topics.set_function(lambda: len(faults()))
             metrics.unreadable.set_function(lambda: following.unreadable)
             asyncio.run(_serve(settings, _Parts(settings, book, keys, followers, streams), serving))
     return 0

@@ -73,6 +73,14 @@ class Follower:
         self._end.set()
         self._thread.join(READ_TIMEOUT_S)
 
+    @property
+    def fault(self) -> str | None:
+        """Why the topic is not followed any more, in a sentence; None while it is."""
+        if self._fault is not None:
+            return self._fault
+        is_over = self._caught_up.is_set() and not self._thread.is_alive()
+        return f"{self._name} is not followed any more; the log says why" if is_over else None
+
     def _follow(self) -> None:
         topic = self._settings.topic(self._name)
         consumer = make_consumer(self._settings, "spendfuse-reader", {"fetch.wait.max.ms": 100})
@@ -99,6 +107,8 @@ class Follower:
     def _read(self, consumer: Consumer) -> None:
         for message in consumer.consume(CHUNK, WAIT_S):
             error = message.error()
+            if error is None or error.code() == KafkaError._PARTITION_EOF:
+                self._fault = None
             if error is None:
                 self._take(message)
             elif error.code() == KafkaError._PARTITION_EOF:

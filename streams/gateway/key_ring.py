@@ -35,6 +35,11 @@ class KeyRing:
     ) -> None:
         self._follower.__exit__(kind, error, trace)
 
+    @property
+    def fault(self) -> str | None:
+        """Why a key that was made or revoked just now is not known here; None if it is."""
+        return self._follower.fault
+
     def __len__(self) -> int:
         return len(self._keys)
 

@@ -47,6 +47,17 @@ class GatewayMetrics:
         self.spool_bytes = Gauge(
             "spendfuse_gateway_spool_bytes", "What is on the disk and on no broker", registry=registry
         )
+        self.spool_limit_bytes = Gauge(
+            "spendfuse_gateway_spool_limit_bytes", "What the disk may take", registry=registry
+        )
+        self.blind = Gauge(
+            "spendfuse_gateway_blind",
+            "1 while nobody knows what stands, so that whoever asks is told what its key was made for",
+            registry=registry,
+        )
+        self.unfollowed_topics = Gauge(
+            "spendfuse_unfollowed_topics", "Topics whose changes do not arrive any more", registry=registry
+        )
         self.body_bytes = Gauge("spendfuse_gateway_body_bytes", "Bodies of requests under way", registry=registry)
         self.keys = Gauge("spendfuse_gateway_keys", "Keys known, revoked ones included", registry=registry)
         self.broker_away_seconds = Gauge(

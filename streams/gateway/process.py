@@ -39,15 +39,18 @@ def run_gateway() -> int:
         broker = BrokerWatch(settings)
         spool = Spool(_spool_folder(settings), settings.spool_mb << 20)
         metrics.spool_bytes.set_function(lambda: spool.size_bytes)
-        serving, traces = Serving(), GuardTraces(tracer)
+        metrics.spool_limit_bytes.set(settings.spool_mb << 20)
+        serving, traces, keys = Serving(), GuardTraces(tracer), KeyRing(settings)
         try:
             with (
-                watched(settings, metrics, broker, lambda: serving.beat_ms, serving.fault),
-                KeyRing(settings) as keys,
+                watched(settings, metrics, broker, lambda: serving.beat_ms, lambda: serving.fault() or keys.fault),
+                keys,
                 GuardDesk(settings, traces) as desk,
                 Delivery(settings, spool, metrics) as delivery,
             ):
                 metrics.keys.set_function(lambda: len(keys))
+                metrics.unfollowed_topics.set_function(lambda: keys.fault is not None)
+                metrics.blind.set_function(lambda: desk.is_blind)
                 gateway = Gateway(keys, Signers(settings.helicone_secrets, keys), desk, delivery, metrics, traces)
                 metrics.body_bytes.set_function(lambda: gateway.bodies.bytes)
                 asyncio.run(_serve(settings, gateway, serving))

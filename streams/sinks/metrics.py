@@ -28,6 +28,11 @@ class SinkMetrics:
             "spendfuse_sink_write_seconds", "How long a batch took to write", registry=registry
         )
         self.behind_offsets = Gauge("spendfuse_sink_behind_offsets", "Offsets not in the store yet", registry=registry)
+        self.behind_seconds = Gauge(
+            "spendfuse_sink_behind_seconds",
+            "For how long the store has not come to where the topics ended",
+            registry=registry,
+        )
         self.store_away_seconds = Gauge(
             "spendfuse_sink_store_away_seconds", "For how long the store has taken nothing", registry=registry
         )

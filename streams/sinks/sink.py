@@ -65,6 +65,10 @@ class Sink:
         self._consumer: Consumer = make_consumer(settings, f"spendfuse-sink-{store_id[:12]}", config)
         self.beat_ms = monotonic_ms()
         """When it last showed that it moves."""
+        self._goal = 0
+        """Where the topics ended when it had last come to where they had ended before."""
+        self._goal_ms = monotonic_ms()
+        metrics.behind_seconds.set_function(lambda: (monotonic_ms() - self._goal_ms) / 1000)
 
     def share(self) -> None:
         """Take part in reading: partitions are divided among all sinks that write into this store."""
@@ -95,7 +99,7 @@ class Sink:
         if len(messages) < self._batch_records:
             self._store.rest()  # nothing more is there at once: others may have it meanwhile
         self._is_torn = False
-        self._metrics.behind_offsets.set(self._behind())
+        self._note_progress()
         return len(records)
 
     def has_reached(self, ends: dict[Place, int]) -> bool:
@@ -123,11 +127,12 @@ class Sink:
 
     def _assigned(self, _: Consumer, places: list[TopicPartition]) -> None:
         log.info("partitions assigned", extra=fields(count=len(places)))
+        self._goal = 0
         self._go_to(places)
 
     def _revoked(self, _: Consumer, places: list[TopicPartition]) -> None:
         log.info("partitions revoked", extra=fields(count=len(places)))
-        self._given, self._stored, self._reached = [], {}, {}
+        self._given, self._stored, self._reached, self._goal = [], {}, {}, 0
 
     def _go_to(self, places: Sequence[TopicPartition]) -> dict[Place, int]:
         """Read these partitions from where the store is; returns where each ends now."""
@@ -206,6 +211,12 @@ class Sink:
         for place, move in moves.items():
             self._stored[place] = move.after
             self._reached[place] = max(self._reached.get(place, 0), move.after)
+
+    def _note_progress(self) -> None:
+        behind, position = self._behind(), self.position
+        self._metrics.behind_offsets.set(behind)
+        if position >= self._goal:
+            self._goal, self._goal_ms = position + behind, monotonic_ms()
 
     def _behind(self) -> int:
         found = 0

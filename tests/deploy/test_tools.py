@@ -189,7 +189,7 @@ def test_prometheus_answers_every_query(prometheus: Prometheus) -> None:
         for target in panel.get("targets", [])
     ]
     empty = {expr for expr in queries if not prometheus.value(expr)}
-    other = ("_alerting_", "_gateway_", "_enforcer_", "_reconcile_")
+    other = ("_alerting_", "_gateway_", "_enforcer_", "_reconcile_", "_sink_", "_console_", "_poll_", "_unfollowed_")
     unseen = ("alerts_total", "commands_total", "quantile", "dead_letters")
     assert not {expr for expr in empty if not any(word in expr for word in (*other, *unseen))}
     assert prometheus.value("max(spendfuse_topic_partitions) - sum(spendfuse_partitions)")[0]["value"][1] == "0"

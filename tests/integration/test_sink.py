@@ -55,6 +55,11 @@ def values_on(space: TopicSpace, topic: str) -> list[dict[str, Any]]:
     return [json.loads(record.value or b"") for record in records if not is_key_check(record.key)]
 
 
+def behind_s(sink: ServiceProcess) -> float:
+    """For how long a sink has not come to where its topics ended, by its own word."""
+    return sink.metric("spendfuse_sink_behind_seconds").get("", 0.0)
+
+
 def events_in(file: Path) -> int:
     """How many events another process sees; none while it cannot see the file."""
     try:
@@ -128,12 +133,15 @@ def test_two_sinks_share_one_store_and_one_dies_and_the_store_fails(
             first.kill()
             write_log(kafka_topics, 1000, SEED + 2, has_policy=True)
             second.wait_for(lambda: "the store has taken nothing" in second.health, 60, "the store is missed")
+            second.wait_for(lambda: behind_s(second) > 2, 30, "it says that it falls behind")
+            missed_s = behind_s(second)
             second.wait_said("partitions assigned", times=2)  # all of them, while nobody can say how far they were read
             postgres.start()
             second.wait_said("the store takes rows again")
             store = open_store(database)
             second.wait_for(lambda: sums_in(store) == sums_of_log(kafka_topics), 60, "all sums")
             second.wait_for(lambda: second.health == "ok", 30, "health")
+            second.wait_for(lambda: behind_s(second) < missed_s, 30, "it says that it has come to the end")
             assert second.stop() == 0
     store.close()
     assert sink_once(kafka_topics, database) == 0  # what other topics still held than usage

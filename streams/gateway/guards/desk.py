@@ -99,6 +99,11 @@ class GuardDesk:
         self.log.take(record, command)
         self._traces.take(record, command)
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether nobody knows what stands."""
+        return self._guard.waiting_for is not None
+
     def sight(self, tenant_id: str) -> Sight:
         """How much is known of what stands against the tenant's runs."""
         return Sight(self._guard.age_s, self._guard.cannot_know(tenant_id))

@@ -5,8 +5,6 @@ import signal
 import threading
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
-
 from schemas.errors import BrokerError, SettingsError
 from streams.clock import monotonic_ms
 from streams.kafka.admin import existing_topics
@@ -16,6 +14,7 @@ from streams.process.service import claimed_settings, watched
 from streams.provider_api import ProviderError
 from streams.settings import Settings, read_others, read_settings
 from streams.tools.polls.cursor import TOPIC
+from streams.tools.polls.metrics import PollMetrics
 from streams.tools.polls.reader import Reader
 from streams.tools.polls.registry import POLLS
 
@@ -28,29 +27,6 @@ TURN_MS: Final = 600_000
 """How long one turn may take: the first reads all since it begins."""
 SILENT_MS: Final = 600_000
 """A system that has not answered for so long makes the process unhealthy."""
-
-
-class PollMetrics:
-    """The numbers of the process. One instance a process."""
-
-    def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        self.written = Counter(
-            "spendfuse_poll_written", "Calls that were found and written", ["source"], registry=registry
-        )
-        self.refused = Counter(
-            "spendfuse_poll_unreadable", "Rows that could not be read as calls", ["source"], registry=registry
-        )
-        self.failures = Counter(
-            "spendfuse_poll_failures", "Turns in which the system did not answer", ["source"], registry=registry
-        )
-        self.since_answer_seconds = Gauge(
-            "spendfuse_poll_since_answer_seconds", "Since when no turn came to its end", registry=registry
-        )
-        self.broker_away_seconds = Gauge(
-            "spendfuse_broker_away_seconds", "For how long no broker has answered", registry=registry
-        )
 
 
 def run_poll_once(name: str, tenant_id: str, *, since_ms: int) -> int:
@@ -104,7 +80,7 @@ class Loop:
         self._was_answered = False
         self._answered_ms = monotonic_ms()
         self._said = ""
-        metrics.since_answer_seconds.set_function(lambda: (monotonic_ms() - self._answered_ms) / 1000)
+        metrics.since_answer_seconds.labels(name).set_function(lambda: (monotonic_ms() - self._answered_ms) / 1000)
         for counter in (metrics.written, metrics.refused, metrics.failures):
             counter.labels(name)
 
