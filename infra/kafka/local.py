@@ -258,6 +258,7 @@ def main() -> int:
         with LocalKafka() as kafka:
             print(kafka.bootstrap, flush=True)
             sys.stdin.read()
+            print("standard input has closed: the broker ends, and what it held is gone", file=sys.stderr)
     except KafkaUnavailableError as error:
         print(error, file=sys.stderr)
         return 4

@@ -46,6 +46,8 @@ SEED: Final = 20_261_128
 PAUSE_S: Final = 0.05
 """At most so long a run goes on before its cause: causes are not to keep step with batches."""
 TIMEOUT_S: Final = 120.0
+MOST_S: Final = 90.0
+"""Sessions of a program are begun for so long at most: all guards together are to take less than ten minutes."""
 TIMES: Final = 200
 """How often a coding agent's model asks for its command at most."""
 BODY: Final = json.dumps({"model": "main", "messages": [{"role": "user", "content": "go on"}]}).encode()
@@ -280,7 +282,10 @@ def coding_agent(name: str) -> Callable[[Stage, int], Iterator[Stopped]]:
     """
 
     def stops(stage: Stage, causes: int) -> Iterator[Stopped]:
+        until_s = time.monotonic() + MOST_S
         for number in range(causes):
+            if time.monotonic() > until_s:
+                return
             home = stage.folder / f"{name}-{number}".replace(" ", "-")
             with Relay(stage) as relay, FakeModels("true", TIMES) as models:
                 said = run(PROGRAMS[name], Setting(home, relay.address, stage.token, models.url, True))
