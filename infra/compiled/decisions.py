@@ -17,7 +17,12 @@ from streams.tools.event_log import read_log
 
 INFRA = Path(__file__).parents[1]
 LOG = INFRA / "demo" / "usage.jsonl.gz"
-POLICIES = (INFRA / "demo" / "policy.toml", INFRA / "policies" / "documentation-agent.toml")
+POLICIES = (
+    INFRA / "demo" / "policy.toml",
+    INFRA / "policies" / "documentation-agent.toml",
+    INFRA / "compiled" / "policy.toml",
+)
+"""Between them they hold every kind of rule."""
 BATCH = 1_000
 RESTART_EVERY = 5_000
 

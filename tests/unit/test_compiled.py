@@ -6,6 +6,7 @@ import pytest
 
 from infra.compiled.build import compare
 from infra.compiled.decisions import LOG, POLICIES, RESTART_EVERY, decisions
+from models.detectors import REGISTRY
 from models.engine import Engine
 from models.stimuli import UsageSeen
 from streams.tools.backtest import line_of, read_policy_file
@@ -29,6 +30,12 @@ def test_decisions_are_those_of_an_engine_that_never_stopped() -> None:
     assert any(line.startswith(b"row ") for line in lines)
     engine.drain_rows()
     assert lines[-1] == b"digest %016x\n" % engine.digest
+
+
+def test_every_kind_of_rule_is_compared() -> None:
+    """One that no policy names is compiled, and its decisions were never looked at."""
+    rules = [rule for path in POLICIES for rule in read_policy_file(path).rules.values()]
+    assert {type(rule) for rule in rules} >= set(REGISTRY.values())
 
 
 def test_equal_bytes_pass() -> None:
