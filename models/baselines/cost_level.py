@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.baselines.hourly_history import MAD_TO_SIGMA
-from models.baselines.packing import VERSION, check_version
+from models.baselines.packing import VERSION, check_version, little_endian
 from models.baselines.run_hours import RunHours
 
 KEPT: Final = 512
@@ -171,8 +171,7 @@ class CostLevel:
 
     def fields(self) -> tuple[Any, ...]:
         """As a row holds it."""
-        logs = struct.pack("<BQH", VERSION, self.count, len(self._logs))
-        logs += np.frombuffer(self._logs, dtype=np.uint16).astype("<u2").tobytes()
+        logs = struct.pack("<BQH", VERSION, self.count, len(self._logs)) + little_endian(self._logs)
         return logs, self._having.tobytes(), list(self._changes.values()), self.shifts, self.hours.to_bytes()
 
     @classmethod

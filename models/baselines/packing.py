@@ -1,6 +1,7 @@
 """Integers in rows, each list at the smallest width that holds it."""
 
 import struct
+import sys
 from array import array
 from collections.abc import Sequence
 from typing import Final
@@ -12,6 +13,9 @@ VERSION: Final = 1
 
 _LONG: Final = 32
 _WIDTHS: Final = {"B": "u1", "H": "u2", "I": "u4", "Q": "u8"}
+_CODES: Final = {code: code.encode() for code in _WIDTHS}
+_LEAST: Final = {"B": 0, "H": 1 << 8, "I": 1 << 16, "Q": 1 << 32}
+"""Width -> the smallest integer that needs it."""
 
 
 def check_version(row: bytes) -> None:
@@ -29,14 +33,64 @@ def pack_integers(values: Sequence[int]) -> bytes:
     as a whole, ten times as fast as their integers one by one.
     """
     if isinstance(values, array) and len(values) >= _LONG:
+        code = _code_of(_largest(values))
         numbers = np.frombuffer(values, dtype=values.typecode)
-        largest = int(numbers.max())
-    else:
-        numbers, largest = None, max(values, default=0)
-    code = "B" if largest < 1 << 8 else "H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "Q"
-    if numbers is not None:
-        return code.encode() + numbers.astype(f"<{_WIDTHS[code]}").tobytes()
-    return code.encode() + struct.pack(f"<{len(values)}{code}", *values)
+        return _CODES[code] + numbers.astype(f"<{_WIDTHS[code]}").tobytes()
+    code = _code_of(max(values, default=0))
+    return _CODES[code] + little_endian(array(code, values))
+
+
+def little_endian(values: "array[int]") -> bytes:
+    """The bytes of an array, the same on every machine."""
+    if sys.byteorder == "little":
+        return values.tobytes()
+    turned = values[:]
+    turned.byteswap()
+    return turned.tobytes()
+
+
+class Integers:
+    """Non-negative integers, the oldest first, kept as they are packed: a row of them costs one copy, and the processor
+    has one stretch of memory to read, not one for each.
+    """
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Sequence[int] = ()) -> None:
+        self.values: array[int] = array(_code_of(max(values, default=0)), values)
+        """Not to be changed."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def append(self, value: int) -> None:
+        """Add the newest."""
+        try:
+            self.values.append(value)
+        except OverflowError:
+            self.values = array(_code_of(value), self.values)
+            self.values.append(value)
+
+    def pop(self) -> int:
+        """Take the oldest."""
+        oldest = self.values.pop(0)
+        if oldest >= _LEAST[self.values.typecode] > 0:  # the others may be smaller
+            code = _code_of(_largest(self.values))
+            if code != self.values.typecode:
+                self.values = array(code, self.values)
+        return oldest
+
+    def packed(self) -> bytes:
+        """As `pack_integers` has it."""
+        return _CODES[self.values.typecode] + little_endian(self.values)
+
+
+def _largest(values: "array[int]") -> int:
+    return int(np.frombuffer(values, dtype=values.typecode).max()) if len(values) >= _LONG else max(values, default=0)
+
+
+def _code_of(largest: int) -> str:
+    return "B" if largest < 1 << 8 else "H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "Q"
 
 
 def unpack_integers(row: bytes, place: int, count: int) -> tuple[tuple[int, ...], int]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from models.baselines.hourly_history import MAD_TO_SIGMA, MAX_NANOUSD
-from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
+from models.baselines.packing import VERSION, Integers, check_version, unpack_integers
 
 RUNS_KEPT: Final = 256
 
@@ -19,7 +19,7 @@ class RecentCosts:
     __slots__ = ("_in_order", "_log_mad", "_logs", "_sorted")
 
     def __init__(self) -> None:
-        self._in_order = array("Q")
+        self._in_order = Integers()
         self._sorted = array("Q")
         self._logs = array("d")
         """Their natural logarithms, sorted like them."""
@@ -34,7 +34,7 @@ class RecentCosts:
             raise ValueError("a cost must not be negative")
         cost_nanousd = min(cost_nanousd, MAX_NANOUSD)
         if len(self._in_order) == RUNS_KEPT:
-            oldest = self._in_order.pop(0)
+            oldest = self._in_order.pop()
             place = bisect_left(self._sorted, oldest)
             del self._sorted[place], self._logs[place]
         self._in_order.append(cost_nanousd)
@@ -76,7 +76,7 @@ class RecentCosts:
 
     def to_bytes(self) -> bytes:
         """The costs, oldest first, as a row of 1 to 8 bytes each."""
-        return struct.pack("<BH", VERSION, len(self)) + pack_integers(self._in_order)
+        return struct.pack("<BH", VERSION, len(self)) + self._in_order.packed()
 
     @classmethod
     def from_bytes(cls, row: bytes) -> "RecentCosts":
@@ -94,7 +94,7 @@ class RecentCosts:
             raise ValueError(f"broken row of recent costs: {error}") from error
         if end != len(row) or count > RUNS_KEPT:
             raise ValueError("broken row of recent costs: wrong length")
-        costs._in_order = array("Q", in_order)
+        costs._in_order = Integers(in_order)
         costs._sorted = array("Q", sorted(in_order))
         costs._logs = array("d", map(_log, costs._sorted))
         return costs

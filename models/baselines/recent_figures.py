@@ -2,11 +2,10 @@
 
 import math
 import struct
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
+from models.baselines.packing import VERSION, Integers, check_version, unpack_integers
 
 FIGURES_KEPT: Final = 64
 MOST_FIGURE: Final = (1 << 62) - 1
@@ -18,23 +17,24 @@ Figures = tuple[int, ...]
 class RecentFigures:
     """Rows of `width` whole numbers each, the last `FIGURES_KEPT` of them."""
 
-    __slots__ = ("_rows", "_usual", "_width")
+    __slots__ = ("_columns", "_usual")
 
     def __init__(self, width: int) -> None:
-        self._width = width
-        self._rows: deque[Figures] = deque()
+        self._columns = [Integers() for _ in range(width)]
         self._usual: dict[int, tuple[int, float]] = {}
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._columns[0])
 
     def add(self, figures: Figures) -> None:
         """Take in the figures of one more run; the oldest go when there are more than are kept."""
-        if len(figures) != self._width or min(figures) < 0:
-            raise ValueError(f"{self._width} figures, none negative, are kept of a run")
-        if len(self._rows) == FIGURES_KEPT:
-            self._rows.popleft()
-        self._rows.append(tuple([min(figure, MOST_FIGURE) for figure in figures]))
+        if len(figures) != len(self._columns) or min(figures) < 0:
+            raise ValueError(f"{len(self._columns)} figures, none negative, are kept of a run")
+        is_full = len(self) == FIGURES_KEPT
+        for column, figure in zip(self._columns, figures, strict=True):
+            if is_full:
+                column.pop()
+            column.append(min(figure, MOST_FIGURE))
         self._usual.clear()
 
     def median(self, place: int) -> int:
@@ -50,8 +50,8 @@ class RecentFigures:
 
     def to_bytes(self) -> bytes:
         """The figures, one column after the other, oldest first, as a row of 1 to 8 bytes each."""
-        columns = map(pack_integers, zip(*self._rows, strict=True) if self._rows else [()] * self._width)
-        return struct.pack("<BHB", VERSION, len(self), self._width) + b"".join(columns)
+        head = struct.pack("<BHB", VERSION, len(self), len(self._columns))
+        return head + b"".join([column.packed() for column in self._columns])
 
     @classmethod
     def from_bytes(cls, row: bytes) -> "RecentFigures":
@@ -73,16 +73,16 @@ class RecentFigures:
         if place != len(row) or count > FIGURES_KEPT:
             raise ValueError("broken row of recent figures: wrong length")
         figures = cls(width)
-        figures._rows = deque(tuple(one) for one in zip(*columns, strict=True))
+        figures._columns = [Integers(column) for column in columns]
         return figures
 
     def _known(self, place: int) -> tuple[int, float]:
         """Median, and median absolute deviation of the natural logarithm, of one figure."""
         known = self._usual.get(place)
         if known is None:
-            if not self._rows:
+            if not len(self):
                 raise ValueError("no figures, no median")
-            ordered = sorted([row[place] for row in self._rows])
+            ordered = sorted(self._columns[place].values)
             logs = [math.log(figure or 1) for figure in ordered]
             middle = _middle(logs)
             spread = _middle(sorted([abs(log - middle) for log in logs]))
