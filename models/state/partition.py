@@ -124,7 +124,7 @@ class PartitionState:
         records: list[tuple[bytes, bytes | None]] = []
         if self.dirty and not self.policy_row.row_hash:
             self.touch(self.policy_row)  # the first rows: from here on somebody has to know what they follow
-        for row in self.dirty:
+        for row in reversed(self.dirty):  # what changed last is still in the processor's cache, and would be driven out
             row.dirty = False
             key = row_key(row)
             value = None if row.deleted else row_value(row)
@@ -134,6 +134,7 @@ class PartitionState:
             self.row_sum = (self.row_sum - row.row_hash + fresh) % 2**64
             row.row_hash = fresh
             records.append((key, value))
+        records.reverse()  # of two rows with one key the later one stands
         self.dirty.clear()
         return records
 
