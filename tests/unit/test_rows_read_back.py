@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from models.engine import Engine
-from models.state.rows import Row, row_key
+from models.state.rows import Row, read_fields, row_key, row_value
 from tests.support.histories import Changelog, Make, each_case, reborn
 
 
@@ -43,6 +43,21 @@ def test_a_row_gives_back_the_types_it_was_written_from(make: Make) -> None:
     read = {row_key(row): typed(row.fields()) for row in rows_in(restored)}
     assert read.keys() == written.keys()
     assert not [(key, written[key], fields) for key, fields in read.items() if fields != written[key]][:1]
+
+
+@each_case
+def test_what_is_kept_packed_is_what_is_known(make: Make) -> None:
+    """The periods of a scope, which its rows hold as they were packed last, at the end of every history."""
+    case = make()
+    engine = Engine(case.policy)
+    for number, stimulus in enumerate(case.stimuli):
+        engine.handle(stimulus)
+        if not number % 5:
+            engine.drain_rows()
+    scopes = [scope for tenant in engine._state.tenants.values() for scope in tenant.scopes.values()]
+    for scope in scopes:
+        _, _, _, packed, *_ = read_fields(row_value(scope))
+        assert packed == {period: list(spend.fields()) for period, spend in scope.periods.items()}, scope.key
 
 
 def test_a_type_that_is_lost_is_seen() -> None:

@@ -6,6 +6,8 @@ The hot path is one add and one compare. Everything else happens when the hour c
 from dataclasses import dataclass
 from typing import Any, Final, Optional
 
+import msgspec
+
 from models.baselines.daily_history import DailyHistory, Day
 from models.baselines.episodes import DAY_GAP_MS, Episode, joined, later
 from models.baselines.hourly_history import BREACH, NORMAL, PLANNED, HourlyHistory
@@ -18,6 +20,8 @@ from schemas.policy import Period
 
 AT_ONCE: Final = -1
 """A trip below any total: the next spend is judged."""
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,8 +124,8 @@ class Scope(Row):
     """One distinct value of a meter's dimensions. `total_nanousd` only ever grows; periods are differences of it."""
 
     __slots__ = (
-        "accepted_nanousd", "at_ms", "episodes", "history", "mark", "meter", "owner", "parent", "periods", "raised",
-        "segment_ms", "shares", "tenant_id", "total_nanousd", "trip", "values",
+        "_packed", "accepted_nanousd", "at_ms", "episodes", "history", "mark", "meter", "owner", "parent", "periods",
+        "raised", "segment_ms", "shares", "tenant_id", "total_nanousd", "trip", "values",
     )  # fmt: skip
     kind = "scope"
 
@@ -140,6 +144,9 @@ class Scope(Row):
         self.mark = NORMAL
         """What the running hour is marked as: one found too expensive, or planned, stays out of the baseline."""
         self.periods: dict[Period, PeriodSpend] = {}
+        self._packed: msgspec.Raw | None = None
+        """The periods as a row holds them, until one of them changes: not with what is spent in it, which is in the
+        total."""
         self.episodes: dict[str, Episode] = {}
         """Rule -> its latest breaching hours."""
         self.owner: str | None = None
@@ -224,6 +231,7 @@ class Scope(Row):
     def enter(self, calendar: Calendar, at_ms: int) -> int | None:
         """Move on to the periods around `at_ms`. Returns the spend of the hour that closed, None if none did."""
         self.at_ms = at_ms
+        self._packed = None
         closed: int | None = None
         for period in self.meter.periods:
             window = calendar.window(period, at_ms)
@@ -321,6 +329,7 @@ class Scope(Row):
         if self.meter.splits_owners:
             self.charge_share(owner, nanousd)
         self.total_nanousd += nanousd
+        self._packed = None
         closed: ClosedPeriods = {}
         for period, spend in self.periods.items():
             if at_ms >= spend.start_ms:
@@ -343,7 +352,10 @@ class Scope(Row):
         return (self.tenant_id, *self.key)
 
     def fields(self) -> tuple[Any, ...]:
-        periods = {period: spend.fields() for period, spend in self.periods.items()}
+        periods = self._packed
+        if periods is None:
+            spends = {period: spend.fields() for period, spend in self.periods.items()}
+            periods = self._packed = msgspec.Raw(_encode(spends))
         return (
             self.total_nanousd, self.mark, self.at_ms, periods, self.episodes, self.owner, self.raised, self.segment_ms,
             self.trip, None if self.shares is None else self.shares.fields(), self.accepted_nanousd,

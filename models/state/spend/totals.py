@@ -115,8 +115,9 @@ class HourTotals(Row):
         return self.due_ms, 0, PLAIN
 
     def fields(self) -> tuple[Any, ...]:
-        counters = self._counters()
-        if max(counters) == MAX_INTEGER:
+        counters = _read_counters(self)
+        if max(counters) >= MAX_INTEGER:
+            counters = self._counters()
             portions = [(one.number, *one.sums()) for one in self.portions.values()]
         else:
             portions = [
