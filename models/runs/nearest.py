@@ -28,7 +28,9 @@ def limits_of(policy: Policy, tenant_id: str, route: Route) -> RouteLimits:
             (scope, rule)
             for scope in route.scopes
             for name in scope.meter.rules
-            if isinstance(rule := policy.rules.get(name), ScopeDetector) and _limits(rule)
+            if isinstance(rule := policy.rules.get(name), ScopeDetector)
+            and _limits(rule)
+            and type(rule).standing is not ScopeDetector.standing
         ]
         scopes: list[tuple[TargetType, str]] = [("scope", scope.scope_id) for scope in route.scopes]
         targets: list[tuple[TargetType, str]] = [*scopes, ("workflow", route.workflow), ("tenant", tenant_id)]

@@ -105,7 +105,11 @@ class HourShares(Row):
         for portion in portions:
             sums = portion.sums()
             for table, name in zip(tables, portion.names, strict=True):
-                _add(table, name, sums)
+                known = table.get(name)
+                if known is None:
+                    table[name] = sums.copy()
+                else:
+                    _add(known, sums)
         for table in tables:
             if len(table) > MOST_NAMES_KEPT:
                 _shrink(table)
@@ -129,11 +133,7 @@ class HourShares(Row):
         return (self._packed,)
 
 
-def _add(table: Table, name: str, sums: Sums) -> None:
-    known = table.get(name)
-    if known is None:
-        table[name] = sums.copy()
-        return
+def _add(known: Sums, sums: Sums) -> None:
     known[0] += sums[0]
     known[1] += sums[1]
     known[2] += sums[2]
@@ -144,19 +144,20 @@ def _add(table: Table, name: str, sums: Sums) -> None:
 
 def _dearest(table: Table) -> list[str]:
     """The names, without `OTHER`, those that cost most first."""
-    if len(table) == 1 and OTHER not in table:
-        return list(table)
     names = [(-sums[0], -sums[1], name) for name, sums in table.items() if name != OTHER]
     return [name for *_, name in sorted(names)]
 
 
 def _shrink(table: Table) -> None:
     """Leave the dearest names by themselves; all others are one."""
+    others = table.setdefault(OTHER, [0, 0, 0, 0])
     for name in _dearest(table)[MOST_NAMES:]:
-        _add(table, OTHER, table.pop(name))
+        _add(others, table.pop(name))
 
 
 def _shares(table: Table) -> dict[str, Share]:
+    if len(table) == 1:  # of most dimensions an hour has one name
+        return {name: _share(sums) for name, sums in table.items()}
     if len(table) > MOST_NAMES:
         table = {name: sums.copy() for name, sums in table.items()}
         _shrink(table)

@@ -30,7 +30,7 @@ NO_ATTRIBUTION: tuple[None, ...] = (None,) * len(ATTRIBUTION)
 NO_CALL: CallKey = (None, None, None)
 STATUSES: Final = ("completed", "failed", "cancelled", "killed", "idle")
 """How a run may end: as its `run_finished` says, or by silence."""
-RECORD_AT_LEAST_MS: Final = 5_000
+RECORD_AT_LEAST_MS: Final = 10_000
 RECORD_AT_MOST_MS: Final = 30_000
 """A run that changes is recorded again once it has lived as long again, within these bounds: the records of a run are
 few however long it lives, and what they say is never far behind what it has come to."""
