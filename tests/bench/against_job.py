@@ -8,7 +8,6 @@ Reaches for the names that older checkouts have as well.
 import gc
 import json
 import pickle
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -23,11 +22,11 @@ from models.engine import Engine
 from models.stimuli import UsageSeen
 from schemas.codec import decode_usage, encode
 
-BATCH = 20_000
 
-
-def main(policy: str, log: str, warm_up: str) -> None:
-    """Print step -> microseconds of processor time an event: medians over batches, `all` their mean."""
+def main(policy: str, log: str, warm_up: str, size: str) -> None:
+    """Take the log's next `size` events for each line of the input, once it has said `ready`; print step ->
+    microseconds of processor time an event, and the bytes of rows.
+    """
     events = pickle.loads(Path(log).read_bytes())
     engine = Engine(read_policy_toml(Path(policy).read_text(encoding="utf-8")))
     usage = getattr(engine, "usage", None) or (lambda message, ts_ms: engine.handle(UsageSeen(message, ts_ms)))
@@ -38,25 +37,26 @@ def main(policy: str, log: str, warm_up: str) -> None:
     drain_rows()
     drain_effects()
     gc.collect()
+    gc.freeze()
     gc.disable()  # as the worker does
-    spent = {"decode": [], "decide": [], "rows": [], "records": []}
-    for first in range(int(warm_up), len(events), BATCH):
-        batch = events[first : first + BATCH]
+    print("ready", flush=True)
+    for first, _ in zip(range(int(warm_up), len(events), int(size)), sys.stdin, strict=False):
+        part = events[first : first + int(size)]
         marks = [time.process_time()]
-        messages = [decode_usage(value) for value, _ in batch]
+        messages = [decode_usage(value) for value, _ in part]
         marks.append(time.process_time())
-        for message, (_, ts_ms) in zip(messages, batch, strict=True):
+        for message, (_, ts_ms) in zip(messages, part, strict=True):
             usage(message, ts_ms)
         marks.append(time.process_time())
-        drain_rows()
+        rows = drain_rows()
         marks.append(time.process_time())
         for effect in drain_effects():
             encode(effect.value)
         marks.append(time.process_time())
-        for step, start, end in zip(spent, marks, marks[1:], strict=False):
-            spent[step].append(1e6 * (end - start) / len(batch))
-    found = {step: statistics.median(values) for step, values in spent.items()}
-    print(json.dumps(found | {"all": statistics.fmean(map(sum, zip(*spent.values(), strict=True)))}))
+        steps = zip(("decode", "decide", "rows", "records"), marks, marks[1:], strict=False)
+        found = {step: 1e6 * (end - start) / len(part) for step, start, end in steps}
+        size_of_rows = sum(len(key) + len(value or b"") for key, value in rows) / len(part)
+        print(json.dumps(found | {"all": sum(found.values()), "bytes": size_of_rows}), flush=True)
 
 
 if __name__ == "__main__":
