@@ -16,6 +16,7 @@ from schemas.edge.access_key import AccessKey, AccessScope
 from schemas.errors import Undecodable
 from schemas.usage import LlmCall
 from streams.clock import seconds, wall_ms
+from streams.edge.key_ring import KeyRing, Refused
 from streams.gateway.bodies import Bodies, BodyError
 from streams.gateway.credentials import shown_token
 from streams.gateway.delivery import Delivery
@@ -23,7 +24,6 @@ from streams.gateway.guards.acks import acks_of
 from streams.gateway.guards.control_stream import ControlStreams
 from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.guards.hooks import HOOKS, Hook, ask, report
-from streams.gateway.key_ring import KeyRing, Refused
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.origin import origin_of
 from streams.gateway.signers import Signers

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Final
 
+from streams.edge.key_ring import KeyRing
 from streams.gateway.app import Gateway
 from streams.gateway.bodies import MOST_BYTES
 from streams.gateway.delivery import Delivery
 from streams.gateway.guards.desk import GuardDesk
-from streams.gateway.key_ring import KeyRing
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.signers import Signers
 from streams.gateway.spool import Spool

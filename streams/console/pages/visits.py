@@ -12,7 +12,7 @@ from schemas.internal.spend import ALL_TENANTS
 from streams.clock import wall_ms
 from streams.console.sessions import COOKIE, LASTS_MS, LoginLimit, Session, Sessions
 from streams.console.views.frame import login_page, problem_page
-from streams.gateway.key_ring import Refused
+from streams.edge.key_ring import Refused
 from streams.process.logs import fields
 
 log = logging.getLogger("spendfuse.console")
