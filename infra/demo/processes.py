@@ -123,7 +123,12 @@ def start_console(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, scr
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         run_create(settings, ALL_TENANTS, ["read", "operate"], "demo")
     port = _free_port(settings.console_port)
-    given = {"OPERATOR_KEY": keys.operator, "POLICY": HERE / "policy.toml", "CONSOLE_PORT": port}
+    given = {
+        "ENGINE_KEY": keys.engine,
+        "OPERATOR_KEY": keys.operator,
+        "POLICY": HERE / "policy.toml",
+        "CONSOLE_PORT": port,
+    }
     _start(stack, "console", ["streams", "console"], bootstrap, prefix, given)
     address = f"http://127.0.0.1:{port}"
     screen.step("page", f"{address}: follow it there, with this key")

@@ -11,6 +11,7 @@ from schemas.money import usd_to_nanousd
 from schemas.operator import Kill, Resume
 from schemas.run import RunRecord
 from streams.console.state.book import Book, TenantBook
+from streams.console.state.genuine import Forged
 from streams.kafka.order_reader import OrderReader
 from streams.tools.inspection.run_facts import RunFacts, RunKey, alerts_about, command_on
 from streams.tools.inspection.why import Why, why
@@ -35,6 +36,8 @@ class RunKnown(NamedTuple):
     """Those whose alerts are known."""
     policy_cap_nanousd: int | None = None
     """What the policy lets any run cost."""
+    forged: tuple[Forged, ...] = ()
+    """What looks like a command to it, and is none of the engine's."""
     is_caught_up: bool = False
 
     @property
@@ -67,21 +70,22 @@ class RunKnown(NamedTuple):
 def run_known(book: Book, reader: OrderReader, key: RunKey, now_ms: int) -> RunKnown:
     """What is known of a run; nothing need be. Hold the book's lock."""
     tenant = book.known(key.tenant_id)
+    target = Target("run", key.run_id)
+    forged = tuple(one for one in book.forged(key.tenant_id) if one.target == target)
     if tenant is None:
         facts = RunFacts(key)
-        return RunKnown(*key, now_ms, None, facts, why(facts, now_ms), [], frozenset())
+        return RunKnown(*key, now_ms, None, facts, why(facts, now_ms), [], frozenset(), forged=forged)
     record = tenant.runs.get(key.run_id)
     alerts = _alerts(tenant, key.run_id)
     command = command_on(tenant.commands.standing.values(), key, _dimensions(record, alerts), now_ms)
     about = tuple(alerts_about(_all(tenant, alerts, command), key, command))
     facts = RunFacts(key, command, about, tuple(_orders(tenant, key.run_id, command, reader, now_ms)))
-    commands = [
-        one for one in tenant.commands.given.values() if (one.target.type, one.target.id) == ("run", key.run_id)
-    ]
+    commands = [one for one in tenant.commands.given.values() if one.target == target]
     if command is not None and command not in commands:
         commands.append(command)
     incidents = frozenset(one.incident_id for one in about)
-    return RunKnown(*key, now_ms, record, facts, why(facts, now_ms), commands, incidents, _policy_cap(book.policy))
+    cap = _policy_cap(book.policy)
+    return RunKnown(*key, now_ms, record, facts, why(facts, now_ms), commands, incidents, cap, forged)
 
 
 def _policy_cap(policy: Policy) -> int | None:

@@ -14,12 +14,15 @@ from schemas.operator import LimitException, OperatorMessage
 from schemas.rollup import Rollup
 from schemas.run import RunRecord
 from streams.console.state.commands import Commands
+from streams.console.state.genuine import Forged
 from streams.console.state.incidents import Incidents
 from streams.console.state.runs import Runs
 from streams.console.state.spend import SpendHours
 from streams.tools.orders.audit import OrderRecord
 
 MOST_ORDERS = 1_000
+MOST_FORGED = 200
+"""Of all tenants together: whose they are is their writer's word, so that they must not make tenants known."""
 
 
 class TenantBook:
@@ -53,6 +56,10 @@ class Book:
         self.policy_since_ms: int | None = None
         """When it was published; None for one that never was."""
         self.policy_version = 0
+        self.checks_commands = False
+        """Whether commands are taken on the engine's signature alone."""
+        self._forged: OrderedDict[str, Forged] = OrderedDict()
+        self._forged_seen = 0
         self._tenants: dict[str, TenantBook] = {}
         self._key_check_ms = -1
         self.operator_keys: set[str] = set()
@@ -76,10 +83,15 @@ class Book:
         elif found := self._tenants.get(tenant_id):
             yield found
 
-    def version(self, tenant_id: str) -> tuple[int, int]:
+    def forged(self, tenant_id: str) -> list[Forged]:
+        """Forged commands that whoever reads for that tenant may see, the newest first."""
+        found = [one for one in self._forged.values() if tenant_id in (one.tenant_id, ALL_TENANTS)]
+        return sorted(found, key=lambda one: -one.written_ms)
+
+    def version(self, tenant_id: str) -> tuple[int, int, int]:
         """Another one whenever anything visible to that tenant's reader has changed."""
         with self.lock:
-            return self.policy_version, sum(one.version for one in self.visible(tenant_id))
+            return self.policy_version, self._forged_seen, sum(one.version for one in self.visible(tenant_id))
 
     def take_policy(self, policy: Policy, since_ms: int) -> None:
         """Another policy is in force."""
@@ -114,6 +126,14 @@ class Book:
         """A command."""
         with self.lock:
             self._changed(command.tenant_id).commands.take(command)
+
+    def take_forged(self, forged: Forged) -> None:
+        """What looks like a command and is none of the engine's."""
+        with self.lock:
+            self._forged[forged.record] = forged
+            self._forged_seen += 1
+            if len(self._forged) > MOST_FORGED:
+                self._forged.popitem(last=False)
 
     def take_key_check(self, check: KeyCheck, written_ms: int) -> None:
         """Whose orders the workers obey."""

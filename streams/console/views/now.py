@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from alerting.rendering.figures import clock, part_of, time_of_day
 from alerting.rendering.foreign import clean, name
@@ -32,21 +32,10 @@ from streams.console.views.pieces import (
     usd,
 )
 from streams.console.views.spending import PeriodSpend, Spending, spending
+from streams.console.views.stops import MOST_STOPS, STOPS, WORDS, Given, about, given_in, kind_of, stops
 
 MOST_TENANTS = 100
 MOST_INCIDENTS = 30
-MOST_STOPS = 30
-STOPS = ("kill", "pause", "downgrade")
-WORDS = {"kill": "kill", "pause": "pause", "downgrade": "cheaper model", "resume": "may go on"}
-OBEYED = {"stopped": "stopped", "paused": "paused", "downgraded": "on a cheaper model", "resumed": "went on"}
-
-
-class Given(NamedTuple):
-    """A command, whose it is, and the run it is for."""
-
-    book: TenantBook
-    command: Command
-    run: RunRecord | None
 
 
 def fragments(book: Book, tenant_id: str, now_ms: int) -> dict[str, Markup]:
@@ -57,22 +46,24 @@ def fragments(book: Book, tenant_id: str, now_ms: int) -> dict[str, Markup]:
         for one in books
         if one.spend.last_ms
     }
-    given = _given(books)
+    given = given_in(books)
     opened = sorted((one for each in books for one in each.incidents.open.values() if _is_told(one)), key=rank)
     return {
         "figures": _figures(books, spent, opened, given, now_ms),
         "spend": _spend(spent),
         "incidents": _incidents(opened, of_several=len(books) > 1),
-        "stops": _stops(given),
+        "stops": stops(given, book.forged(tenant_id), is_checked=book.checks_commands),
     }
 
 
 def news(book: Book, tenant_id: str) -> dict[str, str]:
     """What is worth saying aloud when it is new, each by an id of its own."""
     said: dict[str, str] = {}
-    for given in islice(_given(list(book.visible(tenant_id))), MOST_STOPS):
-        target = f"{given.command.target.type.replace('_', ' ')} {name(given.command.target.id, 60)}"
+    for given in islice(given_in(list(book.visible(tenant_id))), MOST_STOPS):
+        target = f"{kind_of(given.command.target)} {name(given.command.target.id, 60)}"
         said[given.command.command_id] = f"{WORDS[given.command.action].capitalize()} sent to {target}"
+    for forged in book.forged(tenant_id)[:MOST_STOPS]:
+        said[forged.record] = f"Forged, and obeyed by nobody: {about(forged)}"
     for one in book.visible(tenant_id):
         for incident in islice(reversed(one.incidents.open.values()), MOST_INCIDENTS):
             if _is_told(incident):
@@ -204,56 +195,6 @@ def _dotted(pieces: list[Markup]) -> Iterator[Piece]:
         if at:
             yield " · "
         yield piece
-
-
-def _given(books: list[TenantBook]) -> list[Given]:
-    """Commands that stop, the newest first."""
-    found = [
-        Given(book, command, book.runs.get(command.target.id) if command.target.type == "run" else None)
-        for book in books
-        for command in book.commands.given.values()
-        if command.action in STOPS
-    ]
-    return sorted(found, key=lambda one: -one.command.issued_ms)
-
-
-def _stops(given: list[Given]) -> Markup:
-    if not given:
-        return empty("Nothing has been stopped.")
-    heads = [
-        ("What and why", ""), ("When", ""), ("Stopped within", "number"), ("Spent after", "number"),
-    ]  # fmt: skip
-    return plain_table(
-        "Commands that stop, the newest first", heads, [_stop(one) for one in given[:MOST_STOPS]], "stops"
-    )
-
-
-def _stop(given: Given) -> Markup:
-    command, target = given.command, given.command.target
-    outcome = given.book.commands.outcome(command, given.run)
-    shown = shown_name(target.id, 40)
-    what = link(run_href(command.tenant_id, target.id), shown) if target.type == "run" else shown
-    kind = "" if target.type == "run" else f"{target.type.replace('_', ' ')} "
-    took = "not confirmed" if outcome is None else OBEYED.get(outcome.acted, outcome.acted)
-    if outcome is not None and outcome.after_ms is not None:
-        took = format_duration(outcome.after_ms)
-    after = "" if outcome is None or outcome.overshoot_nanousd is None else usd(outcome.overshoot_nanousd)
-    return element(
-        "tr",
-        element(
-            "th",
-            badge(WORDS[command.action], command.action),
-            " ",
-            kind,
-            what,
-            element("div", shown_text(command.reason, 200), class_="sub"),
-            scope="row",
-        ),
-        element("td", since(command.issued_ms)),
-        element("td", took, class_="number" if outcome else "number waiting", data_label="Stopped within"),
-        element("td", after or "–", class_="number", data_label="Spent after"),
-        data_key=key_of(command.command_id),
-    )
 
 
 def runs_rows(book: Book, tenant_id: str) -> Iterator[tuple[str, RunRecord, Command | None]]:

@@ -12,6 +12,7 @@ from schemas.run import RunRecord
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted
 from streams.console.call_tree import Call, CallTree, RunCalls
 from streams.console.run_known import RunKnown
+from streams.console.state.genuine import Forged
 from streams.console.views.curve import Curve, curve
 from streams.console.views.pieces import (
     badge,
@@ -28,6 +29,7 @@ from streams.console.views.pieces import (
     tokens,
     usd,
 )
+from streams.console.views.stops import FORGED, WORDS
 from streams.tools.inspection.why import Why
 from streams.tools.order import holds
 
@@ -177,6 +179,7 @@ def _curves(known: RunKnown, own: RunCalls | None) -> Markup:
 def _orders(known: RunKnown, own: RunCalls | None) -> Markup:
     """Commands, answers and people's orders, in the order of their times."""
     told: list[tuple[int, Markup]] = [(one.issued_ms, _command(one)) for one in known.commands]
+    told += [(one.written_ms, _forged(one)) for one in known.forged]
     told += [(one.ts_ms, _ack(one)) for one in (own.events if own else ()) if isinstance(one, CommandAck)]
     for one in known.orders:
         if one.order is not None:
@@ -195,6 +198,10 @@ def _orders(known: RunKnown, own: RunCalls | None) -> Markup:
 def _command(command: Command) -> Markup:
     return join([badge(command.action, command.action), " by ", shown_name(command.rule), ": ",
                  shown_text(command.reason, 300)])  # fmt: skip
+
+
+def _forged(forged: Forged) -> Markup:
+    return join([badge(f"forged {WORDS.get(forged.action, forged.action)}", "warning"), " ", FORGED])
 
 
 def _ack(ack: CommandAck) -> Markup:
