@@ -20,9 +20,12 @@ from schemas.run import NearestLimit, OrderOnRun, RunRecord
 from schemas.signing import EngineKeys, control_key, key_check_key
 from schemas.usage import LlmCall, ToolCall, UsageMessage
 from streams.clock import wall_ms
+from tests.support.service_process import ENGINE_KEY
 
 SEED = 20_261_128
 USD = 10**9
+ENGINE = EngineKeys(ENGINE_KEY.encode())
+"""Signs as the worker of the same tests does."""
 MODELS = ("gpt-4.1", "claude-opus-4", "gpt-5-mini", "gemini-2.5-pro")
 WORKFLOWS = ("support-triage", "documentation", "coding-agent", "repair-bot", "research")
 OWNERS = ("ana", "eli", "docs-team", "support-platform", "chen")
@@ -107,7 +110,7 @@ def calls_of(run_id: str, count: int, tenant_id: str = "acme", **more: Any) -> l
 class World:
     """Writes to the topics of one prefix, as the worker and agents do."""
 
-    def __init__(self, bootstrap: str, prefix: str, seed: int = SEED, engine: EngineKeys | None = None) -> None:
+    def __init__(self, bootstrap: str, prefix: str, seed: int = SEED, engine: EngineKeys | None = ENGINE) -> None:
         self.prefix = prefix
         self.random = random.Random(seed)
         self._engine = engine

@@ -61,7 +61,7 @@ def test_a_command_that_the_engine_did_not_sign_is_no_kill(embedded: EmbeddedBro
 def test_without_a_key_the_page_says_that_it_checks_nothing(embedded: EmbeddedBroker) -> None:
     """Then whoever may write control.v1 is believed, as guards without keys believe them."""
     embedded.create_topics("", 1)
-    World(embedded.bootstrap, "").commands(kill_of("bare"))
+    World(embedded.bootstrap, "", engine=None).commands(kill_of("bare"))
     book = Book(default_policy())
     with Following(Settings(kafka_bootstrap=embedded.bootstrap), book):
         wait_until(lambda: bool(book.tenant("acme").commands.given), 20, "it is taken")
