@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from models.detectors.limits.cap import Cap
+from models.detectors.run_shape.context_growth import ContextGrowth
 from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.control import Command, Target
@@ -21,6 +22,27 @@ CLOCKS_DIFFER_MS = 10 * MINUTE_MS
 """A run's own clock may be ahead of the brokers', by which its calls are looked up."""
 
 
+class ContextRule(NamedTuple):
+    """From where on a context is looked at: what is usual of the workflow may raise that, nothing lowers it."""
+
+    rule: str
+    min_tokens: int
+    multiplier: float
+
+    def floor(self, first_tokens: int) -> int:
+        """Tokens of input, of a context that began with so many."""
+        return max(self.min_tokens, round(self.multiplier * first_tokens))
+
+
+class ContextLine(NamedTuple):
+    """Tokens of input that a rule goes by."""
+
+    tokens: int
+    rule: str
+    is_passed: bool
+    """Whether the rule has told of the run at this line; else it looks from there on, at the earliest."""
+
+
 class RunKnown(NamedTuple):
     """A run, what stands against it, and why."""
 
@@ -36,6 +58,7 @@ class RunKnown(NamedTuple):
     """Those whose alerts are known."""
     policy_cap_nanousd: int | None = None
     """What the policy lets any run cost."""
+    context_rule: ContextRule | None = None
     forged: tuple[Forged, ...] = ()
     """What looks like a command to it, and is none of the engine's."""
     is_caught_up: bool = False
@@ -62,6 +85,14 @@ class RunKnown(NamedTuple):
         limits = [one.limit for one in self.facts.alerts if one.unit == "nanousd" and one.run_id == self.run_id]
         return next((int(limit) for limit in reversed(limits) if limit), self.policy_cap_nanousd)
 
+    def context_line(self, first_tokens: int) -> ContextLine | None:
+        """What the run's context is held against, of one that began with so many tokens."""
+        told = [one for one in self.facts.alerts if one.detector == ContextGrowth.name and one.run_id == self.run_id]
+        limits = [ContextLine(int(one.limit), one.rule, True) for one in told if one.limit and one.unit == "tokens"]
+        if limits or self.context_rule is None:
+            return limits[-1] if limits else None
+        return ContextLine(self.context_rule.floor(first_tokens), self.context_rule.rule, False)
+
     def knows_incident(self, incident_id: str) -> bool:
         """Whether an incident can be shown."""
         return incident_id in self.incidents
@@ -84,8 +115,8 @@ def run_known(book: Book, reader: OrderReader, key: RunKey, now_ms: int) -> RunK
     if command is not None and command not in commands:
         commands.append(command)
     incidents = frozenset(one.incident_id for one in about)
-    cap = _policy_cap(book.policy)
-    return RunKnown(*key, now_ms, record, facts, why(facts, now_ms), commands, incidents, cap, forged)
+    cap, context = _policy_cap(book.policy), _context_rule(book.policy)
+    return RunKnown(*key, now_ms, record, facts, why(facts, now_ms), commands, incidents, cap, context, forged)
 
 
 def _policy_cap(policy: Policy) -> int | None:
@@ -93,6 +124,17 @@ def _policy_cap(policy: Policy) -> int | None:
     caps = [rule.settings for rule in policy.rules.values() if isinstance(rule, Cap) and rule.settings.mode != "shadow"]
     limits = [usd_to_nanousd(one.limit_usd) for one in caps if one.limit_usd and one.per == "run" and not one.match]
     return min(limits, default=None)
+
+
+def _context_rule(policy: Policy) -> ContextRule | None:
+    """The rule that looks at contexts of all runs the soonest."""
+    rules = [one for one in policy.rules.values() if isinstance(one, ContextGrowth)]
+    found = [
+        ContextRule(one.rule, one.settings.min_tokens, one.settings.multiplier)
+        for one in rules
+        if one.settings.mode != "shadow" and not one.settings.match
+    ]
+    return min(found, key=lambda one: one.min_tokens, default=None)
 
 
 def _alerts(tenant: TenantBook, run_id: str) -> list[Alert]:

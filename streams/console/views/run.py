@@ -167,13 +167,21 @@ def _curves(known: RunKnown, own: RunCalls | None) -> Markup:
     cap = known.cost_cap_nanousd
     again = [at for at, call in enumerate(own.calls) if call.alike >= AGAIN]
     totals = [call.total_nanousd for call in own.calls]
-    cost = Curve("Cost", totals, [usd(totals[0]), usd(totals[-1])], cap, usd(cap) if cap else "", again, stops=True)
+    label = f"limit {usd(cap)}" if cap else ""
+    cost = Curve("Cost", totals, [usd(totals[0]), usd(totals[-1])], cap, label, marks=again, stops=True)
     contexts = [call.message.input_tokens for call in own.calls if isinstance(call.message, LlmCall)]
-    most = max(contexts, default=0)
-    shown = (
-        [f"first {tokens(contexts[0])}", f"most {tokens(most)}", f"{tokens(contexts[-1])} tokens"] if contexts else []
-    )
-    return join([curve(cost), curve(Curve("Context by call", contexts, shown)) if contexts else ""])
+    return join([curve(cost), curve(_context(known, contexts)) if contexts else ""])
+
+
+def _context(known: RunKnown, contexts: Sequence[int]) -> Curve:
+    """What was sent with each model call, beside what `context_growth` goes by."""
+    shown = [f"first {tokens(contexts[0])}", f"most {tokens(max(contexts))}", f"{tokens(contexts[-1])} tokens"]
+    line = known.context_line(contexts[0])
+    if line is None:
+        return Curve("Context by call", contexts, shown)
+    told = "limit of" if line.is_passed else "looked at by"
+    label = f"{told} {name(line.rule, 30)}: {tokens(line.tokens)}{'' if line.is_passed else ' and more'}"
+    return Curve("Context by call", contexts, shown, line.tokens, label, "watch")
 
 
 def _orders(known: RunKnown, own: RunCalls | None) -> Markup:

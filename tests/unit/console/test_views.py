@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from models.prices.book import PriceBook
@@ -12,7 +13,7 @@ from schemas.internal.spend import ALL_TENANTS
 from streams.clock import wall_ms
 from streams.console.call_tree import CallTree
 from streams.console.live import _changed
-from streams.console.run_known import run_known
+from streams.console.run_known import RunKnown, run_known
 from streams.console.state.book import Book
 from streams.console.views import incident as incident_view
 from streams.console.views import now as now_view
@@ -179,7 +180,37 @@ def test_a_policy_written_anew_is_the_same_policy(text: str) -> None:
 
 def test_a_curve_of_any_length_is_a_few_points() -> None:
     """Thousands of calls are drawn as some hundreds of points, their highest kept; one call is no curve."""
-    drawn = curve(Curve("Cost", list(range(5_000)), ["first", "last"], 9_000, "$9.00", stops=True))
+    drawn = curve(Curve("Cost", list(range(5_000)), ["first", "last"], 9_000, "limit $9.00", stops=True))
     assert drawn.count(",") < 1_500
-    assert "the limit is $9.00" in drawn
+    assert "; limit $9.00" in drawn
+    assert 'class="cap"></line>' in drawn
+    pressed = curve(Curve("Cost", [1, 2, 3], ["first", "last"], 9_000, "limit $9.00"))
+    assert "limit $9.00, far above" in pressed
+    assert 'class="cap"></line>' not in pressed
     assert not curve(Curve("Cost", [1], ["one"]))
+
+
+def test_a_context_is_shown_against_what_context_growth_goes_by() -> None:
+    """From where on the rule looks, at the earliest; where it has told of the run, the limit that it told of."""
+    rule = '[[context_growth]]\nname = "growth"\n'
+    tree = CallTree("r1", PriceBook())
+    for number, call in enumerate(calls_of("r1", 6)):
+        tree.take(msgspec.structs.replace(call, input_tokens=20_000 + 9_000 * number) if number % 2 == 0 else call)
+
+    def curves(book: Book) -> str:
+        return run_view.fragments(known_of(book), tree, "", {}, may_operate=False)["curves"]
+
+    book = Book(read_policy_toml(POLICY + rule))
+    book.take_run(run_record("r1"))
+    assert "looked at by growth: 60.0k and more" in curves(book), "three times its beginning"
+    told = {"detector": "context_growth", "rule": "growth", "limit": 48_001, "unit": "tokens"}
+    book.take_alert(alert_of("r1", alert_id="g", incident_id="g", **told))
+    assert "limit of growth: 48.0k" in curves(book)
+    book = Book(read_policy_toml(POLICY + rule + 'mode = "shadow"\n'))
+    book.take_run(run_record("r1"))
+    assert "growth" not in curves(book)
+
+
+def known_of(book: Book) -> RunKnown:
+    """What is known of the run r1 of acme, all of it read."""
+    return run_known(book, NOBODY, RunKey("acme", "r1"), wall_ms())._replace(is_caught_up=True)
