@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from alerting.delivery.log import Delivery
 from models.rules.policy import Policy
@@ -10,7 +11,7 @@ from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.control import Command, KeyCheck
 from schemas.internal.spend import ALL_TENANTS
-from schemas.operator import LimitException, OperatorMessage
+from schemas.operator import Acknowledge, LimitException, OperatorMessage
 from schemas.rollup import Rollup
 from schemas.run import RunRecord
 from streams.console.state.commands import Commands
@@ -23,6 +24,13 @@ from streams.tools.orders.audit import OrderRecord
 MOST_ORDERS = 1_000
 MOST_FORGED = 200
 """Of all tenants together: whose they are is their writer's word, so that they must not make tenants known."""
+
+
+class InHand(NamedTuple):
+    """Who acts on an incident."""
+
+    order: Acknowledge
+    since_ms: int
 
 
 class TenantBook:
@@ -38,6 +46,8 @@ class TenantBook:
         """Partition and offset -> a record of operator.v1 that names this tenant, believed or not."""
         self.raised: dict[tuple[str, str], LimitException] = {}
         """Rule and scope -> the newest exception that an operator's key has signed."""
+        self.in_hand: OrderedDict[str, InHand] = OrderedDict()
+        """Incident -> whoever took it in hand last, by a signed order."""
         self.version = 0
         """Rises with everything that is taken."""
 
@@ -150,6 +160,10 @@ class Book:
                 book.orders.popitem(last=False)
             if is_genuine and isinstance(order, LimitException):
                 book.raised[order.rule, order.scope] = order
+            if is_genuine and isinstance(order, Acknowledge):
+                book.in_hand[order.incident_id] = InHand(order, record.appended_ms)
+                if len(book.in_hand) > MOST_ORDERS:
+                    book.in_hand.popitem(last=False)
 
     def _changed(self, tenant_id: str) -> TenantBook:
         book = self.tenant(tenant_id)

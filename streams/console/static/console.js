@@ -93,7 +93,7 @@ function showTime(time) {
   const { since, ms } = time.dataset;
   const at = Number(since ?? ms);
   if (!at) return;
-  const isOld = Date.now() - at > 20 * 3600 * 1000;
+  const isOld = Math.abs(Date.now() - at) > 20 * 3600 * 1000;
   const text = since ? ago(Date.now() - at) : (isOld ? dayAndTime : clockTime).format(at);
   if (time.textContent !== text) time.textContent = text;
   if (!time.title) time.title = new Date(at).toISOString().replace("T", " ").slice(0, 19) + " UTC";
@@ -329,9 +329,19 @@ class Following {
   }
 }
 
+/** Which clock the times of the page are by: a phone has no pointer that would tell. */
+function showZone(place) {
+  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" }).formatToParts();
+  const offset = parts.find(({ type }) => type === "timeZoneName")?.value.replace("GMT", "UTC") ?? "";
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
+  place.textContent = `Times are those of this device${zone ? `, ${zone}` : ""} (${offset}), where they do not say UTC.`;
+}
+
 // ---- beginning ----------------------------------------------------------------------------------
 
 for (const time of document.querySelectorAll("time")) showTime(time);
+const zone = document.getElementById("zone");
+if (zone) showZone(zone);
 const box = document.getElementById("runs-scroll");
 const live = document.getElementById("main")?.dataset.live;
 if (live) new Following(live, box ? new Runs(box) : null);

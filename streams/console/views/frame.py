@@ -39,6 +39,7 @@ def document(
         _top(session, here, form),
         element("p", class_="stale", id="stale", role="status"),
         element("main", main, id="main", tabindex="-1", data_live=live or None),
+        element("footer", element("p", "Times are in UTC.", id="zone"), class_="foot") if session else "",
         element("div", class_="unseen", id="said", aria_live="polite"),
         data_here=here or None,
     )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from alerting.rendering.figures import clock, part_of, time_of_day
+from alerting.rendering.figures import part_of
 from alerting.rendering.foreign import clean, name
 from alerting.review.page.markup import Markup, Piece, element, join
 from schemas.control import Command
@@ -23,6 +23,7 @@ from streams.console.views.pieces import (
     level,
     lines,
     link,
+    moment,
     plain_table,
     run_href,
     share_text,
@@ -36,6 +37,8 @@ from streams.console.views.stops import MOST_STOPS, STOPS, WORDS, Given, about, 
 
 MOST_TENANTS = 100
 MOST_INCIDENTS = 30
+MOST_ENDED = 6
+LATELY_MS = 2 * DAY_MS
 
 
 def fragments(book: Book, tenant_id: str, now_ms: int) -> dict[str, Markup]:
@@ -51,7 +54,8 @@ def fragments(book: Book, tenant_id: str, now_ms: int) -> dict[str, Markup]:
     return {
         "figures": _figures(books, spent, opened, given, now_ms),
         "spend": _spend(spent),
-        "incidents": _incidents(opened, of_several=len(books) > 1),
+        "incidents": _incidents(opened, of_several=len(books) > 1, in_hand=_in_hand(books)),
+        "ended": _ended(books, now_ms),
         "stops": stops(given, book.forged(tenant_id), is_checked=book.checks_commands),
     }
 
@@ -85,19 +89,26 @@ def _figures(
     return join(
         [
             _figure(
-                "Spent today" if today or not spent else "Spent on the last day", usd(day), f"{usd(month)} this month"
+                "Spent today" if today or not spent else "Spent on the last day",
+                usd(day),
+                f"{usd(month)} this month",
+                "spend",
             ),
-            _figure("Live runs", f"{live:,}", _nearest(books)),
-            _figure("Open incidents", f"{len(opened):,}", f"{pages:,} worth a page" if pages else "none pages"),
-            _figure("Kills in 24 h", f"{len(stopped):,}", _fastest(stopped)),
+            _figure("Live runs", f"{live:,}", _nearest(books), "runs"),
+            _figure(
+                "Open incidents", f"{len(opened):,}", f"{pages:,} worth a page" if pages else "none pages", "incidents"
+            ),
+            _figure("Kills in 24 h", f"{len(stopped):,}", _fastest(stopped), "stops"),
         ]
     )
 
 
-def _figure(label: str, value: str, more: Piece) -> Markup:
+def _figure(label: str, value: str, more: Piece, place: str) -> Markup:
+    """A figure that leads to what it sums up, further down."""
     return element(
-        "div", element("dt", label), element("dd", value, class_="value"), element("dd", more, class_="more")
-    )
+        "div", element("dt", element("a", label, href=f"#{place}-section")), element("dd", value, class_="value"),
+        element("dd", more, class_="more"),
+    )  # fmt: skip
 
 
 def _nearest(books: list[TenantBook]) -> str:
@@ -114,7 +125,10 @@ def _fastest(stopped: list[Given]) -> str:
 
 def _spend(spent: dict[str, Spending]) -> Markup:
     if not spent:
-        return empty("No spend has been reported so far. It appears here within seconds of the first call.")
+        return empty(
+            "No spend has been reported so far. It appears here within a second of an agent's first call: "
+            "docs/connect says how to connect one."
+        )
     ordered = sorted(spent.items(), key=lambda one: (not one[1].is_running, -one[1].periods[1].spent, one[0]))
     rows = [_tenant_row(tenant_id, each) for tenant_id, each in ordered[:MOST_TENANTS]]
     heads = [("Tenant", ""), ("This hour", ""), ("Today", ""), ("This month", ""), ("24 hours", "chart")]
@@ -129,7 +143,7 @@ def _spend(spent: dict[str, Spending]) -> Markup:
 
 def _tenant_row(tenant_id: str, each: Spending) -> Markup:
     most = "" if each.most_of_it is None else f"mostly {name(each.most_of_it[0], 30)}, {share_text(each.most_of_it[1])}"
-    when = "" if each.is_running else f"as of {_day_and_time(each)}"
+    when = "" if each.is_running else join(["as of ", moment(each.at_ms)])
     sparks = columns_chart(each.hourly, f"The last 24 hours of {name(tenant_id, 40)}, at most {usd(max(each.hourly))}")
     return element(
         "tr",
@@ -143,10 +157,6 @@ def _tenant_row(tenant_id: str, each: Spending) -> Markup:
     )  # fmt: skip
 
 
-def _day_and_time(each: Spending) -> str:
-    return clock(each.at_ms).rsplit(":", 1)[0] + " UTC"
-
-
 def _period_cell(one: PeriodSpend, label: str) -> Markup:
     amount = element("span", usd(one.spent), class_="amount")
     leads = "" if one.leads_to is None else f"heading for {usd(one.leads_to)}"
@@ -155,7 +165,7 @@ def _period_cell(one: PeriodSpend, label: str) -> Markup:
     if one.share >= 1:
         note: Piece = element("span", "over the limit", class_="over")
     elif one.reached_ms is not None:
-        note = element("span", f"reaches it at {time_of_day(one.reached_ms)[:5]} UTC", class_="near")
+        note = element("span", "reaches it ", moment(one.reached_ms), class_="near")
     else:
         note = element("span", leads, class_="sub")
     figures = join([amount, element("span", f" of {usd(one.limit)}", class_="sub")])
@@ -166,22 +176,44 @@ def _is_told(incident: Incident) -> bool:
     return incident.newest.mode != "shadow"
 
 
-def _incidents(opened: list[Incident], *, of_several: bool) -> Markup:
+def _in_hand(books: list[TenantBook]) -> set[str]:
+    return {incident_id for one in books for incident_id in one.in_hand}
+
+
+def _ended(books: list[TenantBook], now_ms: int) -> Markup:
+    """What was wrong lately and is no more, the newest first."""
+    found = [
+        one
+        for each in books
+        for one in islice(reversed(each.incidents.ended.values()), MOST_ENDED)
+        if _is_told(one) and one.newest.ts_ms > now_ms - LATELY_MS
+    ]
+    if not found:
+        return join([])
+    found.sort(key=lambda one: -one.newest.ts_ms)
+    items = [_incident(one, of_several=len(books) > 1) for one in found[:MOST_ENDED]]
+    return join([element("h3", "Ended lately"), element("ul", *items, class_="incidents ended")])
+
+
+def _incidents(opened: list[Incident], *, of_several: bool, in_hand: set[str]) -> Markup:
     if not opened:
         return empty("No incident is open.")
-    items = [_incident(one, of_several=of_several) for one in opened[:MOST_INCIDENTS]]
+    items = [
+        _incident(one, of_several=of_several, in_hand=one.incident_id in in_hand) for one in opened[:MOST_INCIDENTS]
+    ]
     more = len(opened) - MOST_INCIDENTS
     rest = empty(f"{more:,} more are open: python -m streams incidents") if more > 0 else ""
     return join([element("ul", *items, class_="incidents"), rest])
 
 
-def _incident(one: Incident, *, of_several: bool) -> Markup:
+def _incident(one: Incident, *, of_several: bool, in_hand: bool = False) -> Markup:
     alert = one.newest
     whose = [shown_name(alert.tenant_id, 40)] if of_several else []
-    whose += [element("span", name(alert.rule, 40)), since(one.since_ms)]
+    whose += [element("span", name(alert.rule, 40)), since(one.since_ms if one.is_open else alert.ts_ms)]
+    whose += [badge("in hand", "live")] if in_hand else []
     return element(
         "li",
-        badge(alert.severity, alert.severity),
+        badge(alert.severity, alert.severity) if one.is_open else badge("ended", "quiet"),
         element(
             "div", link(incident_href(alert.tenant_id, one.incident_id), shown_text(alert.summary, 240)),
             element("div", *_dotted(whose), class_="sub"),
@@ -239,7 +271,7 @@ def shape(found: dict[str, Markup]) -> Markup:
             _section("Spend", "spend", found, "Against limits, and where it leads"),
             element(
                 "div",
-                _section("Open incidents", "incidents", found, ""),
+                _section("Open incidents", "incidents", found, "", element("div", found["ended"], id="ended")),
                 _section("Stopped", "stops", found, ""),
                 class_="pair",
             ),
@@ -248,12 +280,14 @@ def shape(found: dict[str, Markup]) -> Markup:
     )
 
 
-def _section(title: str, place: str, found: dict[str, Markup], note: str) -> Markup:
+def _section(title: str, place: str, found: dict[str, Markup], note: str, *more: Markup) -> Markup:
     return element(
         "section",
         element("h2", title, element("span", f" {note}", class_="sub") if note else ""),
         element("div", found[place], id=place),
-    )
+        *more,
+        id=f"{place}-section", tabindex="-1",
+    )  # fmt: skip
 
 
 def _runs_section() -> Markup:
@@ -283,5 +317,5 @@ def _runs_section() -> Markup:
             class_="scroll tall", id="runs-scroll", tabindex="0", role="region", aria_label="Live runs",
         ),
         element("noscript", "The list of live runs needs JavaScript."),
-        id="runs-section",
+        id="runs-section", tabindex="-1",
     )  # fmt: skip

@@ -37,8 +37,9 @@ ROWS_OF_A_CHUNK = 60
 AGAIN = 3
 """From this time on a call that is like ones before is marked."""
 MOST_TOLD = 40
+MOST_INCIDENTS = 8
 LABELS = {"why": "Why", "figure": "How much", "by": "By", "since": "Since", "now": "Now", "before": "Before",
-          "rule": "Rule", "do": "What to do", "open": "Open"}  # fmt: skip
+          "rule": "Rule", "do": "What to do"}  # fmt: skip
 
 
 Drawn = dict[tuple[str, int, int, int], Markup]
@@ -101,19 +102,43 @@ def _why(why: Why, known: RunKnown, own: RunCalls | None) -> Markup:
     if not _is_heard_of(known, own):
         return empty("Nobody has heard of this run: no command, no alert, and no usage of the last day names it.")
     kind = "quiet" if why.resumable is None else why.resumable.action
-    entries = [(LABELS.get(one.label, ""), shown_text(one.text, 600)) for one in why.entries]
-    lead = next((text for label, text in entries if label in ("Why", "Open")), None)
-    rest = [(label, text) for label, text in entries if label and text is not lead]
-    incident = known.facts.command.incident_id if known.facts.command else ""
-    more = link(incident_href(known.tenant_id, incident), "The incident") if known.knows_incident(incident) else ""
+    entries = [(LABELS.get(one.label, ""), shown_text(one.text, 600)) for one in why.entries if one.label != "open"]
+    lead = next((text for label, text in entries if label == "Why"), None)
+    rest = [(label, text) for label, text in entries if label not in ("", "Since") and text is not lead]
+    if (command := known.facts.command) is not None:
+        end = join([", until ", moment(command.expires_ms)]) if why.resumable else ""
+        rest.append(("Since", join([moment(command.issued_ms), end])))
     return element(
         "div",
-        element("h2", f"This run {why.state}"),
+        element("h2", f"This run {_standing(why, known)}"),
         element("p", lead, class_="reason") if lead else "",
         definitions(rest) if rest else "",
-        element("p", more) if more else "",
+        _incidents(known),
         class_=f"verdict {kind}",
     )
+
+
+def _standing(why: Why, known: RunKnown) -> str:
+    """How it stands: of a run that is over and that nothing stands against, its end."""
+    if known.facts.command is None and known.record is not None and known.record.state == "finished":
+        return f"is over: {known.record.status or 'finished'}. Nothing stands against it."
+    return why.state
+
+
+def _incidents(known: RunKnown) -> Markup:
+    """The incidents about it, or about what stopped it, each with the way there."""
+    newest = {one.incident_id: one for one in known.facts.alerts if known.knows_incident(one.incident_id)}
+    items = [
+        element(
+            "li",
+            badge("ended", "quiet") if one.state == "resolved" else badge(one.severity, one.severity), " ",
+            link(incident_href(known.tenant_id, one.incident_id), shown_text(one.summary, 200)),
+        )
+        for one in list(newest.values())[-MOST_INCIDENTS:]
+    ]  # fmt: skip
+    if not items:
+        return empty("No incident is about it.")
+    return join([element("h3", "Incident" if len(items) == 1 else "Incidents"), element("ul", *items, class_="plain")])
 
 
 def _is_heard_of(known: RunKnown, own: RunCalls | None) -> bool:
