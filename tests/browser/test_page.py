@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from alerting.delivery.log import Delivery
 from infra.kafka.local import LocalKafka
 from models.rules.policy import read_policy_toml
 from schemas.codec import encode
@@ -91,7 +92,14 @@ def furnished(topics: TopicSpace) -> World:
     world.usage(calls_of("acme-docs", 13))
     world.runs(ordered(run, kill, kill.issued_ms + 120))
     world.commands(kill)
-    world.alerts(alert_of("acme-docs"))
+    alert = alert_of("acme-docs")
+    world.alerts(alert)
+    world.deliveries(
+        *(
+            Delivery(alert=alert, receiver=receiver, status="sent", news="first", group=(), due_ms=0, at_ms=alert.ts_ms)
+            for receiver in ("oncall-of-the-platform-team", "team")
+        )
+    )
     return world
 
 
@@ -220,7 +228,7 @@ def test_the_page_is_read_by_keyboard(stage: Stage, context: "BrowserContext") -
     page.goto(f"{stage.console.url}/incident?tenant=acme&incident=inc-acme-docs")
     page.get_by_role("link", name="Take in hand…").focus()
     page.keyboard.press("Enter")
-    page.get_by_role("heading", name=re.compile("Take in hand")).wait_for()
+    page.get_by_role("heading", name="Take this incident in hand").wait_for()
     assert page.evaluate("document.activeElement.id") == "why"
     page.keyboard.type("I look at it")
     page.keyboard.press("Enter")

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
 from alerting.review.page.markup import element
 from alerting.review.week import Week, week_before, week_named, week_of
-from alerting.review.words import days_of
 from models.rules.policy import Policy
 from schemas.duration import MINUTE_MS
 from schemas.errors import SpendfuseError
@@ -116,4 +117,9 @@ def chosen_week(weeks: Sequence[Week], label: str | None, now_ms: int) -> Week:
 
 def name_of(place: int, week: Week) -> str:
     """What a week is called that lies so many weeks back."""
-    return ("This week", "Last week")[place] if place < 2 else days_of(week)
+    if place < 2:
+        return ("This week", "Last week")[place]
+    zone = ZoneInfo(week.timezone)
+    first, last = (datetime.fromtimestamp(at_ms / 1000, zone) for at_ms in (week.start_ms, week.end_ms - 1))
+    begin = f"{first.day}" if first.month == last.month else f"{first.day} {first:%b}"
+    return f"{begin} – {last.day} {last:%b}"

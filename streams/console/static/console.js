@@ -93,8 +93,8 @@ function showTime(time) {
   const { since, ms } = time.dataset;
   const at = Number(since ?? ms);
   if (!at) return;
-  const isOld = Math.abs(Date.now() - at) > 20 * 3600 * 1000;
-  const text = since ? ago(Date.now() - at) : (isOld ? dayAndTime : clockTime).format(at);
+  const isToday = new Date(at).toDateString() === new Date().toDateString();
+  const text = since ? ago(Date.now() - at) : (isToday ? clockTime : dayAndTime).format(at);
   if (time.textContent !== text) time.textContent = text;
   if (!time.title) time.title = new Date(at).toISOString().replace("T", " ").slice(0, 19) + " UTC";
 }
@@ -334,7 +334,8 @@ function showZone(place) {
   const parts = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" }).formatToParts();
   const offset = parts.find(({ type }) => type === "timeZoneName")?.value.replace("GMT", "UTC") ?? "";
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
-  place.textContent = `Times are those of this device${zone ? `, ${zone}` : ""} (${offset}), where they do not say UTC.`;
+  if (zone === "UTC") return;
+  place.textContent = `Times are by this device's clock${zone ? `, ${zone}` : ""} (${offset}), where they do not say UTC.`;
 }
 
 // ---- beginning ----------------------------------------------------------------------------------

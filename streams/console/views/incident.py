@@ -135,8 +135,19 @@ def _evidence(alert: Alert) -> Markup:
         if each != "owner"
     ]
     figure.append(("Policy", shown_name(alert.policy_version, 60)))
-    facts = [element("li", shown_text(line, 300)) for line in evidence(alert)]
+    facts = [element("li", _fact(line, alert)) for line in evidence(alert)]
     return join([definitions(figure), element("ul", *facts, class_="evidence") if facts else ""])
+
+
+def _fact(line: str, alert: Alert) -> Markup:
+    """A line of evidence; one that names a run leads to it."""
+    runs = alert.evidence.get("top_runs")
+    for one in runs if isinstance(runs, list) else ():
+        run_id = one.get("run_id") if isinstance(one, dict) else one
+        if isinstance(run_id, str) and line.endswith(f"run {name(run_id)}"):
+            before = line.removesuffix(name(run_id))
+            return join([before, link(run_href(alert.tenant_id, run_id), shown_name(run_id))])
+    return shown_text(line, 300)
 
 
 def _history(incident: Incident) -> Markup:
@@ -160,8 +171,8 @@ def _told(deliveries: Iterable[Delivery]) -> Markup:
     rows = [
         element(
             "tr", element("td", moment(one.at_ms)), element("th", shown_name(one.receiver), scope="row"),
-            element("td", _step(one.alert)),
-            element("td", _outcome(one)), data_key=key_of(one.key),
+            element("td", _step(one.alert), data_label="Of"),
+            element("td", _outcome(one), data_label="What became of it"), data_key=key_of(one.key),
         )
         for one in found
     ]  # fmt: skip

@@ -30,7 +30,7 @@ from streams.console.views.pieces import (
     usd,
 )
 from streams.console.views.stops import FORGED, WORDS
-from streams.tools.inspection.why import Why
+from streams.tools.inspection.why import Entry, Why
 from streams.tools.order import holds
 
 ROWS_OF_A_CHUNK = 60
@@ -102,12 +102,9 @@ def _why(why: Why, known: RunKnown, own: RunCalls | None) -> Markup:
     if not _is_heard_of(known, own):
         return empty("Nobody has heard of this run: no command, no alert, and no usage of the last day names it.")
     kind = "quiet" if why.resumable is None else why.resumable.action
-    entries = [(LABELS.get(one.label, ""), shown_text(one.text, 600)) for one in why.entries if one.label != "open"]
-    lead = next((text for label, text in entries if label == "Why"), None)
-    rest = [(label, text) for label, text in entries if label not in ("", "Since") and text is not lead]
-    if (command := known.facts.command) is not None:
-        end = join([", until ", moment(command.expires_ms)]) if why.resumable else ""
-        rest.append(("Since", join([moment(command.issued_ms), end])))
+    entries = [(one.label, _told(one, known)) for one in why.entries]
+    lead = next((text for label, text in entries if label == "why"), None)
+    rest = [(LABELS[label], text) for label, text in entries if label in LABELS and text is not lead]
     return element(
         "div",
         element("h2", f"This run {_standing(why, known)}"),
@@ -116,6 +113,15 @@ def _why(why: Why, known: RunKnown, own: RunCalls | None) -> Markup:
         _incidents(known),
         class_=f"verdict {kind}",
     )
+
+
+def _told(one: Entry, known: RunKnown) -> Markup:
+    """A fact as it is printed, but for times, which are by the reader's clock."""
+    command = known.facts.command
+    if one.label != "since" or command is None:
+        return shown_text(one.text, 600)
+    end = join([", until ", moment(command.expires_ms)]) if holds(command, known.now_ms) else ""
+    return join([moment(command.issued_ms), end])
 
 
 def _standing(why: Why, known: RunKnown) -> str:

@@ -282,4 +282,5 @@ def test_on_a_monday_the_week_is_the_last_one() -> None:
     assert chosen_week(weeks, None, week.start_ms + DAY_MS) == week
     assert chosen_week(weeks, "2026-W48", week.start_ms) == week
     assert chosen_week(weeks, "nonsense", week.start_ms + DAY_MS) == week
-    assert name_of(3, week) == "23 – 29 November 2026"
+    assert name_of(3, week) == "23 – 29 Nov"
+    assert name_of(4, week_named("2026-W44", "Europe/Berlin")) == "26 Oct – 1 Nov"
