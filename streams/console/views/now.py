@@ -300,7 +300,7 @@ def _runs_section() -> Markup:
         element("h2", "Live runs", element("span", "", class_="sub", id="runs-count")),
         element(
             "div",
-            element("label", "Find", for_="find"),
+            element("label", "Find a live run", for_="find"),
             element("input", type="search", id="find", autocomplete="off", spellcheck="false",
                     placeholder="run, workflow, owner"),
             element(
