@@ -244,6 +244,11 @@ def test_it_fits_a_phone(stage: Stage, browser: "Browser") -> None:
         page = stage.opened(context, path)
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        if path == "/policy":
+            page.fill("#policy", f"{POLICY}[[context_growth]]\nname = 'context-that-has-grown-far'\n")
+            page.get_by_role("button", name="Try it beside the one in force").click()
+            page.locator("#trial table").first.wait_for(timeout=120_000)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, "a trial's outcome"
         page.close()
     context.close()
 

@@ -210,8 +210,8 @@ def _context(known: RunKnown, contexts: Sequence[int]) -> Curve:
     line = known.context_line(contexts[0])
     if line is None:
         return Curve("Context by call", contexts, shown)
-    told = "limit of" if line.is_passed else "looked at by"
-    label = f"{told} {name(line.rule, 30)}: {tokens(line.tokens)}{'' if line.is_passed else ' and more'}"
+    told = "told from" if line.is_passed else "looks from"
+    label = f"{name(line.rule, 30)} {told} {tokens(line.tokens)}"
     return Curve("Context by call", contexts, shown, line.tokens, label, "watch")
 
 

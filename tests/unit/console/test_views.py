@@ -208,10 +208,10 @@ def test_a_context_is_shown_against_what_context_growth_goes_by() -> None:
 
     book = Book(read_policy_toml(POLICY + rule))
     book.take_run(run_record("r1"))
-    assert "looked at by growth: 60.0k and more" in curves(book), "three times its beginning"
+    assert "growth looks from 60.0k" in curves(book), "three times its beginning"
     told: dict[str, Any] = {"detector": "context_growth", "rule": "growth", "limit": 48_001, "unit": "tokens"}
     book.take_alert(alert_of("r1", alert_id="g", incident_id="g", **told))
-    assert "limit of growth: 48.0k" in curves(book)
+    assert "growth told from 48.0k" in curves(book)
     book = Book(read_policy_toml(POLICY + rule + 'mode = "shadow"\n'))
     book.take_run(run_record("r1"))
     assert "growth" not in curves(book)
