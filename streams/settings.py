@@ -142,6 +142,9 @@ class Settings(BaseModel):
     console_secret: SecretStr | None = None
     """What the page signs its logins with. Unset, a new one each time it starts: everybody logs in again then. Several
     consoles behind one address need the same."""
+    console_url: str | None = None
+    """Where people reach the live page, such as `https://spend.example.com`: messages link to it, and so does the
+    gateway's own `/`. Unset, nothing does."""
     receivers_ca: Path | None = None
     """A certificate authority to trust beside none: for receivers behind a proxy of one's own."""
     links: dict[str, str] = {}
@@ -193,6 +196,13 @@ class Settings(BaseModel):
             raise ValueError("write KEY_ID:SECRET for each; `python -m streams keys list` shows the ids")
         return given
 
+    @field_validator("console_url")
+    @classmethod
+    def _of_the_web(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch(r"https?://[^\s/?#{}<>|\"]+(/[^\s?#{}<>|\"]*)?", given):
+            raise ValueError("write where people reach the live page, such as https://spend.example.com")
+        return given.rstrip("/") if given else None
+
     @field_validator("slack_operators", mode="before")
     @classmethod
     def _from_commas(cls, given: Any) -> Any:
@@ -205,6 +215,15 @@ class Settings(BaseModel):
     def group(self, name: str) -> str:
         """The name of a consumer group on this cluster."""
         return f"{self.prefix}{name}"
+
+    @property
+    def message_links(self) -> dict[str, str]:
+        """Templates of the links in messages: to the incident and the run on the live page, then those of `links`."""
+        if self.console_url is None:
+            return self.links
+        about = f"{self.console_url}/incident?tenant={{tenant_id}}&incident={{incident_id}}"
+        run = f"{self.console_url}/run?tenant={{tenant_id}}&run={{run_id}}"
+        return {"Open on the live page": about, "Its run": run, **self.links}
 
     @property
     def engine_root_key(self) -> bytes | None:

@@ -26,7 +26,7 @@ def contents(engine: str, operator: str, postgres: str) -> dict[str, str]:
         "worker.toml": _toml(engine_key=engine, operator_public_key=public),
         "alerting.toml": _toml(operator_public_key=public),
         "gateway.toml": _toml(engine_key=engine),
-        "console.toml": _toml(operator_key=operator, console_secret=secrets.token_hex(ROOT_BYTES)),
+        "console.toml": _toml(engine_key=engine, operator_key=operator, console_secret=secrets.token_hex(ROOT_BYTES)),
         "operator.toml": _toml(operator_key=operator),
         "sink.toml": _toml(sink=f"postgresql://spendfuse:{postgres}@postgres/spendfuse"),
     }

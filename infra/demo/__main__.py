@@ -205,7 +205,7 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool) -> str | None:
     _replay(agents, history, HISTORY_PER_S, {}, lambda number: _show_progress(screen, number, len(history)))
     _drain(emitter, worker, agents)
     screen.step("history", f"{len(history):,} events of a week, so that it knows what is normal")
-    alerting = start_alerting(stack, bootstrap, prefix, keys, screen)
+    alerting = start_alerting(stack, bootstrap, prefix, keys, screen, page)
     reader = Reader(alerting, story, watcher)
     screen.progress("alerting", "starting")
     _settle(alerting.is_healthy)

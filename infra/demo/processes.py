@@ -99,8 +99,10 @@ def start_worker(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys) -> D
     return _start(stack, "worker", ["streams", "worker"], bootstrap, prefix, given)
 
 
-def start_alerting(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, screen: Screen) -> DemoService:
-    """Alerting, from now on: what it prints is to be read, and it tells Slack and PagerDuty given their keys."""
+def start_alerting(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, screen: Screen, page: str) -> DemoService:
+    """Alerting, from now on: what it prints is to be read, and it tells Slack and PagerDuty given their keys. Where
+    there is a page, messages lead to it.
+    """
     text, told = policy_with_receivers((HERE / "policy.toml").read_text(encoding="utf-8"), os.environ)
     policy = _folder() / "demo-policy.toml"
     policy.write_text(text, encoding="utf-8")
@@ -109,6 +111,7 @@ def start_alerting(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, sc
         "OPERATOR_PUBLIC_KEY": keys.operator_public,
         "POLICY": policy,
         "ALERTS_FROM": "latest",
+        **({"CONSOLE_URL": page} if page else {}),
         "KAFKA_CHECK_CRCS": "SPENDFUSE_KAFKA_BOOTSTRAP" in os.environ,  # the embedded broker breaks them
     }
     return _start(stack, "alerting", ["alerting"], bootstrap, prefix, given, stdout=subprocess.PIPE)
@@ -123,7 +126,12 @@ def start_console(stack: ExitStack, bootstrap: str, prefix: str, keys: Keys, scr
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(io.StringIO()):
         run_create(settings, ALL_TENANTS, ["read", "operate"], "demo")
     port = _free_port(settings.console_port)
-    given = {"OPERATOR_KEY": keys.operator, "POLICY": HERE / "policy.toml", "CONSOLE_PORT": port}
+    given = {
+        "ENGINE_KEY": keys.engine,
+        "OPERATOR_KEY": keys.operator,
+        "POLICY": HERE / "policy.toml",
+        "CONSOLE_PORT": port,
+    }
     _start(stack, "console", ["streams", "console"], bootstrap, prefix, given)
     address = f"http://127.0.0.1:{port}"
     screen.step("page", f"{address}: follow it there, with this key")

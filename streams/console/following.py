@@ -16,7 +16,8 @@ from schemas.errors import PolicyError, Undecodable
 from schemas.signing import is_key_check
 from streams.clock import wall_ms
 from streams.console.state.book import Book
-from streams.gateway.follower import Follower
+from streams.console.state.genuine import Forged, Genuine
+from streams.edge.follower import Follower
 from streams.kafka.order_reader import OrderReader
 from streams.process.logs import fields
 from streams.settings import Settings
@@ -46,6 +47,8 @@ class Following:
         self._settings = settings
         self._book = book
         self._orders = OrderReader.of(settings)
+        self._genuine = Genuine.of(settings)
+        book.checks_commands = self._genuine.checks
         self._stack = ExitStack()
         self._followers: list[Follower] = []
         self.unreadable = 0
@@ -103,10 +106,19 @@ class Following:
     def _command(self, message: Any) -> None:
         if message.value() is None:
             return
+        value, headers, written_ms = message.value(), message.headers(), message.timestamp()[1]
         if is_key_check(message.key()):
-            self._book.take_key_check(decode_key_check(message.value()), message.timestamp()[1])
-        else:
-            self._book.take_command(decode_command(message.value()))
+            check = decode_key_check(value)
+            if self._genuine.is_engines(check, value, headers):
+                self._book.take_key_check(check, written_ms)
+            return
+        command = decode_command(value)
+        if self._genuine.is_engines(command, value, headers):
+            self._book.take_command(command)
+            return
+        place = f"{message.partition()}/{message.offset()}"
+        self._book.take_forged(Forged(command.tenant_id, command.action, command.target, written_ms, place))
+        log.warning("a command that the engine did not sign", extra=fields(tenant_id=command.tenant_id, record=place))
 
     def _rollup(self, message: Any) -> None:
         if message.value() is not None:

@@ -6,6 +6,7 @@ from typing import Final
 
 from schemas.operator import OperatorMessage
 from streams.console.sessions import Session
+from streams.console.views.order import WITHOUT_WHY
 from streams.tools.orders.registry import VERBS, order_of
 from streams.tools.orders.verb import Verb
 
@@ -24,7 +25,8 @@ def verb_named(name: str) -> Verb | None:
 
 def drafted(verb: Verb, form: Mapping[str, str], session: Session, tenant_id: str, now_ms: int) -> OperatorMessage:
     """The order that a form stands for. Raises `SettingsError` with what to write."""
-    options = Namespace(**_WORDS, tenant=tenant_id, who=session.who, why=form.get("why", ""), verb=verb)
+    options = Namespace(**_WORDS, tenant=tenant_id, who=session.who, verb=verb)
+    options.why = form.get("why", "").strip() or WITHOUT_WHY.get(verb.name, "")
     for word in TARGETS:
         setattr(options, f"target_{word}", form.get(word))
     if incident := form.get("incident"):

@@ -27,7 +27,7 @@ from streams.console.run_follower import RunFollowers
 from streams.console.sessions import Sessions
 from streams.console.state.book import Book
 from streams.console.trial.trials import Trials
-from streams.gateway.key_ring import KeyRing
+from streams.edge.key_ring import KeyRing
 from streams.kafka.admin import existing_topics
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.order_writer import OrderWriter

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from schemas.duration import HOUR_MS, MINUTE_MS
 from schemas.edge.access_key import AccessKey, AccessScope
-from streams.gateway.key_ring import KeyRing, Refused
+from streams.edge.key_ring import KeyRing, Refused
 
 COOKIE: Final = "spendfuse_session"
 LASTS_MS: Final = 12 * HOUR_MS

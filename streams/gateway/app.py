@@ -16,6 +16,7 @@ from schemas.edge.access_key import AccessKey, AccessScope
 from schemas.errors import Undecodable
 from schemas.usage import LlmCall
 from streams.clock import seconds, wall_ms
+from streams.edge.key_ring import KeyRing, Refused
 from streams.gateway.bodies import Bodies, BodyError
 from streams.gateway.credentials import shown_token
 from streams.gateway.delivery import Delivery
@@ -23,7 +24,6 @@ from streams.gateway.guards.acks import acks_of
 from streams.gateway.guards.control_stream import ControlStreams
 from streams.gateway.guards.desk import GuardDesk
 from streams.gateway.guards.hooks import HOOKS, Hook, ask, report
-from streams.gateway.key_ring import KeyRing, Refused
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.origin import origin_of
 from streams.gateway.signers import Signers
@@ -44,6 +44,10 @@ log = logging.getLogger("spendfuse.gateway")
 
 QUICK_BYTES: Final = 256 * 1024
 """Bodies of more are read beside the event loop: to hash 64 MiB of tools' results takes seconds, and others wait."""
+AGENTS_ONLY: Final = (
+    "Agents send what they use here: see docs/connect/http.md. For people there is the live page, python -m streams "
+    "console; this address leads there once the gateway's SPENDFUSE_CONSOLE_URL says where it is.\n"
+)
 HINTS: Final = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 """Status -> headers that tell the client's library what to do."""
 
@@ -76,6 +80,7 @@ class Gateway:
         delivery: Delivery,
         metrics: GatewayMetrics,
         traces: GuardTraces | None = None,
+        console_url: str | None = None,
     ) -> None:
         self._keys = keys
         self._signers = signers
@@ -83,6 +88,7 @@ class Gateway:
         self._delivery = delivery
         self._metrics = metrics
         self._traces = traces or GuardTraces(None)
+        self._console_url = console_url
         self.bodies = Bodies()
         self._streams = ControlStreams(keys, desk, metrics)
 
@@ -104,6 +110,7 @@ class Gateway:
             self._route("/v1/control/{command_id}/ack", "acks", self._acknowledge),
             self._route("/v1/key", "key", self._show_key, "GET"),
             web.get("/v1/control", self._follow),
+            web.get("/", self._show_people_on),
         ]
 
     def _route(
@@ -117,6 +124,13 @@ class Gateway:
             return web.Response(status=status, body=body, content_type=content_type, headers=HINTS.get(status))
 
         return web.route(method, path, handle)
+
+    async def _show_people_on(self, request: web.Request) -> web.StreamResponse:
+        """Somebody who looks in with a browser wants the live page, which is not here."""
+        del request
+        if self._console_url is not None:
+            return web.Response(status=302, headers={"Location": self._console_url}, text=f"{self._console_url}\n")
+        return web.Response(status=404, text=AGENTS_ONLY)
 
     async def _follow(self, request: web.Request) -> web.StreamResponse:
         """What stands, as events; see `ControlStreams`."""

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Final
 
+from streams.edge.key_ring import KeyRing
 from streams.gateway.app import Gateway
 from streams.gateway.bodies import MOST_BYTES
 from streams.gateway.delivery import Delivery
 from streams.gateway.guards.desk import GuardDesk
-from streams.gateway.key_ring import KeyRing
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.signers import Signers
 from streams.gateway.spool import Spool
@@ -51,7 +51,8 @@ def run_gateway() -> int:
                 metrics.keys.set_function(lambda: len(keys))
                 metrics.unfollowed_topics.set_function(lambda: keys.fault is not None)
                 metrics.blind.set_function(lambda: desk.is_blind)
-                gateway = Gateway(keys, Signers(settings.helicone_secrets, keys), desk, delivery, metrics, traces)
+                signers = Signers(settings.helicone_secrets, keys)
+                gateway = Gateway(keys, signers, desk, delivery, metrics, traces, settings.console_url)
                 metrics.body_bytes.set_function(lambda: gateway.bodies.bytes)
                 asyncio.run(_serve(settings, gateway, serving))
         finally:

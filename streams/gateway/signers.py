@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import SecretStr
 
 from schemas.edge.access_key import AccessKey
-from streams.gateway.key_ring import KeyRing, Refused
+from streams.edge.key_ring import KeyRing, Refused
 
 
 class Signers:

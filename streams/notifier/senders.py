@@ -23,7 +23,7 @@ def open_senders(routing: Routing, settings: Settings) -> dict[str, Sender]:
     senders = {}
     for name, receiver in receivers.items():
         url = getattr(settings, f"{receiver.type}_url", None)
-        senders[name] = KINDS[receiver.type].open_sender(receiver, Access(secrets, url, tls, settings.links))
+        senders[name] = KINDS[receiver.type].open_sender(receiver, Access(secrets, url, tls, settings.message_links))
     return senders
 
 

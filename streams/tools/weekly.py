@@ -72,27 +72,26 @@ def read_review(
         raise SettingsError(f"week {week.label} has not begun")
     records, terms = _read_topics(settings, week, progress=progress), _terms(policy)
     if tenant_id is not None:
-        # Without the table, which is asked about all tenants at once.
-        return review_of(week, _records_of(records, tenant_id), _terms_of(terms, tenant_id), now_ms)
+        records, terms = _records_of(records, tenant_id), _terms_of(terms, tenant_id)
     review = review_of(week, records, terms, now_ms)
     if table is not None:
-        return _with_detail(review, table)
+        return _with_detail(review, table, tenant_id)
     if settings.sink is None:
         return review
     try:
-        return _with_detail(review, settings.sink.get_secret_value())
+        return _with_detail(review, settings.sink.get_secret_value(), tenant_id)
     except SpendfuseError as error:
         log.error("the wide event table cannot be asked; the review goes without it: %s", error)
         return review
 
 
-def _with_detail(review: Review, address: str) -> Review:
+def _with_detail(review: Review, address: str, tenant_id: str | None) -> Review:
     from streams.sinks.review import read_detail, span_of  # noqa: PLC0415 - a store's library takes time to load
     from streams.sinks.stores import open_store  # noqa: PLC0415 - as above
 
     store = open_store(address)
     try:
-        return replace(review, detail=read_detail(store, span_of(review)))
+        return replace(review, detail=read_detail(store, span_of(review), tenant_id))
     finally:
         store.close()
 

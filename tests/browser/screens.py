@@ -50,6 +50,8 @@ mode = "enforce"
 [[repeat]]
 name = "same-call-again"
 mode = "enforce"
+[[context_growth]]
+name = "context-growth"
 [[spend_anomaly]]
 name = "hourly-5x"
 """

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from alerting.delivery.log import Delivery
 from infra.kafka.local import LocalKafka
 from models.rules.policy import read_policy_toml
 from schemas.codec import encode
@@ -91,7 +92,14 @@ def furnished(topics: TopicSpace) -> World:
     world.usage(calls_of("acme-docs", 13))
     world.runs(ordered(run, kill, kill.issued_ms + 120))
     world.commands(kill)
-    world.alerts(alert_of("acme-docs"))
+    alert = alert_of("acme-docs")
+    world.alerts(alert)
+    world.deliveries(
+        *(
+            Delivery(alert=alert, receiver=receiver, status="sent", news="first", group=(), due_ms=0, at_ms=alert.ts_ms)
+            for receiver in ("oncall-of-the-platform-team", "team")
+        )
+    )
     return world
 
 
@@ -113,7 +121,8 @@ def test_a_kill_shows_by_itself_and_its_run_explains_it(
 ) -> None:
     """An agent's calls go in at the gateway; the worker's kill appears on an open page without a reload, is said to
     those who listen, and leads to the run's page: every call with its cost, the repeated ones marked, and why. The
-    order that lets it go on is given there, obeyed by the worker, and shown.
+    order that lets it go on is given there, obeyed by the worker, and shown. Who opens the gateway's address in a
+    browser comes to the page.
     """
     topics = topics_of(kafka.bootstrap)
     policy = tmp_path / "policy.toml"
@@ -121,8 +130,8 @@ def test_a_kill_shows_by_itself_and_its_run_explains_it(
     key = page_key(topics, "acme", "ingest")
     with (
         WorkerProcess(topics.bootstrap, topics.prefix, policy) as worker,
-        GatewayProcess(topics.bootstrap, topics.prefix, tmp_path / "spool") as gateway,
         ConsoleProcess(topics.bootstrap, topics.prefix, POLICY=policy) as console,
+        GatewayProcess(topics.bootstrap, topics.prefix, tmp_path / "spool", CONSOLE_URL=console.url) as gateway,
     ):
         console.wait_ready()
         gateway.wait_ready()
@@ -148,6 +157,8 @@ def test_a_kill_shows_by_itself_and_its_run_explains_it(
         page.get_by_role("heading", name="This run is not stopped any more: it may go on.").wait_for()
         assert "it was wanted" in page.inner_text("#why")
         assert not page.faults, page.faults
+        page.goto(f"http://127.0.0.1:{gateway.gateway_port}/")
+        page.locator("#stops").get_by_text("stuck", exact=True).wait_for()
     delete_topics(topics.bootstrap, topics.prefix)
 
 
@@ -206,7 +217,7 @@ def test_the_page_is_read_by_keyboard(stage: Stage, context: "BrowserContext") -
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
     reached = []
-    for _ in range(12):
+    for _ in range(16):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
@@ -217,7 +228,7 @@ def test_the_page_is_read_by_keyboard(stage: Stage, context: "BrowserContext") -
     page.goto(f"{stage.console.url}/incident?tenant=acme&incident=inc-acme-docs")
     page.get_by_role("link", name="Take in hand…").focus()
     page.keyboard.press("Enter")
-    page.get_by_role("heading", name=re.compile("Take in hand")).wait_for()
+    page.get_by_role("heading", name="Take this incident in hand").wait_for()
     assert page.evaluate("document.activeElement.id") == "why"
     page.keyboard.type("I look at it")
     page.keyboard.press("Enter")
@@ -233,6 +244,11 @@ def test_it_fits_a_phone(stage: Stage, browser: "Browser") -> None:
         page = stage.opened(context, path)
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, path
+        if path == "/policy":
+            page.fill("#policy", f"{POLICY}[[context_growth]]\nname = 'context-that-has-grown-far'\n")
+            page.get_by_role("button", name="Try it beside the one in force").click()
+            page.locator("#trial table").first.wait_for(timeout=120_000)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, "a trial's outcome"
         page.close()
     context.close()
 
@@ -251,6 +267,25 @@ def test_hostile_names_are_text_in_a_browser(stage: Stage, context: "BrowserCont
     page.get_by_role("heading", name=re.compile("<script>")).wait_for()
     assert not dialogs
     assert not page.locator("main img, main script").count()
+
+
+def test_a_link_from_a_chat_leads_to_the_incident(stage: Stage, context: "BrowserContext") -> None:
+    """Somebody who is logged in and follows a link from another site is at the incident, not at the login; somebody who
+    is not logs in, and is there then.
+    """
+    path = "/incident?tenant=acme&incident=inc-acme-docs"
+    chat = f'<a href="{stage.console.url}{path.replace("&", "&amp;")}">Open on the live page</a>'
+    context.route("http://chat.example/", lambda route: route.fulfill(body=chat, content_type="text/html"))
+    page = context.new_page()
+    page.goto("http://chat.example/")
+    page.get_by_role("link").click()
+    page.fill("#key", stage.operator)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="The run has cost $5.03 of its $5.00 cap").wait_for()
+    page.goto("http://chat.example/")
+    page.get_by_role("link").click()
+    page.get_by_role("heading", name="The run has cost $5.03 of its $5.00 cap").wait_for()
+    assert page.url == f"{stage.console.url}{path}"
 
 
 def test_a_revoked_key_leaves_the_page(stage: Stage, context: "BrowserContext") -> None:

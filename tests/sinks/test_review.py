@@ -52,6 +52,23 @@ def test_the_detail_of_a_week_is_as_counted(store: Store) -> None:
     assert detail.reconciled[0] == Reconciled("anthropic", "opus", 9 * USD, 10 * USD)
 
 
+def test_the_detail_of_one_tenant_has_nothing_of_another(store: Store) -> None:
+    """The same figures as far as they are of that tenant, and no bills, which are of all together. Whatever a tenant is
+    called, it sees no more.
+    """
+    fill(store)
+    acme, globex = (read_detail(store, SPAN, tenant_id) for tenant_id in ("acme", "globex"))
+    assert acme.cost_nanousd + globex.cost_nanousd == 12.5 * USD
+    assert globex.cost_nanousd == 2 * USD
+    assert globex.rankings["owner"].lines == (Line("cleo", 2 * USD, 0),)
+    assert "cleo" not in str(acme)
+    assert acme.margins == (Margin("acme", "week", "2026-11-23", 10 * USD, 21 * USD // 2),)
+    assert acme.reconciled == ()
+    for evil in ("' or 1=1 --", "\\' or 1=1 --", "\\", "a\nb"):
+        assert read_detail(store, SPAN, evil).cost_nanousd == 0, evil
+        assert store.query(f"select {store.literal(evil)}") == [(evil,)]
+
+
 def test_a_week_that_is_not_over_is_compared_with_the_same_stretch(store: Store) -> None:
     """Until Wednesday morning nothing of the week before counts that came after its Wednesday; where that week is not
     on record, nothing is a change.

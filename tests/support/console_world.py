@@ -13,16 +13,19 @@ from confluent_kafka import Producer
 from alerting.delivery.log import Delivery
 from schemas.alert import Alert
 from schemas.codec import encode
-from schemas.control import Command, Target
+from schemas.control import Command, KeyCheck, Target
 from schemas.duration import HOUR_MS
 from schemas.rollup import Rollup
 from schemas.run import NearestLimit, OrderOnRun, RunRecord
-from schemas.signing import control_key
+from schemas.signing import EngineKeys, control_key, key_check_key
 from schemas.usage import LlmCall, ToolCall, UsageMessage
 from streams.clock import wall_ms
+from tests.support.service_process import ENGINE_KEY
 
 SEED = 20_261_128
 USD = 10**9
+ENGINE = EngineKeys(ENGINE_KEY.encode())
+"""Signs as the worker of the same tests does."""
 MODELS = ("gpt-4.1", "claude-opus-4", "gpt-5-mini", "gemini-2.5-pro")
 WORKFLOWS = ("support-triage", "documentation", "coding-agent", "repair-bot", "research")
 OWNERS = ("ana", "eli", "docs-team", "support-platform", "chen")
@@ -107,9 +110,10 @@ def calls_of(run_id: str, count: int, tenant_id: str = "acme", **more: Any) -> l
 class World:
     """Writes to the topics of one prefix, as the worker and agents do."""
 
-    def __init__(self, bootstrap: str, prefix: str, seed: int = SEED) -> None:
+    def __init__(self, bootstrap: str, prefix: str, seed: int = SEED, engine: EngineKeys | None = ENGINE) -> None:
         self.prefix = prefix
         self.random = random.Random(seed)
+        self._engine = engine
         settings = {"bootstrap.servers": bootstrap, "partitioner": "murmur2_random", "linger.ms": 2}
         self._producer = Producer(settings)
 
@@ -118,8 +122,16 @@ class World:
         self._write("runs.v1", ((one.key, one) for one in records))
 
     def commands(self, *commands: Command) -> None:
-        """Commands."""
-        self._write("control.v1", ((control_key(one.tenant_id, *_parts(one)), one) for one in commands))
+        """Commands, signed where there is a key."""
+        for one in commands:
+            key, value = control_key(one.tenant_id, *_parts(one)).encode(), encode(one)
+            headers = [] if self._engine is None else self._engine.command_headers(one, value, "engine")
+            self._produce("control.v1", key, value, headers)
+        self._flush()
+
+    def key_check(self, check: KeyCheck) -> None:
+        """What the engine says of its keys; unsigned."""
+        self._write("control.v1", ((key_check_key(check.tenant_id), check),))
 
     def alerts(self, *alerts: Alert) -> None:
         """Alerts."""
@@ -162,12 +174,15 @@ class World:
     def _write(self, topic: str, records: Iterable[tuple[str, Any]]) -> None:
         for key, value in records:
             self._produce(topic, key.encode(), encode(value))
+        self._flush()
+
+    def _flush(self) -> None:
         assert self._producer.flush(60) == 0, "the broker takes no records"
 
-    def _produce(self, topic: str, key: bytes, value: bytes) -> None:
+    def _produce(self, topic: str, key: bytes, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         while True:
             try:
-                self._producer.produce(f"{self.prefix}{topic}", value, key)
+                self._producer.produce(f"{self.prefix}{topic}", value, key, headers=list(headers))
                 return
             except BufferError:
                 self._producer.poll(0.1)

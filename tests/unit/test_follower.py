@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from streams.gateway.follower import Follower
+from streams.edge.follower import Follower
 from streams.settings import Settings
 from tests.support.kafka import wait_until
 
@@ -42,9 +42,9 @@ class Topic:
 def topic(monkeypatch: pytest.MonkeyPatch) -> Topic:
     found = Topic()
     found.tell(KafkaError._PARTITION_EOF)
-    monkeypatch.setattr("streams.gateway.follower.make_consumer", lambda *_: found)
+    monkeypatch.setattr("streams.edge.follower.make_consumer", lambda *_: found)
     existing = {"keys.v1": SimpleNamespace(partitions=[0])}
-    monkeypatch.setattr("streams.gateway.follower.existing_topics", lambda *_: existing)
+    monkeypatch.setattr("streams.edge.follower.existing_topics", lambda *_: existing)
     return found
 
 

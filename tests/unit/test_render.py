@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alerting.notice import Notice
-from alerting.receivers.pagerduty.sender import dedup_key, payload
+from alerting.receivers.pagerduty.sender import dedup_key, events, payload
 from alerting.receivers.slack import blocks as kit
 from alerting.receivers.slack.blocks import SlackMessage, slack_message, thread_reply
 from alerting.rendering.course import done
@@ -17,6 +17,7 @@ from alerting.rendering.figures import BAR_CELLS, amount, bar, clock, part_of, p
 from alerting.rendering.foreign import names
 from alerting.rendering.render import facts, gauge, headline, line, plain_text, sentence, step, title, what_to_do
 from schemas.duration import format_duration
+from streams.settings import Settings
 from tests.support.notices import alert, notice
 
 LINKS = {"Run": "https://runs.example/{tenant_id}/{run_id}", "Runbook": "https://docs.example/rules/{rule}"}
@@ -47,6 +48,24 @@ def test_the_first_line_says_what_happened_to_whom_how_bad() -> None:
     assert texts(message)[0] == "🔴 acme / search-agent: team search has spent 80 % of its daily budget"
     assert message.text.startswith(texts(message)[0])
     assert plain_text(notice()).startswith("CRITICAL  acme / search-agent: team search has spent")
+
+
+def test_a_message_leads_to_its_incident_on_the_live_page() -> None:
+    """Where the settings say where the page is: from Slack and from PagerDuty, before links of the operator's own; what
+    does not fit is left out, and costs the others nothing.
+    """
+    long = {"Long": f"https://a.example/{'x' * 990}"}
+    settings = Settings(console_url="https://spend.example.com/", links={**long, **LINKS})
+    told = notice(incident_id="i 1", run_id="r&1")
+    page = "https://spend.example.com/incident?tenant=acme&amp;incident=i%201"
+    run = "https://spend.example.com/run?tenant=acme&amp;run=r%261"
+    footer = str(slack_message(told, settings.message_links).blocks[-1])
+    assert f"<{page}|Open on the live page> · <{run}|Its run>" in footer
+    assert "https://runs.example/acme/r%261" in footer
+    assert "a.example" not in footer
+    [event] = events("d1", told, (), settings.message_links)
+    assert event.properties["links"][0] == {"href": page.replace("&amp;", "&"), "text": "Open on the live page"}
+    assert "example.com" not in str(slack_message(told, Settings().message_links).blocks)
 
 
 @pytest.mark.parametrize(

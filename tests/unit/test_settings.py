@@ -68,6 +68,13 @@ def test_a_key_that_can_be_none_is_refused(name: str, value: str, hint: str) -> 
     assert name == "OPERATOR_HMAC_UNTIL" or value not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["spend.example.com", "https://x.example/{tenant_id}", "https://x.example/?a=b"])
+def test_an_address_that_leads_nowhere_is_refused(url: str) -> None:
+    """Messages would carry a link that is none."""
+    with pytest.raises(SettingsError, match=r"SPENDFUSE_CONSOLE_URL: .*write where people reach the live page"):
+        read_settings({"SPENDFUSE_CONSOLE_URL": url})
+
+
 def test_who_gives_orders_can_check_them() -> None:
     """Public keys are read as printed, several while one replaces another; who has a private one needs none."""
     root = "the root key of operators, in tests"

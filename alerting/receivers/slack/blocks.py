@@ -42,6 +42,8 @@ MOST_OF_A_FIELD = 1_000
 MOST_OF_A_SECTION = 2_400
 MOST_OF_A_NOTIFICATION = 600
 MOST_OF_THE_SHORT = 1_200
+MOST_LINKS = 5
+MOST_OF_THE_LINKS = 1_000
 MOST_OF_A_VALUE = 900
 """Of a button: identifiers that do not fit are not cut, because they would name something else."""
 
@@ -218,12 +220,22 @@ def _footer(notice: Notice, templates: Mapping[str, str]) -> Block:
     several = is_about_several(notice)
     latest_ms = max(each.ts_ms for each in notice.alerts)
     elements = [_plain(clock(latest_ms) if several else reference(alert), 600)]
-    linked = " · ".join(f"<{address}|{escape(label, 60)}>" for label, address in links(alert, templates)[:3])
-    if linked and len(linked) <= 1_000 and not several:
+    linked = "" if several else _linked(alert, templates)
+    if linked:
         elements.insert(0, {"type": "mrkdwn", "text": linked})
     if notice.maybe_repeated:
         elements.append(_plain(REPEATED, 200))
     return _context(*elements)
+
+
+def _linked(alert: Alert, templates: Mapping[str, str]) -> str:
+    """The links about an incident, as many as there is room for."""
+    shown = ""
+    for label, address in links(alert, templates)[:MOST_LINKS]:
+        link = f"<{address.replace('&', '&amp;')}|{escape(label, 60)}>"
+        if len(shown) + len(link) < MOST_OF_THE_LINKS:
+            shown += f" · {link}" if shown else link
+    return shown
 
 
 def _sections(lines: list[str], most: int = MOST_OF_A_SECTION) -> Iterator[Block]:

@@ -9,7 +9,7 @@ from alerting.rendering.meaning import meaning
 from alerting.review.page.markup import element
 from schemas.errors import SettingsError, SpendfuseError
 from schemas.internal.spend import ALL_TENANTS
-from schemas.operator import OperatorMessage
+from schemas.operator import Acknowledge, OperatorMessage
 from streams.clock import wall_ms
 from streams.console.facts import BookFacts
 from streams.console.ordering import drafted, verb_named
@@ -110,9 +110,18 @@ class Ordering:
         order = drafted(verb, given, session, given["tenant"], now_ms)
         with self._book.lock:
             try:
-                return looked_at(verb, order, BookFacts(self._book, now_ms))
+                order, sentences = looked_at(verb, order, BookFacts(self._book, now_ms))
             except UnknownFactError as error:
                 return order, [f"Not checked before it is written: {error}"]
+            return order, [*self._met_others(order), *sentences]
+
+    def _met_others(self, order: OperatorMessage) -> list[str]:
+        """Whoever has the same incident in hand already: two may be at it at once."""
+        tenant = self._book.known(order.tenant_id)
+        if not isinstance(order, Acknowledge) or tenant is None or order.incident_id not in tenant.in_hand:
+            return []
+        before = tenant.in_hand[order.incident_id].order
+        return [f"{before.who} has taken it in hand before: {before.why}"]
 
     def _form(
         self, verb: Verb, given: Mapping[str, str], session: Session, sentences: list[str], fault: str, status: int

@@ -11,8 +11,8 @@ from aiohttp import web
 from schemas.internal.spend import ALL_TENANTS
 from streams.clock import wall_ms
 from streams.console.sessions import COOKIE, LASTS_MS, LoginLimit, Session, Sessions
-from streams.console.views.frame import login_page, problem_page
-from streams.gateway.key_ring import Refused
+from streams.console.views.frame import arriving_page, login_page, problem_page
+from streams.edge.key_ring import Refused
 from streams.process.logs import fields
 
 log = logging.getLogger("spendfuse.console")
@@ -83,6 +83,8 @@ class Visits:
             except Refused as error:
                 return problem("Not allowed", str(error), error.status, None)
             if session is None:
+                if _comes_from_elsewhere(request):
+                    return html(arriving_page(_own_path(request.path_qs) or "/"))
                 return _to_login(request)
             asked = request.query.get("tenant")
             if asked is not None and session.tenant_id not in (asked, ALL_TENANTS):
@@ -165,6 +167,14 @@ def _to_login(request: web.Request) -> web.StreamResponse:
     if request.path.startswith("/live/"):
         return web.Response(status=401, text="log in again")
     return web.HTTPSeeOther(f"/login?after={quote(request.path_qs, safe='')}" if request.path != "/" else "/login")
+
+
+def _comes_from_elsewhere(request: web.Request) -> bool:
+    """Whether a link of another site led here, as those of Slack and PagerDuty do: the browser keeps the cookie back
+    then, of those who are logged in as well.
+    """
+    fetch = request.headers.get("Sec-Fetch-Site"), request.headers.get("Sec-Fetch-Mode")
+    return COOKIE not in request.cookies and fetch == ("cross-site", "navigate")
 
 
 def _own_path(after: str) -> str:

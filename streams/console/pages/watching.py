@@ -231,7 +231,8 @@ class IncidentLive:
             records = tenant.orders_naming(self._incident_id)
             orders = [] if self._reader.believes_nobody else audit(records, self._reader, wall_ms())
             about = [one for one in orders if self._is_about(one)]
-            return incident_view.fragments(incident, about, may_operate=self._may_operate)
+            in_hand = tenant.in_hand.get(self._incident_id)
+            return incident_view.fragments(incident, about, may_operate=self._may_operate, in_hand=in_hand)
 
     def _is_about(self, one: Audited) -> bool:
         match one.order:

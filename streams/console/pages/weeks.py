@@ -1,12 +1,15 @@
 """The page of the week: the weekly review, as it is sent, in a frame of its own."""
 
 import asyncio
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
 from alerting.review.page.markup import element
-from alerting.review.week import week_before, week_named, week_of
+from alerting.review.week import Week, week_before, week_named, week_of
 from models.rules.policy import Policy
 from schemas.duration import MINUTE_MS
 from schemas.errors import SpendfuseError
@@ -49,27 +52,27 @@ class Weeks:
         ]
 
     async def _show(self, request: web.Request, session: Session) -> web.StreamResponse:
-        labels = self._labels()
-        chosen = request.query.get("week", labels[0])
-        if chosen not in labels:
-            chosen = labels[0]
+        weeks = self._weeks()
+        chosen = chosen_week(weeks, request.query.get("week"), wall_ms()).label
         links = [
-            element("a", label, href=f"/week?week={label}", aria_current="page" if label == chosen else None,
-                    class_="button plain")
-            for label in labels
+            element("a", name_of(place, week), href=f"/week?week={week.label}", class_="button plain",
+                    aria_current="page" if week.label == chosen else None)
+            for place, week in enumerate(weeks)
         ]  # fmt: skip
+        review = f"/week/review?week={chosen}"
         main = element(
             "div",
             element("h1", "Week", class_="unseen"),
             element("nav", *links, aria_label="Weeks", class_="weeks"),
-            element("iframe", title=f"Review of week {chosen}", src=f"/week/review?week={chosen}"),
+            element("iframe", title=f"Review of week {chosen}", src=review),
+            element("p", element("a", "The review alone, to print or to keep", href=review), class_="note"),
         )
         form = self._visits.form_token(session)
         return html(document("Week", main, session, here="/week", form=form))
 
     async def _review(self, request: web.Request, session: Session) -> web.StreamResponse:
         label = request.query.get("week", "")
-        if label not in self._labels():
+        if label not in {week.label for week in self._weeks()}:
             return problem("Not found", "There is no review of such a week here.", 404, None)
         key = (session.tenant_id, label)
         async with self._making:  # one at a time: drawing takes a second of a core
@@ -94,15 +97,29 @@ class Weeks:
         whose = None if tenant_id == ALL_TENANTS else tenant_id
         return page(read_review(self._settings, week_named(label, policy.header.timezone), policy, tenant_id=whose))
 
-    def _labels(self) -> list[str]:
+    def _weeks(self) -> list[Week]:
         """The running week and those before it, the newest first."""
-        week = week_of(self._policy().header.timezone, wall_ms())
-        labels = [week.label]
-        while len(labels) < WEEKS_SHOWN:
-            week = week_before(week)
-            labels.append(week.label)
-        return labels
+        weeks = [week_of(self._policy().header.timezone, wall_ms())]
+        while len(weeks) < WEEKS_SHOWN:
+            weeks.append(week_before(weeks[-1]))
+        return weeks
 
     def _policy(self) -> Policy:
         with self._book.lock:
             return self._book.policy
+
+
+def chosen_week(weeks: Sequence[Week], label: str | None, now_ms: int) -> Week:
+    """The week that was asked for; else the running one, but on a Monday, when there is nothing in it, the last."""
+    found = next((week for week in weeks if week.label == label), None)
+    return found or weeks[1 if weeks[0].day_of(now_ms) == 0 else 0]
+
+
+def name_of(place: int, week: Week) -> str:
+    """What a week is called that lies so many weeks back."""
+    if place < 2:
+        return ("This week", "Last week")[place]
+    zone = ZoneInfo(week.timezone)
+    first, last = (datetime.fromtimestamp(at_ms / 1000, zone) for at_ms in (week.start_ms, week.end_ms - 1))
+    begin = f"{first.day}" if first.month == last.month else f"{first.day} {first:%b}"
+    return f"{begin} – {last.day} {last:%b}"

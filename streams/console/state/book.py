@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from alerting.delivery.log import Delivery
 from models.rules.policy import Policy
@@ -10,16 +11,26 @@ from schemas.alert import Alert
 from schemas.codec import encode
 from schemas.control import Command, KeyCheck
 from schemas.internal.spend import ALL_TENANTS
-from schemas.operator import LimitException, OperatorMessage
+from schemas.operator import Acknowledge, LimitException, OperatorMessage
 from schemas.rollup import Rollup
 from schemas.run import RunRecord
 from streams.console.state.commands import Commands
+from streams.console.state.genuine import Forged
 from streams.console.state.incidents import Incidents
 from streams.console.state.runs import Runs
 from streams.console.state.spend import SpendHours
 from streams.tools.orders.audit import OrderRecord
 
 MOST_ORDERS = 1_000
+MOST_FORGED = 200
+"""Of all tenants together: whose they are is their writer's word, so that they must not make tenants known."""
+
+
+class InHand(NamedTuple):
+    """Who acts on an incident."""
+
+    order: Acknowledge
+    since_ms: int
 
 
 class TenantBook:
@@ -35,6 +46,8 @@ class TenantBook:
         """Partition and offset -> a record of operator.v1 that names this tenant, believed or not."""
         self.raised: dict[tuple[str, str], LimitException] = {}
         """Rule and scope -> the newest exception that an operator's key has signed."""
+        self.in_hand: OrderedDict[str, InHand] = OrderedDict()
+        """Incident -> whoever took it in hand last, by a signed order."""
         self.version = 0
         """Rises with everything that is taken."""
 
@@ -53,6 +66,10 @@ class Book:
         self.policy_since_ms: int | None = None
         """When it was published; None for one that never was."""
         self.policy_version = 0
+        self.checks_commands = False
+        """Whether commands are taken on the engine's signature alone."""
+        self._forged: OrderedDict[str, Forged] = OrderedDict()
+        self._forged_seen = 0
         self._tenants: dict[str, TenantBook] = {}
         self._key_check_ms = -1
         self.operator_keys: set[str] = set()
@@ -76,10 +93,15 @@ class Book:
         elif found := self._tenants.get(tenant_id):
             yield found
 
-    def version(self, tenant_id: str) -> tuple[int, int]:
+    def forged(self, tenant_id: str) -> list[Forged]:
+        """Forged commands that whoever reads for that tenant may see, the newest first."""
+        found = [one for one in self._forged.values() if tenant_id in (one.tenant_id, ALL_TENANTS)]
+        return sorted(found, key=lambda one: -one.written_ms)
+
+    def version(self, tenant_id: str) -> tuple[int, int, int]:
         """Another one whenever anything visible to that tenant's reader has changed."""
         with self.lock:
-            return self.policy_version, sum(one.version for one in self.visible(tenant_id))
+            return self.policy_version, self._forged_seen, sum(one.version for one in self.visible(tenant_id))
 
     def take_policy(self, policy: Policy, since_ms: int) -> None:
         """Another policy is in force."""
@@ -115,6 +137,14 @@ class Book:
         with self.lock:
             self._changed(command.tenant_id).commands.take(command)
 
+    def take_forged(self, forged: Forged) -> None:
+        """What looks like a command and is none of the engine's."""
+        with self.lock:
+            self._forged[forged.record] = forged
+            self._forged_seen += 1
+            if len(self._forged) > MOST_FORGED:
+                self._forged.popitem(last=False)
+
     def take_key_check(self, check: KeyCheck, written_ms: int) -> None:
         """Whose orders the workers obey."""
         with self.lock:
@@ -130,6 +160,10 @@ class Book:
                 book.orders.popitem(last=False)
             if is_genuine and isinstance(order, LimitException):
                 book.raised[order.rule, order.scope] = order
+            if is_genuine and isinstance(order, Acknowledge):
+                book.in_hand[order.incident_id] = InHand(order, record.appended_ms)
+                if len(book.in_hand) > MOST_ORDERS:
+                    book.in_hand.popitem(last=False)
 
     def _changed(self, tenant_id: str) -> TenantBook:
         book = self.tenant(tenant_id)

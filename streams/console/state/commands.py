@@ -35,6 +35,8 @@ class Commands:
         """Go on with a command. One that is known is written again for those who have not heard it."""
         if command.action != "nudge":
             key = control_key(command.tenant_id, command.target.type, command.target.id)
+            if _is_replayed(command, self.standing.get(key)):
+                return
             self.standing[key] = command
             self.standing.move_to_end(key)
             if len(self.standing) > MOST_STANDING:
@@ -71,3 +73,8 @@ class Commands:
             return None
         after_ms = None if order.acted_ms is None else max(0, order.acted_ms - order.issued_ms)
         return Stopped(order.acted, after_ms, max(0, run.cost_nanousd - order.spent_nanousd))
+
+
+def _is_replayed(command: Command, standing: Command | None) -> bool:
+    """Whether it is a copy of an old command, while a later one to the same target lasts: guards ignore it."""
+    return standing is not None and command.seq < standing.seq and command.issued_ms < standing.expires_ms

@@ -93,8 +93,8 @@ function showTime(time) {
   const { since, ms } = time.dataset;
   const at = Number(since ?? ms);
   if (!at) return;
-  const isOld = Date.now() - at > 20 * 3600 * 1000;
-  const text = since ? ago(Date.now() - at) : (isOld ? dayAndTime : clockTime).format(at);
+  const isToday = new Date(at).toDateString() === new Date().toDateString();
+  const text = since ? ago(Date.now() - at) : (isToday ? clockTime : dayAndTime).format(at);
   if (time.textContent !== text) time.textContent = text;
   if (!time.title) time.title = new Date(at).toISOString().replace("T", " ").slice(0, 19) + " UTC";
 }
@@ -121,8 +121,9 @@ class Runs {
     this.shown = new Map();
     this.boxRows = box.clientHeight / ROW_PX;
     this.drawn = [0, 0];
+    this.frame = 0;
     box.addEventListener("scroll", () => this.scrolled(), { passive: true });
-    new ResizeObserver(() => { this.boxRows = box.clientHeight / ROW_PX; this.draw(); }).observe(box);
+    new ResizeObserver(() => { this.boxRows = box.clientHeight / ROW_PX; this.drawSoon(); }).observe(box);
     for (const radio of document.querySelectorAll("input[name=order]"))
       radio.addEventListener("change", () => { this.by = radio.value === "near" ? SHARE : COST_N; this.sort(); });
     document.getElementById("find").addEventListener("input", (event) => { this.wanted = event.target.value.trim().toLowerCase(); this.sort(); });
@@ -136,7 +137,7 @@ class Runs {
     if (all) return this.sort();
     // The order follows once a second at most, so that what is read stays in its place that long.
     if (!this.due) this.due = setTimeout(() => { this.due = 0; this.sort(); }, 1000);
-    this.draw();
+    this.drawSoon();
   }
 
   sort() {
@@ -150,7 +151,7 @@ class Runs {
     const of = wanted ? ` of ${this.rows.size.toLocaleString()}` : "";
     document.getElementById("runs-count").textContent = ` ${this.order.length.toLocaleString()}${of}${more}`;
     this.table.setAttribute("aria-rowcount", String(this.order.length + 1));
-    this.draw();
+    this.drawSoon();
   }
 
   /** Which rows are drawn: those that can be seen and some before and after, in steps, so that not every pixel counts. */
@@ -162,16 +163,20 @@ class Runs {
 
   scrolled() {
     const [first, last] = this.window();
-    if (first !== this.drawn[0] || last !== this.drawn[1]) this.draw();
+    if (first !== this.drawn[0] || last !== this.drawn[1]) this.drawSoon();
+  }
+
+  /** Once a frame, whatever has changed until then: the browser lays the table out each time it is asked for a place. */
+  drawSoon() {
+    if (!this.frame) this.frame = requestAnimationFrame(() => { this.frame = 0; this.draw(); });
   }
 
   draw() {
     this.drawn = this.window();
-    keepingFocus(() => this.drawRows());
+    keepingFocus(() => this.drawRows(...this.drawn));
   }
 
-  drawRows() {
-    const [first, last] = this.window();
+  drawRows(first, last) {
     const wanted = this.order.slice(first, last).filter((key) => this.rows.has(key));
     const keep = new Map(), free = [];
     const isWanted = new Set(wanted);
@@ -181,6 +186,8 @@ class Runs {
       else if (line.tr.contains(document.activeElement)) line.tr.remove();
       else free.push(line);
     this.shown = new Map();
+    // Those that stay are one after another once the others are out: only what is new has to be put in.
+    for (const line of free) line.tr.remove();
     let before = this.top;
     for (const [at, key] of wanted.entries()) {
       const line = keep.get(key) ?? free.pop() ?? newRow();
@@ -189,7 +196,6 @@ class Runs {
       if (before.nextSibling !== line.tr) before.after(line.tr);
       before = line.tr;
     }
-    for (const line of free) line.tr.remove();
     this.top.firstChild.style.height = `${first * ROW_PX}px`;
     this.bottom.firstChild.style.height = `${Math.max(0, this.order.length - last) * ROW_PX}px`;
     const nothing = this.order.length === 0;
@@ -264,7 +270,9 @@ function fill(line, row, at) {
 }
 
 function text(node, value) {
-  if (node.textContent !== value) node.textContent = value;
+  const shown = node.firstChild;
+  if (!shown) node.textContent = value;
+  else if (shown.data !== value) shown.data = value;
 }
 
 // ---- following ----------------------------------------------------------------------------------
@@ -329,9 +337,20 @@ class Following {
   }
 }
 
+/** Which clock the times of the page are by: a phone has no pointer that would tell. */
+function showZone(place) {
+  const parts = new Intl.DateTimeFormat("en", { timeZoneName: "shortOffset" }).formatToParts();
+  const offset = parts.find(({ type }) => type === "timeZoneName")?.value.replace("GMT", "UTC") ?? "";
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
+  if (zone === "UTC") return;
+  place.textContent = `Times are by this device's clock${zone ? `, ${zone}` : ""} (${offset}), where they do not say UTC.`;
+}
+
 // ---- beginning ----------------------------------------------------------------------------------
 
 for (const time of document.querySelectorAll("time")) showTime(time);
+const zone = document.getElementById("zone");
+if (zone) showZone(zone);
 const box = document.getElementById("runs-scroll");
 const live = document.getElementById("main")?.dataset.live;
 if (live) new Following(live, box ? new Runs(box) : null);

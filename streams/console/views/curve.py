@@ -10,6 +10,8 @@ WIDTH: Final = 600
 HEIGHT: Final = 130
 PAD: Final = 6
 MOST_POINTS: Final = 300
+FAR: Final = 4
+"""A line at more than so many times the largest value is named and not drawn: it would press the curve flat."""
 
 
 class Curve(NamedTuple):
@@ -20,8 +22,11 @@ class Curve(NamedTuple):
     """One for each call, in order."""
     shown: Sequence[str]
     """The first, the largest and the last, as text: what the words below say."""
-    cap: float | None = None
-    cap_shown: str = ""
+    line: float | None = None
+    """What the values are held against."""
+    line_label: str = ""
+    line_kind: str = "cap"
+    """Its class: `cap` is a limit, `watch` is from where on somebody looks."""
     marks: Sequence[int] = ()
     """Places of calls that were made before."""
     stops: bool = False
@@ -34,23 +39,26 @@ def curve(given: Curve) -> Markup:
         return join([])
     step = max(1, -(-len(given.values) // MOST_POINTS))
     values = [max(given.values[at : at + step]) for at in range(0, len(given.values), step)]
-    top = max(*values, (given.cap or 0)) or 1
+    most = max(values)
+    is_far = given.line is not None and given.line > FAR * most
+    top = (most if is_far else max(most, given.line or 0)) or 1
     points = [(_x(at, len(values)), _y(value, top)) for at, value in enumerate(values)]
-    line = _steps(points) if given.stops else " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    area = f"{PAD},{HEIGHT - PAD} {line} {WIDTH - PAD},{HEIGHT - PAD}"
+    path = _steps(points) if given.stops else " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    area = f"{PAD},{HEIGHT - PAD} {path} {WIDTH - PAD},{HEIGHT - PAD}"
     drawn: list[Piece] = [
         element("polygon", points=area, class_="area"),
         *(_mark(at // step, len(values)) for at in given.marks),
-        element("polyline", points=line, class_="line"),
+        element("polyline", points=path, class_="line"),
         _dot(*points[-1]),
     ]
-    if given.cap is not None:
-        y = f"{_y(given.cap, top):.1f}"
-        drawn.append(element("line", x1=f"{PAD}", x2=f"{WIDTH - PAD}", y1=y, y2=y, class_="cap"))
-    words = f"{given.title}: {', '.join(given.shown)}{f'; the limit is {given.cap_shown}' if given.cap_shown else ''}"
+    if given.line is not None and not is_far:
+        y = f"{_y(given.line, top):.1f}"
+        drawn.append(element("line", x1=f"{PAD}", x2=f"{WIDTH - PAD}", y1=y, y2=y, class_=given.line_kind))
+    label = f"{given.line_label}, far above" if is_far else given.line_label
+    words = f"{given.title}: {', '.join(given.shown)}{f'; {label}' if label else ''}"
     head = [element("strong", given.title), element("span", given.shown[-1], class_="last")]
-    if given.cap_shown:
-        head.append(element("span", f"limit {given.cap_shown}", class_="caplabel"))
+    if label:
+        head.append(element("span", label, class_="far" if is_far else given.line_kind))
     svg = element(
         "svg", element("title", words), *drawn, class_="curve", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img",
         preserveAspectRatio="none",

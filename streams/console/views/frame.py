@@ -9,15 +9,25 @@ VIEWS = (("/", "Now"), ("/policy", "Policy"), ("/week", "Week"))
 
 
 def document(
-    title: str, main: Piece, session: Session | None, *, here: str = "", live: str = "", form: str = ""
+    title: str,
+    main: Piece,
+    session: Session | None,
+    *,
+    here: str = "",
+    live: str = "",
+    form: str = "",
+    onward: str = "",
 ) -> str:
-    """A whole page. `live` is where its changes come from; `form` is the token of this session's forms."""
+    """A whole page. `live` is where its changes come from, `form` the token of this session's forms, and `onward` where
+    it goes by itself at once.
+    """
     head = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("meta", name="robots", content="noindex"),
+        element("meta", http_equiv="refresh", content=f"0;url={onward}") if onward else "",
         element("title", f"{title} · Spendfuse"),
         element("link", rel="icon", href="/static/icon.svg"),
         element("link", rel="stylesheet", href="/static/console.css"),
@@ -29,6 +39,7 @@ def document(
         _top(session, here, form),
         element("p", class_="stale", id="stale", role="status"),
         element("main", main, id="main", tabindex="-1", data_live=live or None),
+        element("footer", element("p", "Times are in UTC.", id="zone"), class_="foot") if session else "",
         element("div", class_="unseen", id="said", aria_live="polite"),
         data_here=here or None,
     )
@@ -87,6 +98,12 @@ def login_page(fault: str = "", after: str = "") -> str:
         class_="login",
     )  # fmt: skip
     return document("Log in", main, None)
+
+
+def arriving_page(path: str) -> str:
+    """What goes on to a page of ours from here: only then does a browser send the cookie that no other site may use."""
+    main = element("p", element("a", "Go on to the page", href=path))
+    return document("Opening", main, None, onward=path)
 
 
 def problem_page(title: str, text: str, session: Session | None, form: str = "") -> str:

@@ -10,8 +10,10 @@ from alerting.rendering.foreign import name
 from alerting.rendering.meaning import author, meaning
 from alerting.review.page.markup import Markup, Piece, element, join
 from schemas.alert import Alert
+from streams.console.state.book import InHand
 from streams.console.state.incidents import Incident
 from streams.console.views.pieces import (
+    advice,
     badge,
     bar,
     definitions,
@@ -39,11 +41,13 @@ MUTED = {
 }  # fmt: skip
 
 
-def fragments(incident: Incident, orders: Sequence[Audited], *, may_operate: bool) -> dict[str, Markup]:
+def fragments(
+    incident: Incident, orders: Sequence[Audited], *, may_operate: bool, in_hand: InHand | None = None
+) -> dict[str, Markup]:
     """The parts of the page that change, by their places in it."""
     return {
-        "head": _head(incident),
-        "actions": _actions(incident) if may_operate else join([]),
+        "head": _head(incident, in_hand),
+        "actions": _actions(incident, in_hand) if may_operate else join([]),
         "evidence": _evidence(incident.newest),
         "history": _history(incident),
         "told": _told(incident.deliveries.values()),
@@ -64,7 +68,7 @@ def shape(found: dict[str, Markup]) -> Markup:
     )
 
 
-def _head(incident: Incident) -> Markup:
+def _head(incident: Incident, in_hand: InHand | None) -> Markup:
     alert = incident.newest
     state = badge(alert.severity, alert.severity) if incident.is_open else badge("ended", "quiet")
     said = done(alert)
@@ -74,18 +78,33 @@ def _head(incident: Incident) -> Markup:
             element("h1", shown_text(alert.summary, 300)),
             element("p", said, class_="lead") if said else "",
             element("p", "Since ", moment(incident.since_ms), ", ", since(incident.since_ms), class_="sub"),
+            element("p", element("strong", "What to do: "), advice(alert.next_action), class_="todo")
+            if alert.next_action and incident.is_open
+            else "",
+            _in_hand(in_hand) if in_hand is not None and incident.is_open else "",
             element("p", "On trial: nobody is notified of it.", class_="sub") if alert.mode == "shadow" else "",
         ]
     )
 
 
-def _actions(incident: Incident) -> Markup:
+def _in_hand(found: InHand) -> Markup:
+    return element(
+        "p", badge("in hand", "live"), " ", shown_text(author(found.order), 300), ", ", since(found.since_ms),
+        class_="in-hand",
+    )  # fmt: skip
+
+
+def _actions(incident: Incident, in_hand: InHand | None) -> Markup:
     alert = incident.newest
     about = f"tenant={quoted(alert.tenant_id)}&incident={quoted(incident.incident_id)}"
     buttons = []
     if incident.is_open:
         buttons += [
-            link(f"/order/ack?{about}", "Take in hand…", class_="button"),
+            link(
+                f"/order/ack?{about}",
+                "Take over…" if in_hand else "Take in hand…",
+                class_="button plain" if in_hand else "button",
+            ),
             link(f"/order/snooze?{about}", "Snooze…", class_="button plain"),
         ]
     buttons.append(link(f"/order/feedback?{about}", "Feedback…", class_="button plain"))
@@ -115,10 +134,20 @@ def _evidence(alert: Alert) -> Markup:
         for each, value in alert.attribution.items()
         if each != "owner"
     ]
-    figure += [("What to do", shown_text(alert.next_action, 400))] if alert.next_action else []
     figure.append(("Policy", shown_name(alert.policy_version, 60)))
-    facts = [element("li", shown_text(line, 300)) for line in evidence(alert)]
+    facts = [element("li", _fact(line, alert)) for line in evidence(alert)]
     return join([definitions(figure), element("ul", *facts, class_="evidence") if facts else ""])
+
+
+def _fact(line: str, alert: Alert) -> Markup:
+    """A line of evidence; one that names a run leads to it."""
+    runs = alert.evidence.get("top_runs")
+    for one in runs if isinstance(runs, list) else ():
+        run_id = one.get("run_id") if isinstance(one, dict) else one
+        if isinstance(run_id, str) and line.endswith(f"run {name(run_id)}"):
+            before = line.removesuffix(name(run_id))
+            return join([before, link(run_href(alert.tenant_id, run_id), shown_name(run_id))])
+    return shown_text(line, 300)
 
 
 def _history(incident: Incident) -> Markup:
@@ -142,8 +171,8 @@ def _told(deliveries: Iterable[Delivery]) -> Markup:
     rows = [
         element(
             "tr", element("td", moment(one.at_ms)), element("th", shown_name(one.receiver), scope="row"),
-            element("td", _step(one.alert)),
-            element("td", _outcome(one)), data_key=key_of(one.key),
+            element("td", _step(one.alert), data_label="Of"),
+            element("td", _outcome(one), data_label="What became of it"), data_key=key_of(one.key),
         )
         for one in found
     ]  # fmt: skip

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
-from alerting.rendering.figures import clock, part_of, time_of_day
+from alerting.rendering.figures import part_of
 from alerting.rendering.foreign import clean, name
 from alerting.review.page.markup import Markup, Piece, element, join
 from schemas.control import Command
@@ -23,6 +23,7 @@ from streams.console.views.pieces import (
     level,
     lines,
     link,
+    moment,
     plain_table,
     run_href,
     share_text,
@@ -32,21 +33,12 @@ from streams.console.views.pieces import (
     usd,
 )
 from streams.console.views.spending import PeriodSpend, Spending, spending
+from streams.console.views.stops import MOST_STOPS, STOPS, WORDS, Given, about, given_in, kind_of, stops
 
 MOST_TENANTS = 100
 MOST_INCIDENTS = 30
-MOST_STOPS = 30
-STOPS = ("kill", "pause", "downgrade")
-WORDS = {"kill": "kill", "pause": "pause", "downgrade": "cheaper model", "resume": "may go on"}
-OBEYED = {"stopped": "stopped", "paused": "paused", "downgraded": "on a cheaper model", "resumed": "went on"}
-
-
-class Given(NamedTuple):
-    """A command, whose it is, and the run it is for."""
-
-    book: TenantBook
-    command: Command
-    run: RunRecord | None
+MOST_ENDED = 6
+LATELY_MS = 2 * DAY_MS
 
 
 def fragments(book: Book, tenant_id: str, now_ms: int) -> dict[str, Markup]:
@@ -57,22 +49,25 @@ def fragments(book: Book, tenant_id: str, now_ms: int) -> dict[str, Markup]:
         for one in books
         if one.spend.last_ms
     }
-    given = _given(books)
+    given = given_in(books)
     opened = sorted((one for each in books for one in each.incidents.open.values() if _is_told(one)), key=rank)
     return {
         "figures": _figures(books, spent, opened, given, now_ms),
         "spend": _spend(spent),
-        "incidents": _incidents(opened, of_several=len(books) > 1),
-        "stops": _stops(given),
+        "incidents": _incidents(opened, of_several=len(books) > 1, in_hand=_in_hand(books)),
+        "ended": _ended(books, now_ms),
+        "stops": stops(given, book.forged(tenant_id), is_checked=book.checks_commands),
     }
 
 
 def news(book: Book, tenant_id: str) -> dict[str, str]:
     """What is worth saying aloud when it is new, each by an id of its own."""
     said: dict[str, str] = {}
-    for given in islice(_given(list(book.visible(tenant_id))), MOST_STOPS):
-        target = f"{given.command.target.type.replace('_', ' ')} {name(given.command.target.id, 60)}"
+    for given in islice(given_in(list(book.visible(tenant_id))), MOST_STOPS):
+        target = f"{kind_of(given.command.target)} {name(given.command.target.id, 60)}"
         said[given.command.command_id] = f"{WORDS[given.command.action].capitalize()} sent to {target}"
+    for forged in book.forged(tenant_id)[:MOST_STOPS]:
+        said[forged.record] = f"Forged, and obeyed by nobody: {about(forged)}"
     for one in book.visible(tenant_id):
         for incident in islice(reversed(one.incidents.open.values()), MOST_INCIDENTS):
             if _is_told(incident):
@@ -94,19 +89,26 @@ def _figures(
     return join(
         [
             _figure(
-                "Spent today" if today or not spent else "Spent on the last day", usd(day), f"{usd(month)} this month"
+                "Spent today" if today or not spent else "Spent on the last day",
+                usd(day),
+                f"{usd(month)} this month",
+                "spend",
             ),
-            _figure("Live runs", f"{live:,}", _nearest(books)),
-            _figure("Open incidents", f"{len(opened):,}", f"{pages:,} worth a page" if pages else "none pages"),
-            _figure("Kills in 24 h", f"{len(stopped):,}", _fastest(stopped)),
+            _figure("Live runs", f"{live:,}", _nearest(books), "runs"),
+            _figure(
+                "Open incidents", f"{len(opened):,}", f"{pages:,} worth a page" if pages else "none pages", "incidents"
+            ),
+            _figure("Kills in 24 h", f"{len(stopped):,}", _fastest(stopped), "stops"),
         ]
     )
 
 
-def _figure(label: str, value: str, more: Piece) -> Markup:
+def _figure(label: str, value: str, more: Piece, place: str) -> Markup:
+    """A figure that leads to what it sums up, further down."""
     return element(
-        "div", element("dt", label), element("dd", value, class_="value"), element("dd", more, class_="more")
-    )
+        "div", element("dt", element("a", label, href=f"#{place}-section")), element("dd", value, class_="value"),
+        element("dd", more, class_="more"),
+    )  # fmt: skip
 
 
 def _nearest(books: list[TenantBook]) -> str:
@@ -123,7 +125,10 @@ def _fastest(stopped: list[Given]) -> str:
 
 def _spend(spent: dict[str, Spending]) -> Markup:
     if not spent:
-        return empty("No spend has been reported so far. It appears here within seconds of the first call.")
+        return empty(
+            "No spend has been reported so far. It appears here within a second of an agent's first call: "
+            "docs/connect says how to connect one."
+        )
     ordered = sorted(spent.items(), key=lambda one: (not one[1].is_running, -one[1].periods[1].spent, one[0]))
     rows = [_tenant_row(tenant_id, each) for tenant_id, each in ordered[:MOST_TENANTS]]
     heads = [("Tenant", ""), ("This hour", ""), ("Today", ""), ("This month", ""), ("24 hours", "chart")]
@@ -138,7 +143,7 @@ def _spend(spent: dict[str, Spending]) -> Markup:
 
 def _tenant_row(tenant_id: str, each: Spending) -> Markup:
     most = "" if each.most_of_it is None else f"mostly {name(each.most_of_it[0], 30)}, {share_text(each.most_of_it[1])}"
-    when = "" if each.is_running else f"as of {_day_and_time(each)}"
+    when = "" if each.is_running else join(["as of ", moment(each.at_ms)])
     sparks = columns_chart(each.hourly, f"The last 24 hours of {name(tenant_id, 40)}, at most {usd(max(each.hourly))}")
     return element(
         "tr",
@@ -152,10 +157,6 @@ def _tenant_row(tenant_id: str, each: Spending) -> Markup:
     )  # fmt: skip
 
 
-def _day_and_time(each: Spending) -> str:
-    return clock(each.at_ms).rsplit(":", 1)[0] + " UTC"
-
-
 def _period_cell(one: PeriodSpend, label: str) -> Markup:
     amount = element("span", usd(one.spent), class_="amount")
     leads = "" if one.leads_to is None else f"heading for {usd(one.leads_to)}"
@@ -164,7 +165,7 @@ def _period_cell(one: PeriodSpend, label: str) -> Markup:
     if one.share >= 1:
         note: Piece = element("span", "over the limit", class_="over")
     elif one.reached_ms is not None:
-        note = element("span", f"reaches it at {time_of_day(one.reached_ms)[:5]} UTC", class_="near")
+        note = element("span", "reaches it ", moment(one.reached_ms), class_="near")
     else:
         note = element("span", leads, class_="sub")
     figures = join([amount, element("span", f" of {usd(one.limit)}", class_="sub")])
@@ -175,22 +176,44 @@ def _is_told(incident: Incident) -> bool:
     return incident.newest.mode != "shadow"
 
 
-def _incidents(opened: list[Incident], *, of_several: bool) -> Markup:
+def _in_hand(books: list[TenantBook]) -> set[str]:
+    return {incident_id for one in books for incident_id in one.in_hand}
+
+
+def _ended(books: list[TenantBook], now_ms: int) -> Markup:
+    """What was wrong lately and is no more, the newest first."""
+    found = [
+        one
+        for each in books
+        for one in islice(reversed(each.incidents.ended.values()), MOST_ENDED)
+        if _is_told(one) and one.newest.ts_ms > now_ms - LATELY_MS
+    ]
+    if not found:
+        return join([])
+    found.sort(key=lambda one: -one.newest.ts_ms)
+    items = [_incident(one, of_several=len(books) > 1) for one in found[:MOST_ENDED]]
+    return join([element("h3", "Ended lately"), element("ul", *items, class_="incidents ended")])
+
+
+def _incidents(opened: list[Incident], *, of_several: bool, in_hand: set[str]) -> Markup:
     if not opened:
         return empty("No incident is open.")
-    items = [_incident(one, of_several=of_several) for one in opened[:MOST_INCIDENTS]]
+    items = [
+        _incident(one, of_several=of_several, in_hand=one.incident_id in in_hand) for one in opened[:MOST_INCIDENTS]
+    ]
     more = len(opened) - MOST_INCIDENTS
     rest = empty(f"{more:,} more are open: python -m streams incidents") if more > 0 else ""
     return join([element("ul", *items, class_="incidents"), rest])
 
 
-def _incident(one: Incident, *, of_several: bool) -> Markup:
+def _incident(one: Incident, *, of_several: bool, in_hand: bool = False) -> Markup:
     alert = one.newest
     whose = [shown_name(alert.tenant_id, 40)] if of_several else []
-    whose += [element("span", name(alert.rule, 40)), since(one.since_ms)]
+    whose += [element("span", name(alert.rule, 40)), since(one.since_ms if one.is_open else alert.ts_ms)]
+    whose += [badge("in hand", "live")] if in_hand else []
     return element(
         "li",
-        badge(alert.severity, alert.severity),
+        badge(alert.severity, alert.severity) if one.is_open else badge("ended", "quiet"),
         element(
             "div", link(incident_href(alert.tenant_id, one.incident_id), shown_text(alert.summary, 240)),
             element("div", *_dotted(whose), class_="sub"),
@@ -204,56 +227,6 @@ def _dotted(pieces: list[Markup]) -> Iterator[Piece]:
         if at:
             yield " · "
         yield piece
-
-
-def _given(books: list[TenantBook]) -> list[Given]:
-    """Commands that stop, the newest first."""
-    found = [
-        Given(book, command, book.runs.get(command.target.id) if command.target.type == "run" else None)
-        for book in books
-        for command in book.commands.given.values()
-        if command.action in STOPS
-    ]
-    return sorted(found, key=lambda one: -one.command.issued_ms)
-
-
-def _stops(given: list[Given]) -> Markup:
-    if not given:
-        return empty("Nothing has been stopped.")
-    heads = [
-        ("What and why", ""), ("When", ""), ("Stopped within", "number"), ("Spent after", "number"),
-    ]  # fmt: skip
-    return plain_table(
-        "Commands that stop, the newest first", heads, [_stop(one) for one in given[:MOST_STOPS]], "stops"
-    )
-
-
-def _stop(given: Given) -> Markup:
-    command, target = given.command, given.command.target
-    outcome = given.book.commands.outcome(command, given.run)
-    shown = shown_name(target.id, 40)
-    what = link(run_href(command.tenant_id, target.id), shown) if target.type == "run" else shown
-    kind = "" if target.type == "run" else f"{target.type.replace('_', ' ')} "
-    took = "not confirmed" if outcome is None else OBEYED.get(outcome.acted, outcome.acted)
-    if outcome is not None and outcome.after_ms is not None:
-        took = format_duration(outcome.after_ms)
-    after = "" if outcome is None or outcome.overshoot_nanousd is None else usd(outcome.overshoot_nanousd)
-    return element(
-        "tr",
-        element(
-            "th",
-            badge(WORDS[command.action], command.action),
-            " ",
-            kind,
-            what,
-            element("div", shown_text(command.reason, 200), class_="sub"),
-            scope="row",
-        ),
-        element("td", since(command.issued_ms)),
-        element("td", took, class_="number" if outcome else "number waiting", data_label="Stopped within"),
-        element("td", after or "–", class_="number", data_label="Spent after"),
-        data_key=key_of(command.command_id),
-    )
 
 
 def runs_rows(book: Book, tenant_id: str) -> Iterator[tuple[str, RunRecord, Command | None]]:
@@ -298,7 +271,7 @@ def shape(found: dict[str, Markup]) -> Markup:
             _section("Spend", "spend", found, "Against limits, and where it leads"),
             element(
                 "div",
-                _section("Open incidents", "incidents", found, ""),
+                _section("Open incidents", "incidents", found, "", element("div", found["ended"], id="ended")),
                 _section("Stopped", "stops", found, ""),
                 class_="pair",
             ),
@@ -307,12 +280,14 @@ def shape(found: dict[str, Markup]) -> Markup:
     )
 
 
-def _section(title: str, place: str, found: dict[str, Markup], note: str) -> Markup:
+def _section(title: str, place: str, found: dict[str, Markup], note: str, *more: Markup) -> Markup:
     return element(
         "section",
         element("h2", title, element("span", f" {note}", class_="sub") if note else ""),
         element("div", found[place], id=place),
-    )
+        *more,
+        id=f"{place}-section", tabindex="-1",
+    )  # fmt: skip
 
 
 def _runs_section() -> Markup:
@@ -325,7 +300,7 @@ def _runs_section() -> Markup:
         element("h2", "Live runs", element("span", "", class_="sub", id="runs-count")),
         element(
             "div",
-            element("label", "Find", for_="find"),
+            element("label", "Find a live run", for_="find"),
             element("input", type="search", id="find", autocomplete="off", spellcheck="false",
                     placeholder="run, workflow, owner"),
             element(
@@ -342,5 +317,5 @@ def _runs_section() -> Markup:
             class_="scroll tall", id="runs-scroll", tabindex="0", role="region", aria_label="Live runs",
         ),
         element("noscript", "The list of live runs needs JavaScript."),
-        id="runs-section",
+        id="runs-section", tabindex="-1",
     )  # fmt: skip

@@ -9,8 +9,15 @@ from streams.console.views.frame import hidden_token
 from streams.console.views.pieces import choice, shown_text
 
 TITLES: Final = {
-    "kill": "Kill", "resume": "Let go on", "ack": "Take in hand", "snooze": "Snooze", "feedback": "Feedback",
+    "kill": "Kill", "resume": "Let go on", "ack": "Take in hand", "snooze": "Snooze", "feedback": "Give feedback",
 }  # fmt: skip
+HEADINGS: Final = {
+    "kill": ("Kill", ""), "resume": ("Let", "go on"), "ack": ("Take", "in hand"), "snooze": ("Snooze", ""),
+    "feedback": ("Give feedback on", ""),
+}  # fmt: skip
+"""What stands before and after the name of what is meant."""
+WITHOUT_WHY: Final = {"ack": "seen on the live page"}
+"""Verbs that go without a reason, for hands that are full, and what stands for it then."""
 EFFECTS: Final = {
     "kill": "It is told to stop before its next call, and stays stopped until somebody lets it go on.",
     "resume": "What stands against it is lifted. Without terms it has one more allowance of the limit that stopped it.",
@@ -35,23 +42,33 @@ def order_form(
         element("input", type="hidden", name="tenant", value=tenant_id),
         element("input", type="hidden", name=target[0], value=target[1]),
         *_terms(verb, given),
-        element("label", "Why", for_="why"),
-        element("p", "For those who wonder later; it stands on operator.v1 with the key you logged in with.",
-                class_="note", id="why-note"),
-        element("input", type="text", name="why", id="why", required="", maxlength="1024", autofocus="",
+        element("label", "Why (optional)" if verb in WITHOUT_WHY else "Why", for_="why"),
+        element("p", "For those who wonder later; it is kept with the name of your key.", class_="note",
+                id="why-note"),
+        element("input", type="text", name="why", id="why", required=None if verb in WITHOUT_WHY else "",
+                maxlength="1024", autofocus="",
                 value=given.get("why", ""), aria_describedby="why-note", autocomplete="off"),
         element("div", element("button", TITLES[verb], type="submit", class_="danger" if verb == "kill" else None),
                 element("a", "Not now", href=back, class_="button plain"), class_="actions"),
     ]  # fmt: skip
     return element(
         "div",
-        element("h1", f"{TITLES[verb]}: {target[0]} ", element("bdi", name(target[1], 60))),
+        element("h1", *_heading(verb, *target)),
         element("p", EFFECTS[verb]),
         *(element("p", shown_text(one, 600), class_="met") for one in met),
         element("p", fault, role="alert", class_="fault") if fault else "",
         element("form", *fields, method="post", action=f"/order/{verb}", data_once=""),
         class_="order",
     )
+
+
+def _heading(verb: str, kind: str, target_id: str) -> list[Piece]:
+    """The verb and whom it is about. An incident's id says nothing to anybody: what it is about stands below."""
+    before, after = HEADINGS[verb]
+    whom: Piece = "this incident"
+    if kind != "incident":
+        whom = element("span", f"{'run tree' if kind == 'tree' else kind} ", element("bdi", name(target_id, 60)))
+    return [before, " ", whom, f" {after}" if after else ""]
 
 
 def _terms(verb: str, given: Mapping[str, str]) -> list[Piece]:

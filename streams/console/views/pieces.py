@@ -1,6 +1,7 @@
 """What all views are built of: names, amounts, bars, little charts. Foreign text is made harmless, then escaped."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from schemas.money import format_usd
 NEAR = 0.8
 """From this share of a limit on, it is near."""
 BAR_WIDTH = 100
+_BETWEEN_TICKS = re.compile(r"`([^`]+)`")
 
 
 def shown_name(text: str, most: int = 60) -> Markup:
@@ -22,6 +24,12 @@ def shown_name(text: str, most: int = 60) -> Markup:
 def shown_text(text: str, most: int = 400) -> Markup:
     """A foreign sentence, likewise."""
     return element("bdi", clean(text, most))
+
+
+def advice(text: str, most: int = 400) -> Markup:
+    """A foreign sentence in which names of settings and files stand between backticks."""
+    parts = _BETWEEN_TICKS.split(clean(text, most))
+    return element("bdi", *(element("code", one) if at % 2 else one for at, one in enumerate(parts)))
 
 
 def link(href: str, *content: Piece, class_: str | None = None) -> Markup:

@@ -12,6 +12,7 @@ from schemas.run import RunRecord
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted
 from streams.console.call_tree import Call, CallTree, RunCalls
 from streams.console.run_known import RunKnown
+from streams.console.state.genuine import Forged
 from streams.console.views.curve import Curve, curve
 from streams.console.views.pieces import (
     badge,
@@ -28,15 +29,17 @@ from streams.console.views.pieces import (
     tokens,
     usd,
 )
-from streams.tools.inspection.why import Why
+from streams.console.views.stops import FORGED, WORDS
+from streams.tools.inspection.why import Entry, Why
 from streams.tools.order import holds
 
 ROWS_OF_A_CHUNK = 60
 AGAIN = 3
 """From this time on a call that is like ones before is marked."""
 MOST_TOLD = 40
+MOST_INCIDENTS = 8
 LABELS = {"why": "Why", "figure": "How much", "by": "By", "since": "Since", "now": "Now", "before": "Before",
-          "rule": "Rule", "do": "What to do", "open": "Open"}  # fmt: skip
+          "rule": "Rule", "do": "What to do"}  # fmt: skip
 
 
 Drawn = dict[tuple[str, int, int, int], Markup]
@@ -99,19 +102,49 @@ def _why(why: Why, known: RunKnown, own: RunCalls | None) -> Markup:
     if not _is_heard_of(known, own):
         return empty("Nobody has heard of this run: no command, no alert, and no usage of the last day names it.")
     kind = "quiet" if why.resumable is None else why.resumable.action
-    entries = [(LABELS.get(one.label, ""), shown_text(one.text, 600)) for one in why.entries]
-    lead = next((text for label, text in entries if label in ("Why", "Open")), None)
-    rest = [(label, text) for label, text in entries if label and text is not lead]
-    incident = known.facts.command.incident_id if known.facts.command else ""
-    more = link(incident_href(known.tenant_id, incident), "The incident") if known.knows_incident(incident) else ""
+    entries = [(one.label, _told(one, known)) for one in why.entries]
+    lead = next((text for label, text in entries if label == "why"), None)
+    rest = [(LABELS[label], text) for label, text in entries if label in LABELS and text is not lead]
     return element(
         "div",
-        element("h2", f"This run {why.state}"),
+        element("h2", f"This run {_standing(why, known)}"),
         element("p", lead, class_="reason") if lead else "",
         definitions(rest) if rest else "",
-        element("p", more) if more else "",
+        _incidents(known),
         class_=f"verdict {kind}",
     )
+
+
+def _told(one: Entry, known: RunKnown) -> Markup:
+    """A fact as it is printed, but for times, which are by the reader's clock."""
+    command = known.facts.command
+    if one.label != "since" or command is None:
+        return shown_text(one.text, 600)
+    end = join([", until ", moment(command.expires_ms)]) if holds(command, known.now_ms) else ""
+    return join([moment(command.issued_ms), end])
+
+
+def _standing(why: Why, known: RunKnown) -> str:
+    """How it stands: of a run that is over and that nothing stands against, its end."""
+    if known.facts.command is None and known.record is not None and known.record.state == "finished":
+        return f"is over: {known.record.status or 'finished'}. Nothing stands against it."
+    return why.state
+
+
+def _incidents(known: RunKnown) -> Markup:
+    """The incidents about it, or about what stopped it, each with the way there."""
+    newest = {one.incident_id: one for one in known.facts.alerts if known.knows_incident(one.incident_id)}
+    items = [
+        element(
+            "li",
+            badge("ended", "quiet") if one.state == "resolved" else badge(one.severity, one.severity), " ",
+            link(incident_href(known.tenant_id, one.incident_id), shown_text(one.summary, 200)),
+        )
+        for one in list(newest.values())[-MOST_INCIDENTS:]
+    ]  # fmt: skip
+    if not items:
+        return empty("No incident is about it.")
+    return join([element("h3", "Incident" if len(items) == 1 else "Incidents"), element("ul", *items, class_="plain")])
 
 
 def _is_heard_of(known: RunKnown, own: RunCalls | None) -> bool:
@@ -165,18 +198,27 @@ def _curves(known: RunKnown, own: RunCalls | None) -> Markup:
     cap = known.cost_cap_nanousd
     again = [at for at, call in enumerate(own.calls) if call.alike >= AGAIN]
     totals = [call.total_nanousd for call in own.calls]
-    cost = Curve("Cost", totals, [usd(totals[0]), usd(totals[-1])], cap, usd(cap) if cap else "", again, stops=True)
+    label = f"limit {usd(cap)}" if cap else ""
+    cost = Curve("Cost", totals, [usd(totals[0]), usd(totals[-1])], cap, label, marks=again, stops=True)
     contexts = [call.message.input_tokens for call in own.calls if isinstance(call.message, LlmCall)]
-    most = max(contexts, default=0)
-    shown = (
-        [f"first {tokens(contexts[0])}", f"most {tokens(most)}", f"{tokens(contexts[-1])} tokens"] if contexts else []
-    )
-    return join([curve(cost), curve(Curve("Context by call", contexts, shown)) if contexts else ""])
+    return join([curve(cost), curve(_context(known, contexts)) if contexts else ""])
+
+
+def _context(known: RunKnown, contexts: Sequence[int]) -> Curve:
+    """What was sent with each model call, beside what `context_growth` goes by."""
+    shown = [f"first {tokens(contexts[0])}", f"most {tokens(max(contexts))}", f"{tokens(contexts[-1])} tokens"]
+    line = known.context_line(contexts[0])
+    if line is None:
+        return Curve("Context by call", contexts, shown)
+    told = "told from" if line.is_passed else "looks from"
+    label = f"{name(line.rule, 30)} {told} {tokens(line.tokens)}"
+    return Curve("Context by call", contexts, shown, line.tokens, label, "watch")
 
 
 def _orders(known: RunKnown, own: RunCalls | None) -> Markup:
     """Commands, answers and people's orders, in the order of their times."""
     told: list[tuple[int, Markup]] = [(one.issued_ms, _command(one)) for one in known.commands]
+    told += [(one.written_ms, _forged(one)) for one in known.forged]
     told += [(one.ts_ms, _ack(one)) for one in (own.events if own else ()) if isinstance(one, CommandAck)]
     for one in known.orders:
         if one.order is not None:
@@ -195,6 +237,10 @@ def _orders(known: RunKnown, own: RunCalls | None) -> Markup:
 def _command(command: Command) -> Markup:
     return join([badge(command.action, command.action), " by ", shown_name(command.rule), ": ",
                  shown_text(command.reason, 300)])  # fmt: skip
+
+
+def _forged(forged: Forged) -> Markup:
+    return join([badge(f"forged {WORDS.get(forged.action, forged.action)}", "warning"), " ", FORGED])
 
 
 def _ack(ack: CommandAck) -> Markup:

@@ -18,9 +18,9 @@ from aiohttp import web
 
 from schemas.edge.access_key import AccessKey
 from streams.clock import seconds, wall_ms
+from streams.edge.key_ring import KeyRing, Refused
 from streams.gateway.guards.control_log import Cursor, cursor_text, read_cursor
 from streams.gateway.guards.desk import GuardDesk
-from streams.gateway.key_ring import KeyRing, Refused
 from streams.gateway.metrics import GatewayMetrics
 from streams.process.logs import fields
 

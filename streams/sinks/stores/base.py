@@ -73,6 +73,9 @@ class Store(Protocol):
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a question. Raises `StoreError`."""
 
+    def literal(self, text: str) -> str:
+        """Text as a question holds it, whatever is in it."""
+
     def let_tenant_read(self, tenant_id: str) -> str:
         """Make a schema with the views of one tenant alone; returns its name. Raises `StoreError`."""
 
@@ -99,8 +102,15 @@ def schema_of(tenant_id: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text as SQL writes it."""
+    """Text as SQL writes it, where a backslash means itself."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def escaped(text: str) -> str:
+    """The same where a backslash means something: in ClickHouse and BigQuery."""
+    for one, written in (("\\", "\\\\"), ("'", "\\'"), ("\n", "\\n"), ("\r", "\\r")):
+        text = text.replace(one, written)
+    return f"'{text}'"
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from streams.sinks.stores.base import Identity, Moves, Place, check_version, faults_of, quoted, schema_of
+from streams.sinks.stores.base import Identity, Moves, Place, check_version, escaped, faults_of, schema_of
 from streams.sinks.tables import MIGRATIONS, OFFSETS, TABLES, VERSION, Columns, Kind, Row, Rows, Table
 from streams.sinks.views import OF_A_TENANT, VIEWS
 
@@ -72,7 +72,7 @@ class BigQuery:
             if version < VERSION:
                 self._make_views()
                 known = {"store_id": uuid.uuid4().hex, "source": source} | known | {"version": f"{VERSION:06}"}
-                said = ", ".join(f"({quoted(name)}, {quoted(value)})" for name, value in known.items())
+                said = ", ".join(f"({escaped(name)}, {escaped(value)})" for name, value in known.items())
                 self._ask(f"insert into {META} (name, value) values {said}")
         return Identity(known["store_id"], known["source"])
 
@@ -97,6 +97,9 @@ class BigQuery:
         with self._faults():
             return self._ask(sql)
 
+    def literal(self, text: str) -> str:
+        return escaped(text)
+
     def let_tenant_read(self, tenant_id: str) -> str:
         schema = schema_of(tenant_id)
         with self._faults():
@@ -104,7 +107,7 @@ class BigQuery:
             for name in OF_A_TENANT:
                 self._ask(
                     f"create or replace view {self._full(name, schema)} as "
-                    f"select * from {self._full(name)} where tenant_id = {quoted(tenant_id)}"
+                    f"select * from {self._full(name)} where tenant_id = {escaped(tenant_id)}"
                 )
         return schema
 

@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
-from streams.sinks.stores.base import Identity, Moves, Place, check_version, faults_of, quoted, schema_of
+from streams.sinks.stores.base import Identity, Moves, Place, check_version, escaped, faults_of, schema_of
 from streams.sinks.tables import MIGRATIONS, OFFSETS, TABLES, VERSION, Kind, Row, Rows, Table, tables_at
 from streams.sinks.views import OF_A_TENANT, VIEWS
 
@@ -83,6 +83,9 @@ class ClickHouse:
         with self._faults():
             return self._ask(sql)
 
+    def literal(self, text: str) -> str:
+        return escaped(text)
+
     def let_tenant_read(self, tenant_id: str) -> str:
         schema = schema_of(tenant_id)
         with self._faults():
@@ -93,7 +96,7 @@ class ClickHouse:
                 # With the rights of whoever made it: who may read the view needs none to the tables behind it.
                 self._command(
                     f"create view {schema}.{name} definer = current_user sql security definer as "
-                    f"select * from {home}.{name} where tenant_id = {quoted(tenant_id)}"
+                    f"select * from {home}.{name} where tenant_id = {escaped(tenant_id)}"
                 )
         return schema
 

@@ -98,6 +98,9 @@ class SqlStore(ABC):
         with self.transaction():
             return self.fetch(sql)
 
+    def literal(self, text: str) -> str:
+        return quoted(text)
+
     def let_tenant_read(self, tenant_id: str) -> str:
         schema = schema_of(tenant_id)
         with self.transaction():

@@ -8,7 +8,7 @@ import pytest
 from schemas.edge.access_key import AccessKey, Token
 from schemas.internal.spend import ALL_TENANTS
 from streams.console.sessions import LASTS_MS, MOST_FAILURES, LoginLimit, Sessions
-from streams.gateway.key_ring import KeyRing, Refused
+from streams.edge.key_ring import KeyRing, Refused
 from streams.settings import Settings
 
 SEED = 20_261_128

@@ -3,24 +3,31 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
+from alerting.review.week import week_before, week_named
 from models.prices.book import PriceBook
 from models.rules.policy import read_policy_toml
-from schemas.duration import HOUR_MS
+from schemas.codec import encode
+from schemas.duration import DAY_MS, HOUR_MS
 from schemas.internal.spend import ALL_TENANTS
+from schemas.operator import Acknowledge
 from streams.clock import wall_ms
 from streams.console.call_tree import CallTree
 from streams.console.live import _changed
-from streams.console.run_known import run_known
+from streams.console.pages.weeks import chosen_week, name_of
+from streams.console.run_known import RunKnown, run_known
 from streams.console.state.book import Book
 from streams.console.views import incident as incident_view
 from streams.console.views import now as now_view
 from streams.console.views import policy as policy_view
 from streams.console.views import run as run_view
 from streams.console.views.curve import Curve, curve
+from streams.console.views.pieces import advice
 from streams.kafka.order_reader import OrderReader
 from streams.tools.inspection.run_facts import RunKey
+from streams.tools.orders.audit import OrderRecord
 from tests.support.console_world import USD, alert_of, calls_of, kill_of, rollup_of, run_record
 from tests.unit.test_documented_policies import EXAMPLES
 
@@ -152,7 +159,7 @@ def test_only_what_changed_is_sent() -> None:
     """A part that is as it was is not sent again."""
     book, sent = furnished(), dict[str, bytes]()
     now_ms = wall_ms()
-    assert len(_changed(now_view.fragments(book, "acme", now_ms), sent)) == 4
+    assert len(_changed(now_view.fragments(book, "acme", now_ms), sent)) == 5
     assert not _changed(now_view.fragments(book, "acme", now_ms), sent)
     book.take_alert(alert_of("r2"))
     assert set(_changed(now_view.fragments(book, "acme", now_ms), sent)) == {"incidents", "figures"}
@@ -179,7 +186,101 @@ def test_a_policy_written_anew_is_the_same_policy(text: str) -> None:
 
 def test_a_curve_of_any_length_is_a_few_points() -> None:
     """Thousands of calls are drawn as some hundreds of points, their highest kept; one call is no curve."""
-    drawn = curve(Curve("Cost", list(range(5_000)), ["first", "last"], 9_000, "$9.00", stops=True))
+    drawn = curve(Curve("Cost", list(range(5_000)), ["first", "last"], 9_000, "limit $9.00", stops=True))
     assert drawn.count(",") < 1_500
-    assert "the limit is $9.00" in drawn
+    assert "; limit $9.00" in drawn
+    assert 'class="cap"></line>' in drawn
+    pressed = curve(Curve("Cost", [1, 2, 3], ["first", "last"], 9_000, "limit $9.00"))
+    assert "limit $9.00, far above" in pressed
+    assert 'class="cap"></line>' not in pressed
     assert not curve(Curve("Cost", [1], ["one"]))
+
+
+def test_a_context_is_shown_against_what_context_growth_goes_by() -> None:
+    """From where on the rule looks, at the earliest; where it has told of the run, the limit that it told of."""
+    rule = '[[context_growth]]\nname = "growth"\n'
+    tree = CallTree("r1", PriceBook())
+    for number, call in enumerate(calls_of("r1", 6)):
+        tree.take(msgspec.structs.replace(call, input_tokens=20_000 + 9_000 * number) if number % 2 == 0 else call)
+
+    def curves(book: Book) -> str:
+        return run_view.fragments(known_of(book), tree, "", {}, may_operate=False)["curves"]
+
+    book = Book(read_policy_toml(POLICY + rule))
+    book.take_run(run_record("r1"))
+    assert "growth looks from 60.0k" in curves(book), "three times its beginning"
+    told: dict[str, Any] = {"detector": "context_growth", "rule": "growth", "limit": 48_001, "unit": "tokens"}
+    book.take_alert(alert_of("r1", alert_id="g", incident_id="g", **told))
+    assert "growth told from 48.0k" in curves(book)
+    book = Book(read_policy_toml(POLICY + rule + 'mode = "shadow"\n'))
+    book.take_run(run_record("r1"))
+    assert "growth" not in curves(book)
+
+
+def known_of(book: Book) -> RunKnown:
+    """What is known of the run r1 of acme, all of it read."""
+    return run_known(book, NOBODY, RunKey("acme", "r1"), wall_ms())._replace(is_caught_up=True)
+
+
+def test_who_has_an_incident_in_hand_is_seen_wherever_it_stands() -> None:
+    """In the list, on its page and before somebody else takes it: two may be at it in the same night. What nobody's key
+    has signed takes nothing in hand.
+    """
+    book = furnished()
+    taken = Acknowledge(message_id="m", ts_ms=1, tenant_id="acme", who="ana", why="I look at it", incident_id="inc-r1")
+    record = OrderRecord(0, 0, wall_ms(), encode(taken), [])
+    book.take_order(taken, record, is_genuine=False)
+    assert "in hand" not in now_view.fragments(book, "acme", wall_ms())["incidents"]
+    book.take_order(taken, record, is_genuine=True)
+    assert "in hand" in now_view.fragments(book, "acme", wall_ms())["incidents"]
+    tenant = book.tenant("acme")
+    incident = tenant.incidents.get("inc-r1")
+    assert incident is not None
+    shown = incident_view.fragments(incident, [], may_operate=True, in_hand=tenant.in_hand["inc-r1"])
+    assert "ana: I look at it" in shown["head"]
+    assert "Take over…" in shown["actions"]
+
+
+def test_what_ended_lately_is_found_without_its_address() -> None:
+    """Somebody who comes in the morning sees what was wrong in the night, and the way to it."""
+    book = furnished()
+    book.take_alert(alert_of("r1", alert_id="over", state="resolved"))
+    parts = now_view.fragments(book, "acme", wall_ms())
+    assert "No incident is open." in parts["incidents"]
+    assert "/incident?tenant=acme&amp;incident=inc-r1" in parts["ended"]
+    assert not now_view.fragments(book, "acme", wall_ms() + 3 * DAY_MS)["ended"]
+
+
+def test_a_run_says_that_it_is_over_and_leads_to_its_incidents() -> None:
+    """Of one that finished, the end and not that it is not stopped; of each incident about it, the way there."""
+    book = Book(read_policy_toml(POLICY))
+    book.take_run(run_record("r1", state="finished", status="completed"))
+    assert "This run is over: completed." in run_view.fragments(known_of(book), None, "", {}, may_operate=True)["why"]
+    book.take_alert(alert_of("r1", command=None))
+    why = run_view.fragments(known_of(book), None, "", {}, may_operate=True)["why"]
+    assert "/incident?tenant=acme&amp;incident=inc-r1" in why
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("list it under `pollers`.", "list it under <code>pollers</code>."),
+        ("a ` alone", "a ` alone"),
+        ("`<b>`", "<code>&lt;b&gt;</code>"),
+    ],
+)
+def test_names_in_advice_are_set_apart(text: str, shown: str) -> None:
+    """Names of settings and files; what has no end is none, and nothing in it is markup."""
+    assert advice(text) == f"<bdi>{shown}</bdi>"
+
+
+def test_on_a_monday_the_week_is_the_last_one() -> None:
+    """Nothing is in the running one then; from Tuesday on it is the running one, and always the one asked for."""
+    week = week_named("2026-W48", "Europe/Berlin")
+    weeks = [week, week_before(week)]
+    assert chosen_week(weeks, None, week.start_ms + HOUR_MS) == weeks[1]
+    assert chosen_week(weeks, None, week.start_ms + DAY_MS) == week
+    assert chosen_week(weeks, "2026-W48", week.start_ms) == week
+    assert chosen_week(weeks, "nonsense", week.start_ms + DAY_MS) == week
+    assert name_of(3, week) == "23 – 29 Nov"
+    assert name_of(4, week_named("2026-W44", "Europe/Berlin")) == "26 Oct – 1 Nov"

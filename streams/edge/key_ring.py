@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from schemas.edge.access_key import OF_ONE_TENANT, AccessKey, AccessKeys, AccessScope, read_token
 from schemas.internal.spend import ALL_TENANTS
-from streams.gateway.follower import Follower
+from streams.edge.follower import Follower
 from streams.settings import Settings
 
 
