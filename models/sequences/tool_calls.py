@@ -329,8 +329,8 @@ class ToolCalls:
 
     def is_in_circle(self) -> bool:
         """Whether the last few calls go round a circle, or are one and the same: what rules of their own look for."""
-        if self.alike >= IN_A_ROW:
-            return True
+        if self.same_call >= IN_A_ROW:
+            return self.alike >= IN_A_ROW
         return self._periods is not None and max(self._periods[1:LONGEST_PERIOD]) >= LEAST_MATCHES
 
     def repeated(self, period: int) -> str:

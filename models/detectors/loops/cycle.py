@@ -55,7 +55,7 @@ class Cycle(SequenceDetector[CycleSettings]):
         for period in range(2, LONGEST_PERIOD + 1):
             needed = max(LEAST_MATCHES, (self.settings.rounds - 1) * period)
             alike, _ = tools.matches(period, self.settings.within_minutes)
-            if alike >= needed and tools.alike < period:
+            if alike >= needed and tools.same_call < period:
                 finding = self._judge(history, call, period, needed)
                 return about(finding, tools.repeated(period), self.settings, _nudge(finding))
         return None
@@ -69,10 +69,7 @@ class Cycle(SequenceDetector[CycleSettings]):
         equal = verified >= needed
         count = alike + period
         limit = needed + period
-        paced = history.tools.is_paced(period, count)
-        if history.tools.same_call >= count:  # one call with changing results: its pace is that of each
-            paced = history.tools.is_paced(1, count)
-        is_waiting = waits(call, paced=paced)
+        is_waiting = waits(call, paced=history.tools.is_paced(period, count))
         too_long = alike == MOST_MATCHES or settings.waits_too_long(count // period)
         results = "with the same results" if equal else "and its results cannot be compared"
         summary = (
