@@ -403,6 +403,8 @@ class Engine:
             case CommandAck():
                 self._obedience.acknowledge(tenant, message, at_ms)
                 self._records.answered(tenant, run, message, at_ms)
+        if at_ms > run.last_ms:
+            run.last_ms = at_ms
 
     def _forged(self, tenant: Tenant, forged: CommandForged) -> None:
         """Tell of it, and say again what really stands: guards may wait for a word that they can believe."""

@@ -81,6 +81,23 @@ _FOREIGN: Final[dict[type[UsageMessage], _ForeignNames]] = {
     ToolCall: _ForeignNames("cost_nanousd"),
 }
 _SAYS_NOTHING: Final = (b"", b"null", b"0", b"0.0", b'""')
+_EMPTY: Final = b'""'
+
+
+def _may_be_empty() -> frozenset[str]:
+    """Texts that a message may leave out, by name: many languages write one that is not set as an empty one."""
+    found = set()
+    for message in _usage.type.__args__:
+        for field in msgspec.structs.fields(message):
+            kinds = getattr(msgspec.inspect.type_info(field.type), "types", ())
+            texts = (msgspec.inspect.StrType, msgspec.inspect.LiteralType)
+            if field.default is None and any(isinstance(kind, texts) for kind in kinds):
+                found.add(field.name)
+    return frozenset(found)
+
+
+_MAY_BE_EMPTY: Final = _may_be_empty()
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode_usage(data: bytes | None) -> UsageMessage:
@@ -88,11 +105,33 @@ def decode_usage(data: bytes | None) -> UsageMessage:
     try:
         message: UsageMessage = _decode(_usage, data, MAX_MESSAGE_BYTES)
     except Undecodable as fault:
-        raise _with_right_name(fault, data or b"") from None
+        filled = _without_empty(data or b"") if fault.reason == "wrong_value" else None
+        if filled is None:
+            raise _with_right_name(fault, data or b"") from None
+        return decode_usage(filled)
     foreign = _FOREIGN.get(type(message))
     if foreign is not None and message.cost_nanousd is None:  # type: ignore[union-attr]
         foreign.check(message, data)
     return message
+
+
+def _without_empty(data: bytes) -> bytes | None:
+    """The message without the texts that are empty and may be left out, None if it has none.
+
+    A message is looked at again only where it was refused: looking for `""` in each costs a third of reading it.
+    """
+    if _EMPTY not in data:
+        return None
+    try:
+        members = _members.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None  # what is behind the refused value is no better
+    filled = {name: raw for name, raw in members.items() if name not in _MAY_BE_EMPTY or bytes(raw) != _EMPTY}
+    tags = filled.get("tags")
+    if tags is not None and bytes(tags).startswith(b"{"):
+        filled["tags"] = msgspec.Raw(encode({k: v for k, v in _members.decode(tags).items() if bytes(v) != _EMPTY}))
+    without = encode(filled)
+    return without if len(without) < len(encode(members)) else None
 
 
 def _with_right_name(fault: Undecodable, data: bytes) -> Undecodable:

@@ -53,10 +53,11 @@ _POLICY_RULES: Final = (
 
 def topic_documents() -> dict[str, Document]:
     """The JSON Schema of every topic whose records need no detector to be described."""
-    return {
+    documents = {
         topic: _document(topic, _WIRE_RULES, msgspec.json.schema(message, ref_template="#/$defs/{name}"))
         for topic, message in MESSAGES.items()
     }
+    return documents | {"usage.v1": _empty_as_left_out(documents["usage.v1"])}
 
 
 def policy_document(tables: Mapping[str, type[RuleSettings]]) -> dict[str, Document]:
@@ -106,6 +107,23 @@ def main(documents: Mapping[str, Document], command: str, arguments: Sequence[st
         case _:
             print(f"usage: {command} export | check")
             return 2
+
+
+def _empty_as_left_out(value: Any) -> Any:
+    """A text that may be left out may be empty as well, which `schemas.codec` reads as the same."""
+    match value:
+        case {"anyOf": [{"enum": texts}, {"type": "null"} as null], **rest}:
+            return {"anyOf": [{"enum": [*texts, ""]}, null], **rest}
+        case {"anyOf": [{"minLength": 1, **text}, {"type": "null"} as null], **rest}:
+            return {"anyOf": [text, null], **rest}
+        case {"additionalProperties": {"minLength": 1, **text}, **rest}:
+            return {"additionalProperties": text, **rest}
+        case dict():
+            return {key: _empty_as_left_out(item) for key, item in value.items()}
+        case list():
+            return [_empty_as_left_out(item) for item in value]
+        case _:
+            return value
 
 
 def _texts_too(value: Any) -> Any:

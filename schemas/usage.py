@@ -7,7 +7,9 @@ from msgspec import Meta
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Name = Annotated[str, Meta(max_length=256)]
-Hash = Annotated[str, Meta(max_length=128)]
+Word = Annotated[str, Meta(min_length=1, max_length=256)]
+"""Of a field that may be left out; an empty one is read as left out, by `schemas.codec`."""
+Hash = Annotated[str, Meta(min_length=1, max_length=128)]
 Count = Annotated[int, Meta(ge=0, le=10**12)]
 Nanousd = Annotated[int, Meta(ge=0, le=10**15)]
 """Money of one event: at most a million dollars, so that a sum of a billion events still is an exact integer."""
@@ -34,18 +36,18 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_default
     session_id: Id | None = None
     root_run_id: Id | None = None
     parent_run_id: Id | None = None
-    workflow: Name | None = None
-    owner: Name | None = None
-    project: Name | None = None
-    environment: Name | None = None
-    agent: Name | None = None
-    user: Name | None = None
-    feature: Name | None = None
-    tier: Name | None = None
-    task_category: Name | None = None
-    feature_flag: Name | None = None
-    prompt_version: Name | None = None
-    tags: Tags | None = None
+    workflow: Word | None = None
+    owner: Word | None = None
+    project: Word | None = None
+    environment: Word | None = None
+    agent: Word | None = None
+    user: Word | None = None
+    feature: Word | None = None
+    tier: Word | None = None
+    task_category: Word | None = None
+    feature_flag: Word | None = None
+    prompt_version: Word | None = None
+    tags: Annotated[dict[Name, Word], Meta(max_length=16)] | None = None
     backfill: bool = False
     """Came too late before: booked where it happened, and its run is not judged. Looked at only in what is too late."""
 
@@ -61,18 +63,18 @@ class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True,
     """
 
     model: Name
-    provider: Name | None = None
-    route: Name | None = None
+    provider: Word | None = None
+    route: Word | None = None
     input_tokens: Count = 0
     cache_read_tokens: Count = 0
     cache_write_tokens: Count = 0
     output_tokens: Count = 0
     reasoning_tokens: Count = 0
     cost_nanousd: Nanousd | None = None
-    price_source: Name | None = None
+    price_source: Word | None = None
     attempt: Annotated[int, Meta(ge=1, le=10**6)] = 1
     status: CallStatus = "ok"
-    error_type: Name | None = None
+    error_type: Word | None = None
     latency_ms: Count | None = None
     started_ms: EpochMs | None = None
     prompt_hash: Hash | None = None
@@ -84,9 +86,9 @@ class LlmCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True,
     output_image_tokens: Count = 0
     service_tier: ServiceTier | None = None
     web_searches: Count = 0
-    fallback_from: Name | None = None
+    fallback_from: Word | None = None
     context_reload: bool = False
-    escalation_reason: Name | None = None
+    escalation_reason: Word | None = None
 
 
 class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="tool_call"):
@@ -107,7 +109,7 @@ class ToolCall(_Message, frozen=True, kw_only=True, gc=False, omit_defaults=True
     result_shape_hash: Hash | None = None
     started_ms: EpochMs | None = None
     writes: bool = False
-    error_type: Name | None = None
+    error_type: Word | None = None
 
 
 class RunStarted(
@@ -115,8 +117,8 @@ class RunStarted(
 ):
     """A run introduces itself, with a stop rule of its own that can only be stricter than policy."""
 
-    expected_route: Name | None = None
-    expected_outcome: Name | None = None
+    expected_route: Word | None = None
+    expected_outcome: Word | None = None
     cap_nanousd: Annotated[int, Meta(ge=0, le=10**18)] | None = None
     max_retries: Count | None = None
     max_tool_calls: Count | None = None
@@ -145,7 +147,7 @@ class CommandAck(
     command_id: Id
     acted: Literal["stopped", "paused", "resumed", "downgraded", "already_finished", "ignored", "delivered"]
     """`delivered` answers a nudge: the agent has it."""
-    denied_by: Name | None = None
+    denied_by: Word | None = None
     """Whose hook or library kept the run from its next step, where that is known."""
 
 

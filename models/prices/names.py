@@ -13,7 +13,7 @@ _ALIASES: Final[dict[str, str]] = {
     "anthropic": "anthropic",
     "aws": "aws bedrock aws-bedrock amazon amazon-bedrock bedrock-converse bedrock-mantle",
     "azure": "azure azure-ai azure-openai azure-ai-openai azure-ai-inference az-ai-openai az-ai-inference azure-text "
-    "azure-foundry azure-ai-foundry",
+    "azure-foundry azure-ai-foundry azure-cognitive-services microsoft-foundry",
     "google": "google gcp gcp-vertex-ai gcp-gemini gcp-gen-ai vertex vertexai vertex-ai vertex-ai-beta gemini palm "
     "google-vertex google-vertexai google-vertex-ai google-genai google-gla google-ai-studio google-generative-ai",
     "mistral": "mistral mistralai mistral-ai codestral text-completion-codestral",
@@ -104,7 +104,8 @@ def resolve(provider: str | None, model: str) -> Name | None:
     A provider that the table of names does not know is passed on as it is: the price tables may know it.
     """
     model = model.strip().lower()
-    host = None if not provider or is_gateway(provider) else provider_id(provider) or provider.strip().lower()
+    provider = (provider or "").strip()
+    host = None if not provider or is_gateway(provider) else provider_id(provider) or provider.lower()
     whole = () if host is None else (model,)
     rest, named, regional = _peeled(model, host)
     if host is None:
@@ -119,8 +120,10 @@ def resolve(provider: str | None, model: str) -> Name | None:
 def plain_names(model: str) -> tuple[str, ...]:
     """The model's name without provider and route, and without version and date too; lower case."""
     name = _after_resource(model.strip().lower()).rsplit("/", 1)[-1]
-    name = _one_spelling(_BEDROCK.sub("", name, count=1))
-    return tuple(dict.fromkeys((name, unversioned(name))))
+    first, _, after = name.partition(":")
+    names = (after, name) if after and (provider_id(first) or is_gateway(first)) else (name,)  # `mistral:7b` is a tag
+    plain = [_one_spelling(_BEDROCK.sub("", one, count=1)) for one in names]
+    return tuple(dict.fromkeys(spelling for one in plain for spelling in (one, unversioned(one))))
 
 
 def plain_pattern(pattern: str) -> str:
@@ -137,7 +140,13 @@ def unversioned(name: str) -> str:
 
 def _peeled(model: str, host: str | None) -> tuple[str, str | None, bool]:
     """The name without providers and routes before it, the provider named last, and whether an area was."""
-    named: str | None = "aws" if ":bedrock:" in model and "arn:" in model else None
+    first, _, after = model.partition(":")
+    if after and "/" not in first:  # `openai:gpt-5`, as frameworks write it that have a provider for each model
+        found = provider_id(first)
+        if is_gateway(first) or (found is not None and host in (None, found)):
+            rest, named, regional = _peeled(after, found or host)
+            return rest, named or found, regional
+    named = "aws" if ":bedrock:" in model and "arn:" in model else None
     if "publishers/" in model:
         named = "google"
     rest = _after_resource(model)
@@ -146,7 +155,10 @@ def _peeled(model: str, host: str | None) -> tuple[str, str | None, bool]:
         first, _, after = rest.partition("/")
         found = provider_id(first)
         at = named or host
-        if is_gateway(first) or (at is not None and _ROUTE_SEGMENT.fullmatch(first)):
+        if is_gateway(first):
+            rest, inside, area = _peeled(after, at)
+            return rest, inside or named, regional or area
+        if at is not None and _ROUTE_SEGMENT.fullmatch(first):
             rest = after
         elif at == "azure" and first in _AREAS:
             rest, regional = after, True

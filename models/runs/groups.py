@@ -147,6 +147,7 @@ class Groups:
             return group
         woken = awake[group_id] = kind.read(tenant.tenant_id, group_id, 0, read_fields(row))
         woken.row_hash = row_digest(row_key_of(kind.kind, tenant.tenant_id, group_id), row)
+        woken.wake_at_next_call()  # its runs may have been awake all the time, and set no trips again
         self._arm(tenant, woken, tenant.clock_ms)
         return woken
 

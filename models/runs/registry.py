@@ -203,12 +203,13 @@ class RunRegistry:
             self._ledger.accepted(tenant, route)
 
     def run_due(self, tenant: Tenant, run_id: str, now_ms: int) -> None:
-        """A run's time has come: a deadline, or too long without a message."""
+        """A run's time has come: a deadline by its own clock, or too long without a message."""
         run = tenant.run(run_id)
         if run is None or run.due_ms != now_ms:
             return
-        if run.state == "live" and run.deadline_ms <= now_ms:
-            self._counters.judge(tenant, run, run, self._router.route_of(tenant, run), now_ms)
+        own_ms = now_ms - run.late_ms()
+        if run.state == "live" and run.deadline_ms <= own_ms:
+            self._counters.judge(tenant, run, run, self._router.route_of(tenant, run), own_ms)
         self._records.due(tenant, run, now_ms)
         if run.clock_ms + self._awake_ms(run) > now_ms:
             self._arm(tenant, run)
@@ -227,7 +228,9 @@ class RunRegistry:
         if group is None or group.due_ms != now_ms:
             return
         if group.deadline_ms <= now_ms and (member := self._member_of(tenant, group)) is not None:
-            self._counters.judge(tenant, group, member, self._router.route_of(tenant, member), now_ms)
+            own_ms = now_ms - max(0, member.clock_ms - group.last_ms)  # as with runs
+            if group.deadline_ms <= own_ms:
+                self._counters.judge(tenant, group, member, self._router.route_of(tenant, member), own_ms)
         idle_ms = max(group.last_ms, group.started_ms) + self._state.policy.header.idle_run_minutes * MINUTE_MS
         if idle_ms > now_ms:
             group.due_ms = idle_ms if group.deadline_ms <= now_ms else min(idle_ms, group.deadline_ms)
@@ -386,7 +389,7 @@ class RunRegistry:
     def _arm(self, tenant: Tenant, run: Run) -> None:
         run.due_ms = run.clock_ms + self._awake_ms(run)
         if run.state == "live":
-            run.due_ms = min(run.due_ms, run.deadline_ms)
+            run.due_ms = min(run.due_ms, run.deadline_ms + run.late_ms())
         if run.record_ms > 0:
             run.due_ms = min(run.due_ms, run.record_due_ms())
         tenant.wake_at(run.due_ms, "run", (run.unit_id,))

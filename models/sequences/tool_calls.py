@@ -38,6 +38,8 @@ MOST_MATCHES: Final = 255
 """Where counts of matches stop rising."""
 LEAST_MATCHES: Final = 4
 """Calls that must equal the one a period before, however short the period is."""
+IN_A_ROW: Final = 3
+"""So many times the same call is a row of its own."""
 NO_NEWS: Final = 30
 """So many calls in a row without a new result are worth asking the rules about, whatever they were."""
 
@@ -327,8 +329,8 @@ class ToolCalls:
 
     def is_in_circle(self) -> bool:
         """Whether the last few calls go round a circle, or are one and the same: what rules of their own look for."""
-        if self.same_call >= 3:
-            return True
+        if self.same_call >= IN_A_ROW:
+            return self.alike >= IN_A_ROW
         return self._periods is not None and max(self._periods[1:LONGEST_PERIOD]) >= LEAST_MATCHES
 
     def repeated(self, period: int) -> str:

@@ -141,7 +141,8 @@ def _foreign_names() -> Iterator[Refused]:
 def _wrong_text() -> Iterator[Refused]:
     for field in ("event_id", "tenant_id", "run_id", "session_id", "root_run_id", "parent_run_id"):
         yield Refused(f"{field} of 129 characters", written(**{field: "i" * 129}), "wrong_value")
-        yield Refused(f"{field} empty", written(**{field: ""}), "wrong_value")
+    for field in ("event_id", "tenant_id", "run_id"):
+        yield Refused(f"{field} empty", written(**{field: ""}, session_id=""), "wrong_value")
     yield Refused("tenant_id null", written(tenant_id=None), "wrong_value")
     yield Refused("run_id as number", written(run_id=7), "wrong_value")
     yield Refused("user of 257 characters", written(user="u" * 257), "wrong_value")
@@ -253,7 +254,11 @@ ACCEPTED: tuple[Accepted, ...] = (
     Accepted("separators in an id", written(run_id="a/b|c%2F\n"), "run_id", "a/b|c%2F\n"),
     Accepted("id of 128 characters", written(run_id="ü" * 128), "run_id", "ü" * 128),
     Accepted("name of 256 characters", written(user="u" * 256), "user", "u" * 256),
-    Accepted("name empty", written(workflow=""), "workflow", ""),
+    Accepted("name empty", written(workflow=""), "workflow", None),
+    Accepted("hash empty", written(prompt_hash=""), "prompt_hash", None),
+    Accepted("session_id empty", written(session_id=""), "session_id", None),
+    Accepted("choice empty", written(service_tier=""), "service_tier", None),
+    Accepted("tag empty", written(tags={"a": "", "b": "c"}), "tags", {"b": "c"}),
     Accepted("16 tags", written(tags=_tags(16)), "tags", _tags(16)),
     Accepted("optional null", written(session_id=None, cost_nanousd=None), "cost_nanousd", None),
     Accepted("minus zero", spelled(b'"input_tokens":-0'), "input_tokens", 0),

@@ -17,7 +17,7 @@ from models.detectors.loops.in_a_row import (
     waits,
 )
 from models.rules.finding import Finding
-from models.sequences.tool_calls import NO_NEWS, STEPS, Among, Known, ToolCalls, are_paced
+from models.sequences.tool_calls import IN_A_ROW, NO_NEWS, STEPS, Among, Known, ToolCalls, are_paced
 from models.state.units.call_history import CallHistory
 from schemas.usage import ToolCall
 
@@ -63,12 +63,14 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
             return None
         same = tools.among(AMONG, self.settings.within_minutes)
         known = tools.told_before(LAST, self.settings.within_minutes)
+        if tools.same_call >= IN_A_ROW:
+            known = Known(0, 0)  # one call whose result changes: each comes a few times, and it may get on all the same
         finding = self._page(tools, call, same, known) or self._notice(tools, call, same, known)
-        return finding and about(finding, "", self.settings, self._nudge(call, same, known))
+        return finding and about(finding, "", self.settings, self._nudge(tools, call, same, known))
 
-    def _nudge(self, call: ToolCall, same: Among, known: Known) -> str:
+    def _nudge(self, tools: ToolCalls, call: ToolCall, same: Among, known: Known) -> str:
         """What the agent is told: only where results are known to be the same, and nothing is waited for."""
-        if self._waits(call, same):
+        if self._waits(tools, call, same):
             return ""
         if same.verified >= self.settings.notice_at:
             what = f"Among your last {same.first + 1} tool calls, {plain(call.tool)} was called {same.verified} times"
@@ -79,7 +81,7 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
 
     def _page(self, tools: ToolCalls, call: ToolCall, same: Among, known: Known) -> Finding | None:
         settings = self.settings
-        if not settings.page_at or self._waits(call, same):
+        if not settings.page_at or self._waits(tools, call, same):
             return None
         if same.verified >= settings.page_at:
             count, limit, words = same.verified, settings.page_at, _again(tools, call, same)
@@ -105,12 +107,17 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
             advice = "Look at what it does. If these calls change something, have them report `writes`."
         else:
             return None
-        if limit and self._waits(call, same):
+        if limit and self._waits(tools, call, same):
             advice = "Nothing, if it is waiting for something."
         return notice(count, limit, words, advice, _evidence(call, count))
 
-    def _waits(self, call: ToolCall, same: Among) -> bool:
-        paced = bool(same.apart) and are_paced(same.apart)
+    def _waits(self, tools: ToolCalls, call: ToolCall, same: Among) -> bool:
+        if same.first < tools.same_call:
+            paced = same.first > 0 and tools.is_paced(1, same.first + 1)
+        elif len(same.apart) > 1:
+            paced = are_paced(same.apart)
+        else:  # one distance is always even: it must be a pause, and no long way round through other calls
+            paced = bool(same.apart) and tools.is_paced(same.first, same.first + 1)
         return self.settings.polls(call.tool) or waits(call, paced=paced)
 
 

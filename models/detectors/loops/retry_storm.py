@@ -39,7 +39,7 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
         # Calls known by their size only are not known apart either: all of a run's are one incident.
         repeated = "" if call.prompt_hash is None else history.models.name()
         nudge = ""
-        if sure >= sent:
+        if sure >= sent and _is_charged(call):  # an outage is nothing that a model could do otherwise
             nudge = sentence(f"The same request has now been sent {sent} times in a row, and every time was charged.")
         return about(self._judge(call, sent, sure, history.models.spent_in_row), repeated, self.settings, nudge)
 

@@ -264,6 +264,10 @@ class Run(Unit):
         """Whether nothing has changed since its last record."""
         return self.recorded_ms > 0 and self.clock_ms <= self.recorded_ms
 
+    def late_ms(self) -> int:
+        """How long after it happened its latest message came: its own clock is behind ours by so much."""
+        return max(0, self.clock_ms - self.last_ms)
+
     def next_record_ms(self) -> int:
         """The earliest time of its next record."""
         lived_ms = self.recorded_ms - self.started_ms

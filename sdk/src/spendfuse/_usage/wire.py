@@ -86,7 +86,11 @@ class _Tags:
             raise InvalidEvent(f"{name} must be a mapping of str to str")
         if len(value) > MAX_TAGS:
             raise InvalidEvent(f"{name} may hold {MAX_TAGS} pairs, holds {len(value)}")
-        return {_NAME.clean(f"a key of {name}", k): _NAME.clean(f"a value of {name}", v) for k, v in value.items()}
+        return {
+            _NAME.clean(f"a key of {name}", k): _NAME.clean(f"a value of {name}", v)
+            for k, v in value.items()
+            if v != ""  # says nothing, as in any other field
+        }
 
 
 _ID = _Text(128, min_chars=1)
@@ -196,6 +200,8 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 def checked(event: Mapping[str, object]) -> Event:
     """Return the event without its None fields, each value of the contract's type and within its bounds.
 
+    An empty text in a field that may be left out is one that nobody has set, and is left out too.
+
     Raises InvalidEvent. A field the contract does not know is refused, so that no text slips out under a new name.
     """
     kind = event.get("type")
@@ -209,6 +215,8 @@ def checked(event: Mapping[str, object]) -> Event:
         field = known.get(name)
         if field is None:
             raise InvalidEvent(f"a {kind} has no field {str(name)[:40]!r}; it has {', '.join(known)}")
+        if value == "" and isinstance(field, _Text | _OneOf) and name not in REQUIRED[kind]:
+            continue
         clean[name] = field.clean(name, value)
     missing = [name for name in REQUIRED[kind] if name not in clean]
     if missing:
