@@ -11,6 +11,7 @@ from models.state.rows import SCHEMA
 from models.stimuli import OperatorSeen, PolicyChanged, RecordMoved, RecordRefused, SpendDue, SpendSeen, Ticked
 from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_spend, decode_usage
+from schemas.duration import DAY_MS
 from schemas.errors import StateError, Undecodable
 from streams.clock import BrokerClock, PartitionClock, seconds
 from streams.kafka.order_reader import OrderReader
@@ -22,6 +23,9 @@ from streams.worker.unreadable import UnreadableRow
 log = logging.getLogger("spendfuse.partition")
 
 MOST_KNOWN_KEYS: Final = 100_000
+MARKED_MS: Final = DAY_MS
+"""For so long after a takeover each commit says in the changelog of the generation before that it has moved on: there
+its workers, as long as there are any, see that somebody works on the partition."""
 
 
 class PoisonedInput(StateError):  # it names what is wrong with the input
@@ -87,6 +91,10 @@ class Partition:
         """How often so many unreadable records in a row were set aside that somebody must be told."""
         self.unkeyed = 0
         self.restored_rows = len(rows)
+        self._ticked_ms = 0
+        self.predecessor = 0
+        """As in `Fence`."""
+        self._taken_over_ms = 0
         self._brokers = brokers or BrokerClock()
         self.clock = PartitionClock()
         self._last_append_ms = 0
@@ -105,6 +113,27 @@ class Partition:
             self.operator_offset = fence.operator_offset
             self.spend_offset = fence.spend_offset
             self._last_append_ms = fence.last_append_ms
+            self._ticked_ms = fence.ticked_ms
+            self.predecessor, self._taken_over_ms = fence.predecessor, fence.taken_over_ms
+
+    def take_over(self, left: Fence | None) -> None:
+        """Go on for workers of the generation before, who left `left` behind, when everything up to there has been
+        taken in. What they had let fall due by time alone falls due here, and is for the caller to drop. A fence of an
+        older version does not say until when that was: rather than lost, a second or two of it is published again.
+        """
+        if left is not None:
+            self.clock = PartitionClock(left.time_ms or left.last_append_ms, left.written_ms)
+            self.carry_clock()
+            self._last_append_ms = max(self._last_append_ms, left.last_append_ms)
+            self._ticked_ms = left.ticked_ms or max(0, left.time_ms - 2 * PartitionClock.SLACK_MS)
+            self.engine.handle(Ticked(self._ticked_ms))
+        self.unreadable_in_a_row = 0
+        self._taken_over_ms = self._brokers.now_ms()
+
+    @property
+    def has_left_another(self) -> bool:
+        """Whether the generation before is to be told with each commit that this one has taken over."""
+        return self._brokers.now_ms() < self._taken_over_ms + MARKED_MS
 
     def carry_clock(self) -> None:
         """Nobody kept this partition's clock from its fence until now, as long as the brokers' clock says."""
@@ -246,6 +275,7 @@ class Partition:
         now_ms = self._now_ms()
         if now_ms > 0:
             self.engine.handle(Ticked(now_ms))
+            self._ticked_ms = max(self._ticked_ms, now_ms)
         self.engine.handle(SpendDue())
 
     def fence(self, partitions: int) -> Fence:
@@ -264,6 +294,9 @@ class Partition:
             time_ms=self.clock.kept_ms,
             host_ahead_ms=self._brokers.host_ahead_ms,
             flood_paged_ms=self._unreadable.paged_hour_ms,
+            ticked_ms=self._ticked_ms,
+            predecessor=self.predecessor,
+            taken_over_ms=self._taken_over_ms,
         )
 
     def check_poison(self, limit: int) -> None:
