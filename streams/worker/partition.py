@@ -2,9 +2,11 @@
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.state.rows import SCHEMA
@@ -18,6 +20,7 @@ from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import KEYLESS, moved_from, origin_of, partition_of
 from streams.process.logs import fields
 from streams.worker.fence import Fence, check_digest
+from streams.worker.generations.told import Told, told_key
 from streams.worker.unreadable import UnreadableRow
 
 log = logging.getLogger("spendfuse.partition")
@@ -95,6 +98,8 @@ class Partition:
         self.predecessor = 0
         """As in `Fence`."""
         self._taken_over_ms = 0
+        self.told: Counter[Told] = Counter()
+        """Levels of limits across tenants that are not to be told again."""
         self._brokers = brokers or BrokerClock()
         self.clock = PartitionClock()
         self._last_append_ms = 0
@@ -129,6 +134,23 @@ class Partition:
             self.engine.handle(Ticked(self._ticked_ms))
         self.unreadable_in_a_row = 0
         self._taken_over_ms = self._brokers.now_ms()
+
+    @property
+    def taken_over_ms(self) -> int:
+        """As in `Fence`."""
+        return self._taken_over_ms
+
+    def drain_effects(self) -> list[Effect]:
+        """What the engine has decided, without what the generation before has told already."""
+        effects = self.engine.drain_effects()
+        return [effect for effect in effects if not self._is_told(effect)] if self.told else effects
+
+    def _is_told(self, effect: Effect) -> bool:
+        key = told_key(effect.value) if isinstance(effect.value, Alert) else None
+        is_told = key is not None and self.told[key] > 0
+        if key is not None and is_told:
+            self.told[key] -= 1
+        return is_told
 
     @property
     def has_left_another(self) -> bool:

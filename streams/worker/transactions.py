@@ -142,7 +142,7 @@ class Transactions:
         offsets: list[TopicPartition] = []
         for partition in partitions:
             partition.engine.go_out(self._brokers.now_ms())
-            for effect in partition.engine.drain_effects():
+            for effect in partition.drain_effects():
                 outcome.effects.append(effect)
                 self._send_record(self._records.of(effect))
             for command, kid in partition.engine.drain_repeats():

@@ -9,9 +9,12 @@ from typing import Final
 from confluent_kafka import Consumer, TopicPartition
 
 from models.stimuli import PolicyChanged
+from schemas.duration import DAY_MS
 from schemas.errors import StateError
+from schemas.internal.spend import ALL_TENANTS
 from streams.clock import BrokerClock, pause, seconds
 from streams.kafka.leaders import watermarks
+from streams.kafka.partitioner import partition_of
 from streams.process.crash_points import CrashPoints
 from streams.process.logs import fields
 from streams.settings import Settings
@@ -24,6 +27,7 @@ from streams.worker.fence import (
     refuse_lost_state,
 )
 from streams.worker.generations.filling import Filling, Predecessor, TakenOver
+from streams.worker.generations.told import told_since
 from streams.worker.partition import Partition
 
 log = logging.getLogger("spendfuse.generations")
@@ -31,6 +35,8 @@ log = logging.getLogger("spendfuse.generations")
 QUERY_TIMEOUT_S: Final = 15.0
 LONG: Final = 1_000_000
 """More records than these take half a minute and longer to read: a rebuild that goes on until now makes it short."""
+TOLD_MS: Final = DAY_MS
+"""So long before a takeover is looked for what was told of limits across tenants."""
 TRIES: Final = 20
 AGAIN_S: Final = 0.5
 
@@ -67,6 +73,20 @@ class Restorer:
             BrokerError: the broker does not allow it.
             KafkaException: the broker does not answer.
         """
+        found = self._found(consumer, number, partitions, rows, committed, policy)
+        if found.has_left_another and partition_of(ALL_TENANTS.encode(), partitions) == number:
+            found.told = told_since(self._settings, number, found.taken_over_ms - TOLD_MS, self._alive)
+        return found
+
+    def _found(
+        self,
+        consumer: Consumer,
+        number: int,
+        partitions: int,
+        rows: dict[bytes, bytes],
+        committed: Mapping[tuple[str, int], int],
+        policy: PolicyChanged,
+    ) -> Partition:
         settings = self._settings
         fence = read_fence(number, rows.pop(FENCE_KEY, None), len(rows))
         low, high = watermarks(consumer, TopicPartition(settings.topic("usage.v1"), number), QUERY_TIMEOUT_S)
