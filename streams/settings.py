@@ -22,6 +22,7 @@ from schemas.topics import of_generation
 PREFIX = "SPENDFUSE_"
 FILE = f"{PREFIX}SETTINGS"
 PUBLIC_KEY_BYTES = 32
+LAST_GENERATION = 9_999
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -52,7 +53,7 @@ class Settings(BaseModel):
     partitions: Positive = 6
     """Partitions that `topics apply` creates for usage.v1, and for what is read and written beside it."""
     replication: Positive = 1
-    state_generation: Annotated[int, Field(ge=1, le=9999)] = 1
+    state_generation: Annotated[int, Field(ge=1, le=LAST_GENERATION)] = 1
     """Which generation of the state workers keep: another one has topics of its own, and is filled beside running
     workers by `rebuild --generation`."""
     slot: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None

@@ -120,8 +120,8 @@ def kills(space: TopicSpace) -> list[str]:
 @pytest.mark.parametrize("order", ["ab", "ba"])
 def test_limits_across_tenants_and_orders_go_on(kafka_topics: TopicSpace, tmp_path: Path, order: str) -> None:
     """What all tenants spend together is the plain sum to the nano-dollar, whichever worker is replaced first, the one
-    where it comes together or the other; a level that is reached before the rebuild, between it and the takeover, and
-    with half of the workers replaced is told once each. An order that was obeyed before the takeover is obeyed once,
+    where it comes together or the other; levels that are reached between a rebuild and the takeover, with half of the
+    workers replaced, and after that are told once each. An order that was obeyed before the takeover is obeyed once,
     one that comes later as well.
     """
     log = calls((time.time_ns() // 10**6 // HOUR_MS - 3) * HOUR_MS)
@@ -154,6 +154,7 @@ def test_limits_across_tenants_and_orders_go_on(kafka_topics: TopicSpace, tmp_pa
         assert run_beside(settings, 2) == 0
         spend(0.6)
         wait_told(kafka_topics, 0.5)
+        assert run_beside(settings, 2) == 0, "it goes on from where it was left"
         order_kill(kafka_topics, "tenant-0", "ordered-before")
         wait_until(lambda: kills(kafka_topics) == ["ordered-before"], 60, "the first order is obeyed")
         for slot, until in zip(order, (0.9, 1.0), strict=True):
@@ -166,6 +167,7 @@ def test_limits_across_tenants_and_orders_go_on(kafka_topics: TopicSpace, tmp_pa
         wait_until(lambda: "ordered-after" in kills(kafka_topics), 60, "the second order is obeyed")
         wait_told(kafka_topics, 1.0)
         assert [worker.stop() for worker in workers.values()] == [0, 0]
+    assert run_beside(settings, 2) == 0, "there is nothing left to fill"
     assert watched(later) == {"company": log.total, **log.spent}
     assert kills(kafka_topics) == ["ordered-after", "ordered-before"]
     assert levels(alerts(kafka_topics)) == {scope: [0.5, 0.8, 1.0] for scope in ("company", *MODELS)}

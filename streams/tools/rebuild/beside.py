@@ -22,7 +22,7 @@ from streams.kafka.client import Admin
 from streams.kafka.partitioner import partition_of
 from streams.kafka.topics import apply
 from streams.process.policies import policy_in_force
-from streams.settings import Settings
+from streams.settings import LAST_GENERATION, Settings
 from streams.worker.fence import Fence
 from streams.worker.generations.filling import Filling, Predecessor, TakenOver
 from streams.worker.generations.reading import newest_fences
@@ -81,6 +81,8 @@ def run_beside(
             f"one can be filled, such as --generation {generation + 1}. Where that is the one of workers to come, set "
             "here which one workers keep until then"
         )
+    if not 1 <= generation <= LAST_GENERATION:
+        raise SettingsError(f"--generation: they are numbered from 1 to {LAST_GENERATION}")
     target = settings.at_generation(generation)
     partitions = len(existing_topics(settings, NEEDED)[settings.topic("usage.v1")].partitions)
     _make_topics(target, partitions)
