@@ -94,10 +94,7 @@ class Partition:
         """How often so many unreadable records in a row were set aside that somebody must be told."""
         self.unkeyed = 0
         self.restored_rows = len(rows)
-        self._ticked_ms = 0
-        self.predecessor = 0
-        """As in `Fence`."""
-        self._taken_over_ms = 0
+        self.predecessor = self._taken_over_ms = self._ticked_ms = 0  # as in `Fence`
         self.told: Counter[Told] = Counter()
         """Levels of limits across tenants that are not to be told again."""
         self._brokers = brokers or BrokerClock()
