@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, cast, get_args
@@ -17,6 +17,8 @@ PartitionGroup = Literal["tenant", "spread", "single"]
 """
 
 FOLDER: Final = Path(__file__).with_name("topics")
+OF_A_GENERATION: Final = ("spend.v1", "state.v1")
+"""What workers alone read and write, made from the input: every generation of the state has topics of its own."""
 
 _WORDS: Final = ("description", "key", "value", "owner")
 _LISTS: Final = ("producers", "consumers")
@@ -88,8 +90,14 @@ def topic_name(prefix: str, name: str) -> str:
     return full
 
 
-def load_topics(folder: Path = FOLDER) -> dict[str, TopicSpec]:
-    """Every declared topic by its name without prefix, in the order of the names.
+def of_generation(name: str, generation: int) -> str:
+    """The topic that stands for `name` in a generation of the state: the first has the names that the files give."""
+    return f"{name}.g{generation}" if name in OF_A_GENERATION and generation > 1 else name
+
+
+def load_topics(folder: Path = FOLDER, generation: int = 1) -> dict[str, TopicSpec]:
+    """Every declared topic by its name without prefix, in the order of the names; last those of a later `generation` of
+    the state, beside the first one's: by these the workers' group shares the partitions out, whatever the generation.
 
     Raises:
         TopicFileError: some file breaks a rule; all faults are reported together.
@@ -111,7 +119,8 @@ def load_topics(folder: Path = FOLDER) -> dict[str, TopicSpec]:
         faults.append(f"{folder} holds no topic files")
     if faults:
         raise TopicFileError("\n".join(faults))
-    return topics
+    own = {of_generation(name, generation): topics[name] for name in OF_A_GENERATION if name in topics}
+    return topics | {name: replace(spec, name=name) for name, spec in own.items()}
 
 
 def _spec(name: str, table: Mapping[str, object]) -> TopicSpec:

@@ -13,7 +13,7 @@ from streams.kafka.admin import GroupDescription, describe_group
 from streams.kafka.client import Admin
 from streams.process.ending import run_to_end
 from streams.settings import Settings, read_settings
-from streams.worker_group import GROUP, INPUTS, REJOIN, REPLACED, member_name, new_member
+from streams.worker_group import GROUP, REJOIN, REPLACED, member_name, new_member, shared_topics
 
 JOIN_S: Final = 15.0
 """How long a replacement may take to get its place."""
@@ -54,7 +54,7 @@ def replace(settings: Settings, name: str) -> None:
     """
     consumer = new_member(settings, name)
     try:
-        consumer.subscribe(list(map(settings.topic, INPUTS)))
+        consumer.subscribe(shared_topics(settings))
         until = seconds() + JOIN_S
         while not consumer.assignment() and seconds() < until:
             consumer.poll(0.1)
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--spared", nargs="*", default=[])
     asked = parser.parse_args(arguments)
     settings = read_settings()
-    group = describe_group(Admin(settings), settings.group(GROUP), list(map(settings.topic, INPUTS)))
+    group = describe_group(Admin(settings), settings.group(GROUP), shared_topics(settings))
     found = cure(group, member_name(settings), asked.idle, asked.attempt, asked.spared)
     if found == REJOIN:
         print(REJOIN)

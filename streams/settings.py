@@ -17,10 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from models.rules.policy import Policy, default_policy, read_policy_toml
 from schemas.errors import SettingsError
 from schemas.signing import SHORTEST_ROOT, OperatorKey
+from schemas.topics import of_generation
 
 PREFIX = "SPENDFUSE_"
 FILE = f"{PREFIX}SETTINGS"
 PUBLIC_KEY_BYTES = 32
+LAST_GENERATION = 9_999
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -51,6 +53,9 @@ class Settings(BaseModel):
     partitions: Positive = 6
     """Partitions that `topics apply` creates for usage.v1, and for what is read and written beside it."""
     replication: Positive = 1
+    state_generation: Annotated[int, Field(ge=1, le=LAST_GENERATION)] = 1
+    """Which generation of the state workers keep: another one has topics of its own, and is filled beside running
+    workers by `rebuild --generation`."""
     slot: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
     """This worker's name among its siblings; unset, the host's name and the lowest number free on it."""
     policy: Path | None = None
@@ -209,8 +214,12 @@ class Settings(BaseModel):
         return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
 
     def topic(self, name: str) -> str:
-        """The name of a topic on this cluster."""
-        return f"{self.prefix}{name}"
+        """The name of a topic on this cluster, in the generation of the state that these settings name."""
+        return f"{self.prefix}{of_generation(name, self.state_generation)}"
+
+    def at_generation(self, generation: int) -> "Settings":
+        """The same installation with another generation of the state."""
+        return self.model_copy(update={"state_generation": generation})
 
     def group(self, name: str) -> str:
         """The name of a consumer group on this cluster."""

@@ -62,6 +62,13 @@ def member_name(settings: Settings) -> str:
     return f"{settings.prefix}engine-{settings.slot}"
 
 
+def shared_topics(settings: Settings) -> list[str]:
+    """By whose partitions the group shares the work out, in full. They are the same whatever generation of the state a
+    worker keeps: with others it would be given other partitions than its place among all, and two would work on one.
+    """
+    return [f"{settings.prefix}{name}" for name in INPUTS]
+
+
 def new_member(settings: Settings, name: str | None = None) -> Consumer:
     """A consumer that joins the group once it subscribes: under this worker's name, unless another one is given."""
     config = {
@@ -149,7 +156,8 @@ class GroupWatch:
         self.attendance = Attendance(max(1000 * settings.unhealthy_s, SESSIONS * settings.session_timeout_ms))
         self._held: tuple[frozenset[int], int] = frozenset(), monotonic_ms()
         self._partitions = 0
-        self._state_ends: dict[int, int] = {}
+        self._marks: dict[int, tuple[int, int]] = {}
+        """Partition -> how far it was committed, and where its state ended, when it was last looked at."""
         self._replaced_ms: dict[str, list[int]] = {}
         """Member -> when it was replaced."""
         self._is_to_rejoin = threading.Event()
@@ -201,7 +209,7 @@ class GroupWatch:
 
     def _idle(self, consumer: Consumer, held: frozenset[int]) -> list[int]:
         """Partitions of others of which records wait, and of which nobody has committed anything since they were last
-        looked at: whoever works on one writes its state.
+        looked at: whoever works on one writes its state, maybe another generation's, and moves the group's offset.
         """
         everything = [TopicPartition(self._usage, number) for number in range(self._partitions)]
         committed = {one.partition: one.offset for one in consumer.committed(everything, ANSWER_S)}
@@ -209,13 +217,14 @@ class GroupWatch:
             return []  # nothing was ever counted, or this broker (the embedded one) does not keep how far
         done = {number: max(0, offset) for number, offset in committed.items() if number not in held}
         behind = [number for number, offset in done.items() if offset < self._end_of(consumer, self._usage, number)]
-        before, self._state_ends = (
-            self._state_ends, {number: self._end_of(consumer, self._state, number) for number in behind},
-        )  # fmt: skip
+        before, self._marks = (
+            self._marks,
+            {number: (done[number], self._end_of(consumer, self._state, number)) for number in behind},
+        )
         return [
             number
-            for number, end in self._state_ends.items()
-            if before.get(number) == end and self._is_waiting(consumer, number, done[number])
+            for number, mark in self._marks.items()
+            if before.get(number) == mark and self._is_waiting(consumer, number, done[number])
         ]
 
     def _end_of(self, consumer: Consumer, topic: str, number: int) -> int:

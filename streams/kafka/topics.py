@@ -80,7 +80,7 @@ class _Found:
         return None if entry is None else entry.value
 
 
-def apply(admin: Admin, prefix: str, partitions: int, replication: int) -> Applied:
+def apply(admin: Admin, prefix: str, partitions: int, replication: int, generation: int = 1) -> Applied:
     """Create the topics that are missing and mend settings that differ; returns when every topic can be used.
 
     Args:
@@ -88,13 +88,14 @@ def apply(admin: Admin, prefix: str, partitions: int, replication: int) -> Appli
         prefix: put before every topic's name, its separator included.
         partitions: how many partitions new topics get; what the co-partitioned ones must have already.
         replication: how many copies of each partition new topics get.
+        generation: of the state, whose topics are among them.
 
     Raises:
         PartitionsRefusedError: co-partitioned topics have another number of partitions. Nothing was changed.
         BrokerRefusedError: the broker does not allow what was asked, for instance more copies than it has nodes.
         BrokerUnreachableError: the broker did not answer in time.
     """
-    specs = load_topics()
+    specs = load_topics(generation=generation)
     found = _look(admin, prefix, specs)
     _refuse_other_partitions(found, partitions, "Nothing was changed.")
     missing = [spec for name, spec in specs.items() if name not in found]
@@ -109,14 +110,14 @@ def apply(admin: Admin, prefix: str, partitions: int, replication: int) -> Appli
     return Applied(created, altered, left=tuple(_left_alone(found.values(), partitions, replication)))
 
 
-def check(admin: Admin, prefix: str) -> list[str]:
+def check(admin: Admin, prefix: str, generation: int = 1) -> list[str]:
     """Every difference between the declared topics and the broker's, one line each; empty where there is none.
 
     Raises:
         BrokerRefusedError: the broker does not let this client look.
         BrokerUnreachableError: the broker did not answer in time.
     """
-    specs = load_topics()
+    specs = load_topics(generation=generation)
     found = _look(admin, prefix, specs)
     differences = [f"{topic_name(prefix, name)}: missing" for name in specs if name not in found]
     for each in found.values():
@@ -131,7 +132,9 @@ def check(admin: Admin, prefix: str) -> list[str]:
 def run_apply(settings: Settings) -> int:
     """`topics apply` for the command line: says what it did. Raises `BrokerError`."""
     try:
-        done = apply(Admin(settings), settings.prefix, settings.partitions, settings.replication)
+        done = apply(
+            Admin(settings), settings.prefix, settings.partitions, settings.replication, settings.state_generation
+        )
     except BrokerRefusedError as refused:
         if missing := missing_right(refused.code):
             raise BrokerRefusedError(f"{refused} {missing}", refused.code) from None
@@ -149,7 +152,7 @@ def run_apply(settings: Settings) -> int:
 
 def run_check(settings: Settings) -> int:
     """`topics check` for the command line: prints the differences; 0 none, 1 some. Raises `BrokerError`."""
-    differences = check(Admin(settings), settings.prefix)
+    differences = check(Admin(settings), settings.prefix, settings.state_generation)
     for line in differences:
         print(line)
     if differences:

@@ -8,9 +8,10 @@ Stage = Literal[
     "taken", "decided", "effects_sent", "rows_sent", "offsets_sent", "committed", "restoring", "revoked",
     "publishing", "published", "sending", "answered", "handled",
     "written",
+    "following", "taking_over", "taken_over",
 ]  # fmt: skip
 """The first line is the worker's, the second alerting's, which also passes `taken`, `restoring` and `revoked`; a sink
-passes `taken`, `written` and `committed`."""
+passes `taken`, `written` and `committed`. The last line is of a worker that takes over from another generation."""
 VARIABLE = "SPENDFUSE_KILL_AT"
 
 

@@ -11,7 +11,14 @@ from streams.process.logs import fields
 log = logging.getLogger("spendfuse.fence")
 
 FENCE_KEY = row_key_of("fence")
+MOVED_ON = 1_000_000
+"""With the number of a generation added, the schema of the fence that the generation before it is left with: no version
+reads that, not even one that knows of no generations."""
 _INSTEAD = "Rebuild the state from the input: python -m streams rebuild --from-input"
+_BESIDE = (
+    ", with all workers ended; or, while workers of the version that wrote it go on, beside them, with --generation: "
+    "docs/operations/upgrades.md"
+)
 
 
 class Fence(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +46,22 @@ class Fence(msgspec.Struct, frozen=True, kw_only=True):
     """How far the clock of the writer's host was ahead of the brokers', for people."""
     flood_paged_ms: int = 0
     """The hour in which somebody was last paged for a flood of unreadable records."""
+    ticked_ms: int = 0
+    """The latest time that was let pass without a record; 0 for none, and in fences of older versions."""
+    predecessor: int = 0
+    """The generation of the state beside whose workers these rows were filled; 0 for none."""
+    taken_over_ms: int = 0
+    """When a worker took the partition over from them, by the brokers' clock; 0 while they go on."""
+
+    @property
+    def is_being_filled(self) -> bool:
+        """Whether workers of the generation before still count and publish, and these rows only follow."""
+        return self.predecessor > 0 and not self.taken_over_ms
+
+    @property
+    def moved_on_to(self) -> int:
+        """The generation that has taken this partition over; 0 while it is this one's."""
+        return max(0, self.schema - MOVED_ON)
 
 
 def write_fence(fence: Fence) -> bytes:
@@ -60,15 +83,22 @@ def read_fence(partition: int, value: bytes | None, rows: int) -> Fence | None:
 
 def check_fence(partition: int, fence: Fence, partitions: int) -> None:
     """Refuse state that this worker cannot carry on. Raises `StateError`."""
+    if fence.moved_on_to:
+        raise StateError(
+            f"partition {partition}: workers of generation {fence.moved_on_to} of the state have taken it over, and "
+            "count and publish since. Start this one with "
+            f"SPENDFUSE_STATE_GENERATION={fence.moved_on_to}, in a version that reads that generation; the way back is "
+            "another rebuild: docs/operations/upgrades.md"
+        )
     if fence.schema > SCHEMA:
         raise StateError(
             f"partition {partition}: the state was written by a newer version (schema {fence.schema}, this one reads "
-            f"{SCHEMA}). Run that version, or rebuild: python -m streams rebuild --from-input"
+            f"{SCHEMA}). Run that version, or rebuild: python -m streams rebuild --from-input{_BESIDE}"
         )
     if fence.schema < SCHEMA:
         raise StateError(
             f"partition {partition}: the state was written by an older version (schema {fence.schema}, this one reads "
-            f"{SCHEMA}). {_INSTEAD}"
+            f"{SCHEMA}). {_INSTEAD}{_BESIDE}"
         )
     if fence.partitions != partitions:
         raise StateError(
@@ -105,10 +135,33 @@ def check_reach(partition: int, topic: str, included: int, low: int, high: int, 
     log.error("input is missing", extra=fields(gap=gap))
 
 
-def refuse_lost_state(number: int, group_offset: int) -> None:
+def refuse_lost_state(number: int, group_offset: int, generation: int) -> None:
     """Refuse to begin without state where the group has counted something. Raises `StateError`."""
-    if group_offset > 0:
+    if group_offset <= 0:
+        return
+    counted = f"partition {number}: the group has counted usage.v1 up to offset {group_offset - 1}, but the changelog"
+    if generation == 1:
+        raise StateError(f"{counted} is empty: its state is lost. Rebuild it: python -m streams rebuild --from-input")
+    raise StateError(
+        f"{counted} of generation {generation} is empty. Nothing is lost: go back to the generation that workers kept "
+        "until now (SPENDFUSE_STATE_GENERATION), and fill this one beside them: "
+        f"python -m streams rebuild --from-input --generation {generation}"
+    )
+
+
+def refuse_left_behind(number: int, fence: Fence, group_offset: int, generation: int) -> None:
+    """Refuse a later generation that the group has moved on without, under another one: what it would count and publish
+    has been published. The first one's fence tells that by itself, see `moved_on`. Raises `StateError`.
+    """
+    if generation > 1 and group_offset > fence.usage_offset + 1:
         raise StateError(
-            f"partition {number}: the group has counted usage.v1 up to offset {group_offset - 1}, but the changelog is "
-            "empty: its state is lost. Rebuild it: python -m streams rebuild --from-input"
+            f"partition {number}: generation {generation} of the state ends at offset {fence.usage_offset} of "
+            f"usage.v1, and the group has counted on to {group_offset - 1} without it. Start this worker with the "
+            "generation that workers have kept since (SPENDFUSE_STATE_GENERATION), or fill the next one beside them: "
+            f"python -m streams rebuild --from-input --generation {generation + 1}"
         )
+
+
+def moved_on(fence: Fence, generation: int) -> Fence:
+    """What the generation before is left with where another one has taken over."""
+    return msgspec.structs.replace(fence, schema=MOVED_ON + generation)

@@ -2,26 +2,33 @@
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy
 from models.state.rows import SCHEMA
 from models.stimuli import OperatorSeen, PolicyChanged, RecordMoved, RecordRefused, SpendDue, SpendSeen, Ticked
 from schemas.alert import Alert
 from schemas.codec import dead_letter, decode_spend, decode_usage
+from schemas.duration import DAY_MS
 from schemas.errors import StateError, Undecodable
 from streams.clock import BrokerClock, PartitionClock, seconds
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import KEYLESS, moved_from, origin_of, partition_of
 from streams.process.logs import fields
 from streams.worker.fence import Fence, check_digest
+from streams.worker.generations.told import Told, told_key
 from streams.worker.unreadable import UnreadableRow
 
 log = logging.getLogger("spendfuse.partition")
 
 MOST_KNOWN_KEYS: Final = 100_000
+MARKED_MS: Final = DAY_MS
+"""For so long after a takeover each commit says in the changelog of the generation before that it has moved on: there
+its workers, as long as there are any, see that somebody works on the partition."""
 
 
 class PoisonedInput(StateError):  # it names what is wrong with the input
@@ -87,6 +94,9 @@ class Partition:
         """How often so many unreadable records in a row were set aside that somebody must be told."""
         self.unkeyed = 0
         self.restored_rows = len(rows)
+        self.predecessor = self._taken_over_ms = self._ticked_ms = 0  # as in `Fence`
+        self.told: Counter[Told] = Counter()
+        """Levels of limits across tenants that are not to be told again."""
         self._brokers = brokers or BrokerClock()
         self.clock = PartitionClock()
         self._last_append_ms = 0
@@ -105,6 +115,44 @@ class Partition:
             self.operator_offset = fence.operator_offset
             self.spend_offset = fence.spend_offset
             self._last_append_ms = fence.last_append_ms
+            self._ticked_ms = fence.ticked_ms
+            self.predecessor, self._taken_over_ms = fence.predecessor, fence.taken_over_ms
+
+    def take_over(self, left: Fence | None) -> None:
+        """Go on for workers of the generation before, who left `left` behind, when everything up to there has been
+        taken in. What they had let fall due by time alone falls due here, and is for the caller to drop. A fence of an
+        older version does not say until when that was: rather than lost, a second or two of it is published again.
+        """
+        if left is not None:
+            self.clock = PartitionClock(left.time_ms or left.last_append_ms, left.written_ms)
+            self.carry_clock()
+            self._last_append_ms = max(self._last_append_ms, left.last_append_ms)
+            self._ticked_ms = left.ticked_ms or max(0, left.time_ms - 2 * PartitionClock.SLACK_MS)
+            self.engine.handle(Ticked(self._ticked_ms))
+        self.unreadable_in_a_row = 0
+        self._taken_over_ms = self._brokers.now_ms()
+
+    @property
+    def taken_over_ms(self) -> int:
+        """As in `Fence`."""
+        return self._taken_over_ms
+
+    def drain_effects(self) -> list[Effect]:
+        """What the engine has decided, without what the generation before has told already."""
+        effects = self.engine.drain_effects()
+        return [effect for effect in effects if not self._is_told(effect)] if self.told else effects
+
+    def _is_told(self, effect: Effect) -> bool:
+        key = told_key(effect.value) if isinstance(effect.value, Alert) else None
+        is_told = key is not None and self.told[key] > 0
+        if key is not None and is_told:
+            self.told[key] -= 1
+        return is_told
+
+    @property
+    def has_left_another(self) -> bool:
+        """Whether the generation before is to be told with each commit that this one has taken over."""
+        return self._brokers.now_ms() < self._taken_over_ms + MARKED_MS
 
     def carry_clock(self) -> None:
         """Nobody kept this partition's clock from its fence until now, as long as the brokers' clock says."""
@@ -246,6 +294,7 @@ class Partition:
         now_ms = self._now_ms()
         if now_ms > 0:
             self.engine.handle(Ticked(now_ms))
+            self._ticked_ms = max(self._ticked_ms, now_ms)
         self.engine.handle(SpendDue())
 
     def fence(self, partitions: int) -> Fence:
@@ -264,6 +313,9 @@ class Partition:
             time_ms=self.clock.kept_ms,
             host_ahead_ms=self._brokers.host_ahead_ms,
             flood_paged_ms=self._unreadable.paged_hour_ms,
+            ticked_ms=self._ticked_ms,
+            predecessor=self.predecessor,
+            taken_over_ms=self._taken_over_ms,
         )
 
     def check_poison(self, limit: int) -> None:

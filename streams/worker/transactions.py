@@ -16,7 +16,7 @@ from streams.kafka.client import NOT_ALLOWED, make_producer, refuse_without_righ
 from streams.kafka.records import OutRecord, Records
 from streams.process.crash_points import CrashPoints
 from streams.settings import Settings
-from streams.worker.fence import FENCE_KEY, write_fence
+from streams.worker.fence import FENCE_KEY, moved_on, write_fence
 from streams.worker.partition import Misplaced, Partition
 
 START_TIMEOUT_S = 30.0
@@ -142,7 +142,7 @@ class Transactions:
         offsets: list[TopicPartition] = []
         for partition in partitions:
             partition.engine.go_out(self._brokers.now_ms())
-            for effect in partition.engine.drain_effects():
+            for effect in partition.drain_effects():
                 outcome.effects.append(effect)
                 self._send_record(self._records.of(effect))
             for command, kid in partition.engine.drain_repeats():
@@ -162,8 +162,12 @@ class Transactions:
             rows = partition.engine.drain_rows()
             self._send_rows(rows, partition.number)
             outcome.rows += rows
-            fence = write_fence(partition.fence(partition_count))
-            self._send(self._state_topic, fence, FENCE_KEY, partition.number)
+            fence = partition.fence(partition_count)
+            if partition.has_left_another:
+                left = self._settings.at_generation(partition.predecessor).topic("state.v1")
+                gone = write_fence(moved_on(fence, self._settings.state_generation))
+                self._send(left, gone, FENCE_KEY, partition.number)
+            self._send(self._state_topic, write_fence(fence), FENCE_KEY, partition.number)
             offsets += self._offsets(partition)
         return offsets
 

@@ -29,7 +29,6 @@ from streams.broker_time import BrokerTime
 from streams.clock import BrokerClock, PartitionClock, monotonic_ms, pause, seconds
 from streams.kafka.admin import partition_count, require_write
 from streams.kafka.client import refuse_without_rights
-from streams.kafka.leaders import watermarks
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.records import Records
 from streams.kafka.state_reader import ChangelogStalled, StateReader
@@ -44,17 +43,16 @@ from streams.tracing.span import Tracer
 from streams.worker.commit_health import CommitHealth
 from streams.worker.control_watch import ControlWatch
 from streams.worker.dead_mans_switch import DeadMansSwitch
-from streams.worker.fence import FENCE_KEY, Fence, check_fence, check_reach, read_fence, refuse_lost_state
+from streams.worker.generations.restoring import QUERY_TIMEOUT_S, Restorer
 from streams.worker.losses import BACKOFF_S, PLACE_LOST, REFUSED_BACKOFF_S, Failure, FencedOut, PlaceLost
 from streams.worker.memory import return_freed
 from streams.worker.partition import Partition
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Aborted, NoProducer, ProducerLost, TooLarge, Transactions
-from streams.worker_group import INPUTS, GroupWatch, new_member
+from streams.worker_group import INPUTS, GroupWatch, new_member, shared_topics
 
 log = logging.getLogger("spendfuse.worker")
 
-QUERY_TIMEOUT_S = 15.0
 POLICY_POLL_MS = 200
 CO_PARTITIONED = (*INPUTS, "state.v1", "alerts.v1")
 TOPICS = (*CO_PARTITIONED, "policy.v1", "control.v1", "rollups.v1", "runs.v1", "usage.dlq.v1")
@@ -98,6 +96,7 @@ class Worker:
         self._traces = DecisionTraces(tracer, self._clock)
         self.health = CommitHealth(settings.unhealthy_s * 1000)
         self._group = GroupWatch(settings)
+        self._restorer = Restorer(settings, self._clock, self._crash, self._alive)
         metrics.unattended_seconds.set_function(lambda: self._group.attendance.unattended_s)
         metrics.uncommitted_seconds.set_function(lambda: self.health.failing_s)
         metrics.host_clock_ahead_seconds.set_function(lambda: self._clock.host_ahead_ms / 1000)
@@ -140,7 +139,7 @@ class Worker:
         """Work as a member of the group, until asked to stop or until the place in it is lost."""
         consumer = new_member(self._settings)
         consumer.subscribe(
-            list(self._inputs.values()),
+            shared_topics(self._settings),
             on_assign=self._assigned,
             on_revoke=self._revoked,
             on_lost=self._revoked,
@@ -445,7 +444,9 @@ class Worker:
         self._time.ask(min(numbers))
         for number in numbers:
             self._crash("restoring")
-            self._partitions[number] = self._restored(consumer, number, changelog.pop(number), committed)
+            self._partitions[number] = self._restorer.partition(
+                consumer, number, self._partition_count, changelog.pop(number), committed, self._policy
+            )
             self._alive()
         return_freed()
         self._metrics.partitions.set(len(self._partitions))
@@ -456,38 +457,6 @@ class Worker:
             for number, partition in self._partitions.items()
             for name, offset in partition.offsets.items()
         ]
-
-    def _restored(
-        self, consumer: Consumer, number: int, rows: dict[bytes, bytes], committed: dict[tuple[str, int], int]
-    ) -> Partition:
-        fence = read_fence(number, rows.pop(FENCE_KEY, None), len(rows))
-        low, high = watermarks(consumer, TopicPartition(self._usage_topic, number), QUERY_TIMEOUT_S)
-        spend_low, spend_high = watermarks(consumer, TopicPartition(self._spend_topic, number), QUERY_TIMEOUT_S)
-        group_offset = committed.get((self._usage_topic, number), -1)
-        if fence is None:
-            refuse_lost_state(number, group_offset)
-            partition = self._partition(number, rows, None)
-            partition.usage_offset, partition.spend_offset = low - 1, spend_low - 1
-            return partition
-        check_fence(number, fence, self._partition_count)
-        accept_gap = self._settings.accept_input_gap
-        check_reach(number, "usage.v1", fence.usage_offset, low, high, accept_gap=accept_gap)
-        check_reach(number, "spend.v1", fence.spend_offset, spend_low, spend_high, accept_gap=accept_gap)
-        if group_offset not in (fence.usage_offset + 1, -1001, -1):
-            log.warning(
-                "the group's offset differs from the fence, which rules",
-                extra=fields(partition=number, group_offset=group_offset, fence=fence.usage_offset + 1),
-            )
-        # With more to read, the partition's time has not come to the policy's: nobody knows yet what comes before it.
-        policy_ms = self._policy.at_ms if fence.usage_offset + 1 >= high else 0
-        partition = self._partition(number, rows, fence, policy_ms)
-        partition.usage_offset = max(fence.usage_offset, low - 1)
-        partition.spend_offset = max(fence.spend_offset, spend_low - 1)
-        return partition
-
-    def _partition(self, number: int, rows: dict[bytes, bytes], fence: Fence | None, policy_ms: int = 0) -> Partition:
-        policy = self._policy.policy
-        return Partition(number, self._partition_count, policy, rows, fence, policy_ms, self._alive, self._clock)
 
     def _alive(self) -> None:
         self.beat_ms = monotonic_ms()

@@ -10,7 +10,8 @@ from pydantic import SecretStr
 from infra.kafka.embedded import EmbeddedBroker
 from streams.kafka.client import make_consumer
 from streams.settings import Settings
-from streams.tools import rebuild
+from streams.tools.rebuild.in_place import run_rebuild
+from streams.worker.generations import reading
 from streams.worker_group import GROUP
 from tests.integration.proof import check_state
 from tests.support.kafka import TopicSpace
@@ -25,7 +26,7 @@ def test_a_partition_that_is_read_to_its_end_keeps_nobody_waiting(
     embedded: EmbeddedBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However long it waits for records that are missing, it does not where all are there."""
-    monkeypatch.setattr(rebuild, "SILENCE_S", 1000)
+    monkeypatch.setattr(reading, "SILENCE_S", 1000)
     space = TopicSpace(embedded.bootstrap, "", 2)
     embedded.create_topics(space.prefix, space.partitions)
     policy = tmp_path / "policy.toml"
@@ -37,5 +38,5 @@ def test_a_partition_that_is_read_to_its_end_keeps_nobody_waiting(
     counted = [TopicPartition("usage.v1", number, end + 1) for number, end in flow.ends.items()]
     with closing(make_consumer(settings, GROUP)) as worker:
         worker.commit(offsets=counted, asynchronous=False)
-    assert rebuild.run_rebuild(settings) == 0
+    assert run_rebuild(settings) == 0
     check_state(space, POLICY, f"seed {SEED}, rebuilt")

@@ -20,7 +20,7 @@ from schemas.signing import OperatorKey
 from streams.clock import wall_ms
 from streams.kafka.partitioner import partition_of
 from streams.settings import Settings
-from streams.tools.rebuild import run_rebuild
+from streams.tools.rebuild.in_place import run_rebuild
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_settled, wait_until
 from tests.support.worker_process import ENGINE_KEY, OPERATOR_KEY, OPERATOR_PUBLIC_KEY, WorkerProcess
 

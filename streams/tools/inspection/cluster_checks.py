@@ -13,7 +13,7 @@ from streams.kafka.topics import check
 from streams.kafka.whole_topic import committed_records
 from streams.settings import Settings
 from streams.tools.inspection.finding import Finding, Surroundings
-from streams.worker_group import GROUP, INPUTS
+from streams.worker_group import GROUP, shared_topics
 
 WORKERS: Final = GROUP
 ALERTING: Final = "spendfuse-alerting"
@@ -57,7 +57,7 @@ def topics(around: Surroundings) -> Iterator[Finding]:
             advice += f"; or set SPENDFUSE_PREFIX: there are topics under {', '.join(map(repr, others[:MOST_SHOWN]))}"
         yield Finding("wrong", f"missing, or not to be seen, {under}: {', '.join(around.missing)}", advice)
         return
-    differences = check(around.admin, settings.prefix)
+    differences = check(around.admin, settings.prefix, settings.state_generation)
     for difference in differences[:MOST_SHOWN]:
         yield Finding("wrong", difference, "python -m streams topics apply")
     if len(differences) > MOST_SHOWN:
@@ -81,8 +81,7 @@ def groups(around: Surroundings) -> Iterator[Finding]:
 
 def owners(around: Surroundings) -> Iterator[Finding]:
     """Whether every partition of the input has a worker that does something for it."""
-    inputs = [around.settings.topic(name) for name in INPUTS]
-    group = describe_group(around.admin, around.settings.group(WORKERS), inputs)
+    group = describe_group(around.admin, around.settings.group(WORKERS), shared_topics(around.settings))
     if not group.members:
         return  # and that is said
     waiting = {number: count for (_, number), count in _behind(around, GROUPS[0]).items()}

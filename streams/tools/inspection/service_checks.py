@@ -2,7 +2,7 @@
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -142,9 +142,29 @@ def state(around: Surroundings) -> Iterator[Finding]:
     if not fences:
         yield Finding("ok", "no partition has any: nothing was counted yet")
         return
+    yield from generation_findings(around.settings.state_generation, fences)
     newest_ms = max(each.written_ms for each in fences.values())
     age = format_duration(max(0, around.now_ms - newest_ms))
     yield Finding("ok", f"{len(fences)} of {len(places)} partitions have state, the newest written {age} ago")
+
+
+def generation_findings(generation: int, fences: Mapping[int, Fence]) -> Iterator[Finding]:
+    """Whether workers keep the generation of the state that the settings here name."""
+    moved = {number: fence.moved_on_to for number, fence in fences.items() if fence.moved_on_to}
+    for other in sorted(set(moved.values())):
+        numbers = ", ".join(str(number) for number, to in sorted(moved.items()) if to == other)
+        text = f"workers of generation {other} of the state have taken partition {numbers} over from {generation}"
+        if len(moved) < len(fences):
+            text += "; the rest is to follow"
+        yield Finding("warning", text, f"set SPENDFUSE_STATE_GENERATION={other}; docs/operations/upgrades.md")
+    filled = sorted(number for number, fence in fences.items() if fence.is_being_filled)
+    if filled:
+        before = fences[filled[0]].predecessor
+        text = (
+            f"generation {generation} of partition {', '.join(map(str, filled))} is being filled, and workers keep "
+            f"generation {before}"
+        )
+        yield Finding("warning", text, "replace the workers when `rebuild` says so; docs/operations/upgrades.md")
 
 
 def hosts(around: Surroundings) -> Iterator[Finding]:

@@ -83,15 +83,6 @@ def test_the_figures_are_those_that_were_measured() -> None:
     assert {part.strip() for cell in named for part in cell.split(";")} - {"section of the measurements"} <= sections
 
 
-@pytest.mark.parametrize("events_per_s", [10, 100, 1_000])
-def test_how_long_a_rebuild_takes(events_per_s: int) -> None:
-    """As long as it takes to read what is kept, at a worker's speed."""
-    [[shortest, longest]] = row(UPGRADES, f"35 days at {events_per_s:,} events/s")
-    unit_s = 60 if events_per_s == 10 else 3_600  # the first of the two numbers has the second one's unit
-    events = events_per_s * KEPT_S
-    assert [shortest * unit_s, longest] == pytest.approx([events / 55_000, events / 30_000], rel=0.1)
-
-
 @each_page
 def test_what_a_page_names_is_there(page: Path) -> None:
     """Links and tests exist, settings are settings, and commands are understood."""

@@ -28,6 +28,7 @@ labels:
     "prefix" $kafka.prefix
     "partitions" $kafka.partitions
     "replication" $kafka.replication
+    "state_generation" .root.Values.state.generation
     "metrics_port" 9100 -}}
 {{- if $kafka.saslMechanism }}{{ $_ := set $settings "kafka_sasl_mechanism" $kafka.saslMechanism }}{{ end -}}
 {{- if $kafka.caSecret.name }}{{ $_ := set $settings "kafka_ssl_ca" "/etc/spendfuse/kafka/ca.pem" }}{{ end -}}

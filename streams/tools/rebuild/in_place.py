@@ -1,7 +1,7 @@
-"""State made again from the input, where the changelog cannot be trusted.
+"""State made again from the input, in the place of what cannot be trusted, while no worker runs.
 
 Everything up to the group's committed offset has been published already, so that only the state is wanted: effects are
-dropped. What comes after is left to the worker. Beside a running worker it is refused.
+dropped. What comes after is left to the worker. Beside a running worker it is refused: see `beside`.
 """
 
 import sys
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from heapq import merge
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from tqdm import tqdm
 
 from models.stimuli import SpendDue, SpendSeen
@@ -17,7 +17,7 @@ from schemas.errors import BrokerError, SpendfuseError
 from schemas.internal.spend import ALL_TENANTS, SpendDelta
 from streams.broker_time import BrokerTime
 from streams.clock import BrokerClock, pause, seconds
-from streams.kafka.admin import UnsupportedByBrokerError, existing_topics, group_members
+from streams.kafka.admin import UnsupportedByBrokerError, existing_topics, group_members, topics_on_broker
 from streams.kafka.client import Admin, make_consumer, make_producer
 from streams.kafka.leaders import watermarks
 from streams.kafka.order_reader import OrderReader
@@ -26,7 +26,8 @@ from streams.kafka.state_reader import StateReader
 from streams.process.policies import policy_in_force
 from streams.settings import Settings
 from streams.tools.inspection.terminal import confirm
-from streams.worker.fence import FENCE_KEY, write_fence
+from streams.worker.fence import FENCE_KEY, moved_on, write_fence
+from streams.worker.generations.reading import newest_fences, records
 from streams.worker.partition import Partition
 from streams.worker_group import GROUP
 
@@ -43,8 +44,6 @@ After a rebuild the workers count all that is still there from its beginning, an
   - every dead letter; rollups and runs are replaced by their like"""
 ROWS_PER_TRANSACTION = 20_000
 TAKE_ROWS_EVERY = 5000
-SILENCE_S = 15.0
-CHUNK = 10_000
 
 
 class WorkersRunning(SpendfuseError):
@@ -101,7 +100,8 @@ def await_no_workers(settings: Settings) -> None:
         if seconds() > deadline:
             raise WorkersRunning(
                 f"{len(members)} members of the group {group} are running: {', '.join(members)}. Stop all workers, and "
-                "rebuild again: what is rebuilt beside them would be overwritten, or overwrite what they count"
+                "rebuild again: what is rebuilt beside them would be overwritten, or overwrite what they count. "
+                "Another generation of the state can be filled beside them: --generation, docs/operations/upgrades.md"
             )
         pause(LOOK_EVERY_S)
 
@@ -170,7 +170,7 @@ def _rebuild(
     rows: dict[bytes, bytes] = {}
     orders = OrderReader.of(settings)
     streams: list[Iterator[Any]] = [
-        _records(settings, one.topic, number, low, end) for one, low, end in zip(inputs, lows, ends, strict=True)
+        records(settings, one.topic, {number: (low, end)}) for one, low, end in zip(inputs, lows, ends, strict=True)
     ]
     total = sum(max(0, end - low) for low, end in zip(lows, ends, strict=True))
     ordered = merge(*streams, spend.stream(), key=_time_of)
@@ -214,49 +214,32 @@ def _write(
     """The old rows out, the new ones in, the fence last: until it stands, no worker starts from what is there."""
     topic, number = settings.topic("state.v1"), partition.number
     old = StateReader(settings, lambda: None).read([number])[number]
-    records: list[tuple[bytes, bytes | None]] = [(FENCE_KEY, None)]
-    records += [(key, None) for key in old if key not in rows and key != FENCE_KEY]
-    records += rows.items()
-    records.append((FENCE_KEY, write_fence(partition.fence(partitions))))
-    for first in range(0, len(records), ROWS_PER_TRANSACTION):
+    fence = partition.fence(partitions)
+    written: list[tuple[bytes, bytes | None]] = [(FENCE_KEY, None)]
+    written += [(key, None) for key in old if key not in rows and key != FENCE_KEY]
+    written += rows.items()
+    for first in range(0, len(written), ROWS_PER_TRANSACTION):
         producer.begin_transaction()
-        for key, value in records[first : first + ROWS_PER_TRANSACTION]:
+        for key, value in written[first : first + ROWS_PER_TRANSACTION]:
             producer.produce(topic, value, key, number)
         producer.commit_transaction(TIMEOUT_S)
+    left = _left(settings, number)
+    producer.begin_transaction()
+    for other in left:
+        producer.produce(other, write_fence(moved_on(fence, settings.state_generation)), FENCE_KEY, number)
+    producer.produce(topic, write_fence(fence), FENCE_KEY, number)
+    producer.commit_transaction(TIMEOUT_S)
 
 
-def _records(settings: Settings, topic: str, number: int, low: int, end: int) -> Iterator[Any]:
-    """The records of one partition from `low` to before `end`."""
-    if end <= low:
-        return
-    consumer = make_consumer(settings, GROUP)
-    try:
-        consumer.assign([TopicPartition(topic, number, low)])
-        while True:
-            messages = _more(consumer)
-            if not messages:
-                raise BrokerError(f"{topic}[{number}] could not be read up to offset {end}")
-            for message in messages:
-                error = message.error()
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    raise BrokerError(f"{topic}[{number}]: {error.str()}")
-                offset = message.offset()
-                if error is None and offset is not None and offset < end:
-                    yield message
-                if offset is not None and offset >= end - 1:
-                    return
-    finally:
-        consumer.close()
-
-
-def _more(consumer: Consumer) -> list[Any]:
-    """What comes next; nothing after a long silence."""
-    deadline = seconds() + SILENCE_S
-    while True:
-        # Not in one call: it would wait on for a full chunk, at the end of each partition in vain.
-        messages: list[Any] = consumer.consume(CHUNK, 0.1)
-        if messages or seconds() > deadline:
-            return messages
+def _left(settings: Settings, number: int) -> list[str]:
+    """Changelogs of earlier generations that have state of the partition: from here on nobody may go on from there."""
+    topics = topics_on_broker(Admin(settings))
+    others = [settings.at_generation(one) for one in range(1, settings.state_generation)]
+    return [
+        other.topic("state.v1")
+        for other in others
+        if other.topic("state.v1") in topics and newest_fences(other, [number])
+    ]
 
 
 def _producer(settings: Settings) -> Producer:
