@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from spendfuse import _clock
+from spendfuse._client import clock
 from spendfuse._kafka import broker_time
 from spendfuse._kafka.broker_time import BrokerTime
 
@@ -51,7 +51,7 @@ def ahead(monkeypatch: pytest.MonkeyPatch) -> Ahead:
 
     def made(ahead_ms: int) -> Clocks:
         clocks = Clocks(ahead_ms)
-        monkeypatch.setattr(_clock, "wall_clock_ms", clocks.wall_ms)
+        monkeypatch.setattr(clock, "wall_clock_ms", clocks.wall_ms)
         monkeypatch.setattr(broker_time.time, "monotonic_ns", lambda: clocks.monotonic_ns)
         return clocks
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from spendfuse import Emitter, Guard, Stopped, derive_keys
-from spendfuse import _guard as guard_module
+from spendfuse._client import guard as guard_module
 from spendfuse.testing import FakeControl, MemoryTransport
 
 TIMEOUT_S = 10.0

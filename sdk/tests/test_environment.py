@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from spendfuse import derive_keys, keys_from_environment
-from spendfuse._environment import kafka_config
+from spendfuse._client.environment import kafka_config
 from spendfuse.kafka import KafkaTransport
 
 VARIABLES = {

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from spendfuse import Emitter, Guard
-from spendfuse import _logging as sdk_logging
+from spendfuse._client import logging as sdk_logging
 from spendfuse._kafka.log import KafkaLog
 from spendfuse.kafka import KafkaControl, KafkaTransport
 from spendfuse.testing import MemoryTransport

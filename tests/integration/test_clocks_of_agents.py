@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from spendfuse import Emitter, _clock
+from spendfuse import Emitter
+from spendfuse._client import clock
 from spendfuse.kafka import KafkaTransport
 
 from tests.support.kafka import TopicSpace, read_all
@@ -21,8 +22,8 @@ def test_an_agent_whose_clock_is_ahead_loses_no_spend(
     """Six minutes, or half a day: the broker refuses such records, the client finds its time out, and every event
     arrives once, in the order of its run, with the broker's time on the record and the agent's own inside.
     """
-    true_ms = _clock.wall_clock_ms
-    monkeypatch.setattr(_clock, "wall_clock_ms", lambda: true_ms() + ahead_ms)
+    true_ms = clock.wall_clock_ms
+    monkeypatch.setattr(clock, "wall_clock_ms", lambda: true_ms() + ahead_ms)
     began_ms = true_ms()
     transport = KafkaTransport(kafka_topics.bootstrap, prefix=kafka_topics.prefix, config={"log_level": 2})
     with Emitter(transport) as emitter:

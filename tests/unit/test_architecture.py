@@ -45,7 +45,7 @@ HOME_OF_TIMES = Path("schemas/duration.py")
 MOST_FILES_OF_A_FOLDER = 12
 FULL_FOLDERS = {
     "schemas": 17,
-    "sdk/src/spendfuse": 25,
+    "sdk/src/spendfuse": 14,
 }
 """Folders that hold more than they should, and how many: a number may shrink, and be taken out at last."""
 MOST_LINES_OF_A_FUNCTION = 70
@@ -290,7 +290,7 @@ def test_modules_are_short() -> None:
 def test_nothing_imports_in_circles() -> None:
     """Every module can be read after those it needs: no circle, not even for type checking or inside a function."""
     sources = {module_name(path): read(path) for path in modules(*PACKAGES, SDK)}
-    assert "spendfuse._run" in sources
+    assert "spendfuse._client.run" in sources
     assert not cycles(import_graph(sources))
 
 

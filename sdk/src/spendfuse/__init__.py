@@ -31,16 +31,16 @@ among it; so do the tenant's keys, as `python -m streams keys derive --tenant ac
 to Kafka, `spendfuse.http` to a gateway; `spendfuse.testing` has stand-ins for your own tests.
 """
 
-from spendfuse._async_guard import AsyncGuard
-from spendfuse._connect import Connection, connect, default_connection, run
+from spendfuse._client.async_guard import AsyncGuard
+from spendfuse._client.connect import Connection, connect, default_connection, run
+from spendfuse._client.emitter import Emitter
+from spendfuse._client.environment import keys_from_environment
+from spendfuse._client.errors import InvalidEvent, Paused, SpendfuseError, Stopped
+from spendfuse._client.guard import Advice, Guard
+from spendfuse._client.run import Run
 from spendfuse._control.acks import ack_id
 from spendfuse._control.command import Command, ControlRecord
 from spendfuse._control.signing import derive_keys, derive_tenant_key
-from spendfuse._emitter import Emitter
-from spendfuse._environment import keys_from_environment
-from spendfuse._errors import InvalidEvent, Paused, SpendfuseError, Stopped
-from spendfuse._guard import Advice, Guard
-from spendfuse._run import Run
 from spendfuse._usage.hashing import hash_of
 
 __version__ = "0.1.0"

@@ -14,10 +14,10 @@ from autogen_core import EVENT_LOGGER_NAME
 from autogen_core.logging import LLMCallEvent, LLMStreamEndEvent, ToolCallEvent
 from autogen_core.models import ChatCompletionClient, CreateResult, UserMessage
 
-from spendfuse._connect import Connection
+from spendfuse._client.connect import Connection
+from spendfuse._client.run import Run, RunOptions
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, Usage, count, part, text
 from spendfuse._integrations.openai_api import openai_usage
-from spendfuse._run import Run, RunOptions
 
 C = TypeVar("C", bound=ChatCompletionClient)
 NAME = "spendfuse.autogen"

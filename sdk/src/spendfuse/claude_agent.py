@@ -11,12 +11,12 @@ from typing import Any, cast
 import claude_agent_sdk
 from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, HookMatcher, ResultMessage, StreamEvent
 
-from spendfuse._connect import Connection
-from spendfuse._errors import Paused, Stopped
+from spendfuse._client.connect import Connection
+from spendfuse._client.errors import Paused, Stopped
+from spendfuse._client.run import CURRENT, Run, RunOptions
 from spendfuse._integrations.anthropic_api import Anthropic
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, text
 from spendfuse._integrations.client import Seen
-from spendfuse._run import CURRENT, Run, RunOptions
 
 NAME = "spendfuse.claude_agent"
 HOOK_S = 30.0

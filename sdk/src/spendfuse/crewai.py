@@ -18,10 +18,10 @@ from crewai.hooks import (
 )
 from crewai.hooks.dispatch import HookAborted
 
-from spendfuse._connect import Connection
-from spendfuse._errors import Paused, Stopped
+from spendfuse._client.connect import Connection
+from spendfuse._client.errors import Paused, Stopped
+from spendfuse._client.run import CURRENT, Run, RunOptions
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, Usage, count, part, text
-from spendfuse._run import CURRENT, Run, RunOptions
 
 _CALL: ContextVar[ModelCall | None] = ContextVar("spendfuse_crewai_call", default=None)
 

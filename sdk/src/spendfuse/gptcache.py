@@ -8,11 +8,11 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, Unpack, cast
 
-from spendfuse._connect import Connection
+from spendfuse._client.connect import Connection
+from spendfuse._client.run import RunOptions
 from spendfuse._integrations.base import Integration, ModelCall, Usage, part, text
 from spendfuse._integrations.client import Seen
 from spendfuse._integrations.openai_api import OpenAI
-from spendfuse._run import RunOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,10 +14,10 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import BaseMessage
 from langchain_core.outputs import LLMResult
 
-from spendfuse._connect import Connection
+from spendfuse._client.connect import Connection
+from spendfuse._client.run import CURRENT, CallStatus, Run, RunOptions
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, Usage, count, part, status_after, text
 from spendfuse._integrations.openai_api import TIERS, openai_usage
-from spendfuse._run import CURRENT, CallStatus, Run, RunOptions
 
 
 class SpendfuseHandler(BaseCallbackHandler):

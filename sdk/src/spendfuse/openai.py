@@ -5,11 +5,11 @@ from typing import TypeVar, Unpack
 
 from openai import AsyncOpenAI, OpenAI
 
-from spendfuse._connect import Connection
+from spendfuse._client.connect import Connection
+from spendfuse._client.run import RunOptions
 from spendfuse._integrations.base import Integration
 from spendfuse._integrations.client import GuardedClient
 from spendfuse._integrations.openai_api import OpenAI as Words
-from spendfuse._run import RunOptions
 
 C = TypeVar("C", OpenAI, AsyncOpenAI)
 

@@ -10,7 +10,8 @@ from typing import Any, Unpack
 
 from agents import RunHooks, Span, Trace, TracingProcessor, add_trace_processor, get_current_trace
 
-from spendfuse._connect import Connection
+from spendfuse._client.connect import Connection
+from spendfuse._client.run import CURRENT, Run, RunOptions
 from spendfuse._integrations.base import (
     Integration,
     ModelCall,
@@ -20,7 +21,6 @@ from spendfuse._integrations.base import (
     text,
 )
 from spendfuse._integrations.openai_api import openai_usage, parsed
-from spendfuse._run import CURRENT, Run, RunOptions
 
 NAME = "spendfuse.openai_agents"
 

@@ -8,9 +8,9 @@ from typing import Any, Unpack
 
 from pydantic_ai.capabilities import AbstractCapability
 
-from spendfuse._connect import Connection
+from spendfuse._client.connect import Connection
+from spendfuse._client.run import CURRENT, Run, RunOptions
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, Usage, count, part, status_after, text
-from spendfuse._run import CURRENT, Run, RunOptions
 
 
 class Spendfuse(AbstractCapability[Any]):

@@ -10,10 +10,10 @@ import threading
 import time
 from typing import Any
 
+from spendfuse._client.fork import tell_of_forks
+from spendfuse._client.runlike import RunLike
 from spendfuse._control.command import ControlRecord, Target, parse
 from spendfuse._control.signing import KID_HEADER, KeyId, signed_headers
-from spendfuse._fork import tell_of_forks
-from spendfuse._runlike import RunLike
 from spendfuse._usage.transport import Done, Record
 
 __all__ = ["FakeControl", "MemoryTransport"]

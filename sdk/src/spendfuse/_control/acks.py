@@ -5,13 +5,13 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
+from spendfuse._client.logging import RareWarning
+from spendfuse._client.run import Acted, Run
+from spendfuse._client.runlike import RunLike
 from spendfuse._control.command import Command
-from spendfuse._logging import RareWarning
-from spendfuse._run import Acted, Run
-from spendfuse._runlike import RunLike
 
 if TYPE_CHECKING:
-    from spendfuse._emitter import Emitter
+    from spendfuse._client.emitter import Emitter
 
 REMEMBERED = 10_000
 

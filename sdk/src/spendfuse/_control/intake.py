@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from spendfuse._client.logging import LOG
 from spendfuse._control.command import Command, ControlRecord, Malformed, key_check_tenant, parse
 from spendfuse._control.signing import Keys, TenantKeys, claimed_kid, is_authentic, keys_hold
-from spendfuse._logging import LOG
 
 KeysByTenant = Callable[[str], Keys]
 """Raises LookupError for a tenant that is not served here. Asked for `spendfuse/all-tenants` too, of whose keys only

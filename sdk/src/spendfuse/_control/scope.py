@@ -8,8 +8,8 @@ the guard was told counts: a scope that names more does not apply to it.
 from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict, cast
 
+from spendfuse._client.runlike import RunLike
 from spendfuse._control.command import Command, Scope
-from spendfuse._runlike import RunLike
 
 CALL_DIMENSIONS = ("model", "provider", "route")
 UNATTRIBUTED = "unattributed"

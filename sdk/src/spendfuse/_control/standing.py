@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from spendfuse._client.runlike import RunLike
 from spendfuse._control.command import ALL_TENANTS, Command, Target
 from spendfuse._control.scope import NO_CALL, CallDimensions, ScopeIndex
-from spendfuse._runlike import RunLike
 
 Verdict = Literal["applied", "replayed", "expired", "not_entitled"]
 

@@ -3,11 +3,11 @@
 import threading
 from collections import OrderedDict
 
+from spendfuse._client.run import Run
+from spendfuse._client.runlike import RunLike
 from spendfuse._control.command import Command, Target
 from spendfuse._control.scope import Dimensions
 from spendfuse._control.standing import targets_of
-from spendfuse._run import Run
-from spendfuse._runlike import RunLike
 
 FINISHED_REMEMBERED = 1_000
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from spendfuse._client.fork import never_free, tell_of_forks
+from spendfuse._client.logging import RareWarning
 from spendfuse._control.command import ControlRecord
-from spendfuse._fork import never_free, tell_of_forks
 from spendfuse._http.gateway import Gateway, GatewayError, read_answer
-from spendfuse._logging import RareWarning
 
 SILENCE_S = 5.0
 """Without a beat for so long the gateway is taken for gone."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-from spendfuse._environment import gateway_key, gateway_url
+from spendfuse._client.environment import gateway_key, gateway_url
 
 TIMEOUT_S = 10.0
 MAX_ANSWER_BYTES = 16 * 1024 * 1024

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spendfuse._fork import never_free, tell_of_forks
+from spendfuse._client.fork import never_free, tell_of_forks
 from spendfuse._http.gateway import Gateway, read_answer
 from spendfuse._usage.transport import Done, Record, Undelivered
 

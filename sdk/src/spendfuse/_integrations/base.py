@@ -13,15 +13,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from spendfuse._async_guard import AsyncGuard
-from spendfuse._clock import wall_clock_ms
-from spendfuse._connect import Connection, default_connection
+from spendfuse._client.async_guard import AsyncGuard
+from spendfuse._client.clock import wall_clock_ms
+from spendfuse._client.connect import Connection, default_connection
+from spendfuse._client.errors import Paused, SpendfuseError, Stopped
+from spendfuse._client.fork import tell_of_forks
+from spendfuse._client.guard import Guard
+from spendfuse._client.logging import RareWarning
+from spendfuse._client.run import CURRENT, CallStatus, LlmCallDetails, Run, RunOptions
 from spendfuse._control.scope import CallDimensions
-from spendfuse._errors import Paused, SpendfuseError, Stopped
-from spendfuse._fork import tell_of_forks
-from spendfuse._guard import Guard
-from spendfuse._logging import RareWarning
-from spendfuse._run import CURRENT, CallStatus, LlmCallDetails, Run, RunOptions
 from spendfuse._usage.money import Usd
 
 SHORTEST_ID = 16

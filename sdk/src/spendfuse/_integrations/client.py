@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, cast
 
+from spendfuse._client.logging import RareWarning
+from spendfuse._client.run import Run
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, Usage, text
-from spendfuse._logging import RareWarning
-from spendfuse._run import Run
 
 C = TypeVar("C")
 RAW = "X-Stainless-Raw-Response"

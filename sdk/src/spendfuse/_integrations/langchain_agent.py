@@ -7,8 +7,8 @@ from langchain.agents.middleware import AgentMiddleware
 from langchain_core.messages import HumanMessage
 from langgraph.config import get_config
 
+from spendfuse._client.run import Run
 from spendfuse._integrations.base import Integration
-from spendfuse._run import Run
 
 
 class NudgeMiddleware(AgentMiddleware):  # type: ignore[type-arg]  # it has no state of its own

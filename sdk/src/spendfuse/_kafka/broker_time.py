@@ -10,8 +10,8 @@ accepted meanwhile are stamped too early, by less than the clock is ahead.
 import time
 from dataclasses import dataclass
 
-from spendfuse import _clock
-from spendfuse._logging import LOG
+from spendfuse._client import clock
+from spendfuse._client.logging import LOG
 
 ALLOWED_AHEAD_MS = 300_000
 """`message.timestamp.after.max.ms` of `usage.v1`."""
@@ -52,7 +52,7 @@ class BrokerTime:
         """Return the timestamp of a record that is sent now, for an event that happened at `ts_ms`."""
         if abs(_wall_less_monotonic_ms() - self._offset_ms) > JUMP_MS:
             self._forget()
-        now_ms = _clock.wall_clock_ms()
+        now_ms = clock.wall_clock_ms()
         stamp_ms = min(ts_ms, now_ms - self._ahead_ms)
         return Stamp(stamp_ms, now_ms - stamp_ms)
 
@@ -100,4 +100,4 @@ class BrokerTime:
 
 
 def _wall_less_monotonic_ms() -> int:
-    return _clock.wall_clock_ms() - time.monotonic_ns() // 1_000_000
+    return clock.wall_clock_ms() - time.monotonic_ns() // 1_000_000

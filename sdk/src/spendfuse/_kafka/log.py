@@ -2,7 +2,7 @@
 
 import logging
 
-from spendfuse._logging import RareWarning
+from spendfuse._client.logging import RareWarning
 
 
 class KafkaLog:

@@ -6,12 +6,12 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from spendfuse._environment import kafka_config, topic_prefix
-from spendfuse._fork import never_free, tell_of_forks
+from spendfuse._client.environment import kafka_config, topic_prefix
+from spendfuse._client.fork import never_free, tell_of_forks
+from spendfuse._client.logging import LOG, RareWarning
 from spendfuse._kafka.broker_time import BrokerTime, Stamp
 from spendfuse._kafka.failures import reason_of
 from spendfuse._kafka.log import KafkaLog
-from spendfuse._logging import LOG, RareWarning
 from spendfuse._usage.transport import Done, Record, Undelivered
 from spendfuse._usage.wire import USAGE_TOPIC
 

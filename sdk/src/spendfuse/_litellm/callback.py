@@ -7,13 +7,13 @@ from typing import Any
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
 
-from spendfuse._connect import Connection, default_connection
+from spendfuse._client.connect import Connection, default_connection
+from spendfuse._client.errors import InvalidEvent, Paused, Stopped
+from spendfuse._client.logging import RareWarning
+from spendfuse._client.run import CURRENT
+from spendfuse._client.runlike import RunLike
 from spendfuse._control.scope import CallDimensions
-from spendfuse._errors import InvalidEvent, Paused, Stopped
 from spendfuse._litellm.payload import ATTRIBUTION, attribution_of, id_of, usage_of
-from spendfuse._logging import RareWarning
-from spendfuse._run import CURRENT
-from spendfuse._runlike import RunLike
 
 IDS = ("tenant_id", "run_id", "session_id", "root_run_id", "parent_run_id")
 NAME = "spendfuse.litellm"

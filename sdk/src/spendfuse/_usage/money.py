@@ -2,7 +2,7 @@
 
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 
-from spendfuse._errors import InvalidEvent
+from spendfuse._client.errors import InvalidEvent
 
 Usd = Decimal | str | int | float
 """An amount of US dollars. A float is read by its shortest text, so that 0.1 is a tenth."""

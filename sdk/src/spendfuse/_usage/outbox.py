@@ -11,7 +11,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from spendfuse._logging import LOG, RareWarning
+from spendfuse._client.logging import LOG, RareWarning
 from spendfuse._usage.transport import Record, Transport, Undelivered
 
 POLL_IN_FLIGHT_S = 0.02

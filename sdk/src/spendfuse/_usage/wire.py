@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, SupportsIndex, cast
 
-from spendfuse._clock import END_MS, FIRST_MS
-from spendfuse._errors import InvalidEvent
+from spendfuse._client.clock import END_MS, FIRST_MS
+from spendfuse._client.errors import InvalidEvent
 from spendfuse._usage.money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD
 
 USAGE_TOPIC = "usage.v1"

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar, Unpack
 
+from spendfuse._client.errors import Paused, Stopped
+from spendfuse._client.guard import POLL_S, Advice, Guard
+from spendfuse._client.run import Run
+from spendfuse._client.runlike import RunLike
 from spendfuse._control.scope import CallDimensions
-from spendfuse._errors import Paused, Stopped
-from spendfuse._guard import POLL_S, Advice, Guard
-from spendfuse._run import Run
-from spendfuse._runlike import RunLike
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from spendfuse._logging import RareWarning
+from spendfuse._client.logging import RareWarning
 
 FIRST_MS = 10**12
 """2001-09-09: what is earlier counts seconds."""

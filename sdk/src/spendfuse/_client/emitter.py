@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self, Unpack
 
-from spendfuse._clock import dependable
-from spendfuse._errors import InvalidEvent
-from spendfuse._fork import tell_of_forks
-from spendfuse._logging import RareWarning
-from spendfuse._run import Run, RunObserver, RunOptions
+from spendfuse._client.clock import dependable
+from spendfuse._client.errors import InvalidEvent
+from spendfuse._client.fork import tell_of_forks
+from spendfuse._client.logging import RareWarning
+from spendfuse._client.run import Run, RunObserver, RunOptions
 from spendfuse._usage.hashing import hash_of
 from spendfuse._usage.money import MAX_CAP_NANOUSD, MAX_EVENT_NANOUSD, Usd, nanousd
 from spendfuse._usage.outbox import EmitterStats, Outbox

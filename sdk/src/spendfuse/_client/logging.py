@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 
-from spendfuse._fork import tell_of_forks
+from spendfuse._client.fork import tell_of_forks
 
 LOG = logging.getLogger("spendfuse")
 WARN_EVERY_S = 60.0

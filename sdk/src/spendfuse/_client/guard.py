@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
-from spendfuse._clock import dependable
+from spendfuse._client.clock import dependable
+from spendfuse._client.emitter import Emitter
+from spendfuse._client.errors import Paused, Stopped
+from spendfuse._client.fork import tell_of_forks
+from spendfuse._client.logging import LOG, RareWarning
+from spendfuse._client.runlike import RunLike
 from spendfuse._control.acks import Acks
 from spendfuse._control.command import Command, ControlFeed, ControlRecord, parse
 from spendfuse._control.intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysChecked, KeysUnavailable
@@ -17,11 +22,6 @@ from spendfuse._control.scope import CallDimensions
 from spendfuse._control.signing import Keys
 from spendfuse._control.standing import StandingCommands
 from spendfuse._control.watchlist import Watchlist
-from spendfuse._emitter import Emitter
-from spendfuse._errors import Paused, Stopped
-from spendfuse._fork import tell_of_forks
-from spendfuse._logging import LOG, RareWarning
-from spendfuse._runlike import RunLike
 
 POLL_S = 0.1
 PRUNE_EVERY_S = 60.0

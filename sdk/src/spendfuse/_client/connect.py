@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, Unpack, cast
 
+from spendfuse._client.emitter import Emitter
+from spendfuse._client.environment import PREFIX, keys_from_environment
+from spendfuse._client.fork import tell_of_forks
+from spendfuse._client.guard import Guard
+from spendfuse._client.run import Run, RunOptions
 from spendfuse._control.command import ControlFeed
 from spendfuse._control.signing import Keys
-from spendfuse._emitter import Emitter
-from spendfuse._environment import PREFIX, keys_from_environment
-from spendfuse._fork import tell_of_forks
-from spendfuse._guard import Guard
 from spendfuse._http.control import HttpControl
 from spendfuse._http.gateway import Gateway, GatewayError
 from spendfuse._http.transport import HttpTransport
-from spendfuse._run import Run, RunOptions
 from spendfuse._usage.transport import Transport
 
 WhenBlind = Literal["continue", "stop"]

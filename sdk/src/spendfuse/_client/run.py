@@ -9,9 +9,9 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypedDict, Unpack
 
-from spendfuse._errors import InvalidEvent, Paused, Stopped
-from spendfuse._fork import tell_of_forks
-from spendfuse._logging import LOG
+from spendfuse._client.errors import InvalidEvent, Paused, Stopped
+from spendfuse._client.fork import tell_of_forks
+from spendfuse._client.logging import LOG
 from spendfuse._usage.money import Usd
 from spendfuse._usage.wire import ATTRIBUTION, Event
 

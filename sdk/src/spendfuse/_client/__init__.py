@@ -1,0 +1,1 @@
+"""The emitter, the guard and a run, whatever carries their messages."""
