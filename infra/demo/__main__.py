@@ -15,10 +15,10 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
@@ -175,17 +175,36 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _demo(screen: Screen, *, once: bool) -> int:
     """Start, run and end everything, in order also where somebody interrupts it; returns the exit code."""
-    with ExitStack() as stack:
+    with _interruptible() as ignore_from_now_on, ExitStack() as stack:
         try:
             result = _run(stack, screen, once=once)
         except EmbeddedBrokerError as error:
             raise SpendfuseError(str(error)) from None
         finally:
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is ending
+            ignore_from_now_on()  # it is ending
     if once:
         screen.line(result or NOTHING)
     return 0 if result else 1
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """SIGTERM interrupts as Ctrl-C does, so that the processes that were started end as well. Yields what has both
+    ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: _handle(dict.fromkeys(before, signal.SIG_IGN))
+    finally:
+        _handle(before)
+
+
+def _handle(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _run(stack: ExitStack, screen: Screen, *, once: bool) -> str | None:

@@ -253,21 +253,30 @@ def test_a_port_in_use(words: str, setting: str, here: EmbeddedBroker, tmp_path:
 
 
 INTERRUPTED_AT = [
-    ("streams worker", "state restored", 0),
-    ("alerting", "deliveries restored", 0),
-    (f"streams backtest --events {EVENTS}", '"topic"', INTERRUPTED),
-    ("infra.kafka.embedded", ":", INTERRUPTED),
-    ("infra.demo --once", "broker", INTERRUPTED),
+    ("streams worker", "state restored", signal.SIGINT, 0),
+    ("alerting", "deliveries restored", signal.SIGINT, 0),
+    (f"streams backtest --events {EVENTS}", '"topic"', signal.SIGINT, INTERRUPTED),
+    ("infra.kafka.embedded", ":", signal.SIGINT, INTERRUPTED),
+    ("infra.demo --once", "broker", signal.SIGINT, INTERRUPTED),
+    ("infra.demo --once", "history", signal.SIGTERM, INTERRUPTED),
 ]
 
 
-@pytest.mark.parametrize(("words", "sign", "code"), INTERRUPTED_AT, ids=[row[0].split()[-1] for row in INTERRUPTED_AT])
-def test_somebody_presses_ctrl_c(words: str, sign: str, code: int, here: EmbeddedBroker, tmp_path: Path) -> None:
-    """What was at work ends in order, what was asked for is given up; neither complains."""
+@pytest.mark.parametrize(
+    ("words", "sign", "number", "code"),
+    INTERRUPTED_AT,
+    ids=[f"{row[0].split()[-1]}-{row[2].name}" for row in INTERRUPTED_AT],
+)
+def test_somebody_presses_ctrl_c(
+    words: str, sign: str, number: signal.Signals, code: int, here: EmbeddedBroker, tmp_path: Path
+) -> None:
+    """What was at work ends in order, what was asked for is given up; neither complains. SIGTERM ends the demo as well,
+    with the processes that it has started.
+    """
     process = _started(words, here, tmp_path, both=True)
     assert process.stdout is not None
     said = _read_to(process.stdout, sign)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     rest, _ = process.communicate(timeout=TAIL_S)
     assert process.returncode == code, said + rest
     assert [line for line in (said + rest).splitlines() if line.startswith(("Traceback", "Exception"))] == []
