@@ -191,7 +191,9 @@ HOSTILE = ("it's", '"quoted"', "\\back\tslash\n", "'); drop table events; --", "
 
 
 def test_names_from_outside_are_only_names(store: Store, mapper: Mapper) -> None:
-    """Whatever characters they have, and however old the time is that comes with them."""
+    """Whatever characters they have, and however old the time is that comes with them. An empty one is one that nobody
+    has set.
+    """
     events = [
         llm_call(MONDAY_MS, usd=1, event_id=f"e{number}", workflow=name, model=name or "m", tags={name: name},
                  tenant_id=name[:100] or "acme")
@@ -200,7 +202,7 @@ def test_names_from_outside_are_only_names(store: Store, mapper: Mapper) -> None
     old = llm_call(1_000_000_000_000, usd=1, event_id="old")
     store.write(batch_of(mapper, 0, *events, old).rows, {PLACE: Move(0, 9)})
     found = {name for (name,) in store.query("select workflow from events where event_id <> 'old'")}
-    assert found == {name.replace("\0", "\ufffd") for name in HOSTILE}
+    assert found == {name.replace("\0", "\ufffd") or None for name in HOSTILE}
     assert store.query("select day, is_too_late, cost_nanousd from events where event_id = 'old'")[0][1:] == (
         False,
         USD,

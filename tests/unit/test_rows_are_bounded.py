@@ -253,8 +253,8 @@ def test_no_record_is_too_large() -> None:
         pytest.param({"run_id": "r" * (ID + 1)}, id="a long id"),
         pytest.param({"session_id": "s" * (ID + 1)}, id="a long session id"),
         pytest.param({"workflow": "w" * (NAME + 1)}, id="a long name"),
-        pytest.param({"tags": {str(number): "" for number in range(17)}}, id="many tags"),
-        pytest.param({"tags": {"t" * (NAME + 1): ""}}, id="a long tag"),
+        pytest.param({"tags": {str(number): "t" for number in range(17)}}, id="many tags"),
+        pytest.param({"tags": {"t" * (NAME + 1): "t"}}, id="a long tag"),
     ],
 )
 def test_what_would_make_a_row_grow_is_refused_where_it_comes_in(field: dict[str, Any]) -> None:
