@@ -1,8 +1,6 @@
 """Another generation of the state, filled beside running workers, which are then replaced one after the other."""
 
 import json
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +18,9 @@ from tests.integration.proof import check_all, flowing, small_load
 from tests.integration.test_across_tenants import HOUR_MS, MODELS, alerts, calls, levels, policy, wait_told, watched
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
 from tests.support.load import Shape
+from tests.support.rebuild import rebuild
 from tests.support.rolling import generation, wait_share
-from tests.support.service_process import OPERATOR_KEY, ROOT
+from tests.support.service_process import OPERATOR_KEY
 from tests.support.worker_process import OPERATOR_PUBLIC_KEY, WorkerProcess
 
 SEED = 20_261_201
@@ -34,24 +33,6 @@ class Later(TopicSpace):
 
     def name(self, topic: str) -> str:
         return super().name(of_generation(topic, 2))
-
-
-def rebuild(space: TopicSpace, policy: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """`python -m streams rebuild --from-input`, by somebody who keeps the first generation."""
-    settings = {
-        "KAFKA_BOOTSTRAP": space.bootstrap, "PREFIX": space.prefix, "POLICY": str(policy),
-        "OPERATOR_KEY": OPERATOR_KEY, "SESSION_TIMEOUT_MS": "6000",
-    }  # fmt: skip
-    return subprocess.run(
-        [sys.executable, "-m", "streams", "rebuild", "--from-input", *arguments],
-        cwd=ROOT,
-        env={f"SPENDFUSE_{name}": value for name, value in settings.items()},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_a_generation_is_filled_beside_workers_who_are_then_replaced(kafka_topics: TopicSpace, tmp_path: Path) -> None:

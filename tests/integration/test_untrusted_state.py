@@ -4,8 +4,6 @@ Numbers of rows are those of the fault matrix.
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,7 @@ from streams.worker.worker import CO_PARTITIONED
 from tests.integration.proof import FENCE, check_state, newest
 from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
 from tests.support.load import POLICY, Flow, Shape, usage_log
-from tests.support.service_process import OPERATOR_KEY, ROOT
+from tests.support.rebuild import rebuild
 from tests.support.worker_process import WorkerProcess
 
 SEED = 20_261_125
@@ -218,26 +216,6 @@ def test_it_refuses_and_says_what_to_do(settled: Settled, name: str) -> None:
     assert len(read_all(settled.space.bootstrap, settled.space.name("alerts.v1"))) == before
 
 
-def rebuild(settled: Settled, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    settings = {
-        "KAFKA_BOOTSTRAP": settled.space.bootstrap,
-        "PREFIX": settled.space.prefix,
-        "POLICY": str(settled.policy),
-        "OPERATOR_KEY": OPERATOR_KEY,
-        "SESSION_TIMEOUT_MS": "6000",
-    }
-    return subprocess.run(
-        [sys.executable, *REBUILD.split()[1:], *arguments],
-        cwd=ROOT,
-        env={f"SPENDFUSE_{name}": value for name, value in settings.items()},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def test_what_it_says_to_do_helps(settled: Settled) -> None:
     """Row 27: after the rebuild that the refusal names, the worker counts on, and its state is that of a fresh engine
     over the log, for all partitions and with what came later.
@@ -246,7 +224,7 @@ def test_what_it_says_to_do_helps(settled: Settled) -> None:
     with settled.start() as worker:
         assert worker.wait_exit() == 3, worker.tail()
         assert REBUILD in worker.text
-    rebuilt = rebuild(settled)
+    rebuilt = rebuild(settled.space, settled.policy)
     assert rebuilt.returncode == 0, rebuilt.stderr
     settled.feed()
     with settled.start() as worker:
@@ -266,7 +244,7 @@ def test_a_rebuild_beside_a_worker_is_refused(settled: Settled) -> None:
     with settled.start(slot="busy") as worker:
         worker.wait_applied(settled.ends)
         before = state_rows(settled)
-        refused = rebuild(settled)
+        refused = rebuild(settled.space, settled.policy)
         assert refused.returncode == 2
         assert "engine-busy on 127.0.0.1" in refused.stderr
         assert "Stop all workers" in refused.stderr
@@ -283,12 +261,12 @@ def test_a_rebuild_that_would_publish_again_asks(settled: Settled) -> None:
     wait_until(lambda: not group_members(settled.admin, group), 30, "the group is empty")
     settled.admin.delete_consumer_groups([group])[group].result(20)
     before = state_rows(settled)
-    asked = rebuild(settled)
+    asked = rebuild(settled.space, settled.policy)
     assert asked.returncode == 2
     words = ("no offsets", "every alert", "every kill", "--publish-again")
     assert [word for word in words if word not in asked.stderr] == []
     assert state_rows(settled) == before
-    meant = rebuild(settled, "--publish-again")
+    meant = rebuild(settled.space, settled.policy, "--publish-again")
     assert meant.returncode == 0, meant.stderr
     with settled.start() as worker:
         worker.wait_applied(settled.ends)
