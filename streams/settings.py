@@ -227,12 +227,17 @@ class Settings(BaseModel):
 
     @property
     def message_links(self) -> dict[str, str]:
-        """Templates of the links in messages: to the incident and the run on the live page, then those of `links`."""
+        """Templates of the links in messages: to incident, run and list on the live page, then those of `links`."""
         if self.console_url is None:
             return self.links
         about = f"{self.console_url}/incident?tenant={{tenant_id}}&incident={{incident_id}}"
         run = f"{self.console_url}/run?tenant={{tenant_id}}&run={{run_id}}"
-        return {"Open on the live page": about, "Its run": run, **self.links}
+        return {
+            "Open on the live page": about,
+            "Its run": run,
+            "All that is open": f"{self.console_url}/",
+            **self.links,
+        }
 
     @property
     def engine_root_key(self) -> bytes | None:

@@ -261,7 +261,7 @@ def views_of_run(run_id: str) -> dict[str, Any]:
         "button": next((one["value"] for one in buttons if one["action_id"] == kit.RESUME), None),
         "console": plain_text(told),
         "page": page["payload"]["custom_details"]["Run"],
-        "link": next((address for label, address in links(told.alert, LINKS) if label == "Run"), None),
+        "link": next((address for label, address in links(told.alerts, LINKS) if label == "Run"), None),
         "evidence": evidence(alert(evidence={"top_runs": [{"run_id": run_id, "cost_nanousd": 1}]})),
         "line": line(told.alert),
     }
@@ -300,7 +300,7 @@ def test_escaping_never_cuts_an_entity() -> None:
 
 def test_links_keep_foreign_values_in_their_place() -> None:
     """A value cannot leave its part of the address, and a template without its value is left out."""
-    [(_, address)] = links(alert(tenant_id="../x?y#z|>", rule=".."), {"a": "https://runs.example/{tenant_id}/{rule}"})
+    [(_, address)] = links([alert(tenant_id="../x?y#z|>", rule="..")], {"a": "https://runs.example/{tenant_id}/{rule}"})
     assert address == "https://runs.example/..%2Fx%3Fy%23z%7C%3E/%2E%2E"
-    assert not links(alert(run_id=None), {"Run": "https://runs.example/{run_id}"})
-    assert not links(alert(), {"Run": "javascript:alert(1)"})
+    assert not links([alert(run_id=None)], {"Run": "https://runs.example/{run_id}"})
+    assert not links([alert()], {"Run": "javascript:alert(1)"})

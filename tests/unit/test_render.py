@@ -68,6 +68,18 @@ def test_a_message_leads_to_its_incident_on_the_live_page() -> None:
     assert "example.com" not in str(slack_message(told, Settings().message_links).blocks)
 
 
+def test_a_message_about_several_leads_where_all_of_them_are() -> None:
+    """To the live page, and by links of the operator's own whose values all of them share; never to one of them."""
+    templates = Settings(console_url="https://spend.example.com", links={"Costs": "https://costs.example/{tenant_id}"})
+    several = (alert(run_id="r1", incident_id="i1"), alert(run_id="r2", incident_id="i2"))
+    footer = str(slack_message(Notice("digest", several), templates.message_links).blocks[-1])
+    assert "<https://spend.example.com/|All that is open> · <https://costs.example/acme|Costs>" in footer
+    assert "incident=" not in footer
+    assert "run=" not in footer
+    of_two = str(slack_message(Notice("digest", (*several, alert(tenant_id="b"))), templates.message_links).blocks[-1])
+    assert "costs.example" not in of_two
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -493,11 +505,12 @@ def test_a_page_reads_well() -> None:
 
 
 def test_what_is_too_long_is_cut_between_lines() -> None:
-    """Slack is sent no more than it takes: what does not fit is left out whole, and the message says so."""
+    """Slack is sent no more than it takes: what does not fit is left out whole; the message says so and leads to it."""
     long = notice(summary="&" * 600, owner="<" * 120, evidence={f"k{n}": "&" * 200 for n in range(6)})
     message = slack_message(long, LINKS)
     assert len(message) < kit.MOST_OF_A_MESSAGE
     assert "Shortened." in texts(message)
+    assert "https://runs.example/acme/run-7" in str(message.blocks[-1])
 
 
 def test_a_repetition_is_marked() -> None:

@@ -183,7 +183,7 @@ def events(delivery_id: str, notice: Notice, opened: tuple[str, ...], templates:
     if notice.kind == "acknowledged":
         return [Event("acknowledge", key)]
     properties: dict[str, Any] = {"payload": payload(delivery_id, notice), "client": "Spendfuse"}
-    if linked := links(notice.alert, templates):
+    if linked := links(notice.alerts, templates):
         properties["links"] = [{"href": address, "text": clean(label)} for label, address in linked]
     return [Event("trigger", key, properties), *(Event("resolve", one) for one in lower)]
 

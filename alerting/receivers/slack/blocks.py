@@ -83,7 +83,7 @@ def slack_message(notice: Notice, templates: Mapping[str, str], *, short: bool =
             return message
     first, *_ = _sections(plain_text(notice).split("\n"), MOST_OF_THE_SHORT)
     remark = f"Shortened. {REPEATED}" if notice.maybe_repeated else "Shortened."
-    return SlackMessage(text, [first, *_buttons(notice), _context(_plain(remark, 200))])
+    return SlackMessage(text, [first, *_buttons(notice), _context(*_linked(notice, templates), _plain(remark, 200))])
 
 
 def thread_reply(notice: Notice) -> SlackMessage:
@@ -216,26 +216,21 @@ def _resume_button(alert: Alert, target: Target, value: str) -> Block:
 
 
 def _footer(notice: Notice, templates: Mapping[str, str]) -> Block:
-    alert = notice.alert
-    several = is_about_several(notice)
     latest_ms = max(each.ts_ms for each in notice.alerts)
-    elements = [_plain(clock(latest_ms) if several else reference(alert), 600)]
-    linked = "" if several else _linked(alert, templates)
-    if linked:
-        elements.insert(0, {"type": "mrkdwn", "text": linked})
-    if notice.maybe_repeated:
-        elements.append(_plain(REPEATED, 200))
-    return _context(*elements)
+    origin = clock(latest_ms) if is_about_several(notice) else reference(notice.alert)
+    repeated = [_plain(REPEATED, 200)] if notice.maybe_repeated else []
+    return _context(*_linked(notice, templates), _plain(origin, 600), *repeated)
 
 
-def _linked(alert: Alert, templates: Mapping[str, str]) -> str:
-    """The links about an incident, as many as there is room for."""
+def _linked(notice: Notice, templates: Mapping[str, str]) -> Iterator[Block]:
+    """The links about what the notice is about, as many as there is room for."""
     shown = ""
-    for label, address in links(alert, templates)[:MOST_LINKS]:
+    for label, address in links(notice.alerts, templates)[:MOST_LINKS]:
         link = f"<{address.replace('&', '&amp;')}|{escape(label, 60)}>"
         if len(shown) + len(link) < MOST_OF_THE_LINKS:
             shown += f" · {link}" if shown else link
-    return shown
+    if shown:
+        yield {"type": "mrkdwn", "text": shown}
 
 
 def _sections(lines: list[str], most: int = MOST_OF_A_SECTION) -> Iterator[Block]:
