@@ -16,8 +16,9 @@ from schemas.errors import PolicyError, Undecodable
 from schemas.signing import is_key_check
 from streams.clock import wall_ms
 from streams.console.state.book import Book
-from streams.console.state.genuine import Forged, Genuine
+from streams.console.state.forged import Forged
 from streams.edge.follower import Follower
+from streams.edge.genuine import Genuine
 from streams.kafka.order_reader import OrderReader
 from streams.process.logs import fields
 from streams.settings import Settings

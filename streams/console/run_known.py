@@ -12,7 +12,7 @@ from schemas.money import usd_to_nanousd
 from schemas.operator import Kill, Resume
 from schemas.run import RunRecord
 from streams.console.state.book import Book, TenantBook
-from streams.console.state.genuine import Forged
+from streams.console.state.forged import Forged
 from streams.kafka.order_reader import OrderReader
 from streams.tools.inspection.run_facts import RunFacts, RunKey, alerts_about, command_on
 from streams.tools.inspection.why import Why, why

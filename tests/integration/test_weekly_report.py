@@ -9,7 +9,7 @@ import pytest
 from infra.kafka.embedded import EmbeddedBroker
 from schemas.codec import encode
 from schemas.rollup import Rollup
-from schemas.signing import OperatorKey
+from schemas.signing import EngineKeys, OperatorKey
 from streams.__main__ import main
 from streams.settings import read_settings
 from streams.tools import weekly
@@ -21,6 +21,7 @@ from tests.support.reviews import BEFORE_MS, WEEK, feedback, hour, incident, kil
 
 PREFIX = "review."
 OPERATOR_KEY = "the root key of operators, in tests"
+ENGINE_KEY = "the root key of the engine, in tests"
 POLICY = """
 version = "review-1"
 
@@ -115,6 +116,22 @@ def test_without_the_operators_key_no_order_is_believed(
     assert main(["report", "weekly", "--week", WEEK.label, "--json", str(data)]) == 0
     assert json.loads(data.read_text(encoding="utf-8"))["silences"] == []
     assert "SPENDFUSE_OPERATOR_PUBLIC_KEY is not set" in caplog.text
+
+
+def test_a_command_that_the_engine_has_not_signed_has_stopped_nobody(
+    broker: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """With the engine's key the review counts kills that guards obey; of others the log says how many there are."""
+    monkeypatch.setenv("SPENDFUSE_ENGINE_KEY", ENGINE_KEY)
+    engines, forged = kill("k1", incident_id="i1"), kill("k2", incident_id="i2")
+    value = encode(engines)
+    headers = EngineKeys(ENGINE_KEY.encode()).command_headers(engines, value, "engine")
+    write(broker, "control.v1", Record(value, b"acme/run/run-1", tuple(headers)))
+    write(broker, "control.v1", Record(encode(forged), b"acme/run/run-2"))
+    data = tmp_path / "review.json"
+    assert main(["report", "weekly", "--week", WEEK.label, "--json", str(data)]) == 0
+    assert [one["incident_id"] for one in json.loads(data.read_text(encoding="utf-8"))["kills"]] == ["i1"]
+    assert "the engine has not signed them: 1" in caplog.text
 
 
 def test_the_policy_in_force_says_where_a_week_begins(broker: EmbeddedBroker, tmp_path: Path) -> None:

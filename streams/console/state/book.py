@@ -15,7 +15,7 @@ from schemas.operator import Acknowledge, LimitException, OperatorMessage
 from schemas.rollup import Rollup
 from schemas.run import RunRecord
 from streams.console.state.commands import Commands
-from streams.console.state.genuine import Forged
+from streams.console.state.forged import Forged
 from streams.console.state.incidents import Incidents
 from streams.console.state.runs import Runs
 from streams.console.state.spend import SpendHours

@@ -12,7 +12,7 @@ from schemas.run import RunRecord
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted
 from streams.console.call_tree import Call, CallTree, RunCalls
 from streams.console.run_known import RunKnown
-from streams.console.state.genuine import Forged
+from streams.console.state.forged import Forged
 from streams.console.views.curve import Curve, curve
 from streams.console.views.pieces import (
     badge,

@@ -9,7 +9,7 @@ from schemas.control import Command, Target
 from schemas.duration import format_duration
 from schemas.run import RunRecord
 from streams.console.state.book import TenantBook
-from streams.console.state.genuine import Forged
+from streams.console.state.forged import Forged
 from streams.console.views.pieces import (
     badge,
     empty,

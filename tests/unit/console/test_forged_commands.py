@@ -14,7 +14,7 @@ from streams.console.following import Following
 from streams.console.run_known import run_known
 from streams.console.state.book import MOST_FORGED, Book
 from streams.console.state.commands import Commands
-from streams.console.state.genuine import Forged
+from streams.console.state.forged import Forged
 from streams.console.views import now as now_view
 from streams.console.views import run as run_view
 from streams.kafka.order_reader import OrderReader

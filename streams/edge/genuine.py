@@ -1,22 +1,10 @@
 """Which records of control.v1 are the engine's, checked as guards check them."""
 
-from typing import NamedTuple, Self
+from typing import Self
 
-from schemas.control import Command, CommandAction, KeyCheck, Target
+from schemas.control import Command, KeyCheck
 from schemas.signing import EngineKeys, Headers
 from streams.settings import Settings
-
-
-class Forged(NamedTuple):
-    """A record of control.v1 that looks like a command and that the engine has not signed: no guard obeys it."""
-
-    tenant_id: str
-    action: CommandAction
-    target: Target
-    written_ms: int
-    """When the broker appended it: what the record says of itself is its writer's word."""
-    record: str
-    """Partition and offset, which tell it from others."""
 
 
 class Genuine:
