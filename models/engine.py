@@ -109,7 +109,7 @@ class Engine:
             state, router, totals, incidents, commands, ledger, groups, counters, memory, workflows, results, records
         )
         timers = self._timers = Timers(
-            state, incidents, commands, obedience, totals, runs, memory, counters, results, escalations, records
+            state, incidents, commands, obedience, totals, runs, memory, counters, results, escalations, records, ledger
         )
         self._changes = PolicyChanges(state, router, self._hours, incidents, commands, ledger, runs, timers)
         self._orders = Orders(state, router, incidents, commands, ledger, counters, runs)

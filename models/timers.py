@@ -10,6 +10,7 @@ from models.runs.records import RunRecords
 from models.runs.registry import RunRegistry
 from models.runs.results import ResultBooks
 from models.spend.hourly_totals import HourlyTotals
+from models.spend.ledger import SpendLedger
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from schemas.control import Target
@@ -31,6 +32,7 @@ class Timers:
         results: ResultBooks,
         escalations: EscalationWatch,
         records: RunRecords,
+        ledger: SpendLedger,
     ) -> None:
         self._state = state
         self._incidents = incidents
@@ -43,6 +45,7 @@ class Timers:
         self._results = results
         self._escalations = escalations
         self._records = records
+        self._ledger = ledger
 
     def pass_time(self, tenant: Tenant, now_ms: int) -> None:
         """Do what falls due up to `now_ms`, each at its own time. The tenant itself may be forgotten by that."""
@@ -70,6 +73,8 @@ class Timers:
                     self._runs.group_due(tenant, tenant.trees.get(key[0]), due_ms)
                 case "failing":
                     self._counters.failures.due(tenant, key[0], due_ms)
+                case "scope":
+                    self._ledger.limit_due(tenant, key, due_ms)
                 case "results":
                     self._results.due(tenant, key, due_ms)
                 case "escalations":

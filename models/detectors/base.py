@@ -134,6 +134,10 @@ class ScopeDetector(Detector[S]):
         """What is true now that an hour in which the scope spent is over."""
         return ()
 
+    def limit_ends_ms(self, scope: Scope) -> int:
+        """When the limit that the scope has now ends by itself, 0 for never."""
+        return 0
+
     def is_exhausted(self, scope: Scope) -> bool:
         """Whether its limit is reached, so that whoever spends here is to be stopped, by `limit_action`."""
         return False

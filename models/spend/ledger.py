@@ -154,6 +154,12 @@ class SpendLedger:
                     scope.segment_ms = -1
                     self._judge_now(tenant, scope)
 
+    def limit_due(self, tenant: Tenant, key: tuple[str, ...], now_ms: int) -> None:
+        """A limit of a scope has ended by itself: what is true under the next one is so at once, spend or none."""
+        scope = tenant.scopes.get(key)
+        if scope is not None and scope.due_ms == now_ms:
+            self._judge_now(tenant, scope)
+
     def resume_scope(self, tenant: Tenant, scope_id: str, until_ms: int | None) -> None:
         """An operator lets a scope go on: it has one more allowance of each limit that is reached there, until the
         period ends; with `until_ms`, as much as it likes until then.
@@ -233,6 +239,8 @@ class SpendLedger:
         closed = scope.enter(self._state.policy.calendar, at_ms)
         scope.segment_ms = self._hours.start_ms
         scope.trip = AT_ONCE
+        ends_ms = [one.limit_ends_ms(scope) for one in self._rules(scope)]
+        tenant.wait_for_limit(scope, min(filter(None, ends_ms), default=0))
         self._state.touch(scope)
         if scope.history is not None and (closed is not None or scope.periods.get("day") is not day):
             self._state.touch(scope.history)  # in another time zone a day may end within an hour

@@ -165,6 +165,9 @@ def _scope(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, di
     scope = _find_scope(state, tenant, parts)
     scope.read(read_fields(value))
     scope.row_hash = digest
+    scope.due_ms, *_ = read_header(value)
+    if scope.due_ms:
+        tenant.timers.append((scope.due_ms, scope.kind, scope.key))
 
 
 def _history(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, digest: int) -> None:

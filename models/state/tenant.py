@@ -189,6 +189,13 @@ class Tenant(Row):
         """Have `kind` and `key` looked at once the tenant's time reaches `due_ms`."""
         heappush(self.timers, (due_ms, kind, key))
 
+    def wait_for_limit(self, scope: Scope, due_ms: int) -> None:
+        """Have a scope looked at when one of its limits ends; 0 for never, and in place of what was said before."""
+        if due_ms != scope.due_ms:
+            scope.due_ms = due_ms
+            if due_ms:
+                self.wake_at(due_ms, scope.kind, scope.key)
+
     def wait_for_record(self, run: Run, due_ms: int) -> None:
         """Have a run looked at in that second, unless it is to be looked at at another time by then."""
         run.due_ms = due_ms

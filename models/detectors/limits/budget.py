@@ -76,10 +76,21 @@ class Budget(ScopeDetector[BudgetSettings]):
 
     def written_limit_nanousd(self, key: str, at_ms: int) -> int:
         """What the policy gives a scope, by the name that it has there, at that time."""
-        for exception in self.settings.exceptions:
-            if exception.scope == key and at_ms < exception.until_ms:
-                return usd_to_nanousd(exception.limit_usd)
+        if (exception := self._exception(key, at_ms)) is not None:
+            return usd_to_nanousd(exception.limit_usd)
         return self._overrides_nanousd.get(key, self._limit_nanousd)
+
+    def _exception(self, key: str, at_ms: int) -> BudgetException | None:
+        """The one of the policy that a scope of that name has at that time."""
+        valid = (one for one in self.settings.exceptions if one.scope == key and at_ms < one.until_ms)
+        return next(valid, None)
+
+    def limit_ends_ms(self, scope: Scope) -> int:
+        raised = scope.raised.get(self.rule)
+        if raised and scope.at_ms < raised[1]:
+            return raised[1]
+        exception = self._exception(scope.override_key, scope.at_ms) if self._has_others else None
+        return 0 if exception is None else exception.until_ms
 
     def standing(self, scope: Scope, now_ms: int) -> tuple[int, int] | None:
         period = scope.periods.get(self.settings.period)

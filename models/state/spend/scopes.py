@@ -12,7 +12,7 @@ from models.baselines.daily_history import DailyHistory, Day
 from models.baselines.episodes import DAY_GAP_MS, Episode, joined, later
 from models.baselines.hourly_history import BREACH, NORMAL, PLANNED, HourlyHistory
 from models.calendar import Calendar, Window
-from models.state.rows import Row
+from models.state.rows import PLAIN, Row
 from models.state.spend.owners import OwnerShares
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.duration import HOUR_MS
@@ -124,8 +124,8 @@ class Scope(Row):
     """One distinct value of a meter's dimensions. `total_nanousd` only ever grows; periods are differences of it."""
 
     __slots__ = (
-        "_packed", "accepted_nanousd", "at_ms", "episodes", "history", "mark", "meter", "owner", "parent", "periods",
-        "raised", "segment_ms", "shares", "tenant_id", "total_nanousd", "trip", "values",
+        "_packed", "accepted_nanousd", "at_ms", "due_ms", "episodes", "history", "mark", "meter", "owner", "parent",
+        "periods", "raised", "segment_ms", "shares", "tenant_id", "total_nanousd", "trip", "values",
     )  # fmt: skip
     kind = "scope"
 
@@ -141,6 +141,8 @@ class Scope(Row):
         self.segment_ms = -1
         """Start of the stretch of time for which `trip` holds; another one means: look again."""
         self.at_ms = 0
+        self.due_ms = 0
+        """When one of its limits ends by itself, 0 for never."""
         self.mark = NORMAL
         """What the running hour is marked as: one found too expensive, or planned, stays out of the baseline."""
         self.periods: dict[Period, PeriodSpend] = {}
@@ -350,6 +352,9 @@ class Scope(Row):
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, *self.key)
+
+    def header(self) -> tuple[int, int, int]:
+        return self.due_ms, 0, PLAIN
 
     def fields(self) -> tuple[Any, ...]:
         periods = self._packed
