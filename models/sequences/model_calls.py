@@ -61,9 +61,11 @@ class ModelCalls:
         by now.
 
         A call is a re-send when its prompt hash is that of the last call and their input tokens, where both are known,
-        agree: a hash of a template stays the same while the prompt grows. Without a prompt hash, model and input
-        tokens stand in for it. That key is weak: a tool call in between, or two answers of different length, show that
-        these were different prompts, and only re-sends around a failure or a higher `attempt` are sure.
+        agree: a hash of a template stays the same while the prompt grows. The model that a call falls back to counts
+        tokens in its own way: there the hash alone decides, and what follows is compared with what was sent first.
+        Without a prompt hash, model and input tokens stand in for it. That key is weak: a tool call in between, or two
+        answers of different length, show that these were different prompts, and only re-sends around a failure or a
+        higher `attempt` are sure.
         A call that began before the last one ended is a parallel sample, unless it failed or is a later attempt.
         After so long a pause that nothing of before can matter, everything starts anew.
         """
@@ -89,7 +91,8 @@ class ModelCalls:
             self._ended_ms = 0
             self._row_cost_nanousd = cost_nanousd
         self._key = key
-        self._check = check or (self._check if again else 0)
+        if not again or (check and call.fallback_from is None):
+            self._check = check
         if call.ts_ms > self._ended_ms:
             self._ended_ms = call.ts_ms
         self._last_failed = failed
@@ -167,7 +170,7 @@ class ModelCalls:
     def _agrees(self, call: LlmCall, check: int, failed: bool, tool_since: bool) -> bool:
         """Whether nothing contradicts that a model call with the last one's key is the last one sent again."""
         if call.prompt_hash is not None:
-            return not check or not self._check or check == self._check
+            return not check or not self._check or check == self._check or call.fallback_from is not None
         return not tool_since and (failed or self._last_failed or check == self._check)
 
 

@@ -26,7 +26,7 @@ from models.sequences.pauses import (
     span_ms,
     with_pause,
 )
-from models.sequences.tool_results import HASH_BYTES, NO_HASH, NO_RESULT, RESULT_BYTES, result_hashes, same_result
+from models.sequences.tool_results import HASH_BYTES, NO_RESULT, RESULT_BYTES, result_hashes, same_result
 from schemas.duration import MINUTE_MS
 from schemas.usage import CallStatus, ToolCall
 
@@ -159,7 +159,7 @@ class ToolCalls:
         self._round_status: CallStatus = "cancelled"
         self._calls = 0
         self._failures = self._same_failures = 0
-        self._failure = NO_HASH
+        self._failure = NO_RESULT
         self._pauses: tuple[Pause, ...] = ()
         self._cost_nanousd = self._row_cost_nanousd = self._failed_from_nanousd = 0
         self._written_at = 0
@@ -324,7 +324,7 @@ class ToolCalls:
         return Among(len(alike), len(verified), found[-1], apart)
 
     def same_failures(self, within: int) -> int:
-        """Rounds in a row that failed with the very same result, whatever the arguments were."""
+        """Rounds in a row that failed with the same result, in full or in shape, whatever the arguments were."""
         return min(self._same_failures, self.failed_rounds(within))
 
     def is_in_circle(self) -> bool:
@@ -365,6 +365,7 @@ class ToolCalls:
             calls._alike_before, calls._verified_before, calls.no_news, calls._same_failures, calls._failure,
             calls._failed_from_nanousd,
         ) = row  # fmt: skip
+        calls._failure = calls._failure.ljust(RESULT_BYTES, b"\0")  # it had no shape once
         calls._pauses = tuple(tuple(pause) for pause in pauses)
         calls.loop_tools = None if loop_tools is None else tuple(loop_tools)
         return calls
@@ -395,8 +396,8 @@ class ToolCalls:
         self.failed += 1
         self._failures += 1
         self._round_status = "error"
-        failure = result_hashes(call.result_hash, None)[:HASH_BYTES]
-        self._same_failures = self._same_failures + 1 if failure == self._failure != NO_HASH else 1
+        failure = result_hashes(call.result_hash, call.result_shape_hash)
+        self._same_failures = self._same_failures + 1 if same_result(failure, self._failure) else 1
         self._failure = failure
 
     def _start_anew(self) -> None:

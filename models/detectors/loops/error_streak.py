@@ -15,8 +15,8 @@ class ErrorStreakSettings(RowSettings):
     page_at: int = 0
     """0 means never: calls that fail in different ways are how an agent finds its way, and their cost has a cap."""
     same_failure_page_at: PageCount = 8
-    """Tool calls in a row that failed with the very same result, whatever their arguments: nothing that it tries makes
-    a difference. 0 means never."""
+    """Tool calls in a row that failed with the same result (or its shape), whatever their arguments: nothing that it
+    tries makes a difference. 0 means never."""
 
 
 @register

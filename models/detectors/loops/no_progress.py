@@ -45,10 +45,10 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
     pages at the fifth, or when half of its last 10 tell it nothing new, whatever stands between.
 
     A call tells nothing new if it was made before, with the same arguments and the same result, among the last 16
-    since something was written: what `writes` may change what is found. Where results have no hash, where the tool is
-    a poller or the call waits for something, it warns and does not page. What repeats in a row is for `repeat`, what
-    goes round in a circle for `cycle`. Thirty calls in a row of which none has a new result are told of, too, though
-    their arguments differ.
+    since something was written: what `writes` may change what is found. One call in a row whose results come in turn
+    pages when none of the last ten was new. Where results have no hash, where the tool is a poller or the call waits
+    for something, it warns and does not page. What repeats in a row is for `repeat`, what goes round in a circle for
+    `cycle`. Thirty calls in a row of which none has a new result are told of, too, though their arguments differ.
     """
 
     name = "no_progress"
@@ -63,8 +63,8 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
             return None
         same = tools.among(AMONG, self.settings.within_minutes)
         known = tools.told_before(LAST, self.settings.within_minutes)
-        if tools.same_call >= IN_A_ROW:
-            known = Known(0, 0)  # one call whose result changes: each comes a few times, and it may get on all the same
+        if tools.same_call >= IN_A_ROW and known.verified < LAST:
+            known = Known(0, 0)  # one call whose result changes: it gets on while a new one comes now and then
         finding = self._page(tools, call, same, known) or self._notice(tools, call, same, known)
         return finding and about(finding, "", self.settings, self._nudge(tools, call, same, known))
 
