@@ -48,6 +48,12 @@ GATEWAYS: Final = frozenset(
 )  # fmt: skip
 """What passes calls on at the price of whoever answers them."""
 
+_NOBODY: Final = frozenset({"-other", "other", "unknown", "none", "null", "undefined", "n/a"})
+"""What stands for a provider that nobody knows; `_OTHER` is OpenTelemetry's word."""
+
+FREE: Final = ":free"
+"""How OpenRouter, and nobody else, ends the names of what it gives away."""
+
 HOSTS: Final = frozenset(
     {
         "aws", "azure", "google", "together", "fireworks", "openrouter", "groq", "cerebras", "novita", "cloudflare",
@@ -89,13 +95,13 @@ class Name(NamedTuple):
 
 def provider_id(name: str) -> str | None:
     """The price tables' name of a provider, None for one that the table of names does not know."""
-    name = re.sub(r"[._ ]", "-", name.strip().lower())
+    name = _hyphened(name)
     return _PROVIDERS.get(name) or _PROVIDERS.get(_FLAVOUR.sub("", name))
 
 
 def is_gateway(name: str) -> bool:
     """Whether that provider only passes calls on."""
-    return re.sub(r"[._ ]", "-", name.strip().lower()) in GATEWAYS
+    return _hyphened(name) in GATEWAYS
 
 
 def resolve(provider: str | None, model: str) -> Name | None:
@@ -104,8 +110,11 @@ def resolve(provider: str | None, model: str) -> Name | None:
     A provider that the table of names does not know is passed on as it is: the price tables may know it.
     """
     model = model.strip().lower()
-    provider = (provider or "").strip()
-    host = None if not provider or is_gateway(provider) else provider_id(provider) or provider.lower()
+    provider = (provider or "").strip().lower()
+    if not provider or _hyphened(provider) in GATEWAYS | _NOBODY:
+        host = "openrouter" if model.endswith(FREE) else None
+    else:
+        host = provider_id(provider) or provider
     whole = () if host is None else (model,)
     rest, named, regional = _peeled(model, host)
     if host is None:
@@ -196,3 +205,7 @@ def _spellings(name: str, host: str | None) -> Iterator[str]:
 def _one_spelling(name: str) -> str:
     """Claude's versions are written with a dot by some and with a hyphen by others; elsewhere the two differ."""
     return re.sub(r"(?<=\d)\.(?=\d)", "-", name) if name.startswith("claude") else name
+
+
+def _hyphened(name: str) -> str:
+    return re.sub(r"[._ ]", "-", name.strip().lower())

@@ -20,7 +20,7 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from models.prices.names import Name
+from models.prices.names import FREE, Name
 from models.prices.tariff import InForce, Tariff, Variant
 from schemas.duration import DAY_MS
 
@@ -31,7 +31,8 @@ PRICE_SOURCE: Final = (
 )
 
 _EPOCH_DAY: Final = date(1970, 1, 1)
-_FREE: Final = ":free"
+MAKERS: Final = ("openai", "cohere", "perplexity")
+"""Providers whose models are not all told by a pattern of their names: their lists are looked through as well."""
 _TIERS: Final = {
     ("processing", "batch"): "batch",
     ("service_tier", "flex"): "flex",
@@ -94,6 +95,10 @@ CORRECTIONS: Final = (
 )  # fmt: skip
 
 
+_NOTHING: Final = Tariff(((None, ModelPrice()),))
+"""What a model costs that its seller gives away, whether or not the tables know it."""
+
+
 class Found(NamedTuple):
     """What the tables have about a name."""
 
@@ -119,6 +124,8 @@ class Tables:
                 if key not in self._tariffs:
                     self._tariffs[key] = tariff_of(model, provider)
                 return Found(provider.id, spelling, self._tariffs[key])
+        if name.provider == "openrouter" and name.spellings[0].endswith(FREE):
+            return Found(name.provider, name.spellings[0], _NOTHING)
         return None
 
 
@@ -140,7 +147,8 @@ def _provider(given: str | None, spelling: str) -> Provider | None:
     if given is not None:
         return find_provider_by_id(providers, given)
     known_by = (one for one in providers if one.model_match is not None and one.model_match.is_match(spelling))
-    return next(known_by, None)
+    sold_by = (one for one in providers if one.id in MAKERS and any(model.id == spelling for model in one.models))
+    return next(known_by, None) or next(sold_by, None)
 
 
 def tariff_of(model: ModelInfo, provider: Provider) -> Tariff | None:
@@ -149,7 +157,7 @@ def tariff_of(model: ModelInfo, provider: Provider) -> Tariff | None:
     One that the provider sells for another maker has the maker's prices, but not the maker's service tiers.
     The tables write a free model and one of unknown price alike, without prices; only a name that says so is free.
     """
-    free = model.id.endswith(_FREE)
+    free = model.id.endswith(FREE)
     entries = [ConditionalPrice(prices=model.prices)] if isinstance(model.prices, ModelPrice) else model.prices
     if not entries or (not free and not all(_prices_tokens(entry.prices) for entry in entries)):
         return None

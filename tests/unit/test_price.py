@@ -223,6 +223,21 @@ def test_the_provider_may_be_left_out_or_stand_in_the_name() -> None:
     assert expected.cost_nanousd > 0
     for provider, model in ((None, "gpt-4o"), (None, "openai/gpt-4o"), ("", "gpt-4o"), ("litellm", "openai/gpt-4o")):
         assert book.charge(_call(model, provider, **tokens)) == expected
+    for nobody in ("_OTHER", "unknown", "None", "n/a"):
+        assert book.charge(_call("gpt-4o", nobody, **tokens)) == expected
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [("openai", "text-embedding-3-small"), ("openai", "text-embedding-ada-002"), ("cohere", "embed-v4.0"),
+     ("perplexity", "sonar-pro")],
+)  # fmt: skip
+def test_a_maker_is_found_by_what_it_sells(provider: str, model: str) -> None:
+    """Embeddings and others whose names follow no pattern of their maker's need no provider beside them either."""
+    book = PriceBook()
+    expected = book.charge(_call(model, provider, input_tokens=1_000_000))
+    assert expected.cost_nanousd > 0
+    assert book.charge(_call(model, input_tokens=1_000_000)) == expected
 
 
 @pytest.mark.parametrize(
@@ -245,12 +260,16 @@ def test_what_has_no_known_price_is_not_free(provider: str | None, model: str) -
 
 
 def test_free_models_and_cached_answers_cost_nothing() -> None:
-    """A model named free costs 0, and so does an answer from a semantic cache, of an unknown model too."""
+    """A model named free costs 0, whoever sells it otherwise and whether or not the tables have it; and so does an
+    answer from a semantic cache, of an unknown model too.
+    """
     book = PriceBook()
     free = book.charge(_call("openai/gpt-oss-20b:free", "openrouter", input_tokens=1000))
+    dear = book.charge(_call("deepseek/deepseek-r1:free", input_tokens=1000))
+    newest = book.charge(_call("openrouter/acme/next:free", input_tokens=1000, output_tokens=10))
     cached = book.charge(_call("no-such-model", input_tokens=1000, cache_hit=True))
     reported = book.charge(_call("gpt-4o", input_tokens=1000, cache_hit=True, cost_nanousd=5_000_000))
-    for charge in (free, cached, reported):
+    for charge in (free, dear, newest, cached, reported):
         assert (charge.cost_nanousd, charge.problems) == (0, ())
 
 
