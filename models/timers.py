@@ -72,7 +72,7 @@ class Timers:
                 case "tree":
                     self._runs.group_due(tenant, tenant.trees.get(key[0]), due_ms)
                 case "failing":
-                    self._counters.failures.due(tenant, key[0], due_ms)
+                    self._counters.failures.due(tenant, key, due_ms)
                 case "scope":
                     self._ledger.limit_due(tenant, key, due_ms)
                 case "results":

@@ -83,8 +83,7 @@ class Orders:
             return
         if target.type in WIDE:
             return
-        if target.type == "session":
-            self._counters.failures.restart(tenant, target.id)
+        self._counters.failures.restart(tenant, target)
         evidence = {"released": why, "resumed_by": order.who}
         unit = self._unit(tenant, target)
         if unit is None:

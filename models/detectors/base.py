@@ -183,7 +183,7 @@ class SequenceDetector(Detector[S]):
         return False
 
     def across_runs(self, call: FailingCall) -> Finding | None:
-        """What is true of a call that runs of one session make again and again, and that fails each time."""
+        """What is true of a call that the runs of a session or run tree make again and again, and that fails."""
         return None
 
     @abstractmethod

@@ -13,8 +13,8 @@ from models.incidents.incidents import Incidents
 from models.rules.finding import Finding
 from models.runs.contexts import Contexts
 from models.runs.escalations import EscalationWatch
+from models.runs.group_failures import GroupFailures
 from models.runs.groups import Groups
-from models.runs.session_failures import SessionFailures
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.call_history import CallHistory
@@ -48,7 +48,7 @@ class UnitCounters:
         self._incidents = incidents
         self._enforcement = enforcement
         self._contexts = contexts
-        self.failures = SessionFailures(state, incidents)
+        self.failures = GroupFailures(state, incidents)
         self._escalations = escalations
         self._premium: dict[str, bool] = {}
         self._finishing: dict[str, bool] = {}
@@ -140,10 +140,10 @@ class UnitCounters:
                 finishes = self._learn_finishing(call.tool)
             if history.tool(call, failed, run.cost_nanousd, finishes):
                 self._step(tenant, run, route, route.tool_rules, history, call, at_ms)
-            if failed and run.session_id is not None:
-                self._failed_in_session(tenant, run, route, call, history.tools.newest, at_ms)
-            elif tenant.failing and run.session_id in tenant.failing and call.status == "ok":
-                self.failures.worked(tenant, run.session_id, call, history.tools.newest)
+            if failed:
+                self._failed_in_group(tenant, run, route, call, history.tools.newest, at_ms)
+            elif tenant.failing and call.status == "ok":
+                self.failures.worked(tenant, run, call, history.tools.newest)
 
     def _step(
         self,
@@ -161,26 +161,25 @@ class UnitCounters:
                     finding = replace(finding, evidence={**finding.evidence, "agent": call.agent})
                 self._apply(tenant, run, run, route, rule, finding, at_ms)
 
-    def _failed_in_session(
-        self, tenant: Tenant, run: Run, route: Route, call: ToolCall, name: bytes, at_ms: int
-    ) -> None:
-        """A call has failed in a run of a session: maybe it has in the session's other runs as well."""
+    def _failed_in_group(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, name: bytes, at_ms: int) -> None:
+        """A call has failed in a run: maybe it has in the other runs of its session or tree as well."""
         failing = self.failures.failed(tenant, run, call, name, at_ms)
         if failing is None:
             return
+        group = failing.group
 
         def targets(is_news: bool, action: Action) -> Iterable[Stop]:
             del is_news, action  # compiled code knows no lambda that takes whatever comes
-            return [Stop(Target("session", failing.session_id), failing.spent_nanousd)]
+            return [Stop(group, failing.spent_nanousd)]
 
         for rule in route.tool_rules:
             if (finding := rule.across_runs(failing)) is not None:
                 subject = replace(
                     self._subject(tenant, run, run, route),
-                    key=("session", failing.session_id),
-                    scope={"tenant_id": tenant.tenant_id, "session": failing.session_id},
+                    key=(group.type, group.id),
+                    scope={"tenant_id": tenant.tenant_id, group.type: group.id},
                     run_id=None,
-                    unit_id=f"session/{failing.session_id}",
+                    unit_id=f"{group.type}/{group.id}",
                     ends_ms=self._state.now_ms + finding.lasts_ms,
                 )
                 self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)

@@ -288,8 +288,8 @@ def _failing(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes, 
     due_ms, *_ = read_header(value)
     failing = FailingCalls.read(parts, due_ms, read_fields(value))
     failing.row_hash = digest
-    tenant.failing[parts[1]] = failing
-    tenant.timers.append((due_ms, "failing", (parts[1],)))
+    tenant.failing[failing.group_key] = failing
+    tenant.timers.append((due_ms, "failing", failing.group_key))
 
 
 READERS: dict[str, Callable[[PartitionState, Tenant, Parts, bytes, int], None]] = {

@@ -80,8 +80,8 @@ class Tenant(Row):
         """How many of them have not ended."""
         self.sessions: dict[str, Session] = {}
         self.trees: dict[str, RunTree] = {}
-        self.failing: dict[str, FailingCalls] = {}
-        """Session -> the calls that fail in its runs, while any do."""
+        self.failing: dict[tuple[str, ...], FailingCalls] = {}
+        """Key of a session or run tree -> the calls that fail in its runs, while any do."""
         self.asleep = AsleepRows(beginning=ASLEEP_HEADER)
         """Runs, sessions and run trees that have been silent for long."""
         self.sleep_due_ms = 0

@@ -8,7 +8,7 @@ import pytest
 
 from models.engine import Engine
 from models.rules.policy import read_policy_toml
-from models.runs import session_failures
+from models.runs import group_failures
 from models.state.units.failing import MOST_CALLS
 from models.state.units.runs import MOST_AGENTS, Run
 from models.stimuli import OperatorSeen, Ticked, UsageSeen
@@ -185,7 +185,7 @@ def test_failing_calls_are_forgotten_when_they_stop() -> None:
 
 def test_sessions_with_failing_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of sessions come from outside."""
-    monkeypatch.setattr(session_failures, "MOST_SESSIONS", 10)
+    monkeypatch.setattr(group_failures, "MOST_GROUPS", 10)
     world = World()
     for n in range(50):
         world.happen(*failing([n], session=f"s{n}"))

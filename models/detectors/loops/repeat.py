@@ -1,5 +1,7 @@
 """A run that makes one and the same tool call again and again."""
 
+from typing import Final
+
 from models.detectors.base import SequenceDetector, register
 from models.detectors.loops.in_a_row import (
     PageCount,
@@ -20,6 +22,10 @@ from models.state.units.failing import FailingCall
 from schemas.usage import ToolCall
 
 
+_GROUPS: Final[dict[str, str]] = {"session": "session, one after another,", "run_tree": "run tree"}
+"""What a summary calls the runs that have something in common."""
+
+
 class RepeatSettings(RowSettings, ToolPatterns):
     """`notice_at` and `page_at` count identical calls in a row, the first one included and parallel ones once."""
 
@@ -36,8 +42,9 @@ class Repeat(SequenceDetector[RepeatSettings]):
     that pages at `failing_page_at` (10). Results are the same if their hashes or the hashes of their shapes are. Where
     they have no hash it warns and does not page, unless the policy trusts the tool in `trust_without_result`.
     Waiting is paced: a call that works and is made at even or rising distances of ten seconds and more, or takes three
-    seconds itself, pages only at `poll_page_at` (60), and `pollers` never do. Where run after run of a session makes
-    the same failing call once or twice, with the same result and nothing written between, the session is told of.
+    seconds itself, pages only at `poll_page_at` (60), and `pollers` never do. Where run after run of a session or
+    run tree makes the same failing call once or twice, with the same result and nothing written between, it is told of;
+    a run tree pages only where each run had given up before the next one failed.
     """
 
     name = "repeat"
@@ -54,12 +61,12 @@ class Repeat(SequenceDetector[RepeatSettings]):
         return finding and about(finding, history.tools.repeated(1), self.settings, self._nudge(history, call, row))
 
     def across_runs(self, call: FailingCall) -> Finding | None:
-        """What is true of a call that fails in run after run of a session."""
+        """What is true of a call that fails in run after run of a session or run tree."""
         settings = self.settings
         if call.runs < settings.notice_at:
             return None
         summary = (
-            f"{call.runs} runs of the session, one after another, have called {call.tool} with the same arguments, and "
+            f"{call.runs} runs of the {_GROUPS[call.group.type]} have called {call.tool} with the same arguments, and "
             f"it failed each time{spent_since(call.spent_nanousd)}"
         )
         evidence: dict[str, object] = {"tool": call.tool, "calls_in_a_row": call.failures, "runs_in_a_row": call.runs}

@@ -1,25 +1,26 @@
-"""The tool calls that fail in run after run of one session: what no single run's history shows."""
+"""The tool calls that fail in run after run of a session or run tree: what no single run's history shows."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from models.state.rows import PLAIN, Row
+from schemas.control import Target
 
 MOST_CALLS: Final = 8
-"""Different failing calls of one session that are remembered, the latest."""
+"""Different failing calls of one session or run tree that are remembered, the latest."""
 MOST_OF_A_RUN: Final = 2
 """So many failures of the same call in one run count: more of them in a row are the run's own loop."""
 
 
 class FailingCall(NamedTuple):
-    """One call that has failed in the runs of a session, with none in between that worked.
+    """One call that has failed in the runs of a session or run tree, with none in between that worked.
 
     runs      in how many runs, one after another
     failures  how often, of each run at most `MOST_OF_A_RUN` times
-    verified  how often with the result of the last time
+    verified  how often with the result of the last time, and in runs that are known to have come one after another
     """
 
-    session_id: str
+    group: Target
     name: str
     tool: str
     runs: int
@@ -51,15 +52,17 @@ class Failures:
         self.spent_nanousd += nanousd - self._run_nanousd
         self._run_nanousd = nanousd
 
-    def add(self, run_id: str, result: str, run_nanousd: int, at_ms: int) -> None:
-        """Add a failure; `result` is a short name of its result. An unknown one is empty, and like no other."""
+    def add(self, run_id: str, result: str, run_nanousd: int, at_ms: int, *, in_turn: bool) -> None:
+        """Add a failure; `result` is a short name of its result. An unknown one is empty, and like no other. `in_turn`
+        says that the run before has given up.
+        """
         if run_id != self.run_id:
             self.runs += 1
             self.run_id, self._in_run = run_id, 0
             self._run_nanousd = run_nanousd if self.runs == 1 else 0
         self.spent(run_nanousd)
         self.last_ms = max(self.last_ms, at_ms)
-        if result != self._result or not result:
+        if result != self._result or not result or not in_turn:
             self._result, self.verified = result, 0
         if self._in_run < MOST_OF_A_RUN:
             self._in_run += 1
@@ -85,18 +88,24 @@ class Failures:
 
 
 class FailingCalls(Row):
-    """The failing calls of one session, by a short name of tool and arguments. It lasts as long as they go on."""
+    """The failing calls of a session or run tree, by a short name of tool and arguments, for as long as they go on."""
 
-    __slots__ = ("calls", "due_ms", "session_id", "tenant_id")
+    __slots__ = ("calls", "due_ms", "group_key", "tenant_id")
     kind: ClassVar[str] = "failing"
 
-    def __init__(self, tenant_id: str, session_id: str, due_ms: int) -> None:
+    def __init__(self, tenant_id: str, group_key: tuple[str, ...], due_ms: int) -> None:
         super().__init__()
         self.tenant_id = tenant_id
-        self.session_id = session_id
+        self.group_key = group_key
+        """The id of a session; of a run tree, its id and that it is one."""
         self.due_ms = due_ms
         """When it is looked at whether they do."""
         self.calls: dict[bytes, Failures] = {}
+
+    @property
+    def group(self) -> Target:
+        """The session or run tree, as commands to it name it."""
+        return Target("session" if len(self.group_key) == 1 else "run_tree", self.group_key[0])
 
     @property
     def last_ms(self) -> int:
@@ -114,7 +123,7 @@ class FailingCalls(Row):
         return failures
 
     def key_parts(self) -> tuple[str, ...]:
-        return (self.tenant_id, self.session_id)
+        return (self.tenant_id, *self.group_key)
 
     def header(self) -> tuple[int, int, int]:
         return self.due_ms, 0, PLAIN
@@ -125,6 +134,6 @@ class FailingCalls(Row):
     @classmethod
     def read(cls, parts: tuple[str, ...], due_ms: int, fields: tuple[Any, ...]) -> "FailingCalls":
         """Failing calls as their row holds them."""
-        row = cls(parts[0], parts[1], due_ms)
+        row = cls(parts[0], parts[1:], due_ms)
         row.calls = {name: Failures.from_row(one) for name, one in fields}
         return row
