@@ -28,7 +28,7 @@ GroupKey = tuple[str, ...]
 
 
 class GroupFailures:
-    """The failing calls of a partition's sessions and trees. What works costs a look, and only while something fails."""
+    """The failing calls of a partition's sessions and trees. What works costs a look, while something fails there."""
 
     def __init__(self, state: PartitionState, incidents: Incidents) -> None:
         self._state = state

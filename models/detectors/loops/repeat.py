@@ -21,7 +21,6 @@ from models.state.units.call_history import CallHistory
 from models.state.units.failing import FailingCall
 from schemas.usage import ToolCall
 
-
 _GROUPS: Final[dict[str, str]] = {"session": "session, one after another,", "run_tree": "run tree"}
 """What a summary calls the runs that have something in common."""
 
