@@ -74,7 +74,7 @@ class HttpTransport:
         body = b"\n".join(each.record.value for each in waiting)
         try:
             status, answer = self._post(body)
-        except (OSError, http.client.HTTPException) as error:
+        except Exception as error:  # whatever it was: these records are nowhere but here
             self._drop_connection()
             failed = Undelivered(self._gateway.unreachable(error), retriable=True)
             outcomes: Sequence[Undelivered | None] = [failed] * len(waiting)
