@@ -87,6 +87,18 @@ def test_nothing_is_lost_in_silence_while_no_gateway_answers(caplog: pytest.LogC
     assert "3 of 3 usage events are not in the log" in caplog.text
 
 
+def test_a_proxy_that_takes_less_than_the_gateway_holds_nothing_up(gateway: ScriptedGateway) -> None:
+    """What is too large goes in smaller requests; only a record that is too large by itself is refused, and told."""
+    gateway.most_bytes = 2_000
+    with Emitter(transport(gateway)) as emitter:
+        for number in range(50):
+            emitter.emit({**CALL, "event_id": f"e{number}"})
+        emitter.emit({**CALL, "event_id": "large", "tags": {f"t{n}": 250 * "x" for n in range(12)}})
+        assert emitter.flush(TIMEOUT_S) == 1
+        assert (emitter.stats.sent, emitter.stats.refused) == (50, 1)
+    assert sorted(event["event_id"] for event in gateway.received) == sorted(f"e{number}" for number in range(50))
+
+
 def test_a_kill_over_http_stops_a_run_and_is_answered_once(gateway: ScriptedGateway) -> None:
     """A guard without keys believes its gateway, which has verified the command."""
     with (

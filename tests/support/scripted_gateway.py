@@ -29,6 +29,8 @@ class ScriptedGateway:
         self.commands: list[ControlRecord] = []
         self.last_ids: list[str | None] = []
         """With what each control stream began."""
+        self.most_bytes = 2**30
+        """Of a request, as a proxy before it has them."""
         self.blind: str | None = None
         self.ahead_s = 0.0
         """By how much its clock has gone on while its client slept."""
@@ -59,6 +61,9 @@ def _handler(gateway: ScriptedGateway) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             events = [json.loads(line) for line in body.splitlines()]
+            if len(body) > gateway.most_bytes:
+                self._answer(413, {})
+                return
             if gateway.refusals:
                 self._answer(*gateway.refusals.pop(0))
                 return
