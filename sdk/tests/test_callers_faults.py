@@ -1,13 +1,19 @@
-"""What the agent's own code gives to the client may be broken: a clock, a callback, a function that finds keys."""
+"""What the agent's own code gives to the client may be broken: a clock, a callback, keys, a log, whatever is hashed."""
 
+import asyncio
+import dataclasses
+import enum
+import logging
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
 
 import pytest
 
-from spendfuse import Emitter, Guard, Stopped, derive_keys
+from spendfuse import ControlRecord, Emitter, Guard, Stopped, derive_keys, hash_of
 from spendfuse._client import guard as guard_module
 from spendfuse.testing import FakeControl, MemoryTransport
 
@@ -79,6 +85,138 @@ def test_a_broken_callback_keeps_nobody_from_stopping(emitter: Emitter) -> None:
             end()
             end()
         assert (heard, guard.stats.replayed) == (["r1"], 1)
+
+
+def cancel(*_: object) -> NoReturn:
+    """A callback in which a cancellation comes up."""
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("callback", [lambda *_: sys.exit(1), cancel], ids=["sys.exit", "cancelled"])
+def test_a_callback_that_exits_leaves_the_guard_alive(
+    emitter: Emitter, caplog: pytest.LogCaptureFixture, callback: Callable[..., object]
+) -> None:
+    """`sys.exit` in a thread ends that thread alone, and without a word: the guard would hear nothing any more."""
+    control = FakeControl()
+    with Guard(control, emitter, when_blind="continue", on_believed=callback) as guard:
+        assert guard.wait_ready(TIMEOUT_S)
+        guard.on_stop(callback)
+        for run_id in ("r1", "r2"):
+            with emitter.run(tenant_id="acme", run_id=run_id) as run:
+                control.kill(run)
+                assert run.stop_event.is_set()
+    assert "guard callbacks failed" in caplog.text
+
+
+def test_a_callback_may_close_the_guard(emitter: Emitter, caplog: pytest.LogCaptureFixture) -> None:
+    """It is in the guard's own thread, which cannot wait for itself; what was heard holds."""
+    control = FakeControl()
+    guard = Guard(control, emitter, when_blind="continue")
+    assert guard.wait_ready(TIMEOUT_S)
+    guard.on_stop(lambda *_: guard.close())
+    with emitter.run(tenant_id="acme") as run:
+        control.kill(run)
+        with pytest.raises(Stopped):
+            guard.check(run)
+    guard.close()
+    assert "callbacks failed" not in caplog.text
+
+
+class BrokenFilter(logging.Filter):
+    """What an agent has put on its log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Fail."""
+        raise RuntimeError(record.msg)
+
+
+@pytest.fixture
+def broken_log() -> Iterator[None]:
+    """A log that raises whenever the client says something."""
+    broken, logger = BrokenFilter(), logging.getLogger("spendfuse")
+    logger.addFilter(broken)
+    yield
+    logger.removeFilter(broken)
+
+
+@pytest.mark.usefixtures("broken_log")
+def test_a_broken_log_ends_nothing(transport: MemoryTransport) -> None:
+    """Neither the guard's thread, nor the emitter's, nor a call of the agent that has the client warn."""
+    control = FakeControl()
+    with (
+        Emitter(transport, max_buffered=2) as emitter,
+        Guard(control, emitter, when_blind="stop", on_ignored=lambda *_: 1 / 0) as guard,
+    ):
+        assert guard.wait_ready(TIMEOUT_S)
+        with emitter.run(tenant_id="acme") as run:
+            control.put(ControlRecord(b"no command"))
+            control.kill(run)
+            assert run.stop_event.is_set()
+            transport.down = True
+            assert None in [run.llm_call(model="m") for _ in range(4)]
+            transport.down = False
+            assert emitter.flush(TIMEOUT_S) == 0
+
+
+class Changing(UserDict[str, int]):
+    """A mapping that another thread changes while it is read."""
+
+    def items(self) -> NoReturn:
+        """Fail as a dictionary does then."""
+        raise RuntimeError("dictionary changed size during iteration")
+
+
+@dataclasses.dataclass
+class Unset:
+    """A dataclass whose field nobody has set."""
+
+    field: int = dataclasses.field(init=False)
+
+
+class Lazy:
+    """An object that loads what it is asked for, in vain."""
+
+    @property
+    def __class__(self) -> NoReturn:  # type: ignore[override]
+        raise OSError("gone")
+
+
+VALUES: dict[str, Callable[[], object]] = {
+    "changed meanwhile": lambda: Changing(a=1),
+    "unset": Unset,
+    "lazy": Lazy,
+    "stepped": lambda: memoryview(b"abcd")[::2],
+}
+
+
+@pytest.mark.parametrize("make", VALUES.values(), ids=VALUES)
+def test_whatever_is_hashed_the_call_is_reported(
+    emitter: Emitter, transport: MemoryTransport, make: Callable[[], object]
+) -> None:
+    """Prompts, arguments and results are the agent's own objects: none breaks its call, and each has a hash."""
+    value = make()
+    assert len(hash_of(value)) == 32
+    with emitter.run("acme") as run:
+        run.llm_call(model="m", prompt=value)
+        run.tool_call("t", args=value, result=value)
+    emitter.flush()
+    (call,) = transport.of_type("tool_call")
+    assert (len(call["args_hash"]), len(call["result_hash"])) == (32, 32)
+
+
+class Model(str, enum.Enum):  # noqa: UP042  # a StrEnum is no such member
+    """Names as many programs keep them."""
+
+    SMALL = "gpt-5-mini"
+
+
+def test_a_name_may_be_a_member_of_an_enum(emitter: Emitter, transport: MemoryTransport) -> None:
+    """What is sent is the name that it stands for, which has a price, and not how Python calls the member."""
+    with emitter.run("acme", workflow=Model.SMALL, tags={"model": Model.SMALL}) as run:
+        run.llm_call(model=Model.SMALL)
+    emitter.flush()
+    started, call, _ = transport.events
+    assert (started["workflow"], started["tags"]["model"], call["model"]) == ("gpt-5-mini",) * 3
 
 
 def kills_of(*tenants: str) -> FakeControl:

@@ -10,6 +10,7 @@ from spendfuse._usage import outbox
 from spendfuse._usage.transport import Done, Record, Undelivered
 from spendfuse.testing import MemoryTransport
 
+TIMEOUT_S = 10.0
 CALL = {"type": "llm_call", "tenant_id": "acme", "run_id": "r1", "model": "m"}
 
 
@@ -189,3 +190,32 @@ def test_many_threads_lose_nothing(transport: MemoryTransport) -> None:
             thread.join()
     assert list(range(1, 803)) == [event["seq"] for event in transport.events]
     assert len({event["event_id"] for event in transport.events}) == 802
+
+
+class FailingPoll(MemoryTransport):
+    """Has no room at first, and fails when it is asked to make some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults = 3
+
+    def send(self, record: Record, done: Done) -> None:
+        """Take it once the faults are over."""
+        if self.faults:
+            raise BufferError("full")
+        super().send(record, done)
+
+    def poll(self, timeout_s: float) -> None:
+        """Fail."""
+        if self.faults:
+            self.faults -= 1
+            raise RuntimeError("what no transport should raise")
+
+
+def test_a_transport_that_fails_while_it_is_full_ends_nothing() -> None:
+    """The emitter's thread goes on, and what waited is sent."""
+    transport = FailingPoll()
+    with Emitter(transport) as emitter:
+        emitter.emit(CALL)
+        assert emitter.flush(TIMEOUT_S) == 0
+    assert len(transport.events) == 1

@@ -1,8 +1,11 @@
 """A forked child goes on with its parent's emitter and guard: nothing hangs, crashes, is lost, or goes unheard."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,48 @@ from spendfuse.testing import FakeControl, MemoryTransport
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 TIMEOUT_S = 30.0
+CHILDREN = """
+import multiprocessing, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from spendfuse import Emitter
+from spendfuse.testing import MemoryTransport
+
+method, path = sys.argv[1:]
+
+
+class Slow(MemoryTransport):
+    began_s = None
+
+    def send(self, record, done):
+        self.began_s = self.began_s or time.monotonic()
+        if time.monotonic() - self.began_s < 0.2:
+            raise BufferError("not yet")
+        with open(path, "ab") as file:
+            file.write(record.value + b"\\n")
+        done(record, None)
+
+    def poll(self, timeout_s):
+        time.sleep(timeout_s)
+
+
+emitter = Emitter(Slow())
+
+
+def work(number, own=None):
+    reporter = Emitter(Slow()) if own else emitter
+    reporter.emit({"type": "llm_call", "tenant_id": "acme", "run_id": f"r{number}", "model": "m"})
+
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(method)
+    processes = [context.Process(target=work, args=(number, number)) for number in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        pool.submit(work, 2).result()
+"""
 CALL = {"type": "llm_call", "tenant_id": "acme", "run_id": "r1", "model": "m"}
 
 
@@ -99,3 +144,18 @@ def test_a_child_of_a_closed_emitter_and_guard_gets_what_its_parent_gets(transpo
         return emitter.emit(CALL) is None and emitter.stats.dropped == 1
 
     assert in_child(stays_closed)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_multiprocessing_flush_at_their_end(method: str, tmp_path: Path) -> None:
+    """As a program does that ends without `close`, although they end by `os._exit`: a pool's and an executor's as well,
+    with an emitter that the module has made, or one of the child's own.
+    """
+    path = tmp_path / "sent"
+    script = tmp_path / "children.py"
+    script.write_text(CHILDREN, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, script, method, path], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(line.count(b"llm_call") for line in path.read_bytes().splitlines()) == [1, 1, 1], done.stderr

@@ -25,6 +25,7 @@ from spendfuse._control.signing import (
     signed_headers,
     signed_text,
 )
+from spendfuse._control.standing import EXPIRED_KEPT_S
 from spendfuse.testing import FakeControl, MemoryTransport
 
 NOW_MS = 1_800_000_000_000
@@ -409,10 +410,39 @@ def test_expired_targets_are_forgotten(guard: Guard, control: FakeControl, emitt
     """Memory holds what is live, and forgetting opens no door: the old records are expired when replayed."""
     control.put(KILL)
     clock.now_ms += 60_000
-    guard._standing.prune(clock.now_ms)
+    for now_s in (0, EXPIRED_KEPT_S):
+        guard._standing.prune(clock.now_ms, now_s)
     assert guard._standing.is_quiet("acme")
     control.put(KILL)
     assert (guard.stats.expired, state_of(guard, emitter.run(tenant_id="acme", run_id="r1"))) == (1, "free")
+
+
+@pytest.mark.parametrize("ahead_ms", [2 * 60_000, 20 * 3_600_000], ids=["minutes", "most of a day"])
+@pytest.mark.parametrize("comes_meanwhile", [False, True], ids=["it stood before", "it comes meanwhile"])
+def test_a_clock_that_is_ahead_for_a_while_lifts_nothing(
+    guard: Guard, control: FakeControl, emitter: Emitter, clock: Clock, ahead_ms: int, comes_meanwhile: bool
+) -> None:
+    """A machine that wakes with a wrong clock, which is set right a moment later, lets no killed run go on."""
+    run = emitter.run(tenant_id="acme", run_id="r1")
+    if not comes_meanwhile:
+        control.put(KILL)
+    clock.now_ms += ahead_ms
+    if comes_meanwhile:
+        control.put(KILL)
+    for now_s in (0, 60):
+        guard._standing.prune(clock.now_ms, now_s)
+    clock.now_ms -= ahead_ms
+    assert state_of(guard, run) == "stopped"
+
+
+def test_what_expires_earlier_ends_nothing_that_expires_later(
+    guard: Guard, control: FakeControl, emitter: Emitter, clock: Clock
+) -> None:
+    """A pause that is over when it comes does not end the one that stands."""
+    run = emitter.run(tenant_id="acme", run_id="r1")
+    control.put(given("pause", 5))
+    control.put(given("pause", 6, expires_ms=clock.now_ms - 1))
+    assert state_of(guard, run) == "paused"
 
 
 def acks(emitter: Emitter, transport: MemoryTransport) -> list[tuple[str, str]]:
@@ -559,7 +589,7 @@ def test_nudges_that_nobody_asked_for_are_forgotten(
     for number in range(20):
         control.put(given("nudge", number + 1, target={"type": "run", "id": f"r{number}"}))
     clock.now_ms += 60_000
-    guard._standing.prune(clock.now_ms)
+    guard._standing.prune(clock.now_ms, 0)
     assert guard._standing.is_quiet("acme")
 
 
@@ -629,6 +659,47 @@ def test_own_run_objects_are_guarded_too(
     assert state_of(guard, run) == "stopped"
     guard.unwatch(run)
     assert acks(emitter, transport) == [("kill-5", "stopped")]
+
+
+def test_two_objects_of_one_run_both_hear_of_its_kill(
+    guard: Guard, control: FakeControl, emitter: Emitter, transport: MemoryTransport
+) -> None:
+    """Two requests of one conversation are in a process at once: each is stopped, also when another has ended."""
+    with emitter.run("acme", run_id="r1") as first, emitter.run("acme", run_id="r1") as second:
+        with emitter.run("acme", run_id="r1"):
+            pass
+        control.put(KILL)
+        assert (first.stop_event.is_set(), second.stop_event.is_set()) == (True, True)
+        assert acks(emitter, transport) == []
+        assert state_of(guard, second) == "stopped"
+    assert acks(emitter, transport) == [("kill-5", "stopped")]
+
+
+def test_a_run_is_over_when_its_last_object_is(
+    guard: Guard, control: FakeControl, emitter: Emitter, transport: MemoryTransport
+) -> None:
+    """That one of them ends regularly after the kill does not say that there was nothing left to stop."""
+    with emitter.run("acme", run_id="r1") as last:
+        with emitter.run("acme", run_id="r1"):
+            control.put(KILL)
+        assert acks(emitter, transport) == []
+        with pytest.raises(Stopped):
+            guard.check(last)
+    assert acks(emitter, transport) == [("kill-5", "stopped")]
+
+
+@pytest.mark.parametrize(("when_blind", "state"), [("continue", "free"), ("stop", "stopped")])
+def test_the_first_check_may_wait(control: FakeControl, emitter: Emitter, when_blind: Any, state: str) -> None:
+    """A program that asks as soon as it runs neither misses what stands nor stops for not having looked; where there
+    is nothing to be read in time, it does as it was told to while it is blind.
+    """
+    control.put(KILL)
+    with Guard(control, emitter, when_blind=when_blind, first_check_waits=True) as guard:
+        assert state_of(guard, emitter.run("acme", run_id="r2")) == "free"
+        assert state_of(guard, emitter.run("acme", run_id="r1")) == "stopped"
+    away = FakeControl(ready=False)
+    with Guard(away, emitter, when_blind=when_blind, first_check_waits=True, blind_after_s=0.05) as guard:
+        assert state_of(guard, emitter.run("acme", run_id="r2")) == state
 
 
 def await_blind(guard: Guard, *, blind: bool) -> None:

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tests.support.kafka import wait_until
 from tests.support.scripted_gateway import KEY, ScriptedGateway
 
 from spendfuse import Emitter, Guard, Stopped, connect
+from spendfuse._http.gateway import Gateway
 from spendfuse.http import HttpControl, HttpTransport
 from spendfuse.testing import FakeControl
 
@@ -85,6 +87,18 @@ def test_nothing_is_lost_in_silence_while_no_gateway_answers(caplog: pytest.LogC
     assert "3 of 3 usage events are not in the log" in caplog.text
 
 
+def test_a_proxy_that_takes_less_than_the_gateway_holds_nothing_up(gateway: ScriptedGateway) -> None:
+    """What is too large goes in smaller requests; only a record that is too large by itself is refused, and told."""
+    gateway.most_bytes = 2_000
+    with Emitter(transport(gateway)) as emitter:
+        for number in range(50):
+            emitter.emit({**CALL, "event_id": f"e{number}"})
+        emitter.emit({**CALL, "event_id": "large", "tags": {f"t{n}": 250 * "x" for n in range(12)}})
+        assert emitter.flush(TIMEOUT_S) == 1
+        assert (emitter.stats.sent, emitter.stats.refused) == (50, 1)
+    assert sorted(event["event_id"] for event in gateway.received) == sorted(f"e{number}" for number in range(50))
+
+
 def test_a_kill_over_http_stops_a_run_and_is_answered_once(gateway: ScriptedGateway) -> None:
     """A guard without keys believes its gateway, which has verified the command."""
     with (
@@ -138,6 +152,41 @@ def test_a_guard_is_blind_while_its_gateway_is(gateway: ScriptedGateway) -> None
         guard.check(emitter.run("acme"))
 
 
+def test_knowledge_is_never_newer_than_now(gateway: ScriptedGateway) -> None:
+    """A machine that slept for an hour while its stream stayed open does not take what it heard before for news until
+    the hour is over: it is blind as soon as the gateway is gone.
+    """
+    with (
+        Emitter(transport(gateway)) as emitter,
+        Guard(HttpControl(gateway.url, key=KEY), emitter, when_blind="stop", blind_after_s=0.5) as guard,
+    ):
+        assert guard.wait_ready(TIMEOUT_S)
+        gateway.ahead_s = 3_600.0
+        gateway.commands = command(run_id="r2")._records
+        wait_until(lambda: guard.stats.applied == 1, TIMEOUT_S, "it hears what comes after")
+        gateway.is_ending = True
+        wait_until(lambda: guard.blind, TIMEOUT_S, "it is blind")
+
+
+def test_records_of_a_request_that_fails_in_an_unforeseen_way_go_again(
+    gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are nowhere but in the transport."""
+    faults = [UnicodeError("label too long")]
+    request = Gateway.request
+
+    def failing(*given: Any, **options: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return request(*given, **options)
+
+    monkeypatch.setattr(Gateway, "request", failing)
+    with Emitter(transport(gateway)) as emitter:
+        emitter.emit(CALL)
+        assert emitter.flush(TIMEOUT_S) == 0
+    assert len(gateway.received) == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_child_reports_and_obeys_by_connections_of_its_own(gateway: ScriptedGateway) -> None:
     """What stood before the fork stops it, and its parent's stream and requests go on."""
@@ -173,6 +222,15 @@ def in_child(promise: Callable[[], bool]) -> bool:
         finally:
             os._exit(0 if held else 1)
     return os.waitpid(child, 0)[1] == 0
+
+
+def test_two_lines_are_enough_to_obey(gateway: ScriptedGateway) -> None:
+    """Whoever connects and asks at once, as the page for Python shows, is told what stands, and goes on if it may."""
+    gateway.commands = command()._records
+    with connect(gateway.url, key=KEY) as connection:
+        connection.guard.check(connection.run(run_id="r2"))
+        with pytest.raises(Stopped, match="from a test"):
+            connection.guard.check(connection.run(run_id="r1"))
 
 
 def test_one_address_says_which_way(gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +272,7 @@ def test_over_http_no_kafka_client_is_imported(gateway: ScriptedGateway) -> None
         f"connection = spendfuse.connect({gateway.url!r}, key={KEY!r})\n"
         "with connection.run() as run: run.llm_call(model='m')\n"
         "assert connection.close() == 0\n"
-        "new = {name.partition('.')[0] for name in sys.modules} - before - sys.stdlib_module_names\n"
+        "new = {name.partition('.')[0] for name in sys.modules} - before - sys.stdlib_module_names - {'__mp_main__'}\n"
         "assert new == {'spendfuse'}, new\n"
     )
     done = subprocess.run(

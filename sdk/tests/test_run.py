@@ -1,11 +1,18 @@
 """A run introduces itself, numbers what it says, and says how it ended."""
 
 import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from spendfuse import Emitter, InvalidEvent, Paused, Stopped
-from spendfuse.testing import MemoryTransport
+from spendfuse import Emitter, Guard, InvalidEvent, Paused, Run, Stopped
+from spendfuse._client.run import CURRENT
+from spendfuse.testing import FakeControl, MemoryTransport
+
+TIMEOUT_S = 10.0
 
 
 def test_a_run_from_start_to_outcome(emitter: Emitter, transport: MemoryTransport) -> None:
@@ -66,6 +73,14 @@ def test_children_know_their_parent_and_root(emitter: Emitter, transport: Memory
         (KeyboardInterrupt(), "cancelled"),
         (Paused("p"), "cancelled"),
         (Stopped("s"), "killed"),
+        (GeneratorExit(), "cancelled"),
+        (SystemExit(), "completed"),
+        (SystemExit(0), "completed"),
+        (SystemExit(1), "failed"),
+        (ExceptionGroup("of tasks", [Paused("p")]), "cancelled"),
+        (ExceptionGroup("of tasks", [ValueError(), ExceptionGroup("of theirs", [Stopped("s")])]), "killed"),
+        (ExceptionGroup("of tasks", [Paused("p"), ValueError()]), "failed"),
+        (BaseExceptionGroup("of tasks", [KeyboardInterrupt()]), "cancelled"),
     ],
     ids=repr,
 )
@@ -110,3 +125,99 @@ def test_a_bad_name_is_refused_before_anything_is_sent(emitter: Emitter, transpo
         emitter.run(tenant_id="acme", cap_usd=float("nan"))
     emitter.flush()
     assert transport.events == []
+
+
+def nested(run: Run) -> None:
+    """A function further in makes it the current run as well."""
+    with run:
+        run.llm_call(model="m")
+    run.llm_call(model="m")
+
+
+def in_threads(run: Run) -> None:
+    """Each thread enters it, so that what it calls finds the run; one goes on after the other has left."""
+    first_left = threading.Event()
+
+    def first() -> None:
+        with run:
+            run.llm_call(model="m")
+        first_left.set()
+
+    def second() -> None:
+        with run:
+            assert first_left.wait(TIMEOUT_S)
+            run.llm_call(model="m")
+
+    threads = [threading.Thread(target=work) for work in (second, first)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("work", [nested, in_threads])
+def test_a_run_that_is_entered_again_ends_once_and_last(
+    emitter: Emitter, transport: MemoryTransport, work: Callable[[Run], None]
+) -> None:
+    """It begins with the first block and ends with the last; inside it is current, and afterwards what was before."""
+    with emitter.run("acme") as outer, emitter.run("acme") as run:
+        work(run)
+        assert CURRENT.get() is run
+        with outer:
+            assert CURRENT.get() is outer
+        assert CURRENT.get() is run
+        guarded = [run.finished, outer.finished]
+    assert CURRENT.get() is None
+    emitter.flush()
+    kinds = [event["type"] for event in transport.events if event["run_id"] == run.run_id]
+    assert (kinds, guarded) == (["run_started", "llm_call", "llm_call", "run_finished"], [False, False])
+
+
+def test_a_run_that_had_ended_goes_on(emitter: Emitter, transport: MemoryTransport) -> None:
+    """The next attempt of a task has a beginning and an end of its own, and is watched in between."""
+    with Guard(FakeControl(), emitter, when_blind="continue") as guard:
+        run = emitter.run("acme")
+        for _ in range(2):
+            with run:
+                assert guard._watchlist._events
+            assert not guard._watchlist._events
+    emitter.flush()
+    assert [event["type"] for event in transport.events] == ["run_started", "run_finished"] * 2
+
+
+class Interrupted:
+    """What a run reports to, in the middle of which a signal comes."""
+
+    def __init__(self, emitter: Emitter) -> None:
+        self._emitter = emitter
+        self.interrupts = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._emitter, name)
+
+    def send(self, event: Any) -> str | None:
+        """Send after the signal's handler has run."""
+        if self.interrupts:
+            self.interrupts = False
+            signal.raise_signal(signal.SIGALRM)
+        return self._emitter.send(event)
+
+
+def test_a_signal_may_report_while_its_own_thread_does(emitter: Emitter, transport: MemoryTransport) -> None:
+    """A handler that says how the run ends waits for nobody. Python ends an abandoned stream in the same way."""
+    interrupted = Interrupted(emitter)
+    run = Run(interrupted, "acme", None, {})
+    before = signal.signal(signal.SIGALRM, lambda *_: run.tool_call("said by the handler"))
+    watchdog = threading.Timer(TIMEOUT_S, signal.pthread_kill, (threading.get_ident(), signal.SIGUSR2))
+    told = signal.signal(signal.SIGUSR2, lambda *_: pytest.fail("it waits for itself"))
+    watchdog.start()
+    try:
+        interrupted.interrupts = True
+        run.llm_call(model="m")
+    finally:
+        watchdog.cancel()
+        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGUSR2, told)
+    emitter.flush()
+    assert sorted(event["type"] for event in transport.events) == ["llm_call", "tool_call"]
+    assert sorted(event["seq"] for event in transport.events) == [1, 2]

@@ -10,7 +10,7 @@ import pytest
 from spendfuse import Emitter, Guard, Paused, Stopped
 from spendfuse._control.command import ALL_TENANTS, Command, Scope
 from spendfuse._control.scope import CallDimensions, ScopeIndex
-from spendfuse._control.standing import StandingCommands
+from spendfuse._control.standing import EXPIRED_KEPT_S, StandingCommands
 from spendfuse.testing import FakeControl, MemoryTransport
 
 NOW_MS = 1_800_000_000_000
@@ -383,10 +383,12 @@ def test_expired_scopes_are_forgotten() -> None:
     for number in range(100):
         ends_ms = NOW_MS + HOUR_MS * (1 + number % 2)
         standing.apply(_command(number, expires_ms=ends_ms), by_operator=False, now_ms=NOW_MS)
-    standing.prune(NOW_MS + HOUR_MS)
+    for now_s in (0, EXPIRED_KEPT_S):
+        standing.prune(NOW_MS + HOUR_MS, now_s)
     reached = [standing.kill(OwnRun({"user": f"u{n}", "environment": "qa"}), NOW_MS) for n in range(100)]
     assert [command is not None for command in reached] == [False, True] * 50
-    standing.prune(NOW_MS + 2 * HOUR_MS)
+    for now_s in (0, EXPIRED_KEPT_S):
+        standing.prune(NOW_MS + 2 * HOUR_MS, now_s)
     assert standing.is_quiet("acme")
 
 

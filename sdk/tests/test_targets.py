@@ -10,7 +10,7 @@ from spendfuse import derive_keys
 from spendfuse._control.command import TARGET_TYPES, Command, ControlRecord, parse
 from spendfuse._control.intake import Believed, Intake
 from spendfuse._control.signing import KeyId, signed_headers
-from spendfuse._control.standing import StandingCommands
+from spendfuse._control.standing import EXPIRED_KEPT_S, StandingCommands
 
 NOW_MS = 1_800_000_000_000
 HOUR_MS = 3_600_000
@@ -78,7 +78,8 @@ def test_a_kill_stands_until_it_expires(kind: str) -> None:
     standing, verdicts = after(record(kind, "kill", 1))
     assert verdicts == ["applied"]
     assert (stops(standing, NOW_MS + HOUR_MS - 1), stops(standing, NOW_MS + HOUR_MS)) == (True, False)
-    standing.prune(NOW_MS + HOUR_MS)
+    for now_s in (0, EXPIRED_KEPT_S):
+        standing.prune(NOW_MS + HOUR_MS, now_s)
     assert standing.is_quiet("acme")
 
 

@@ -144,6 +144,10 @@ def test_openai_client(world: World) -> None:
     }
     faults = Counter((call.status, call.error_type, call.cost_nanousd) for call in model_calls(log, "faults"))
     assert faults == {("cancelled", None, None): 1, ("error", "InternalServerError", 0): 1}
+    left = Counter((call.status, call.output_tokens, call.cost_nanousd) for call in model_calls(log, "left"))
+    assert left == {("error", 2, None): 1, ("cancelled", 0, None): 1, ("cancelled", 1, None): 2}, (
+        "what had come by then"
+    )
     assert (said["told"], said["last"]) == (1, "you have done this before")
     tools = tool_calls(log, "tools")
     assert [tool.tool for tool in tools] == ["search"] * 3, "the fourth result goes to no model"

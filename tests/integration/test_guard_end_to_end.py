@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # offered, but not exported
+    AdminClient,
+    NewPartitions,
+    NewTopic,
+)
 from spendfuse import Emitter, Guard, Stopped, derive_keys
 from spendfuse.kafka import KafkaControl, KafkaTransport
 
-from tests.support.kafka import TopicSpace, read_all, wait_until
+from streams.clock import wall_ms
+from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
 from tests.support.worker_process import ENGINE_KEY, WorkerProcess
 
 TENANT = "acme"
@@ -182,3 +188,48 @@ def _acks(space: TopicSpace) -> list[dict[str, object]]:
 
 def _values(space: TopicSpace, topic: str) -> list[dict[str, Any]]:
     return [json.loads(record.value or b"") for record in read_all(space.bootstrap, space.name(topic))]
+
+
+def kill(space: TopicSpace, run_id: str, partition: int) -> None:
+    """Put an unsigned kill of a run into a partition of the control topic."""
+    now_ms = wall_ms()
+    body = {
+        "command_id": run_id, "action": "kill", "tenant_id": TENANT, "target": {"type": "run", "id": run_id}, "seq": 1,
+        "reason": "cap reached", "issued_ms": now_ms, "expires_ms": now_ms + 3_600_000,
+    }  # fmt: skip
+    value = json.dumps(body).encode()
+    produce(space.bootstrap, space.name("control.v1"), [Record(value, run_id.encode(), partition=partition)])
+
+
+def test_a_guard_follows_its_topic_through_what_operators_do_to_it(kafka_topics: TopicSpace) -> None:
+    """A partition that is added is read, and so is a topic that was deleted and made anew, from its beginning: although
+    it holds more by then than was read of the first.
+    """
+    space, admin = kafka_topics, AdminClient({"bootstrap.servers": kafka_topics.bootstrap})
+    name, partitions = space.name("control.v1"), space.partitions
+    with (
+        Emitter(KafkaTransport(space.bootstrap, prefix=space.prefix)) as emitter,
+        Guard(
+            KafkaControl(space.bootstrap, prefix=space.prefix), emitter, when_blind="continue", blind_after_s=1.5
+        ) as guard,
+    ):
+
+        def heard(run_id: str) -> bool:
+            try:
+                guard.check(emitter.run(TENANT, run_id=run_id))
+            except Stopped:
+                return True
+            return False
+
+        assert guard.wait_ready(30), guard.waiting_for
+        admin.create_partitions([NewPartitions(name, partitions + 1)])[name].result(30)
+        wait_until(lambda: len(admin.list_topics(name, 10).topics[name].partitions) > partitions, 30, "it is there")
+        kill(space, "in a new partition", partitions)
+        wait_until(lambda: heard("in a new partition"), 30, "it is read")
+
+        admin.delete_topics([name])[name].result(30)
+        wait_until(lambda: guard.blind, 30, "the guard misses the topic")
+        admin.create_topics([NewTopic(name, partitions, 1)])[name].result(30)
+        for number in range(20):
+            kill(space, f"{number} of the new topic", 0)
+        wait_until(lambda: all(heard(f"{number} of the new topic") for number in range(20)), 30, "all of it is read")

@@ -29,7 +29,11 @@ class ScriptedGateway:
         self.commands: list[ControlRecord] = []
         self.last_ids: list[str | None] = []
         """With what each control stream began."""
+        self.most_bytes = 2**30
+        """Of a request, as a proxy before it has them."""
         self.blind: str | None = None
+        self.ahead_s = 0.0
+        """By how much its clock has gone on while its client slept."""
         self.cuts: queue.SimpleQueue[bool] = queue.SimpleQueue()
         """One for each control stream that is to end."""
         self.key = {"key_id": "0", "tenant_id": "acme", "scopes": ["ingest", "guard"], "when_blind": "stop"}
@@ -57,6 +61,9 @@ def _handler(gateway: ScriptedGateway) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             events = [json.loads(line) for line in body.splitlines()]
+            if len(body) > gateway.most_bytes:
+                self._answer(413, {})
+                return
             if gateway.refusals:
                 self._answer(*gateway.refusals.pop(0))
                 return
@@ -95,7 +102,7 @@ def _handler(gateway: ScriptedGateway) -> type[BaseHTTPRequestHandler]:
                     headers = [(name, (value or b"").decode()) for name, value in record.headers]
                     data = {"value": (record.value or b"").decode(), "headers": headers}
                     self._event("command", data, f"0-{sent}")
-                self._event("fresh", {"at_s": time.monotonic(), "age_s": 0.0, "blind": gateway.blind})
+                self._event("fresh", {"at_s": time.monotonic() + gateway.ahead_s, "age_s": 0.0, "blind": gateway.blind})
                 try:
                     gateway.cuts.get(timeout=BEAT_S)
                 except queue.Empty:

@@ -148,7 +148,7 @@ class _Session:
 
     def _end(self, error: BaseException | None) -> None:
         for call, seen in self._calls.values():
-            call.ended(error, seen.usage, **seen.known)
+            call.ended(error, seen.so_far(), **seen.known)
         self._calls.clear()
         for run in self._runs.values():
             run.finish(run.status_after(error))

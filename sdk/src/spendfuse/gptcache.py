@@ -54,7 +54,7 @@ def _followed(parts: Iterator[Any], call: ModelCall, words: OpenAI) -> Iterator[
             last = each if last is None or part(each, "gptcache") else last
             yield each
     except BaseException as error:
-        call.ended(error, seen.usage, **seen.known)
+        call.ended(error, seen.so_far(), **seen.known)
         raise
     _report(last, call, seen, words)
 

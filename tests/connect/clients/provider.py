@@ -21,6 +21,8 @@ class Provider:
         self.tool: str | None = None
         self.args: dict[str, Any] = {"query": MARKER}
         self.status = 200
+        self.breaks_off = False
+        """Whether a stream ends in its midst, by a connection that is cut."""
         self._calls = itertools.count()
         provider = self
 
@@ -45,15 +47,19 @@ class Provider:
                     self._send(json.dumps(answer).encode(), "application/json")
                     return
                 parts = getattr(provider, f"{kind}_parts")(answer, body)
+                if provider.breaks_off:
+                    parts = parts[: len(parts) // 2 + 1]
                 text = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in parts)
-                self._send((text + "data: [DONE]\n\n").replace("event: \n", "").encode(), "text/event-stream")
+                done = "" if provider.breaks_off else "data: [DONE]\n\n"
+                self._send((text + done).replace("event: \n", "").encode(), "text/event-stream")
 
             def _send(self, body: bytes, content_type: str) -> None:
                 self.send_response(provider.status)
                 self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", str(len(body) + provider.breaks_off))
                 self.end_headers()
                 self.wfile.write(body)
+                self.close_connection = provider.breaks_off
 
             def log_message(self, *_: object) -> None:
                 pass

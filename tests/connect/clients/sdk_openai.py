@@ -1,7 +1,9 @@
 """The OpenAI client, guarded: plain, streamed, in asyncio; killed, told, and with a provider that fails."""
 
 import asyncio
+import gc
 
+import httpx
 import openai
 import spendfuse
 from openai import AsyncOpenAI, OpenAI
@@ -49,6 +51,39 @@ def left_early() -> None:
         next(stream)
 
 
+def broken_off() -> None:
+    """The provider goes in the midst of its answer: what has come of it was paid for."""
+    provider.breaks_off = True
+    try:
+        list(client.chat.completions.create(model="gpt-5", messages=ASKED, stream=True))
+    except (openai.APIConnectionError, httpx.TransportError):
+        provider.breaks_off = False
+
+
+def abandoned() -> None:
+    """Streams that nobody has any more: one never read, one left in its midst, one of asyncio's left in its midst."""
+    client.chat.completions.create(model="gpt-5", messages=ASKED, stream=True)
+    for chunk in client.chat.completions.create(model="gpt-5", messages=ASKED, stream=True):
+        if chunk.choices[0].delta.content:
+            break
+    gc.collect()
+
+    async def awaited() -> None:
+        complaints = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        asked = await guarded(AsyncOpenAI(**given)).chat.completions.create(model="gpt-5", messages=ASKED, stream=True)
+        async for chunk in asked:
+            if chunk.choices[0].delta.content:
+                break
+        del asked, chunk
+        gc.collect()
+        await asyncio.sleep(0.1)  # asyncio closes what nobody has any more
+        gc.collect()
+        assert complaints == [], complaints
+
+    asyncio.run(awaited())
+
+
 def failing() -> None:
     provider.status = 500
     try:
@@ -77,6 +112,9 @@ say(calls="ways", ids=provider.ids)
 with spendfuse.run(run_id="faults"):
     left_early()
     failing()
+with spendfuse.run(run_id="left"):
+    broken_off()
+    abandoned()
 with spendfuse.run(run_id="tools"):
     with_tools("tools")
 told = [body for body in provider.asked if "you have done this before" in str(body)]

@@ -118,7 +118,7 @@ class AsyncGuard:
         await self.close()
 
     async def _look_first(self) -> None:
-        """In a forked child the first question waits for the topic to be read: not in the event loop."""
+        """The first question may wait for the topic to be read: not in the event loop."""
         if not self.guard.has_looked:
             await asyncio.to_thread(self.guard.look_first)
 

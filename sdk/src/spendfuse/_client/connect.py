@@ -83,7 +83,8 @@ def connect(
         keys = keys or (keys_from_environment() if f"{PREFIX}TENANT_KEY" in os.environ else None)
         transport, feed = _over_kafka(address, config)
     emitter = Emitter(transport, hash_key=hash_key)
-    return Connection(tenant_id, emitter, Guard(feed, emitter, when_blind=when_blind, tenant_id=tenant_id, keys=keys))
+    guard = Guard(feed, emitter, when_blind=when_blind, tenant_id=tenant_id, keys=keys, first_check_waits=True)
+    return Connection(tenant_id, emitter, guard)
 
 
 def _over_http(url: str, key: str | None) -> tuple[Transport, ControlFeed]:

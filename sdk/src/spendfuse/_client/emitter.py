@@ -8,7 +8,7 @@ from typing import Self, Unpack
 
 from spendfuse._client.clock import dependable
 from spendfuse._client.errors import InvalidEvent
-from spendfuse._client.fork import tell_of_forks
+from spendfuse._client.fork import at_end_of_children, tell_of_forks
 from spendfuse._client.logging import RareWarning
 from spendfuse._client.run import Run, RunObserver, RunOptions
 from spendfuse._usage.hashing import hash_of
@@ -35,8 +35,9 @@ class Emitter:
     and warned about once a minute. Every event keeps the id it got here through all re-sends.
 
     A forked child may go on with its parent's emitter: it has a buffer and a connection of its own, from its first
-    event on, and what waited at the fork is the parent's to send. A child that ends by `os._exit`, as those of
-    multiprocessing and Celery do, must `flush` or `close` before.
+    event on, and what waited at the fork is the parent's to send. A program and a child of multiprocessing that end
+    without `close` flush for up to two seconds. A child that ends by `os._exit`, as Celery's do, must `flush` or
+    `close` before.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Emitter:
         self._tags_warning = RareWarning("%d usage events sent without their tags, to fit the size limit%s")
         self._outbox.begin()
         atexit.register(self.close, EXIT_FLUSH_S)
+        at_end_of_children(self, _flush_at_exit)
         tell_of_forks(self)
 
     def forked(self) -> None:
@@ -141,3 +143,7 @@ class Emitter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _flush_at_exit(emitter: Emitter) -> None:
+    emitter.close(EXIT_FLUSH_S)

@@ -1,10 +1,14 @@
-"""Everything this package raises on purpose.
+"""Everything this package raises on purpose, and what an exception says of whoever it has ended.
 
 SpendfuseError
 ├── InvalidEvent (also a ValueError)   the caller described an event the log would refuse; fix the call
 ├── Stopped                            the run must end; raised again at every later check
 └── Paused                             the run must wait; check again after `until_ms`
 """
+
+import asyncio
+from collections.abc import Iterator
+from typing import Literal
 
 
 class SpendfuseError(Exception):
@@ -50,3 +54,41 @@ class Paused(SpendfuseError):
         self.rule = rule
         self.command_id = command_id
         self.incident_id = incident_id
+
+
+End = Literal["completed", "stopped", "cancelled", "failed"]
+
+
+def ended_by(error: BaseException | None) -> End:
+    """Return how a block ended that `error` has left; several at once, as of a task group, count by the worst of them.
+
+    What is no `Exception` is nobody's failure: an interrupt, a cancellation, an exit of the program or of a greenlet.
+    An exit with a code other than 0 is one.
+    """
+    ends = {_end(each) for each in _leaves(error)}
+    order: tuple[End, ...] = ("stopped", "failed", "cancelled")
+    return next((end for end in order if end in ends), "completed")
+
+
+def _leaves(error: BaseException | None) -> Iterator[BaseException | None]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for each in error.exceptions:
+        yield from _leaves(each)
+
+
+def _end(error: BaseException | None) -> End:
+    match error:
+        case None:
+            return "completed"
+        case Stopped():
+            return "stopped"
+        case SystemExit(code=code):
+            return "completed" if code in (None, 0) else "failed"
+        case Paused() | asyncio.CancelledError():
+            return "cancelled"
+        case Exception():
+            return "failed"
+        case _:
+            return "cancelled"

@@ -8,7 +8,11 @@ librdkafka made is left alone for ever: freed in the child, it waits for threads
 import ctypes
 import os
 import weakref
-from typing import Protocol
+from collections.abc import Callable
+from multiprocessing import parent_process, util
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Forkable(Protocol):
@@ -24,6 +28,20 @@ _FORKABLE: "weakref.WeakSet[Forkable]" = weakref.WeakSet()
 def tell_of_forks(thing: Forkable) -> None:
     """Call `thing.forked()` in every child that is forked from now on, for as long as the thing exists."""
     _FORKABLE.add(thing)
+
+
+def at_end_of_children(thing: T, end: Callable[[T], object]) -> None:
+    """Call `end(thing)` when a child of multiprocessing ends, a pool's or an executor's too.
+
+    Such a child ends by `os._exit`, which calls nothing that is registered with `atexit`.
+    """
+
+    def when_it_ends(of_child: T) -> None:
+        util.Finalize(None, end, (of_child,), exitpriority=0)
+
+    util.register_after_fork(thing, when_it_ends)
+    if parent_process() is not None:  # this is one, and has begun already
+        when_it_ends(thing)
 
 
 def never_free(thing: object) -> None:

@@ -68,6 +68,7 @@ class Guard:
         on_ignored: IgnoredCallback | None = None,
         on_believed: BelievedCallback | None = None,
         clock_ms: Callable[[], int] | None = None,
+        first_check_waits: bool = False,
     ) -> None:
         """Start following `feed`.
 
@@ -80,6 +81,8 @@ class Guard:
         any.
         `on_ignored` hears of every record that was not acted on, in the guard's thread; `on_believed` of every command
         whose origin is established, before it has effect. `clock_ms` judges expiry.
+        With `first_check_waits`, nobody needs `wait_ready`: the first `check` waits until the topic has been read, at
+        most `blind_after_s`.
         """
         if when_blind not in ("continue", "stop"):
             raise ValueError('when_blind must be "continue" or "stop"')
@@ -100,7 +103,7 @@ class Guard:
         if keys is None and not getattr(feed, "is_verified", False):
             LOG.warning("guard without keys: any writer of the control topic can stop or resume this agent's runs")
         self._know_nothing()
-        self.has_looked = True
+        self.has_looked = not first_check_waits
         emitter.observe(self)
         self._begin()
         tell_of_forks(self)
@@ -130,7 +133,7 @@ class Guard:
         self._thread: threading.Thread | None = None
         self._beginning = threading.Lock()
         self.has_looked = False
-        """Whether the topic's content was waited for, in a forked child whose parent had read it."""
+        """Whether the first question may be answered: in a forked child not before the topic was waited for."""
 
     @property
     def blind(self) -> bool:
@@ -266,15 +269,15 @@ class Guard:
 
     def run_finishing(self, run: RunLike, *, failed: bool) -> None:
         """Called by the emitter. A run that a kill's push ended, and not a check, has obeyed all the same."""
-        self._watchlist.remove(run)
+        is_over = self._watchlist.remove(run)
         kill = self._standing.kill(run, self._clock_ms())
-        if kill is not None:
+        if kill is not None and (is_over or failed):
             self._acks.give(run, kill, "stopped" if failed else "already_finished")
 
     def close(self) -> None:
         """Stop following. `check` goes on with what is known, and by `when_blind` once that is old."""
         self._closing.set()
-        if self._thread is not None:
+        if self._thread is not None and self._thread is not threading.current_thread():  # a callback may close
             self._thread.join(JOIN_S)
         self._feed.close()
 
@@ -296,7 +299,9 @@ class Guard:
                 self._thread.start()
 
     def look_first(self) -> None:
-        """In a forked child, what the parent knew is gone: wait until it is read again, as long as one may be blind."""
+        """Wait until the topic is read, where nobody else does so before the first question: a forked child has lost
+        what its parent knew. At most as long as one may be blind.
+        """
         if self.has_looked:
             return
         self._begin()
@@ -331,13 +336,13 @@ class Guard:
                 self._take_all(self._feed.poll(POLL_S))
                 if not self._unverified:  # what is there but cannot be verified yet is not known
                     self._fresh_at_s = self._feed.fresh_at_s()
-            except Exception:  # a guard that dies would leave runs unstoppable; freshness tells if it cannot go on
+            except BaseException:  # a guard that dies would leave runs unstoppable; freshness tells if it cannot go on
                 LOG.exception("the guard could not take in a control record")
                 self._closing.wait(POLL_S)
             if self._fresh_at_s is not None:
                 self._ready.set()
             if time.monotonic() >= prune_at_s:
-                self._standing.prune(self._clock_ms())
+                self._standing.prune(self._clock_ms(), time.monotonic())
                 self._forget_expired(self._clock_ms())
                 prune_at_s = time.monotonic() + PRUNE_EVERY_S
 
@@ -360,7 +365,7 @@ class Guard:
                 self._unverified.append(record)
                 self._verify_again_s = time.monotonic() + KEYS_AGAIN_S
                 self._keys_warning.happened(str(error))
-            except Exception:  # one record's fault must not keep the others from being heard
+            except BaseException:  # one record's fault must not keep the others from being heard
                 LOG.exception("the guard could not take in a control record")
 
     def _take(self, record: ControlRecord) -> None:
@@ -459,7 +464,11 @@ class Guard:
         """One callback's fault must keep neither the others from being called nor a command from being heard."""
         try:
             callback(*told)
-        except Exception as error:
+        except SystemExit:
+            self._callback_warning.happened(
+                "SystemExit ends no program from a thread of its own; `signal.raise_signal(signal.SIGTERM)` does"
+            )
+        except BaseException as error:
             self._callback_warning.happened(f"{type(error).__name__}: {error}")
 
 

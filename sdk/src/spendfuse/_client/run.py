@@ -1,15 +1,13 @@
 """One execution of an agent, from its introduction to how it ended."""
 
-import asyncio
 import threading
 import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Literal, Protocol, Self, TypedDict, Unpack
 
-from spendfuse._client.errors import InvalidEvent, Paused, Stopped
+from spendfuse._client.errors import InvalidEvent, ended_by
 from spendfuse._client.fork import tell_of_forks
 from spendfuse._client.logging import LOG
 from spendfuse._usage.money import Usd
@@ -123,10 +121,11 @@ class Run:
         if parent is not None and parent.tenant_id != tenant_id:
             raise InvalidEvent("a child run belongs to its parent's tenant")
         self._emitter = emitter
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may report while its own thread does, and so may the end
         self._seq = 0
         self._introduced = False
-        self._entered: Token[Run | None] | None = None
+        self._entered: list[Token[Run | None]] = []
+        """One for each block of the run that somebody is in."""
         self._finished = False
         self.stop_event = threading.Event()
         given: Event = {**_inherited(parent), **{k: v for k, v in options.items() if v is not None}}
@@ -147,7 +146,7 @@ class Run:
 
     def forked(self) -> None:
         """Go on in a child, which numbers what it reports of this run by itself."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     @property
     def finished(self) -> bool:
@@ -227,7 +226,8 @@ class Run:
         return self._report(answer | {"event_id": event_id, "denied_by": denied_by})
 
     def start(self) -> Self:
-        """Introduce the run, before its first call. Entering the run does this."""
+        """Introduce the run, before its first call. Entering the run does this. One that had ended goes on."""
+        self._finished = False
         self._introduced = self._report({"type": "run_started", **self._own}) is not None
         for observer in self._emitter.observers:
             try:
@@ -250,27 +250,41 @@ class Run:
         self._report({"type": "run_finished", "status": status})
 
     def __enter__(self) -> Self:
-        self._entered = CURRENT.set(self)
-        return self.start()
+        """Begin the run, unless somebody is in its block already: a thread of its own, or a function further out."""
+        token = CURRENT.set(self)
+        with self._lock:
+            self._entered.append(token)
+            is_first = len(self._entered) == 1
+        return self.start() if is_first else self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._entered is not None:
-            with suppress(
-                ValueError
-            ):  # the block ends in another context than it began in: there it is not the current
-                CURRENT.reset(self._entered)
-        self.finish(self.status_after(error))
+        """End the run, once nobody is in its block any more."""
+        with self._lock:
+            self._leave()
+            is_last = not self._entered
+        if is_last:
+            self.finish(self.status_after(error))
+
+    def _leave(self) -> None:
+        """Have the context's current run be the one of before."""
+        for place in reversed(range(len(self._entered))):
+            try:
+                CURRENT.reset(self._entered[place])
+            except ValueError:  # another thread's or task's
+                continue
+            del self._entered[place]
+            return
+        del self._entered[-1:]  # the block ends in another context than it began in: there it is not the current
 
     def status_after(self, error: BaseException | None) -> FinishStatus:
         if error is None:
             return "completed"
-        if isinstance(error, Stopped) or self.stop_event.is_set():
+        end = ended_by(error)
+        if end == "stopped" or self.stop_event.is_set():
             return "killed"
-        if isinstance(error, (Paused, asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)):
-            return "cancelled"
-        return "failed"
+        return end
 
     def _report(self, event: Event) -> str | None:
         """Number the event within its run and send it; numbers follow the order in which events are queued."""

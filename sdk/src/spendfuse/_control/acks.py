@@ -22,7 +22,7 @@ class Acks:
     def __init__(self, emitter: "Emitter") -> None:
         self._emitter = emitter
         self._given: OrderedDict[tuple[str, str, str], Acted] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may end a run while its own thread does
         self._failure = RareWarning("%d commands could not be acknowledged: %s")
 
     def given(self, run: RunLike, command: Command) -> Acted | None:

@@ -107,5 +107,5 @@ class Intake:
             return TenantKeys.of(self._keys(tenant_id))
         except LookupError:
             return None
-        except Exception as error:  # the caller's own code
+        except BaseException as error:  # the caller's own code, which may exit
             raise KeysUnavailable(f"{type(error).__name__}: {error}") from error

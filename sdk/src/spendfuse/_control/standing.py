@@ -9,6 +9,9 @@
 | resume    | newer, unexpired, from the engine     | lifts pause and downgrade; a kill stays        |
 | nudge     | newer, unexpired                      | is there to be taken once; stands for nothing  |
 
+What has expired is kept for a while, and judged again whenever somebody asks: a clock that was ahead and is set right
+lets no run go on that was told to stop.
+
 Newer means a higher `seq` than any authentic command the target has had, expired ones included. A nudge counts among
 nudges only, so that it keeps no kill from being heard.
 
@@ -18,13 +21,18 @@ others, and when the run has used up what it was allowed, the engine commands th
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from spendfuse._client.runlike import RunLike
 from spendfuse._control.command import ALL_TENANTS, Command, Target
 from spendfuse._control.scope import NO_CALL, CallDimensions, ScopeIndex
 
 Verdict = Literal["applied", "replayed", "expired", "not_entitled"]
+
+EXPIRED_KEPT_S: Final = 3_600.0
+"""How long what has expired is kept, by a clock that nobody sets."""
+EXPIRED_TAKEN_MS: Final = 86_400_000
+"""What had expired for longer when it came is not kept: a compacted topic may be full of it."""
 
 
 @dataclass(slots=True)
@@ -33,6 +41,8 @@ class Standing:
 
     seq: int = -1
     latest_expiry_ms: int = 0
+    expired_at_s: float | None = None
+    """When every command was first seen to have expired, by a monotonic clock."""
     kill: Command | None = None
     pause: Command | None = None
     downgrade: Command | None = None
@@ -83,13 +93,18 @@ class StandingCommands:
             return Applied("replayed")
         standing.seq = command.seq
         standing.latest_expiry_ms = max(standing.latest_expiry_ms, command.expires_ms)
-        if command.expires_ms <= now_ms:
+        is_expired = command.expires_ms <= now_ms
+        if is_expired and (command.action == "resume" or command.expires_ms + EXPIRED_TAKEN_MS <= now_ms):
             return Applied("expired")
         before = standing.commands
         if command.action == "resume":
             applied = _resume(standing, by_operator=by_operator, now_ms=now_ms)
             if by_operator:
                 standing.resumed = command
+        elif is_expired:
+            applied = Applied("expired")
+            if (held := getattr(standing, command.action)) is None or held.expires_ms < command.expires_ms:
+                setattr(standing, command.action, command)
         else:
             setattr(standing, command.action, command)
             standing.resumed = None
@@ -121,10 +136,13 @@ class StandingCommands:
         """Whether nothing was ever said to the tenant, nor to all: the usual case, in two lookups."""
         return tenant_id not in self._tenants and ALL_TENANTS not in self._tenants
 
-    def prune(self, now_ms: int) -> None:
-        """Forget targets whose every command has expired: a replay of those is ignored for being expired."""
+    def prune(self, now_ms: int, now_s: float) -> None:
+        """Forget what has expired for long enough: a replay of that is ignored for being expired.
+
+        `now_ms` is the time by which commands expire, `now_s` that of a monotonic clock.
+        """
         for tenant_id, tenant in list(self._tenants.items()):
-            for target in [t for t, s in tenant.by_target.items() if s.latest_expiry_ms <= now_ms]:
+            for target in [t for t, s in tenant.by_target.items() if _is_forgettable(s, now_ms, now_s)]:
                 standing = tenant.by_target.pop(target)
                 if target[0] == "scope":
                     _index(tenant.scopes, standing.commands, ())
@@ -156,6 +174,16 @@ def targets_of(run: RunLike) -> tuple[Target, ...]:
     if run.workflow is not None:
         targets.append(("workflow", run.workflow))
     return (*targets, ("tenant", run.tenant_id))
+
+
+def _is_forgettable(standing: Standing, now_ms: int, now_s: float) -> bool:
+    """Whether every command has expired, and has been seen to for an hour."""
+    if standing.latest_expiry_ms > now_ms:
+        standing.expired_at_s = None
+        return False
+    if standing.expired_at_s is None:
+        standing.expired_at_s = now_s
+    return not standing.commands or now_s - standing.expired_at_s >= EXPIRED_KEPT_S
 
 
 def _noted(tenant: _Tenant, nudge: Command, now_ms: int) -> Applied:

@@ -11,17 +11,20 @@ from spendfuse._control.standing import targets_of
 
 FINISHED_REMEMBERED = 1_000
 
-_RunKey = tuple[str, str]
+_RunId = tuple[str, str]
+_RunKey = tuple[str, str, int]
+"""Tenant, run and object: two parts of a program may each have a `Run` of the same id. Of run objects of somebody else,
+those of one id are one."""
 
 
 class Watchlist:
     """Runs between their start and their end, and the last thousand that ended. Safe from any thread."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may end a run while its own thread does
         self._events: dict[_RunKey, threading.Event] = {}
         self._by_target: dict[tuple[str, Target], dict[_RunKey, RunLike]] = {}
-        self._finished: OrderedDict[_RunKey, RunLike] = OrderedDict()
+        self._finished: OrderedDict[_RunId, RunLike] = OrderedDict()
 
     def add(self, run: RunLike) -> threading.Event:
         """Watch the run; return the event that tells it to stop."""
@@ -31,20 +34,23 @@ class Watchlist:
                 self._by_target.setdefault((run.tenant_id, target), {})[key] = run
             return self._events.setdefault(key, run.stop_event if isinstance(run, Run) else threading.Event())
 
-    def remove(self, run: RunLike) -> None:
-        """Take the run as finished."""
+    def remove(self, run: RunLike) -> bool:
+        """Take the run as finished; return whether it is, or another object of the same run goes on."""
         key = _key(run)
         with self._lock:
-            if self._events.pop(key, None) is None:
-                return
-            for target in targets_of(run):
+            is_watched = self._events.pop(key, None) is not None
+            for target in targets_of(run) if is_watched else ():
                 runs = self._by_target[run.tenant_id, target]
                 runs.pop(key, None)
                 if not runs:
                     del self._by_target[run.tenant_id, target]
-            self._finished[key] = run
-            if len(self._finished) > FINISHED_REMEMBERED:
-                self._finished.popitem(last=False)
+            if (run.tenant_id, ("run", run.run_id)) in self._by_target:
+                return False
+            if is_watched:
+                self._finished[run.tenant_id, run.run_id] = run
+                if len(self._finished) > FINISHED_REMEMBERED:
+                    self._finished.popitem(last=False)
+            return True
 
     def live(self, command: Command, lifted: tuple[Command, ...] = ()) -> list[RunLike]:
         """Return the watched runs that a command reaches, or that those it lifts reach, where it names a scope."""
@@ -63,10 +69,11 @@ class Watchlist:
         return [run for run in runs if any(Dimensions(run).are_in(scope) for scope in scopes)]
 
     def finished(self, tenant_id: str, target: Target) -> RunLike | None:
-        """Return the finished run that the target names, if it names one."""
+        """Return the finished run that the target names, if it names one that does not go on."""
         kind, run_id = target
         with self._lock:
-            return self._finished.get((tenant_id, run_id)) if kind == "run" else None
+            goes_on = (tenant_id, target) in self._by_target
+            return self._finished.get((tenant_id, run_id)) if kind == "run" and not goes_on else None
 
     def set_stop(self, run: RunLike) -> bool:
         """Set the run's event; True when it was not set before."""
@@ -86,4 +93,4 @@ class Watchlist:
 
 
 def _key(run: RunLike) -> _RunKey:
-    return (run.tenant_id, run.run_id)
+    return (run.tenant_id, run.run_id, id(run) if isinstance(run, Run) else 0)

@@ -164,7 +164,8 @@ class _Reading:
         """What the gateway knew before this process asked for the first time is not yet all that stood then."""
         if at_s is None or at_s >= self._begun_s:
             self.failure = blind
-            self._put(_Fresh(at_s))
+            # A machine that slept while it was connected is behind the gateway's clock: nothing is newer than now.
+            self._put(_Fresh(None if at_s is None else min(at_s, time.monotonic())))
 
     def _put(self, heard: "ControlRecord | _Fresh") -> None:
         with self._changed:

@@ -4,6 +4,7 @@ import http.client
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from spendfuse._client.fork import never_free, tell_of_forks
@@ -36,6 +37,8 @@ class HttpTransport:
         self._connection: http.client.HTTPConnection | None = None
         self._waiting: list[_Waiting] = []
         self._bytes = 0
+        self._most_bytes = MOST_BYTES
+        """Of a request; fewer where somebody in between takes fewer."""
         self._since_s = 0.0
         tell_of_forks(self)
 
@@ -67,19 +70,20 @@ class HttpTransport:
 
     @property
     def _is_full(self) -> bool:
-        return len(self._waiting) >= MOST_RECORDS or self._bytes >= MOST_BYTES
+        return len(self._waiting) >= MOST_RECORDS or self._bytes >= self._most_bytes
 
     def _send_all(self) -> None:
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         body = b"\n".join(each.record.value for each in waiting)
         try:
             status, answer = self._post(body)
-        except (OSError, http.client.HTTPException) as error:
+        except Exception as error:  # whatever it was: these records are nowhere but here
             self._drop_connection()
             failed = Undelivered(self._gateway.unreachable(error), retriable=True)
             outcomes: Sequence[Undelivered | None] = [failed] * len(waiting)
         else:
-            outcomes = self._outcomes(status, answer, len(waiting))
+            too_large = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            outcomes = self._split(waiting) if too_large else self._outcomes(status, answer, len(waiting))
         for each, outcome in zip(waiting, outcomes, strict=True):
             each.done(each.record, outcome)
 
@@ -103,6 +107,13 @@ class HttpTransport:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+
+    def _split(self, waiting: Sequence[_Waiting]) -> Sequence[Undelivered]:
+        """Have records go in smaller requests from now on: a proxy may take less than the gateway does."""
+        largest = max(len(each.record.value) for each in waiting)
+        self._most_bytes = max(sum(len(each.record.value) for each in waiting) // 2 - largest, 1)
+        why = self._gateway.why(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "the request is too large"})
+        return [Undelivered(why, retriable=len(waiting) > 1, at_once=len(waiting) > 1)] * len(waiting)
 
     def _outcomes(self, status: int, answer: Any, count: int) -> Sequence[Undelivered | None]:
         """What became of each record."""

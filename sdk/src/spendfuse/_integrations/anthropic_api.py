@@ -38,6 +38,10 @@ class Anthropic:
         """No chunk comes that nobody has asked for."""
         return False
 
+    def is_output(self, chunk: object) -> bool:
+        """Whether a part of a stream holds something that the model has written."""
+        return part(chunk, "type") == "content_block_delta"
+
     def usage(self, answer: object) -> Usage | None:
         """What an answer, or a part of a stream, says of usage; None if it says nothing."""
         usage = part(answer, "message", "usage") or part(answer, "usage")

@@ -4,8 +4,8 @@ Nothing of a prompt, an argument or a result leaves: they are hashed where they 
 shape than expected is reported as far as it goes, and never breaks the agent.
 """
 
-import asyncio
 import hashlib
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from typing import Any, TypedDict
 from spendfuse._client.async_guard import AsyncGuard
 from spendfuse._client.clock import wall_clock_ms
 from spendfuse._client.connect import Connection, default_connection
-from spendfuse._client.errors import Paused, SpendfuseError, Stopped
+from spendfuse._client.errors import SpendfuseError, ended_by
 from spendfuse._client.fork import tell_of_forks
 from spendfuse._client.guard import Guard
 from spendfuse._client.logging import RareWarning
@@ -155,7 +155,7 @@ class Integration:
 
 
 class ModelCall:
-    """One call to a model, from before it is made to its report, which is given once."""
+    """One call to a model, from before it is made to its report, which is given once, by the process that made it."""
 
     def __init__(
         self,
@@ -173,6 +173,7 @@ class ModelCall:
         self._details: LlmCallDetails = {"provider": provider, "route": route, "started_ms": wall_clock_ms()}
         self._prompt = prompt
         self._started_s = time.monotonic()
+        self._process = os.getpid()
         self._is_reported = False
 
     def done(self, usage: Usage, *, model: str | None = None, response_id: str | None = None) -> None:
@@ -180,18 +181,21 @@ class ModelCall:
         self._report({**usage, "event_id": response_event_id(response_id)}, model)
 
     def ended(self, error: BaseException | None, usage: Usage | None = None, **known: str | None) -> None:
-        """It was not answered to its end: because of `error`, or because nobody wanted the rest."""
+        """It was not answered to its end: because of `error`, or because nobody wanted the rest.
+
+        `usage` is what is known of an answer that had begun. A call that failed before is one that cost nothing.
+        """
         status = status_after(error)
         error_type = None if status == "cancelled" or error is None else type(error).__name__
         event_id = response_event_id(known.get("response_id"))
-        if status == "error":
-            usage = usage or {"cost_usd": 0}
+        if status == "error" and usage is None:
+            usage = {"cost_usd": 0}
         self._report(
             {**(usage or {}), "status": status, "error_type": error_type, "event_id": event_id}, known.get("model")
         )
 
     def _report(self, facts: dict[str, Any], model: str | None) -> None:
-        if self._is_reported:
+        if self._is_reported or os.getpid() != self._process:
             return
         self._is_reported = True
         latency_ms = round(1000 * (time.monotonic() - self._started_s))
@@ -201,8 +205,7 @@ class ModelCall:
 
 def status_after(error: BaseException | None) -> CallStatus:
     """How a call ended that ended by an exception, or because nobody wanted the rest (None)."""
-    stopped = (Stopped, Paused, asyncio.CancelledError, KeyboardInterrupt, GeneratorExit)
-    return "cancelled" if error is None or isinstance(error, stopped) else "error"
+    return "error" if isinstance(error, Exception) and ended_by(error) == "failed" else "cancelled"
 
 
 def derived_id(*parts: str) -> str:

@@ -43,6 +43,9 @@ class Words(Protocol):
     def is_added(self, chunk: object) -> bool:
         """Whether it is the chunk that only tells the usage."""
 
+    def is_output(self, part: object) -> bool:
+        """Whether a part of a stream holds something that the model has written."""
+
     def usage(self, answer: object) -> Usage | None:
         """What an answer, or a part of a stream, says of usage; None if it says nothing."""
 
@@ -62,12 +65,19 @@ class Seen:
 
     usage: Usage = field(default_factory=Usage)
     known: dict[str, str | None] = field(default_factory=dict)
+    outputs: int = 0
+    """Parts with something that the model has written, of a token each at least."""
 
     def take(self, words: Words, part: object) -> None:
         self.known.setdefault("response_id", words.response_id(part))
         self.known.setdefault("model", words.model(part))
         self.known = {name: value for name, value in self.known.items() if value is not None}
         self.usage = cast("Usage", {**self.usage, **(words.usage(part) or {})})
+        self.outputs += words.is_output(part)
+
+    def so_far(self) -> Usage:
+        """The usage of a stream that has broken off, from below: what it was said to be, or what has come of it."""
+        return {**self.usage, "output_tokens": max(self.usage.get("output_tokens", 0), self.outputs)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,24 +203,25 @@ class GuardedClient:
     def _follow(self, stream: Any, asked: _Asked) -> None:
         seen = Seen()
         stream._iterator = parts = self._observed(stream._iterator, asked, seen)
-        begun, close = weakref.ref(stream), type(stream).close
+        begun, close, left = weakref.ref(stream), type(stream).close, _left(stream, asked, seen)
 
         def closed() -> None:
             close(begun())
             parts.close()
-            asked.call.ended(None, seen.usage, **seen.known)
+            left()
 
         stream.close = closed
 
     def _follow_async(self, stream: Any, asked: _Asked) -> None:
-        seen = Seen()
-        stream._iterator = parts = self._observed_async(stream._iterator, asked, seen)
-        begun, close = weakref.ref(stream), type(stream).close
+        seen, read = Seen(), stream._iterator
+        stream._iterator = parts = self._observed_async(read, asked, seen)
+        begun, close, left = weakref.ref(stream), type(stream).close, _left(stream, asked, seen)
 
         async def closed() -> None:
             await close(begun())
             await parts.aclose()
-            asked.call.ended(None, seen.usage, **seen.known)
+            await read.aclose()
+            left()
 
         stream.close = closed
 
@@ -222,7 +233,7 @@ class GuardedClient:
                 if not (asked.drops_added and self._words.is_added(each)):
                     yield each
         except BaseException as error:
-            asked.call.ended(error, seen.usage, **seen.known)
+            asked.call.ended(error, seen.so_far(), **seen.known)
             cast("Any", parts).close()
             raise
         asked.call.done(seen.usage, **seen.known)
@@ -234,8 +245,11 @@ class GuardedClient:
                 self._stop(asked.run)
                 if not (asked.drops_added and self._words.is_added(each)):
                     yield each
+        except GeneratorExit:  # closed, or nobody has it any more: then the event loop closes both, and each once
+            asked.call.ended(None, seen.so_far(), **seen.known)
+            raise
         except BaseException as error:
-            asked.call.ended(error, seen.usage, **seen.known)
+            asked.call.ended(error, seen.so_far(), **seen.known)
             await cast("Any", parts).aclose()
             raise
         asked.call.done(seen.usage, **seen.known)
@@ -244,3 +258,12 @@ class GuardedClient:
         """End an answer that is under way as soon as its run is killed. Raises Stopped."""
         if run.stop_event.is_set():
             self._integration.check(run)
+
+
+def _left(stream: object, asked: _Asked, seen: Seen) -> Callable[[], object]:
+    """What reports a stream that is closed, or that nobody has any more, read or not; once."""
+
+    def report() -> None:
+        asked.call.ended(None, seen.so_far(), **seen.known)
+
+    return weakref.finalize(stream, report)

@@ -11,6 +11,9 @@ PATHS = {
 }  # fmt: skip
 TIERS = {"default": "standard", "standard": "standard", "flex": "flex", "priority": "priority", "batch": "batch"}
 
+WRITTEN = ("content", "tool_calls", "function_call", "refusal", "reasoning", "reasoning_content")
+"""Where a part of a chat has what the model has written, by OpenAI and by others who speak its interface."""
+
 
 class OpenAI:
     """How a call to OpenAI is read and changed."""
@@ -50,6 +53,16 @@ class OpenAI:
     def is_added(self, chunk: object) -> bool:
         """Whether it is the chunk that only tells the usage."""
         return part(chunk, "usage") is not None and not part(chunk, "choices")
+
+    def is_output(self, chunk: object) -> bool:
+        """Whether a part of a stream holds something that the model has written."""
+        if (text(chunk, "type") or "").endswith(".delta"):
+            return True
+        choices = part(chunk, "choices")
+        return any(
+            part(choice, "text") or any(part(choice, "delta", name) for name in WRITTEN)
+            for choice in (choices if isinstance(choices, list) else ())
+        )
 
     def usage(self, answer: object) -> Usage | None:
         """What an answer, or a part of a stream, says of usage; None if it says nothing."""

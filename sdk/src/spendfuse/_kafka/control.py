@@ -17,7 +17,7 @@ from spendfuse._client.environment import kafka_config, topic_prefix
 from spendfuse._client.fork import never_free, tell_of_forks
 from spendfuse._client.logging import LOG, RareWarning
 from spendfuse._control.command import ControlRecord
-from spendfuse._kafka.failures import reason_of
+from spendfuse._kafka.failures import is_missing, reason_of
 from spendfuse._kafka.log import KafkaLog
 from spendfuse._usage.wire import CONTROL_TOPIC
 
@@ -42,8 +42,9 @@ class KafkaControl:
     """Reads `<prefix>control.v1` from its beginning, all partitions, without a consumer group's offsets.
 
     Freshness is evidence, not hope: every second a probe asks each partition's leader for the topic's end, and once
-    everything up to there has been handed on, the knowledge is as fresh as the moment the probe was sent. Partitions
-    added while it runs are not followed.
+    everything up to there has been handed on, the knowledge is as fresh as the moment the probe was sent. A
+    partition that is added while it runs is followed from the next probe on, and a topic that was made anew is read
+    from its beginning.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class KafkaControl:
             failure = None if reading is None else reading.probe.failure
             return f"an answer of {self._bootstrap} about {self._topic}: {failure or 'none so far'}"
         for partition, end in ends.by_partition.items():
-            if (position := (reading.positions or {}).get(partition, 0)) < end:
+            if (position := reading.positions.get(partition, 0)) < end:
                 return (
                     f"partition {partition} of {self._topic}, read up to {position} of {end}; if that stays so, a "
                     "transaction that nobody ends hides the rest"
@@ -111,11 +112,16 @@ class _Reading:
         self._consumer = Consumer(settings)
         # All that was written, committed or not: behind a transaction that hangs are commands that nobody gets to read.
         self.probe = _EndsProbe(Consumer(settings | {"isolation.level": "read_uncommitted"}), topic)
-        self.positions: dict[int, int] | None = None
+        self.positions: dict[int, int] = {}
+        """Partition -> the offset up to which it was read, of those that are followed."""
+        self._moved_at_s: dict[int, float] = {}
+        """Partition -> when (monotonic) it was read up to there."""
+        self._incarnation = 0
         self._fresh_at_s: float | None = None
 
     def poll(self, timeout_s: float, trouble: RareWarning) -> list[ControlRecord]:
-        if self.positions is None and not self._assign():
+        self._follow_new()
+        if not self.positions:
             self._consumer.poll(0)  # for its log
             self.probe.answered.wait(timeout_s)
             return []
@@ -127,7 +133,7 @@ class _Reading:
         return records
 
     def fresh_at_s(self) -> float | None:
-        ends, positions = self.probe.latest, self.positions or {}
+        ends, positions = self.probe.latest, self.positions
         if ends is not None and all(
             positions.get(partition, -1) >= end for partition, end in ends.by_partition.items()
         ):
@@ -144,27 +150,42 @@ class _Reading:
         never_free(self._consumer)
         never_free(self.probe.consumer)
 
-    def _assign(self) -> bool:
-        """Start at the beginning of every partition, once the probe has found them."""
+    def _follow_new(self) -> None:
+        """Start at the beginning of every partition that the probe has found since; of all, if they are others."""
         ends = self.probe.latest
-        if ends is None:
-            return False
-        self._consumer.assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in ends.by_partition])
-        self.positions = dict.fromkeys(ends.by_partition, 0)
-        return True
+        if ends is None or (ends.by_partition.keys() <= self.positions.keys() and not self._is_another(ends)):
+            return
+        if self._is_another(ends):
+            self._consumer.unassign()
+            self.positions.clear()
+            self._incarnation = ends.incarnation
+        new = [partition for partition in ends.by_partition if partition not in self.positions]
+        self._consumer.incremental_assign([TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in new])
+        for partition in new:
+            self._move(partition, 0)
+
+    def _is_another(self, ends: "_Ends") -> bool:
+        """Whether the topic was made anew: it was away meanwhile, or ends before what was read of it earlier."""
+        return ends.incarnation != self._incarnation or any(
+            position > ends.by_partition.get(partition, position) and self._moved_at_s[partition] < ends.asked_at_s
+            for partition, position in self.positions.items()
+        )
+
+    def _move(self, partition: int, position: int) -> None:
+        self.positions[partition] = position
+        self._moved_at_s[partition] = time.monotonic()
 
     def _take(self, message: Message, records: list[ControlRecord], trouble: RareWarning) -> None:
-        assert self.positions is not None
         error, partition, offset = message.error(), message.partition(), message.offset()
         if error is None:
             assert partition is not None
             assert offset is not None
             records.append(ControlRecord(message.value(), _headers(message), (partition, offset)))
-            self.positions[partition] = offset + 1
+            self._move(partition, offset + 1)
         elif error.code() == KafkaError._PARTITION_EOF:
             # Offsets of transaction markers carry no message: only the end-of-partition event tells they are behind us.
-            if partition is not None and offset is not None:
-                self.positions[partition] = offset
+            if partition is not None and offset is not None and self.positions.get(partition) != offset:
+                self._move(partition, offset)
         else:
             trouble.happened(error.str())
 
@@ -175,10 +196,12 @@ class _Ends:
 
     asked_at_s: float
     by_partition: dict[int, int]
+    incarnation: int
+    """How often the topic was away before."""
 
 
 class _EndsProbe:
-    """Asks for the topic's partitions once there is a topic, and for their ends from then on."""
+    """Asks for the topic's partitions, which may become more, and for their ends."""
 
     def __init__(self, consumer: Consumer, topic: str) -> None:
         self.latest: _Ends | None = None
@@ -188,6 +211,7 @@ class _EndsProbe:
         self.every_s = PROBE_UNREAD_EVERY_S
         self.consumer = consumer
         self._topic = topic
+        self._incarnation = 0
         self._closing = threading.Event()
         self._trouble = RareWarning("%d failures to ask for the control topic's end: %s")
         self._thread = threading.Thread(target=self._work, name="spendfuse-control-probe", daemon=True)
@@ -199,14 +223,15 @@ class _EndsProbe:
         self._thread.join(PROBE_TIMEOUT_S)
 
     def _work(self) -> None:
-        partitions: list[int] = []
         while not self._closing.is_set():
             try:
-                partitions = partitions or self._partitions()
-                self.latest = self._ends(partitions)
+                asked_at_s = time.monotonic()
+                self.latest = self._ends(self._partitions(), asked_at_s)
                 self.failure = None
                 self.answered.set()
             except KafkaException as exception:
+                if is_missing(exception.args[0]) and self.latest is not None:
+                    self._incarnation = self.latest.incarnation + 1
                 self.failure = reason_of(exception.args[0], self._topic)
                 self._trouble.happened(self.failure)
             self.consumer.poll(0)  # for its log: it is assigned nothing
@@ -219,8 +244,7 @@ class _EndsProbe:
             raise KafkaException(topic.error or KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
         return sorted(topic.partitions)
 
-    def _ends(self, partitions: list[int]) -> _Ends:
-        asked_at_s = time.monotonic()
+    def _ends(self, partitions: list[int], asked_at_s: float) -> _Ends:
         ends: dict[int, int] = {}
         for partition in partitions:
             answer = self.consumer.get_watermark_offsets(
@@ -229,7 +253,7 @@ class _EndsProbe:
             if answer is None:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
             ends[partition] = answer[1]
-        return _Ends(asked_at_s, ends)
+        return _Ends(asked_at_s, ends, self._incarnation)
 
 
 def _headers(message: Message) -> tuple[tuple[str, bytes | None], ...]:

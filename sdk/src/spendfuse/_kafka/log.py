@@ -1,8 +1,6 @@
 """Librdkafka's own lines, which go to standard error by themselves, through logging and readable."""
 
-import logging
-
-from spendfuse._client.logging import RareWarning
+from spendfuse._client.logging import DependableLog, RareWarning
 
 
 class KafkaLog:
@@ -12,7 +10,7 @@ class KafkaLog:
     """
 
     def __init__(self) -> None:
-        self._logger = logging.getLogger("spendfuse.kafka")
+        self._log = DependableLog("spendfuse.kafka")
         self._kinds: dict[tuple[int, str], RareWarning] = {}
 
     def log(self, level: int, _: str, kind: str, client: str, text: str) -> None:
@@ -20,6 +18,6 @@ class KafkaLog:
         rare = self._kinds.get((level, kind))
         if rare is None:
             rare = self._kinds[level, kind] = RareWarning(
-                f"%d lines {kind} of the Kafka client, the latest: %s", level=level, logger=self._logger
+                f"%d lines {kind} of the Kafka client, the latest: %s", level=level, log=self._log
             )
         rare.happened(f"{client} {text}")

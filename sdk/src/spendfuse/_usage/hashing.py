@@ -20,7 +20,7 @@ def hash_of(value: object, *, key: bytes | None = None) -> str:
     """
     try:
         text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
-    except (ValueError, TypeError, RecursionError):
+    except Exception:  # whatever the agent's own objects raise, and a list that another thread changes
         text = "repr:" + _repr(value)
     data = text.encode("utf-8", "surrogatepass")
     digest = hmac.new(key, data, hashlib.sha256) if key is not None else hashlib.sha256(data)

@@ -139,23 +139,24 @@ class Outbox:
     def _work(self) -> None:
         while not self._stopping:
             item = self._next()
-            if item is not None:
-                self._hand_over(item)
+            is_full = item is not None and not self._hand_over(item)
             try:
-                self._transport.poll(0)
-            except Exception as error:
+                self._transport.poll(POLL_IN_FLIGHT_S if is_full else 0)
+            except Exception as error:  # this thread must outlive whatever a transport raises
                 self._trouble.happened(f"{type(error).__name__}: {error}")
 
-    def _hand_over(self, item: _Item) -> None:
+    def _hand_over(self, item: _Item) -> bool:
+        """Give the record to the transport; return whether that has room for more."""
         try:
             self._transport.send(item.record, lambda _, failure: self._done(item, failure))
         except BufferError:
             with self._changed:
                 self._in_flight -= 1
                 heapq.heappush(self._again, item)
-            self._transport.poll(POLL_IN_FLIGHT_S)
-        except Exception as error:  # this thread must outlive whatever a transport raises
+            return False
+        except Exception as error:
             self._done(item, Undelivered(f"{type(error).__name__}: {error}", retriable=True))
+        return True
 
     def _next(self) -> _Item | None:
         """The one to send now, marked in flight; None after a while without one."""

@@ -82,7 +82,7 @@ def shape_of(value: object) -> str | None:
         if len(_canonical(whole)) > MAX_CHARS:
             return None
         text = _canonical(_shaped(_parsed(whole)))
-    except (ValueError, TypeError, RecursionError):
+    except Exception:  # as of `hash_of`
         return None
     return text if any(character.isalnum() for character in text.replace("\\u0000", "")) else None
 

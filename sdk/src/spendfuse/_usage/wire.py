@@ -40,7 +40,7 @@ class _Text:
             value.encode()
         except UnicodeEncodeError:
             raise InvalidEvent(f"{name} holds a lone surrogate, which UTF-8 cannot carry") from None
-        return str(value)
+        return str.__str__(value)  # of a member of a `class Model(str, Enum)`, `str` is its name
 
 
 @dataclass(frozen=True, slots=True)
