@@ -8,6 +8,7 @@ import base64
 import hashlib
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
@@ -45,6 +46,7 @@ _string: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 """A string, ended or not: one that had to end would make a hostile message cost its length squared."""
 _missing: Final = re.compile(r"Object missing required field `(\w+)`")
 _quoted: Final = re.compile(r" '.*' - at ", re.DOTALL)
+_bad_word: Final = re.compile(r"Invalid (?:enum )?value - at `\$\.(\w+)`")
 _bad_time: Final = re.compile(r"Expected `int` ([<>])=? -?\d+ - at `\$\.ts_ms`")
 _UNITS: Final = {
     ">": f"ts_ms is below {FIRST_MS}: it counts seconds, most likely; send milliseconds since 1970 (times 1000)",
@@ -82,21 +84,38 @@ _FOREIGN: Final[dict[type[UsageMessage], _ForeignNames]] = {
 }
 _SAYS_NOTHING: Final = (b"", b"null", b"0", b"0.0", b'""')
 _EMPTY: Final = b'""'
+_MESSAGES: Final[tuple[type[UsageMessage], ...]] = _usage.type.__args__
+
+
+def _texts(message: type[UsageMessage]) -> Iterator[tuple[msgspec.structs.FieldInfo, tuple[str, ...]]]:
+    """The fields of a message that hold text, with the words that one takes where it takes no others."""
+    for field in msgspec.structs.fields(message):
+        info = msgspec.inspect.type_info(field.type)
+        for kind in getattr(info, "types", (info,)):
+            match kind:
+                case msgspec.inspect.LiteralType(values=words):
+                    yield field, tuple(str(word) for word in words)
+                case msgspec.inspect.StrType():
+                    yield field, ()
 
 
 def _may_be_empty() -> frozenset[str]:
     """Texts that a message may leave out, by name: many languages write one that is not set as an empty one."""
-    found = set()
-    for message in _usage.type.__args__:
-        for field in msgspec.structs.fields(message):
-            kinds = getattr(msgspec.inspect.type_info(field.type), "types", ())
-            texts = (msgspec.inspect.StrType, msgspec.inspect.LiteralType)
-            if field.default is None and any(isinstance(kind, texts) for kind in kinds):
-                found.add(field.name)
-    return frozenset(found)
+    return frozenset(field.name for message in _MESSAGES for field, _ in _texts(message) if not field.required)
+
+
+def _closed_words() -> dict[str, dict[str, str]]:
+    """Type of a message -> field -> the only words that it takes, as a sentence says them."""
+    kinds = {kind: message for message in _MESSAGES if (kind := message.__struct_config__.tag)}
+    words = {
+        str(kind): {field.name: ", ".join(known) for field, known in _texts(message) if known}
+        for kind, message in kinds.items()
+    }
+    return words | {"": {"type": ", ".join(words)}}
 
 
 _MAY_BE_EMPTY: Final = _may_be_empty()
+_CLOSED_WORDS: Final = _closed_words()
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -107,7 +126,7 @@ def decode_usage(data: bytes | None) -> UsageMessage:
     except Undecodable as fault:
         filled = _without_empty(data or b"") if fault.reason == "wrong_value" else None
         if filled is None:
-            raise _with_right_name(fault, data or b"") from None
+            raise _explained(fault, data or b"") from None
         return decode_usage(filled)
     foreign = _FOREIGN.get(type(message))
     if foreign is not None and message.cost_nanousd is None:  # type: ignore[union-attr]
@@ -134,18 +153,25 @@ def _without_empty(data: bytes) -> bytes | None:
     return without if len(without) < len(encode(members)) else None
 
 
-def _with_right_name(fault: Undecodable, data: bytes) -> Undecodable:
-    """The fault, with the name under which the message has the field that is missing."""
+def _explained(fault: Undecodable, data: bytes) -> Undecodable:
+    """The fault, with what to write instead where that is known: the field's own name, or the words that it takes."""
     missing = _missing.match(fault.detail) if fault.reason == "missing_field" else None
-    others = FOREIGN_NAMES.get(missing[1], ()) if missing else ()
-    if missing is None or not others:
+    word = _bad_word.fullmatch(fault.detail)
+    if missing is None and word is None:
         return fault
     try:
         members = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return fault  # what is behind the object's end is no better
-    theirs = next((name for name in others if name in members), None)
-    return fault if theirs is None else Undecodable(fault.reason, f"{fault.detail}: {_right_name(theirs, missing[1])}")
+    hint = None
+    if missing is not None:
+        theirs = next((name for name in FOREIGN_NAMES.get(missing[1], ()) if name in members), None)
+        hint = None if theirs is None else _right_name(theirs, missing[1])
+    elif word is not None:
+        kind = "" if word[1] == "type" else str(members.get("type"))
+        known = _CLOSED_WORDS.get(kind, {}).get(word[1])
+        hint = known and f"it is one of {known}"
+    return fault if not hint else Undecodable(fault.reason, f"{fault.detail}: {hint}")
 
 
 def _right_name(theirs: str, ours: str) -> str:

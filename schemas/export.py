@@ -114,6 +114,8 @@ def _empty_as_left_out(value: Any) -> Any:
     match value:
         case {"anyOf": [{"enum": texts}, {"type": "null"} as null], **rest}:
             return {"anyOf": [{"enum": [*texts, ""]}, null], **rest}
+        case {"enum": texts, "default": default, **rest}:
+            return {"enum": [*texts, ""], "default": default, **rest}
         case {"anyOf": [{"minLength": 1, **text}, {"type": "null"} as null], **rest}:
             return {"anyOf": [text, null], **rest}
         case {"additionalProperties": {"minLength": 1, **text}, **rest}:

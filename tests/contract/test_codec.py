@@ -220,3 +220,18 @@ def test_a_foreign_name_is_answered_with_the_right_one(theirs: str, ours: str) -
     """A producer that copies another system's usage is told what to write, and counts as nothing in silence no more."""
     with pytest.raises(Undecodable, match=f"`{theirs}` is called `{ours}` here"):
         decode_usage(written(**{theirs: 7}))
+
+
+@pytest.mark.parametrize(
+    ("field", "theirs", "ours"),
+    [
+        ("status", "success", "cancelled, error, ok"),
+        ("service_tier", "default", "batch, flex, priority, standard"),
+        ("type", "llm", "llm_call, tool_call, run_started, run_finished, outcome, command_ack"),
+    ],
+)
+def test_a_word_that_is_none_of_ours_is_answered_with_those_that_are(field: str, theirs: str, ours: str) -> None:
+    """A producer that passes a provider's own word on reads which ones count; the refused one is quoted nowhere."""
+    with pytest.raises(Undecodable, match=f"{field}`: it is one of {ours}") as caught:
+        decode_usage(written(**{field: theirs}))
+    assert f"{theirs!r}" not in caught.value.detail

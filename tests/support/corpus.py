@@ -258,6 +258,7 @@ ACCEPTED: tuple[Accepted, ...] = (
     Accepted("hash empty", written(prompt_hash=""), "prompt_hash", None),
     Accepted("session_id empty", written(session_id=""), "session_id", None),
     Accepted("choice empty", written(service_tier=""), "service_tier", None),
+    Accepted("choice empty that has a value of its own", written(status=""), "status", "ok"),
     Accepted("tag empty", written(tags={"a": "", "b": "c"}), "tags", {"b": "c"}),
     Accepted("16 tags", written(tags=_tags(16)), "tags", _tags(16)),
     Accepted("optional null", written(session_id=None, cost_nanousd=None), "cost_nanousd", None),
