@@ -23,7 +23,7 @@ def test_the_test_finds_what_rivers_finds(round_: int) -> None:
             mean = rng.uniform(-2, 2)
         value = rng.gauss(mean, 0.5)
         ours.update(value)
-        rivers.update(value)
+        rivers.update(value)  # type: ignore[no-untyped-call]
         assert ours.has_shifted == rivers.drift_detected, f"seed {SEED}, round {round_}, value {number}"
         found += ours.has_shifted
     assert found, f"seed {SEED}, round {round_}: nothing shifts"
