@@ -37,6 +37,8 @@ _LONG_FILES = (
     "test_crash_points",
     "test_alerting",
     "test_restore_and_cuts",
+    "test_whatever_the_rules",
+    "test_alarms",
     "test_restore_under_another_policy",
     "test_embedded_worker",
     "test_asleep",

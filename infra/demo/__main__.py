@@ -331,9 +331,11 @@ def _settle(done: Callable[[], bool]) -> None:
 
 
 def _is_told(alerting: DemoService, watcher: Watcher) -> bool:
-    """Whether alerting has read today's alerts so far, and has nothing left to send."""
-    read = alerting.metric("spendfuse_alerting_alerts_total") >= watcher.today
-    return read and alerting.metric("spendfuse_alerting_oldest_pending_seconds") == 0
+    """Whether alerting has sent what was due of today's alerts so far.
+
+    What it says of its backlog is as of its last look, which may have been before it read the latest of them.
+    """
+    return alerting.metric("spendfuse_alerting_settled_alerts") >= watcher.today
 
 
 def _tell_stops(story: Story, agents: Agents, watcher: Watcher) -> None:

@@ -141,7 +141,8 @@ class NotifierApp:
         }
         pending = [pipeline.pending(now_ms) for pipeline in parts.values()]
         broken = {name: self._throttle[name].is_broken for name in self._throttle}
-        self._metrics.backlog({name: [one[name] for one in pending if name in one] for name in broken}, broken)
+        waiting = sum(each.waiting for each in self._notifiers.values())
+        self._metrics.backlog({name: [one[name] for one in pending if name in one] for name in broken}, broken, waiting)
         self._metrics.partitions.set(len(parts))
         for number, pipeline in parts.items():
             self._count_dropped(number, pipeline)

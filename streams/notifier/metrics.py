@@ -48,6 +48,10 @@ class NotifierMetrics:
             ["receiver"],
             registry=registry,
         )
+        self.settled = Gauge(
+            "spendfuse_alerting_settled_alerts", "Alerts read up to when nothing was due", registry=registry
+        )
+        self._alerts_read = 0
         self.overdue_pages = Gauge(
             "spendfuse_alerting_overdue_pages",
             "Due alerts that page and are not yet sent",
@@ -82,6 +86,7 @@ class NotifierMetrics:
     def alert_read(self, alert: Alert) -> None:
         """An alert was read."""
         self.alerts.labels(alert.state, alert.severity).inc()
+        self._alerts_read += 1
 
     def message_sent(self, send: Send, outcome: Sent) -> None:
         """A receiver has accepted a message."""
@@ -93,16 +98,23 @@ class NotifierMetrics:
         """A receiver has not accepted a message, or nobody knows."""
         self.failed.labels(send.receiver, outcome.reason).inc()
 
-    def backlog(self, pending: Mapping[str, Iterable[Pending]], broken: Mapping[str, bool]) -> None:
-        """What each partition has pending at each receiver, and whether its circuit is open."""
+    def backlog(self, pending: Mapping[str, Iterable[Pending]], broken: Mapping[str, bool], waiting: int) -> None:
+        """What each partition has pending at each receiver, whether its circuit is open, and how much was read that
+        nobody has looked at yet.
+        """
+        is_anything_due = waiting > 0
         for receiver, is_broken in broken.items():
             parts = list(pending.get(receiver, ()))
+            oldest_s = max((part.oldest_due_s for part in parts), default=0)
+            is_anything_due |= oldest_s > 0
             self.pending.labels(receiver).set(sum(part.count for part in parts))
-            self.oldest.labels(receiver).set(max((part.oldest_due_s for part in parts), default=0))
+            self.oldest.labels(receiver).set(oldest_s)
             self.overdue_pages.labels(receiver).set(sum(part.overdue_pages for part in parts))
             self.circuit_open.labels(receiver).set(is_broken)
             for counter in (self.sent, self.dropped):
                 counter.labels(receiver)  # a series that begins with its first event hides that one from a rate
+        if not is_anything_due:
+            self.settled.set(self._alerts_read)
 
     def gone(self, receivers: Iterable[str]) -> None:
         """The policy names these receivers no more: their gauges would show what was true once."""

@@ -13,12 +13,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs
 
 import aiohttp
 from aiohttp import web
-from slack_sdk.signature import Clock, SignatureVerifier
 
 from alerting.receivers.slack.actions import Press, not_ordered, not_stopped, ordered, read_press, reply
 from schemas.control import Target
@@ -29,6 +28,9 @@ from streams.notifier.senders import receivers_tls
 from streams.process.http import HttpServer
 from streams.process.logs import fields
 from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from slack_sdk.signature import SignatureVerifier
 
 log = logging.getLogger("spendfuse.actions")
 
@@ -185,24 +187,22 @@ class ActionServer:
             log.warning("somebody could not be answered", extra=fields(error=type(error).__name__))
 
 
-class _OurClock(Clock):
-    """Slack's verifier goes by the time that all of alerting goes by."""
+def _verifier(settings: Settings, brokers: BrokerClock) -> "SignatureVerifier":
+    from slack_sdk.signature import Clock, SignatureVerifier
 
-    def __init__(self, brokers: BrokerClock) -> None:
-        self._brokers = brokers
+    class OurClock(Clock):
+        """Slack's verifier goes by the time that all of alerting goes by."""
 
-    def now(self) -> float:
-        return self._brokers.now_ms() / 1000
+        def now(self) -> float:
+            return brokers.now_ms() / 1000
 
-
-def _verifier(settings: Settings, brokers: BrokerClock) -> SignatureVerifier:
     secret = settings.slack_signing_secret.get_secret_value() if settings.slack_signing_secret else ""
     if not secret.strip():
         raise SettingsError(
             "SPENDFUSE_ACTIONS_PORT is set and SPENDFUSE_SLACK_SIGNING_SECRET is not: without it anybody could press "
             "buttons. It stands on the Slack app's page, under Basic Information"
         )
-    return SignatureVerifier(secret, _OurClock(brokers))
+    return SignatureVerifier(secret, OurClock())
 
 
 def _payload(body: bytes) -> bytes:

@@ -3,7 +3,6 @@
 import logging
 import signal
 
-from models.baselines import shift_watch
 from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.process.service import claimed_settings, watched
@@ -18,7 +17,6 @@ def run_worker() -> int:
     with claimed_settings("worker") as settings, tracing("worker") as tracer:
         if settings.engine_key is None:
             log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
-        shift_watch.load()
         metrics = Metrics()
         broker = BrokerWatch(settings)
         worker = Worker(settings, metrics, broker, tracer)

@@ -43,7 +43,7 @@ from streams.tracing.span import Tracer
 from streams.worker.commit_health import CommitHealth
 from streams.worker.control_watch import ControlWatch
 from streams.worker.dead_mans_switch import DeadMansSwitch
-from streams.worker.generations.restoring import QUERY_TIMEOUT_S, Restorer
+from streams.worker.generations.restoring import QUERY_TIMEOUT_S, Assignment, Restorer
 from streams.worker.losses import BACKOFF_S, PLACE_LOST, REFUSED_BACKOFF_S, Failure, FencedOut, PlaceLost
 from streams.worker.memory import return_freed
 from streams.worker.partition import Partition
@@ -442,11 +442,10 @@ class Worker:
         committed = {(one.topic, one.partition): one.offset for one in consumer.committed(inputs, QUERY_TIMEOUT_S)}
         changelog = StateReader(self._settings, self._alive).read(numbers)
         self._time.ask(min(numbers))
+        assignment = Assignment(consumer, committed, self._partition_count, self._policy)
         for number in numbers:
             self._crash("restoring")
-            self._partitions[number] = self._restorer.partition(
-                consumer, number, self._partition_count, changelog.pop(number), committed, self._policy
-            )
+            self._partitions[number] = self._restorer.partition(assignment, number, changelog.pop(number))
             self._alive()
         return_freed()
         self._metrics.partitions.set(len(self._partitions))

@@ -28,7 +28,7 @@ def bench_broker(core: int = OTHER_CORE) -> Iterator[str]:
         KafkaUnavailableError: there is none on this machine; the message says why.
     """
     with on_core(core):
-        kafka = start_kafka()
+        kafka = start_kafka(java_options=())  # what is measured is a broker that has been compiled thoroughly
     try:
         yield kafka.bootstrap
     finally:

@@ -340,6 +340,18 @@ each_case = pytest.mark.parametrize("make", CASES)
 """Runs a test on every history, each named by its seed or file."""
 
 
+def each_case_with(name: str, values: Sequence[float]) -> pytest.MarkDecorator:
+    """Runs a test on every history with every value of an argument. The random histories, which take longest and are
+    alike, have one value each.
+    """
+    params = [
+        pytest.param(*case.values, value, id=f"{case.id}-{value}")
+        for number, case in enumerate(CASES)
+        for value in (values[number % len(values) :][:1] if number < len(SEEDS) else values)
+    ]
+    return pytest.mark.parametrize(("make", name), params)
+
+
 def written(effects: Iterable[Effect]) -> list[bytes]:
     """Effects as the bytes that would be published."""
     return [

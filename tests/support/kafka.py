@@ -5,13 +5,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol, TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from infra.kafka.jars import KAFKA_VERSION, KafkaUnavailableError, missing_tools
-from infra.kafka.local import LocalKafka, free_ports, wait_until_it_answers
+from infra.kafka.local import QUICK_START, LocalKafka, free_ports, wait_until_it_answers
 from infra.kafka.settings import broker_settings
 from schemas.signing import REPEAT_HEADER, is_key_check
 from schemas.topics import topic_name
@@ -69,8 +70,8 @@ def find_sources() -> Sources:
     return Sources(tuple(usable), tuple(obstacles))
 
 
-def start_kafka() -> RealKafka:
-    """A real Kafka from the first source that works.
+def start_kafka(java_options: Sequence[str] = QUICK_START) -> RealKafka:
+    """A real Kafka from the first source that works; one of our own runs with these options of Java.
 
     Raises:
         KafkaUnavailableError: none does; the message says why, source by source.
@@ -80,7 +81,7 @@ def start_kafka() -> RealKafka:
     starters: dict[Source, Callable[[], RealKafka]] = {
         "address": _GivenKafka,
         "container": _ContainerKafka,
-        "local": LocalKafka,
+        "local": partial(LocalKafka, java_options=java_options),
     }
     for source in sources.usable:
         try:

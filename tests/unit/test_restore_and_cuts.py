@@ -2,12 +2,10 @@
 
 from random import Random
 
-import pytest
-
 from models.effects import Effect
 from models.engine import Engine
 from models.stimuli import OperatorSeen, PolicyChanged, Stimulus, UsageSeen
-from tests.support.histories import Case, Changelog, Make, each_case, first_difference, reborn, written
+from tests.support.histories import Case, Changelog, Make, each_case, each_case_with, first_difference, reborn, written
 
 MOST_RESTARTED = 400
 """With a restart after every single thing that happens, so much of a history has to do."""
@@ -32,8 +30,7 @@ def restarted(case: Case, cuts: set[int], draw: Random) -> list[bytes]:
     return written([*effects, *engine.drain_effects()])
 
 
-@each_case
-@pytest.mark.parametrize("share", [0.003, 0.05, 1.0])
+@each_case_with("share", [0.003, 0.05, 1.0])
 def test_restart_changes_nothing(make: Make, share: float) -> None:
     """Snapshot, restore and continue is the same as never having stopped, wherever it happens, byte for byte."""
     case = make()
@@ -45,8 +42,7 @@ def test_restart_changes_nothing(make: Make, share: float) -> None:
     assert expected == actual, first_difference(expected, actual)
 
 
-@each_case
-@pytest.mark.parametrize("size", [1, 7, 997])
+@each_case_with("size", [1, 7, 997])
 def test_batches_change_nothing(make: Make, size: int) -> None:
     """However the stream is cut into batches, the same comes out in the same order."""
     case = make()
