@@ -270,6 +270,8 @@ def _heir(newer: Delivery, earlier: Delivery) -> Delivery:
 
 
 def _pending(deliveries: list[Delivery], now_ms: int) -> Pending:
-    due = [each for each in deliveries if each.due_ms <= now_ms]
+    # What failed should have been sent, however long its receiver makes it wait for the next attempt.
+    failed = [each for each in deliveries if each.failure is not None and each.muted is None and each.due_ms > now_ms]
+    due = [*failed, *(each for each in deliveries if each.due_ms <= now_ms)]
     waits_ms = [now_ms - each.alert.ts_ms for each in due]
     return Pending(len(deliveries), sum(each.pages for each in due), max([0, *waits_ms]) / 1000)

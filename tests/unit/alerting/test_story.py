@@ -295,6 +295,7 @@ def test_a_page_waits_a_minute_for_its_own_receiver(kind: str, answer: Answer, w
     world.alert(alert("first"))
     world.after(within_ms)
     assert world.told() == [("incident", "open", 1.0)]
+    assert world.pipeline.pending(world.now_ms)["own"].overdue_pages == 1, "whoever watches sees it"
     world.alert(alert("second", at_ms=world.now_ms))
     world.alert(alert("quiet", 0.8, at_ms=world.now_ms))
     world.after(within_ms)
