@@ -45,7 +45,11 @@ SEEN_MS: Final = 5_000
 
 
 class TakenOver(SpendfuseError):  # an event, for whoever fills
-    """Another process fills this partition, or a worker has taken it over."""
+    """A worker has taken this partition over."""
+
+
+class FilledElsewhere(TakenOver):
+    """Another process has begun later to fill this partition: another rebuild, or a worker that takes it over."""
 
 
 class Predecessor:
@@ -145,7 +149,7 @@ class Filling:
 
         Raises:
             StateError: this generation has been used for something else.
-            TakenOver: another process has begun later.
+            FilledElsewhere: another process has begun later.
             BrokerError: the broker does not allow it.
             KafkaException: the broker does not do it now.
         """
@@ -193,7 +197,7 @@ class Filling:
         """Take in what they have counted, up to their fence `left`, and commit it.
 
         Raises:
-            TakenOver: another process has this partition now.
+            FilledElsewhere: another process has this partition now.
             BrokerError: the input cannot be read, or the broker does not allow it.
             KafkaException: the broker does not do it now.
         """
@@ -353,7 +357,7 @@ class Filling:
         """What an answer of the broker means. Raises `BrokerError` if it does not allow it."""
         refuse_without_rights(reason)
         if reason.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
-            return TakenOver(
+            return FilledElsewhere(
                 f"partition {self._number}: another process fills it now, or a worker of generation "
                 f"{self._settings.state_generation} takes it over"
             )
