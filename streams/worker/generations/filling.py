@@ -22,7 +22,7 @@ from schemas.duration import HOUR_MS
 from schemas.errors import SpendfuseError, StateError, Undecodable
 from schemas.internal.spend import ALL_TENANTS, SpendDelta
 from streams.clock import BrokerClock, seconds
-from streams.kafka.client import make_consumer, make_producer, refuse_without_rights
+from streams.kafka.client import cause_of, make_consumer, make_producer, refuse_without_rights
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import partition_of
 from streams.kafka.state_reader import StateReader
@@ -302,7 +302,7 @@ class Filling:
             self._send(topic, FENCE_KEY, write_fence(fence), self._number)
             self._producer.commit_transaction(CALL_S)
         except KafkaException as error:
-            reason = error.args[0]
+            reason = cause_of(self._producer, error.args[0])
         else:
             self._rows, self._deltas = {}, []
             self.partition.committed()
