@@ -45,6 +45,8 @@ class Notice:
     """Where the incident's first message stands, to be updated and replied to; None if this is the first."""
     maybe_repeated: bool = False
     """An earlier attempt may have arrived: its outcome is unknown."""
+    maybe_levels: tuple[float, ...] = ()
+    """Other levels of the incident at which an attempt may have arrived."""
     ready: Ready | None = None
     note: str = ""
     """Who acknowledged the incident and why, when that is what it says."""

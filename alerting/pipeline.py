@@ -233,16 +233,16 @@ class Pipeline:
         return self._to_fallbacks(lost, outcome.at_ms) + effects  # never given up before it is pending somewhere else
 
     def _notify_fallbacks(self, now_ms: int) -> list[Effect]:
-        """While a receiver cannot be reached, its fallback is sent what pages. It stays pending at the receiver."""
+        """What pages and is held up is sent to the receiver's fallback. It stays pending at the receiver."""
         effects: list[Effect] = []
         for receiver in self._dispatcher.backlog.receivers():
             fallback = self._throttle[receiver].receiver.fallback
-            if fallback is None or not self._throttle[receiver].is_broken:
+            if fallback is None:
                 continue
             pages = [
                 each
-                for each in self._dispatcher.due(receiver, now_ms)
-                if each.pages and not self._log.has(each.alert.alert_id, fallback) and self._mute(each, now_ms) is None
+                for each in self._dispatcher.held_up(receiver, now_ms)
+                if not self._log.has(each.alert.alert_id, fallback) and self._mute(each, now_ms) is None
             ]
             effects += self._to_fallbacks(pages, now_ms)
         return effects

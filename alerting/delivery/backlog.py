@@ -18,6 +18,7 @@ class Backlog:
         self._waiting: dict[Subject, Delivery] = {}
         self._ready: dict[str, dict[Subject, Delivery]] = {}
         self._later: dict[str, list[tuple[int, str, Subject]]] = {}
+        self._refused: dict[str, dict[Subject, Delivery]] = {}
 
     def waiting(self, subject: Subject) -> Delivery | None:
         """What is pending of an incident at a receiver and not in flight."""
@@ -34,10 +35,18 @@ class Backlog:
         """About how much is pending at a receiver."""
         return len(self._later.get(receiver, ())) + len(self._ready.get(receiver, ()))
 
+    def refused(self, receiver: str) -> Iterable[Delivery]:
+        """What a receiver did not accept when it was last tried, due or not."""
+        return self._refused.get(receiver, {}).values()
+
     def add(self, delivery: Delivery) -> None:
         """Add it, in place of what was pending of the same incident."""
         self._waiting[delivery.subject] = delivery
         self._ready.setdefault(delivery.receiver, {}).pop(delivery.subject, None)
+        refused = self._refused.setdefault(delivery.receiver, {})
+        refused.pop(delivery.subject, None)
+        if delivery.failure is not None:
+            refused[delivery.subject] = delivery
         later = self._later.setdefault(delivery.receiver, [])
         heappush(later, (delivery.due_ms, delivery.alert.alert_id, delivery.subject))
 
@@ -47,6 +56,7 @@ class Backlog:
         if found is not None and found.key == delivery.key:
             del self._waiting[delivery.subject]
             self._ready[delivery.receiver].pop(delivery.subject, None)
+            self._refused[delivery.receiver].pop(delivery.subject, None)
 
     def due(self, receiver: str, now_ms: int) -> Iterable[Delivery]:
         """What is due at a receiver."""

@@ -19,6 +19,8 @@ from alerting.notice import Kind, Notice, Receipt
 from alerting.receivers.registry import KINDS
 from schemas.alert import PAGING
 
+PATIENCE_MS = 60_000
+"""How long what pages waits for its own receiver before the fallback is sent it as well."""
 IN_FLIGHT_MS = 600_000
 """After so long without an outcome a message counts as lost on its way."""
 
@@ -102,6 +104,21 @@ class Dispatcher:
         """What may be sent; a later alert waits for the outcome of an earlier one of its incident."""
         return [each for each in self.backlog.due(receiver, now_ms) if each.subject not in self._in_flight]
 
+    def held_up(self, receiver: str, now_ms: int) -> list[Delivery]:
+        """What pages and cannot reach its receiver within `PATIENCE_MS`: it was tried and is tried again later than
+        that, or it is due while nothing goes there.
+        """
+        gate = self._throttle[receiver]
+        opens_ms = gate.opens_ms(now_ms)
+        is_away = gate.is_broken or opens_ms > now_ms + PATIENCE_MS
+        late = [
+            each
+            for each in self.backlog.refused(receiver)
+            if max(each.due_ms, opens_ms) > each.alert.ts_ms + PATIENCE_MS
+        ]
+        held_up = {each.key: each for each in (*late, *(self.due(receiver, now_ms) if is_away else ()))}
+        return [each for each in held_up.values() if each.pages and each.subject not in self._in_flight]
+
     def place_of(self, delivery: Delivery) -> Receipt | None:
         """Where the incident's own message stands at this receiver."""
         last = self._log.last_sent(delivery.subject)
@@ -133,7 +150,8 @@ class Dispatcher:
         self._throttle[flight.message[0].receiver].succeeded()
         place = outcome.receipt.place if len(flight.message) == 1 else {}
         deliveries = [
-            replace(each, status="sent", place=place, maybe_sent=False, at_ms=outcome.at_ms) for each in flight.message
+            replace(each, status="sent", place=place, maybe_sent=False, maybe_levels=(), at_ms=outcome.at_ms)
+            for each in flight.message
         ]
         return [self._log.record(each) for each in deliveries], deliveries
 
@@ -229,6 +247,7 @@ class Dispatcher:
             more=more + len(message) - len(listed),
             first=self.place_of(message[0]) if len(message) == 1 else None,
             maybe_repeated=any(each.maybe_sent for each in message),
+            maybe_levels=message[0].maybe_levels if len(message) == 1 else (),
             note=message[0].note if len(message) == 1 else "",
         )
 
@@ -240,15 +259,19 @@ def delivery_id(receiver: str, about: Iterable[str]) -> str:
 
 def _heir(newer: Delivery, earlier: Delivery) -> Delivery:
     """The newer alert of an incident, with what must not be forgotten of the one that it replaces."""
+    left_open = (earlier.alert.level,) if earlier.maybe_sent and earlier.kind != "acknowledged" else ()
     return replace(
         newer,
         due_ms=min(newer.due_ms, earlier.due_ms) if earlier.muted is None else newer.due_ms,
         kind="flapping" if "flapping" in (earlier.kind, newer.kind) else newer.kind,
         maybe_sent=newer.maybe_sent or earlier.maybe_sent,
+        maybe_levels=tuple(sorted({*newer.maybe_levels, *earlier.maybe_levels, *left_open} - {newer.alert.level})),
     )
 
 
 def _pending(deliveries: list[Delivery], now_ms: int) -> Pending:
-    due = [each for each in deliveries if each.due_ms <= now_ms]
+    # What failed should have been sent, however long its receiver makes it wait for the next attempt.
+    failed = [each for each in deliveries if each.failure is not None and each.muted is None and each.due_ms > now_ms]
+    due = [*failed, *(each for each in deliveries if each.due_ms <= now_ms)]
     waits_ms = [now_ms - each.alert.ts_ms for each in due]
     return Pending(len(deliveries), sum(each.pages for each in due), max([0, *waits_ms]) / 1000)

@@ -48,6 +48,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     attempts: int = 0
     maybe_sent: bool = msgspec.field(default=False, name="maybe_said")
     """An attempt may have arrived: its outcome was never learned."""
+    maybe_levels: tuple[float, ...] = ()
+    """Levels of alerts that this one replaced and of which an attempt may have arrived."""
     muted: MuteReason | None = None
     failure: Reason | None = None
     note: str = ""

@@ -12,8 +12,11 @@ LONGEST_RETRY_AFTER_MS = 3_600_000
 
 _FINAL: dict[int, Reason] = {
     401: "bad_credentials",
+    402: "bad_credentials",
     403: "bad_credentials",
     404: "no_such_place",
+    405: "no_such_place",
+    407: "bad_credentials",
     410: "no_such_place",
     413: "too_long",
 }
@@ -49,7 +52,9 @@ def status_error(receiver: str, status: int, retry_after: str | None = None) -> 
         return SendError(
             "server_error", detail, retryable=True, ambiguous=status in _DONE_PERHAPS, retry_after_ms=wait_ms
         )
-    return SendError(_FINAL.get(status, "bad_request"), detail, retryable=False)
+    # No other message would do better at an address that sends everybody elsewhere.
+    unknown: Reason = "no_such_place" if 300 <= status < 400 else "bad_request"
+    return SendError(_FINAL.get(status, unknown), detail, retryable=False)
 
 
 def retry_after_ms(header: str | None) -> int | None:

@@ -102,6 +102,17 @@ def flush(producer: Producer, timeout_s: float) -> int:
         raise
 
 
+def cause_of(producer: Producer, error: KafkaError) -> KafkaError:
+    """What is behind a fatal error: whoever writes is told only that there is one, whoever waits, which."""
+    try:
+        if error.code() == KafkaError._FATAL:
+            flush(producer, 0)
+    except KafkaException as told:
+        cause: KafkaError = told.args[0]
+        return cause
+    return error
+
+
 def write_one(settings: Settings, topic: str, key: bytes, value: bytes, what: str) -> None:
     """Return when the broker has the record. `what` is called by its name where that fails.
 

@@ -10,7 +10,7 @@ from schemas.errors import BrokerError, SettingsError
 from schemas.operator import OperatorMessage
 from schemas.signing import OperatorKey
 from streams.clock import BrokerClock
-from streams.kafka.client import flush, make_producer, refuse_without_rights
+from streams.kafka.client import cause_of, flush, make_producer, refuse_without_rights
 from streams.settings import Settings
 
 WRITE_TIMEOUT_S = 10.0
@@ -66,7 +66,7 @@ class OrderWriter:
         except (KafkaException, BufferError) as refused:
             if isinstance(refused, BufferError):
                 raise BrokerError(f"the order was not written: {refused}") from None
-            why = self._told(refused.args[0])
+            why = cause_of(self._producer, refused.args[0])
             refuse_without_rights(why)
             raise BrokerError(f"the order was not written: {why.str()}") from None
         error = outcome[0] if outcome else None
@@ -76,16 +76,6 @@ class OrderWriter:
     async def publish(self, order: OperatorMessage) -> None:
         """`write`, without holding up the event loop."""
         await asyncio.get_running_loop().run_in_executor(self._threads, self.write, order)
-
-    def _told(self, error: KafkaError) -> KafkaError:
-        """What is behind a fatal error: whoever writes is told only that there is one, whoever waits, which."""
-        try:
-            if error.code() == KafkaError._FATAL:
-                flush(self._producer, 0)
-        except KafkaException as told:
-            cause: KafkaError = told.args[0]
-            return cause
-        return error
 
     def _failure(self, order: OperatorMessage, error: KafkaError | None) -> str:
         said = error.str() if error is not None else "no answer in time"

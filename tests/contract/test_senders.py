@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import hmac
 import io
+import json
 import logging
 import ssl
 import threading
@@ -84,10 +85,13 @@ TOO_LONG = Outcome("too_long", retryable=False)
 # Behaviour, and what Slack's, PagerDuty's and the webhook's sender make of it.
 TABLE: dict[str, tuple[Answer | None, Outcome | None, Outcome | None, Outcome | None]] = {
     "as usual": (None, SAID, SAID, SAID),
-    "302": (Answer(302), REFUSED, REFUSED, REFUSED),
+    "302": (Answer(302), NOWHERE, NOWHERE, NOWHERE),
     "400": (Answer(400), REFUSED, REFUSED, REFUSED),
     "401": (Answer(401), NO_RIGHT, NO_RIGHT, NO_RIGHT),
     "403": (Answer(403), NO_RIGHT, NO_RIGHT, NO_RIGHT),
+    "402": (Answer(402), NO_RIGHT, NO_RIGHT, NO_RIGHT),
+    "405": (Answer(405), NOWHERE, NOWHERE, NOWHERE),
+    "407": (Answer(407), NO_RIGHT, NO_RIGHT, NO_RIGHT),
     "404": (Answer(404), NOWHERE, NOWHERE, NOWHERE),
     "408": (Answer(408), LATE, LATE, LATE),
     "410": (Answer(410), NOWHERE, NOWHERE, NOWHERE),
@@ -129,11 +133,12 @@ ROWS = [
 
 SLACK_ERRORS: dict[str, Outcome] = {
     **dict.fromkeys(("invalid_auth", "not_authed", "account_inactive", "token_revoked", "missing_scope"), NO_RIGHT),
-    **dict.fromkeys(("channel_not_found", "not_in_channel", "is_archived"), NOWHERE),
+    **dict.fromkeys(("two_factor_setup_required", "team_access_not_granted", "enterprise_is_restricted"), NO_RIGHT),
+    **dict.fromkeys(("channel_not_found", "not_in_channel", "is_archived", "messages_tab_disabled"), NOWHERE),
     **dict.fromkeys(("invalid_blocks", "no_text", "a_word_of_tomorrow", SECRET * 3), REFUSED),
     **dict.fromkeys(("ratelimited", "rate_limited"), LIMITED),
     **dict.fromkeys(("internal_error", "fatal_error"), BROKEN),
-    "service_unavailable": Outcome("server_error", retryable=True),
+    **dict.fromkeys(("service_unavailable", "external_channel_migrating"), Outcome("server_error", retryable=True)),
     "msg_too_long": TOO_LONG,
 }
 
@@ -441,9 +446,13 @@ def test_an_edit_may_be_repeated() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("code", ["message_not_found", "cant_update_message", "edit_window_closed"])
+@pytest.mark.parametrize(
+    "code", ["message_not_found", "cant_update_message", "edit_window_closed", "is_archived", "channel_not_found"]
+)
 def test_a_first_message_that_is_gone_is_posted_anew(code: str) -> None:
-    """Somebody deleted it: the incident gets a new message, and the receipt points to that."""
+    """Somebody deleted it, or archived its channel: the incident gets a new message in the channel that the policy
+    names, and the receipt points to that.
+    """
 
     async def scenario() -> None:
         async with slack(slack_error(code)) as receiver:
@@ -453,6 +462,93 @@ def test_a_first_message_that_is_gone_is_posted_anew(code: str) -> None:
         assert receipt.place["ts"] == "1767280000.000002"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("code", ["restricted_action_thread_locked", "cannot_reply_to_message", "thread_not_found"])
+def test_what_cannot_be_replied_to_is_posted_anew(code: str) -> None:
+    """An edit makes no sound. Where its reply is refused for good, people hear of what is worse by a new message."""
+
+    async def scenario() -> None:
+        async with slack(Answer(body=b'{"ok": true}'), slack_error(code)) as receiver:
+            async with sending("slack", receiver.url, ssl.create_default_context()) as sender:
+                receipt = await sender.send("d1", life(Receipt({"channel": "C0", "ts": "1.0"}), "escalated", 1.0))
+            assert receiver.paths == ["/api/chat.update", "/api/chat.postMessage", "/api/chat.postMessage"]
+            assert "thread_ts" not in receiver.received[-1].json
+        assert receipt.place["ts"] == "1767280000.000003"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("state", "goes_to"), [("escalated", "#alerts"), ("resolved", "C0")])
+def test_what_goes_on_follows_the_policy_to_another_channel(state: str, goes_to: str) -> None:
+    """Nobody reads the channel that the policy named before; an end is sent where the beginning was."""
+
+    async def scenario() -> None:
+        first = Receipt({"channel": "C0", "ts": "1.0", "named": "#of-before"})
+        async with slack() as receiver:
+            async with sending("slack", receiver.url, ssl.create_default_context()) as sender:
+                await sender.send("d1", life(first, state, 1.0))
+            assert {one.json["channel"] for one in receiver.received} == {goes_to}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("codes", [["invalid_blocks"], ["metadata_too_large"], ["msg_too_long", "msg_blocks_too_long"]])
+def test_a_message_whose_form_is_refused_is_sent_as_its_sentence(codes: list[str]) -> None:
+    """What Slack has against blocks or metadata must not cost the page: its sentence goes without them."""
+
+    async def scenario() -> None:
+        async with slack(*map(slack_error, codes)) as receiver:
+            async with sending("slack", receiver.url, ssl.create_default_context()) as sender:
+                receipt = await sender.send("d1", notice())
+            plain = receiver.received[-1].json
+            assert len(receiver.received) == len(codes) + 1
+        assert "has spent 80 % of its daily budget" in plain["text"]
+        assert not plain["blocks"]
+        assert "metadata" not in plain
+        assert receipt.place["channel"] == "C0CHANNEL"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("Invalid routing key", NO_RIGHT),
+        ("Length of 'routing_key' is incorrect (should be 32 characters)", NO_RIGHT),
+        ("'payload.severity' is invalid (must be one of critical, warning, error, info)", REFUSED),
+    ],
+)
+def test_a_routing_key_that_was_revoked_is_no_malformed_page(
+    words: str, expected: Outcome, authority: TestAuthority
+) -> None:
+    """PagerDuty answers both with 400. With a wrong key no page goes through: that is the receiver's fault, not this
+    message's.
+    """
+    body = {"status": "invalid event", "message": "Event object is invalid", "errors": [words]}
+
+    async def scenario() -> None:
+        async with pagerduty(tls=authority.server) as receiver:
+            receiver.always = Answer(400, json.dumps(body).encode())
+            async with sending("pagerduty", receiver.url, authority.client) as sender:
+                outcome, error = await outcome_of(sender.send("d1", notice()))
+        assert outcome == expected
+        assert_no_secret(error, "")
+
+    asyncio.run(scenario())
+
+
+def test_a_page_that_may_be_open_is_closed_by_the_next_level(authority: TestAuthority) -> None:
+    """The answer to the page at 80 % was lost, and it may ring for ever: the one at 100 % closes it."""
+
+    async def scenario() -> list[tuple[str, str]]:
+        async with pagerduty(tls=authority.server) as receiver:
+            async with sending("pagerduty", receiver.url, authority.client) as sender:
+                above = dataclasses.replace(life(None, "escalated", 1.0), maybe_repeated=True, maybe_levels=(0.8,))
+                await sender.send("d1", above)
+            return [(one.json["event_action"], one.json["dedup_key"]) for one in receiver.received]
+
+    assert asyncio.run(scenario()) == [("trigger", "4f2d9c01aa/1"), ("resolve", "4f2d9c01aa/0.8")]
 
 
 def test_a_place_of_another_receiver_is_no_place_here() -> None:

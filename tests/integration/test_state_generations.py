@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,11 +37,12 @@ class Later(TopicSpace):
 
 
 def test_a_generation_is_filled_beside_workers_who_are_then_replaced(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """While events flow through two workers, the second generation is filled, and they are replaced one after the
-    other. The first successor dies while it reads in silence what was counted since, and again with everything read
-    and nothing taken over; then nothing has changed, and a third process takes over. Every event is counted once,
-    every alert, command and dead letter is published once, and the state is that of a fresh engine. A worker of the
-    first generation that comes back refuses, and says which one to keep.
+    """While events flow through two workers, the second generation is filled, by two at once who end each other and
+    take nobody for a worker, and again; the workers are replaced one after the other, and one that follows ends when
+    all of it is theirs. The first successor dies while it reads in silence what was counted since, and again with
+    everything read and nothing taken over; then nothing has changed, and a third process takes over. Every event is
+    counted once, every alert, command and dead letter is published once, and the state is that of a fresh engine. A
+    worker of the first generation that comes back refuses, and says which one to keep.
     """
     load = small_load(tmp_path, Shape(2000, SEED, tenants=8, history_hours=20, busy_hours=3))
     share = kafka_topics.partitions // 2
@@ -52,6 +54,11 @@ def test_a_generation_is_filled_beside_workers_who_are_then_replaced(kafka_topic
     with generation(start, ("a", "b"), share) as workers, flowing(kafka_topics, load, RATE_PER_S) as flow:
         first = workers["a"]
         first.wait_for(lambda: sum(first.applied().values()) > 100, 60, "the first has applied some records")
+        with ThreadPoolExecutor() as pool:
+            both = [pool.submit(rebuild, kafka_topics, load.policy, "--generation", "2") for _ in range(2)]
+        for one in (future.result() for future in both):
+            assert one.returncode == 0 or "another process fills them now" in one.stderr, one.stdout + one.stderr
+            assert "workers of generation 2 keep" not in one.stdout
         done = rebuild(kafka_topics, load.policy, "--generation", "2")
         assert done.returncode == 0, done.stdout + done.stderr
         assert "Replace them now" in done.stdout
@@ -64,6 +71,9 @@ def test_a_generation_is_filled_beside_workers_who_are_then_replaced(kafka_topic
             deaths = []
             workers[slot] = start(slot, STATE_GENERATION=2)
             wait_share(workers[slot], share)
+        followed = rebuild(kafka_topics, load.policy, "--generation", "2", "--follow")
+        assert followed.returncode == 0, followed.stdout + followed.stderr
+        assert "workers of generation 2 keep partitions" in followed.stdout
         flow.finish()
         for worker in workers.values():
             mine = {number: end for number, end in flow.ends.items() if number in worker.applied()}

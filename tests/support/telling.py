@@ -94,7 +94,8 @@ class World:
         ]
 
     def _perform(self, effects: list[Effect]) -> None:
-        for effect in effects:
+        # First when to come back: what receivers answer, here at once, may ask for a sooner time.
+        for effect in sorted(effects, key=lambda one: not isinstance(one, WaitUntil)):
             self._maybe_crash()
             match effect:
                 case Record(key=key, value=None):

@@ -80,6 +80,7 @@ def given_out(words: str, facts: KnownFacts) -> list[OperatorMessage]:
     return written
 
 
+IN_S1 = command(target=Target("session", "s1"))
 STANDING = "Run r1 is killed by run-cost since "
 SAID: list[tuple[str, KnownFacts, list[str]]] = [
     ("kill --run r1", KnownFacts([command()]), [STANDING, "It spent $5.01."]),
@@ -103,6 +104,10 @@ SAID: list[tuple[str, KnownFacts, list[str]]] = [
     ("resume run r1 --limit-usd 6", KnownFacts([command()], [alert()]), [STANDING, ", up to $6.00 in all."]),
     ("resume run r1 --limit-usd 1", KnownFacts([command()], [alert("i2")]), [", up to $1.00 in all."]),
     ("resume run r1 --for 1h", KnownFacts([command()]), [STANDING, "and spend again, until "]),
+    ("resume run r1", KnownFacts([command(), IN_S1, command(target=Target("run", "r2"))]),
+     ["Stopped as well: session s1. What belongs to one of them goes on only when that is lifted, too."]),
+    ("resume --session s1", KnownFacts([IN_S1, command("pause", target=Target("scope", "a/b"))]),
+     ["Stopped as well: scope a/b. "]),
     ("resume scope a/b", KnownFacts([command(target=Target("scope", "a/b"))]),
      ["Scope a/b is killed by run-cost", "one more allowance of it until its period ends"]),
     ("ack i1", KnownFacts(alerts=[alert()]), ["It is about: Run r1 has spent $5.01."]),
@@ -149,6 +154,7 @@ REFUSED: list[tuple[str, KnownFacts, str]] = [
     ("kill --all", KnownFacts([], ids=()), "nobody has heard of the tenant 'acme'"),
     ("resume run r9", KnownFacts([command()], []), "nothing stands against the run 'r9' of acme: look at the id"),
     ("resume run r9", KnownFacts([command()], []), "and the tenant; what stands: r1"),
+    ("resume run r9", KnownFacts([IN_S1], []), "what stands: session s1"),
     ("resume --tree r1", KnownFacts([command()], [alert()]), "nothing stands against the run tree 'r1'"),
     ("silence --match rule=run-cots --for 1h", KnownFacts(alerts=[alert()], rules=""), "there is no rule 'run-cots'"),
     ("silence --match run_id=r9 --for 1h", KnownFacts([], [alert()]), "nobody has heard of the run 'r9'"),

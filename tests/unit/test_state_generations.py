@@ -1,5 +1,7 @@
 """Generations of the state: their names, whom their fences refuse, and what a takeover leaves untold."""
 
+from unittest.mock import MagicMock
+
 import msgspec
 import pytest
 
@@ -13,6 +15,7 @@ from streams.__main__ import main
 from streams.clock import BrokerClock
 from streams.settings import Settings
 from streams.tools.inspection.service_checks import generation_findings
+from streams.tools.rebuild import beside
 from streams.tools.rebuild.beside import parse_partitions, run_beside
 from streams.worker.fence import (
     Fence,
@@ -23,6 +26,7 @@ from streams.worker.fence import (
     refuse_lost_state,
     write_fence,
 )
+from streams.worker.generations.filling import FilledElsewhere, TakenOver
 from streams.worker.generations.told import told_key
 from streams.worker.partition import MARKED_MS, Partition
 from streams.worker_group import shared_topics
@@ -157,3 +161,46 @@ def test_the_doctor_sees_which_generation_is_kept() -> None:
     [filled] = generation_findings(2, {0: fence(predecessor=1)})
     assert "workers keep generation 1" in filled.text
     assert list(generation_findings(2, {0: fence(predecessor=1, taken_over_ms=1)})) == []
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_two_rebuilds_at_once_do_not_take_each_other_for_a_worker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, follow: bool
+) -> None:
+    """Whoever began earlier leaves the partition to the other one, and never says that workers keep it: it ends and
+    says what to do, or goes on watching until they really do. Nothing is filled a second time meanwhile.
+    """
+    rounds, begun = [0], [0]
+
+    class Elsewhere:
+        def __init__(self, *_: object) -> None: ...
+
+        def begin(self, _: object) -> None:
+            begun[0] += 1
+            raise FilledElsewhere("another process fills it now")
+
+    class WorkersLater:
+        def __init__(self, *_: object) -> None: ...
+
+        def fence(self, number: int) -> None:
+            rounds[0] += 1
+            if rounds[0] > 3:
+                raise TakenOver(f"partition {number}: taken over")
+
+    for name, stands_in in (
+        ("Filling", Elsewhere), ("Predecessor", WorkersLater), ("BrokerTime", MagicMock()), ("pause", lambda _: None),
+        ("policy_in_force", MagicMock()), ("newest_fences", lambda *_: {}),
+    ):  # fmt: skip
+        monkeypatch.setattr(beside, name, stands_in)
+    rebuild = beside._Rebuild(Settings(), Settings(state_generation=2), 1)
+    monkeypatch.setattr(rebuild, "_home", 9)
+    if follow:
+        assert rebuild.run([0], follow=True) == 0
+        assert rounds[0] == 4
+    else:
+        with pytest.raises(StateError, match="partitions 0: another process fills them now"):
+            rebuild.run([0], follow=False)
+    said = capsys.readouterr().out
+    assert begun[0] == 1
+    assert ("workers of generation 2 keep partitions 0 now" in said) == follow
+    assert "Replace them now" not in said

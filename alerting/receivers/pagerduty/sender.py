@@ -6,6 +6,7 @@ taken from it: one call is one request.
 
 import asyncio
 import hashlib
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx2
 import pagerduty
+from msgspec.structs import replace
 
 from alerting.errors import SendError
 from alerting.notice import Notice, Receipt
@@ -44,6 +46,8 @@ MOST_OPEN_KEYS = 16
 
 # Statuses the client would sleep on, or answer with the end of the key in its error, unless they are named for a retry.
 _HANDED_BACK = (401, 429, 500, 502, 503, 504)
+# The status of a key that was revoked is that of an event that is malformed; only the text tells them apart.
+_NAMES_THE_KEY = re.compile("routing[_ ]key", re.IGNORECASE)
 _NOT_SENT = (
     httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol,
     httpx2.LocalProtocolError,
@@ -218,14 +222,17 @@ def _details(notice: Notice) -> dict[str, Any]:
 
 
 def _opened(notice: Notice) -> tuple[str, ...]:
-    """The pages that the newest receipt says are open."""
+    """The pages that the newest receipt says are open, and those that attempts without an outcome may have opened."""
     keys = notice.first.place.get("dedup_keys", "") if notice.first is not None else ""
-    return tuple(keys.split())[:MOST_OPEN_KEYS]
+    perhaps = [dedup_key(replace(notice.alert, level=level)) for level in notice.maybe_levels]
+    return tuple(dict.fromkeys([*keys.split(), *perhaps]))[:MOST_OPEN_KEYS]
 
 
 def _failure(error: Exception) -> SendError:
     """The client's exception in our terms."""
     response = getattr(error, "response", None)
+    if response is not None and response.status_code == 400 and _NAMES_THE_KEY.search(response.text):
+        return SendError("bad_credentials", "pagerduty does not know the routing key", retryable=False)
     if response is not None and not response.is_success:
         return status_error("pagerduty", response.status_code, response.headers.get("Retry-After"))
     if response is not None:

@@ -22,17 +22,21 @@ _REASONS: dict[str, Reason] = {
     **dict.fromkeys(
         ("invalid_auth", "not_authed", "account_inactive", "token_expired", "token_revoked", "missing_scope",
          "no_permission", "not_allowed_token_type", "access_denied", "accesslimited", "ekm_access_denied",
-         "org_login_required"),
+         "org_login_required", "two_factor_setup_required", "team_access_not_granted", "enterprise_is_restricted"),
         "bad_credentials",
     ),
     **dict.fromkeys(
         ("channel_not_found", "not_in_channel", "is_archived", "is_inactive", "restricted_action",
-         "restricted_action_read_only_channel", "team_not_found"),
+         "restricted_action_read_only_channel", "restricted_action_thread_only_channel", "messages_tab_disabled",
+         "team_not_found"),
         "no_such_place",
     ),
     **dict.fromkeys(("msg_too_long", "msg_blocks_too_long"), "too_long"),
     **dict.fromkeys(("ratelimited", "rate_limited", "message_limit_exceeded"), "rate_limited"),
-    **dict.fromkeys(("internal_error", "fatal_error", "service_unavailable", "team_added_to_org"), "server_error"),
+    **dict.fromkeys(
+        ("internal_error", "fatal_error", "service_unavailable", "team_added_to_org", "external_channel_migrating"),
+        "server_error",
+    ),
     # Slack's word for a request of which a part was lost on the way.
     "request_timeout": "network",
 }  # fmt: skip
@@ -40,6 +44,11 @@ _RETRYABLE: frozenset[Reason] = frozenset({"rate_limited", "server_error", "netw
 # Slack documents that part of the operation may have succeeded before these.
 _DONE_PERHAPS = frozenset({"internal_error", "fatal_error"})
 _FIRST_IS_GONE = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
+# What Slack holds against blocks and metadata: the sentence alone would be taken.
+_FORM = frozenset({
+    "invalid_blocks", "invalid_blocks_format", "msg_too_long", "msg_blocks_too_long", "invalid_metadata_format",
+    "invalid_metadata_schema", "metadata_too_large", "metadata_must_be_sent_from_app",
+})  # fmt: skip
 
 
 class _SlackError(SendError):
@@ -48,10 +57,16 @@ class _SlackError(SendError):
     code = ""
 
 
+class _NotThereError(Exception):
+    """The incident's first message can be neither edited nor replied to."""
+
+
 class SlackSender:
     """Posts to one channel. An incident's later states edit its first message and reply in its thread.
 
-    Each call is made once and cut after `timeout_s`. A message found too long is sent again once, shortened.
+    Each call is made once and cut after `timeout_s`. A message found too long is sent again once, shortened; one whose
+    form is refused, as its sentence alone. Where the first message can be neither edited nor replied to, or stands in
+    another channel than the policy names now, what goes on is posted anew; an end is sent where the beginning was.
     """
 
     def __init__(
@@ -74,12 +89,12 @@ class SlackSender:
 
     async def send(self, delivery_id: str, notice: Notice) -> Receipt:
         place = notice.first.place if notice.first is not None else {}
-        if notice.kind in ("incident", "acknowledged", "flapping") and {"channel", "ts"} <= place.keys():
+        goes_on = notice.kind in ("incident", "acknowledged", "flapping") and {"channel", "ts"} <= place.keys()
+        if goes_on and (place.get("named", self._channel) == self._channel or notice.alert.state == "resolved"):
             try:
-                return await self._update(delivery_id, notice, place["channel"], place["ts"])
-            except _SlackError as error:
-                if error.code not in _FIRST_IS_GONE:
-                    raise
+                return await self._update(delivery_id, notice, place)
+            except _NotThereError:
+                pass
         return await self._post(delivery_id, notice)
 
     async def aclose(self) -> None:
@@ -91,20 +106,43 @@ class SlackSender:
     async def _post(self, delivery_id: str, notice: Notice) -> Receipt:
         answer = await self._say("chat.postMessage", delivery_id, notice, channel=self._channel)
         channel, ts = answer.get("channel"), answer.get("ts")
-        return Receipt({"channel": channel, "ts": ts} if isinstance(channel, str) and isinstance(ts, str) else {})
+        if not isinstance(channel, str) or not isinstance(ts, str):
+            return Receipt()
+        return Receipt({"channel": channel, "ts": ts, "named": self._channel})
 
-    async def _update(self, delivery_id: str, notice: Notice, channel: str, ts: str) -> Receipt:
-        await self._say("chat.update", delivery_id, notice, channel=channel, ts=ts)
-        await self._call("chat.postMessage", delivery_id, thread_reply(notice), channel=channel, thread_ts=ts)
-        return Receipt({"channel": channel, "ts": ts})
+    async def _update(self, delivery_id: str, notice: Notice, place: dict[str, str]) -> Receipt:
+        """Edit the first message and reply to it. Raises `_NotThereError` where one of the two is impossible."""
+        channel, ts = place["channel"], place["ts"]
+        try:
+            await self._say("chat.update", delivery_id, notice, channel=channel, ts=ts)
+        except _SlackError as error:
+            if error.code in _FIRST_IS_GONE or error.reason == "no_such_place":
+                raise _NotThereError from None
+            raise
+        try:
+            await self._call("chat.postMessage", delivery_id, thread_reply(notice), channel=channel, thread_ts=ts)
+        except _SlackError as error:
+            # An edit makes no sound: without a reply nobody would hear of it.
+            if not error.retryable and error.reason != "bad_credentials":
+                raise _NotThereError from None
+            raise
+        return Receipt(place)
 
     async def _say(self, method: str, delivery_id: str, notice: Notice, **where: str) -> dict[str, Any]:
+        message = self._message(notice)
         try:
-            return await self._call(method, delivery_id, self._message(notice), **where)
+            return await self._call(method, delivery_id, message, **where)
         except SendError as error:
-            if error.reason != "too_long":
-                raise
-        return await self._call(method, delivery_id, self._message(notice, short=True), **where)
+            failure = error
+        if failure.reason == "too_long":
+            message = self._message(notice, short=True)
+            try:
+                return await self._call(method, delivery_id, message, **where)
+            except SendError as error:
+                failure = error
+        if isinstance(failure, _SlackError) and failure.code in _FORM:
+            return await self._call(method, delivery_id, SlackMessage(message.text, []), **where)
+        raise failure
 
     def _message(self, notice: Notice, *, short: bool = False) -> SlackMessage:
         if notice.ready is not None:
@@ -118,9 +156,10 @@ class SlackSender:
             "blocks": message.blocks,
             "parse": "none",
             "link_names": False,
-            # With it, a message whose sending had no known outcome can be found in the channel.
-            "metadata": {"event_type": "spendfuse_notice", "event_payload": {"delivery_id": delivery_id}},
         }
+        if message.blocks:
+            # With it, a message whose sending had no known outcome can be found in the channel.
+            body["metadata"] = {"event_type": "spendfuse_notice", "event_payload": {"delivery_id": delivery_id}}
         if method == "chat.postMessage":
             body |= {"mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
         # Every exception: the client lets parsing errors of its own through.

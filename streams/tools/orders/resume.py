@@ -9,6 +9,7 @@ import msgspec
 from alerting.rendering.foreign import name
 from schemas.control import Command, Target, TargetType
 from schemas.errors import SettingsError
+from schemas.internal.spend import ALL_TENANTS
 from schemas.money import format_usd
 from schemas.operator import Resume
 from streams.tools.orders.target import WORDS, about, add_targets, described, shown, target_of
@@ -26,6 +27,7 @@ from streams.tools.orders.verb import (
 )
 
 MOST_DAYS = 366
+MOST_SHOWN = 3
 LIMITED: tuple[TargetType, ...] = ("run", "session", "run_tree")
 """What has a limit of its own, that a resume can raise."""
 POSITIONAL = tuple(kind for kind in get_args(TargetType) if kind != "tenant")
@@ -57,7 +59,9 @@ def _complete(order: Resume, facts: Facts) -> Resume:
     kind, typed = order.target.type, order.target.id
     standing = sorted(one.target.id for one in facts.commanded(order.tenant_id) if one.target.type == kind)
     nothing = f"nothing stands against the {kind.replace('_', ' ')} {typed!r} of {order.tenant_id}"
-    instead = f"; what stands: {', '.join(map(name, standing[:3]))}" if standing else ""
+    others = [shown(one.target) for one in facts.commanded(order.tenant_id) if one.target.type != kind]
+    stands = [*map(name, standing), *sorted(others)]
+    instead = f"; what stands: {', '.join(stands[:MOST_SHOWN])}" if stands else ""
     known = set(standing) if any(one.startswith(typed) for one in standing) else _held(order.tenant_id, kind, facts)
     found = the_one(typed, known, f"{nothing}: look at the id and the tenant{instead}")
     return msgspec.structs.replace(order, target=Target(kind, found))
@@ -73,6 +77,7 @@ def _held(tenant_id: str, kind: TargetType, facts: Facts) -> set[str]:
 
 def _look(order: Resume, facts: Facts) -> Iterator[str]:
     command = facts.active_command(order.tenant_id, order.target)
+    yield from _still_stopped(order, facts)
     if command is None:
         yield f"Nothing on control.v1 stands against {shown(order.target)} now."
         return
@@ -82,6 +87,24 @@ def _look(order: Resume, facts: Facts) -> Iterator[str]:
         yield f"The budget {name(command.rule)} is used up: the scope may spend {terms}, and its runs go on."
     if order.limit_nanousd is not None:
         _check_limit(order, order.limit_nanousd, command, facts)
+
+
+def _still_stopped(order: Resume, facts: Facts) -> Iterator[str]:
+    """What else stops runs, and more of them than the target: whoever belongs to that does not go on by this order."""
+    if order.target.type not in LIMITED:
+        return
+    stopped = [
+        shown(one.target)
+        for whose in (order.tenant_id, ALL_TENANTS)
+        for one in facts.commanded(whose)
+        if one.action in ("kill", "pause") and one.target.type != "run" and one.target != order.target
+    ]
+    if stopped:
+        more = f" and {len(stopped) - MOST_SHOWN} more" if len(stopped) > MOST_SHOWN else ""
+        yield (
+            f"Stopped as well: {', '.join(sorted(stopped)[:MOST_SHOWN])}{more}. What belongs to one of them goes on "
+            "only when that is lifted, too."
+        )
 
 
 def _check_limit(order: Resume, limit: int, command: Command, facts: Facts) -> None:

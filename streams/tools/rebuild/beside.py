@@ -6,13 +6,14 @@ whenever one likes: nobody reads what it writes until a worker takes over.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaException
 from tqdm import tqdm
 
 from schemas.duration import DAY_MS
-from schemas.errors import BrokerError, SettingsError
+from schemas.errors import BrokerError, SettingsError, StateError
 from schemas.internal.spend import ALL_TENANTS
 from schemas.topics import OF_A_GENERATION
 from streams.broker_time import BrokerTime
@@ -24,7 +25,7 @@ from streams.kafka.topics import apply
 from streams.process.policies import policy_in_force
 from streams.settings import LAST_GENERATION, Settings
 from streams.worker.fence import Fence
-from streams.worker.generations.filling import Filling, Predecessor, TakenOver
+from streams.worker.generations.filling import FilledElsewhere, Filling, Predecessor, TakenOver
 from streams.worker.generations.reading import newest_fences
 
 NEEDED: Final = ("usage.v1", "operator.v1", *OF_A_GENERATION)
@@ -132,6 +133,8 @@ class _Rebuild:
         self._predecessor = Predecessor(settings, target.state_generation, partitions, lambda: None)
         self._brokers = BrokerClock()
         BrokerTime(target, self._brokers, "state.v1").ask(0)
+        self._elsewhere: set[int] = set()
+        """Partitions that another process fills: they are left to it, and only watched."""
 
     def run(self, numbers: list[int], *, follow: bool) -> int:
         """Round after round; returns the exit code."""
@@ -145,11 +148,16 @@ class _Rebuild:
             if not left:
                 print(f"workers of generation {self._target.state_generation} keep partitions {_listed(numbers)} now")
                 return 0
-            if not is_told:
+            if self._elsewhere and not follow:
+                raise StateError(
+                    f"partitions {_listed(self._elsewhere)}: another process fills them now. Where that is "
+                    "another rebuild, wait until it has ended, and run this command again"
+                )
+            if not is_told and not self._elsewhere:
                 self._tell(left, done.behind, follow=follow)
             if not follow:
                 return 0
-            is_told = True
+            is_told = not self._elsewhere
             pause(FOLLOW_EVERY_S)
 
     def _until_near(self, numbers: list[int]) -> Round:
@@ -170,9 +178,14 @@ class _Rebuild:
                 self._refuse_too_early()
             try:
                 left = self._predecessor.fence(number)
+                if number in self._elsewhere:
+                    continue
                 filling = Filling(self._target, number, self._partitions, self._predecessor, self._brokers)
                 filling.begin(policy)
                 self._follow(number, filling, left)
+            except FilledElsewhere as event:
+                print(event)
+                self._elsewhere.add(number)
             except TakenOver as event:
                 print(event)
                 taken.add(number)
@@ -226,5 +239,5 @@ class _Rebuild:
         )
 
 
-def _listed(numbers: list[int]) -> str:
+def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(numbers)))

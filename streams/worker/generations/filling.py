@@ -22,7 +22,7 @@ from schemas.duration import HOUR_MS
 from schemas.errors import SpendfuseError, StateError, Undecodable
 from schemas.internal.spend import ALL_TENANTS, SpendDelta
 from streams.clock import BrokerClock, seconds
-from streams.kafka.client import make_consumer, make_producer, refuse_without_rights
+from streams.kafka.client import cause_of, make_consumer, make_producer, refuse_without_rights
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import partition_of
 from streams.kafka.state_reader import StateReader
@@ -45,7 +45,11 @@ SEEN_MS: Final = 5_000
 
 
 class TakenOver(SpendfuseError):  # an event, for whoever fills
-    """Another process fills this partition, or a worker has taken it over."""
+    """A worker has taken this partition over."""
+
+
+class FilledElsewhere(TakenOver):
+    """Another process has begun later to fill this partition: another rebuild, or a worker that takes it over."""
 
 
 class Predecessor:
@@ -145,7 +149,7 @@ class Filling:
 
         Raises:
             StateError: this generation has been used for something else.
-            TakenOver: another process has begun later.
+            FilledElsewhere: another process has begun later.
             BrokerError: the broker does not allow it.
             KafkaException: the broker does not do it now.
         """
@@ -193,7 +197,7 @@ class Filling:
         """Take in what they have counted, up to their fence `left`, and commit it.
 
         Raises:
-            TakenOver: another process has this partition now.
+            FilledElsewhere: another process has this partition now.
             BrokerError: the input cannot be read, or the broker does not allow it.
             KafkaException: the broker does not do it now.
         """
@@ -298,7 +302,7 @@ class Filling:
             self._send(topic, FENCE_KEY, write_fence(fence), self._number)
             self._producer.commit_transaction(CALL_S)
         except KafkaException as error:
-            reason = error.args[0]
+            reason = cause_of(self._producer, error.args[0])
         else:
             self._rows, self._deltas = {}, []
             self.partition.committed()
@@ -353,7 +357,7 @@ class Filling:
         """What an answer of the broker means. Raises `BrokerError` if it does not allow it."""
         refuse_without_rights(reason)
         if reason.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
-            return TakenOver(
+            return FilledElsewhere(
                 f"partition {self._number}: another process fills it now, or a worker of generation "
                 f"{self._settings.state_generation} takes it over"
             )

@@ -8,7 +8,7 @@ import pytest
 from alerting.effects import Send, WaitUntil
 from schemas.alert import AlertState
 from schemas.operator import Acknowledge, Silence
-from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, SECOND_MS, World, alert, refused
+from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, SECOND_MS, Answer, World, alert, refused
 
 SLACK = {"receivers": {"team": {"type": "slack", "channel": "#c"}}, "route": [{"receivers": ["team"]}]}
 
@@ -271,6 +271,52 @@ def test_an_hour_of_silence_from_both_receivers_loses_nothing() -> None:
     assert len(quiet) <= 3, "what gathered meanwhile is one message"
     assert len(world.messages("console")) >= 50, "the fallback of the fallback was told meanwhile"
     assert len(world.asked) < 500
+
+
+@pytest.mark.parametrize(
+    ("answer", "within_ms"),
+    [
+        pytest.param(refused("rate_limited", retry_after_ms=HOUR_MS), 0, id="asks for an hour"),
+        pytest.param(refused("timeout", ambiguous=True), MINUTE_MS, id="hangs"),
+        pytest.param(refused("server_error"), MINUTE_MS, id="is broken"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["pagerduty", "slack"])
+def test_a_page_waits_a_minute_for_its_own_receiver(kind: str, answer: Answer, within_ms: int) -> None:
+    """Whatever a receiver's own pace of trying again, or what it asks for: what pages is with the fallback within a
+    minute, once. So is a page that comes while the receiver waits; a warning stays where it belongs.
+    """
+    place = {"channel": "#c"} if kind == "slack" else {"key_env": "K"}
+    policy = {
+        "receivers": {"own": {"type": kind, **place, "fallback": "console"}},
+        "route": [{"receivers": ["own"], "group_wait_seconds": 0}],
+    }
+    world = World(policy, lambda send, _: answer if send.receiver == "own" else None)
+    world.alert(alert("first"))
+    world.after(within_ms)
+    assert world.told() == [("incident", "open", 1.0)]
+    assert world.pipeline.pending(world.now_ms)["own"].overdue_pages == 1, "whoever watches sees it"
+    world.alert(alert("second", at_ms=world.now_ms))
+    world.alert(alert("quiet", 0.8, at_ms=world.now_ms))
+    world.after(within_ms)
+    assert [send.notice.alert.incident_id for send in world.messages()] == ["first", "second"]
+    world.after(3 * HOUR_MS)
+    assert len(world.messages()) == 2
+
+
+def test_a_level_whose_outcome_nobody_knows_is_not_forgotten() -> None:
+    """The next level's message says at which other one a page may be open, until it has been sent itself."""
+    policy = {"receivers": {"pager": {"type": "pagerduty", "key_env": "K"}}, "route": [{"receivers": ["pager"]}]}
+    answers = [refused("timeout", ambiguous=True), refused("network")]
+    world = World(policy, lambda *_: answers.pop(0) if answers else None)
+    world.alert(alert(level=0.8, severity="critical"))
+    world.alert(alert(level=1.0, state="escalated", at_ms=NOON_MS + SECOND_MS))
+    world.restart()
+    world.after(10 * MINUTE_MS)
+    world.alert(alert(level=1.0, state="resolved", at_ms=world.now_ms))
+    assert [(send.notice.alert.level, send.notice.maybe_levels) for _, send in world.asked] == [
+        (0.8, ()), (1.0, (0.8,)), (1.0, (0.8,)), (1.0, ()),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("reason", ["bad_credentials", "no_such_place", "bad_request"])
