@@ -1,56 +1,13 @@
-"""Watches the level of what runs cost for a shift at no known moment: the Page-Hinkley test over the stored runs.
+"""Watches the level of what runs cost for a shift at no known moment: river's Page-Hinkley test over the stored runs.
 
 The test itself is never stored. It is worked out anew from the runs that are kept, from the same beginning and with the
 same spread whenever that happens, so that who was restarted finds what who was not does.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from models.baselines.cost_level import CostLevel, Spread, spread_of
-
-
-class PageHinkley:
-    """Page's test for a shift of the mean, up or down (E. S. Page, Continuous inspection schemes, Biometrika 41, 1954).
-
-    To the bit what river's `drift.PageHinkley` finds without forgetting. To load river, and scipy with it, takes a
-    worker longer than everything else that it loads.
-
-    Args:
-        fewest: values before the first shift can be found.
-        delta: a value further than this from the mean so far speaks for a shift, by what is beyond it.
-        threshold: a shift is found when what has been said for it together is more.
-    """
-
-    def __init__(self, fewest: int, delta: float, threshold: float) -> None:
-        self._fewest = fewest
-        self._delta = delta
-        self._threshold = threshold
-        self._begin()
-
-    def _begin(self) -> None:
-        self.has_shifted = False
-        """Whether the latest value was the one with which a shift was found. The next begins anew."""
-        self._count = 0
-        self._mean = 0.0
-        self._up = self._down = 0.0
-        self._lowest_up = math.inf
-        self._highest_down = -1.0
-
-    def update(self, value: float) -> None:
-        """Take in the next value."""
-        if self.has_shifted:
-            self._begin()
-        self._count += 1
-        self._mean += (1.0 / self._count) * (value - self._mean)
-        beyond = value - self._mean
-        self._up = self._up + beyond - self._delta
-        self._down = self._down + beyond + self._delta
-        self._lowest_up = min(self._lowest_up, self._up)
-        self._highest_down = max(self._highest_down, self._down)
-        if self._count >= self._fewest:
-            furthest = max(self._up - self._lowest_up, self._highest_down - self._down)
-            self.has_shifted = furthest > self._threshold
 
 
 class Watched(NamedTuple):
@@ -63,9 +20,14 @@ class Watched(NamedTuple):
     scale: int
     """Of how many runs the spread is."""
     spread: Spread
-    test: PageHinkley
+    test: Any
     alarm: int
     """Number of the run after the last with which it found a shift, 0 for none yet."""
+
+
+def load() -> None:
+    """Load the library of the test, which takes a second or two: for who may not wait for it between events."""
+    import river.drift  # noqa: F401  # most processes judge no workflow
 
 
 def last_alarm(level: CostLevel, rule: str, start: int, fewest: int, smallest: float, odds: float) -> int:
@@ -88,14 +50,18 @@ def last_alarm(level: CostLevel, rule: str, start: int, fewest: int, smallest: f
     median, reach = watched.spread.median, watched.spread.reach
     for number, log_cost in enumerate(level.since(watched.given), watched.given + 1):
         test.update(max(-reach, min(reach, log_cost - median)))
-        if test.has_shifted:
+        if test.drift_detected:
             alarm = number
     level.memo[rule] = watched._replace(given=level.count, alarm=alarm)
     return alarm
 
 
-def _page_hinkley(spread: Spread, fewest: int, smallest: float, odds: float) -> PageHinkley:
+def _page_hinkley(spread: Spread, fewest: int, smallest: float, odds: float) -> Any:
     """A run further than half of `smallest` beyond the mean so far speaks for a shift, by its distance; the threshold
     is where what has been said together makes the shift `odds` times likelier.
     """
-    return PageHinkley(fewest, smallest / 2, math.log(odds) * spread.sigma**2 / smallest)
+    from river.drift import PageHinkley
+
+    return PageHinkley(
+        min_instances=fewest, delta=smallest / 2, threshold=math.log(odds) * spread.sigma**2 / smallest, alpha=1.0
+    )

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.service_process import ROOT
 
-WORKER = {"aiokafka", "faust", "matplotlib", "river", "scipy", "slack_sdk"}
+WORKER = {"faust", "matplotlib", "river", "scipy", "slack_sdk"}
 ALERTING = {"matplotlib", "river", "scipy", "slack_sdk"}
 
 
