@@ -1,7 +1,8 @@
 """Where a tenant's records belong: in the partition in which Java's clients, aiokafka and our own put its key."""
 
-import struct
 from typing import Any, Final
+
+from aiokafka.partitioner import murmur2
 
 from schemas.signing import Headers
 
@@ -9,9 +10,6 @@ MOVED_HEADER: Final = "spendfuse-moved-from"
 """On a record that was moved to its tenant's partition: where it was found, as `partition/offset`, and `/keyless` if it
 had no key."""
 KEYLESS: Final = b"/keyless"
-_SEED: Final = 0x9747_B28C
-_FACTOR: Final = 0x5BD1_E995
-_32_BITS: Final = 0xFFFF_FFFF
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -20,24 +18,8 @@ def partition_of(key: bytes, partitions: int) -> int:
     >>> partition_of(b"acme", 4)
     0
     """
-    return (_murmur2(key) & 0x7FFF_FFFF) % partitions
-
-
-def _murmur2(key: bytes) -> int:
-    """Austin Appleby's MurmurHash2 of 32 bits with Kafka's seed (`org.apache.kafka.common.utils.Utils.murmur2`).
-
-    aiokafka has it too, but to import it loads that whole client, which most processes do without.
-    """
-    value = _SEED ^ len(key)
-    whole = len(key) & ~3
-    for (word,) in struct.iter_unpack("<I", key[:whole]):
-        mixed = word * _FACTOR & _32_BITS
-        mixed = (mixed ^ mixed >> 24) * _FACTOR & _32_BITS
-        value = value * _FACTOR & _32_BITS ^ mixed
-    if rest := key[whole:]:
-        value = (value ^ int.from_bytes(rest, "little")) * _FACTOR & _32_BITS
-    value = (value ^ value >> 13) * _FACTOR & _32_BITS
-    return value ^ value >> 15
+    hashed: int = murmur2(key)
+    return (hashed & 0x7FFF_FFFF) % partitions
 
 
 def moved_from(partition: int, message: Any) -> tuple[str, bytes]:
