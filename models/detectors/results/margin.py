@@ -59,6 +59,10 @@ class Margin(ScopeDetector[MarginSettings]):
     def boundaries_ms(self) -> Iterable[int]:
         return (one.starts_ms for known in self._contracts.values() for one in known if one.starts_ms)
 
+    def limit_ends_ms(self, scope: Scope) -> int:
+        known = self._contracts.get(scope.values[0], ())
+        return min((one.starts_ms for one in known if one.starts_ms > scope.at_ms), default=0)
+
     def next_trip(self, scope: Scope) -> int:
         contract = self._contract(scope, scope.at_ms)
         if contract is None:
