@@ -117,6 +117,7 @@ lock: ## renew the lock files; needs uv
 	uv pip compile -q pyproject.toml --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/dev.lock
 	uv pip compile -q pyproject.toml --extra sink-duckdb --extra sink-postgres --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service.lock
 	uv pip compile -q pyproject.toml --extra sink-duckdb --extra sink-postgres --extra traces --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -c requirements/dev.lock -o requirements/service-traces.lock
+	uv pip compile -q --group compiler --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/compiler.lock -c requirements/dev.lock
 	uv pip compile -q requirements/peers.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/peers.lock
 	uv pip compile -q requirements/deploy.in --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o requirements/deploy.lock
 	uv pip compile -q pyproject.toml tests/sinks/stores.in --group dev --python-version 3.11 --universal --no-emit-index-url --generate-hashes --no-header -o tests/sinks/stores.lock

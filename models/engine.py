@@ -65,6 +65,8 @@ from schemas.operator import Acknowledge, Feedback, Kill, LimitException, Operat
 from schemas.signing import KeyId
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall, UsageMessage
 
+COMPILED: Final = not __file__.endswith(".py")
+"""Whether this is the compiled engine (`make compiled`) or the interpreted one."""
 AHEAD_MS: Final = 5 * 60_000
 """How far a message's own time may lie after its append."""
 TOO_LATE_MS: Final = DAY_MS

@@ -34,7 +34,7 @@ def build(folder: Path = HOME) -> None:
         raise SystemExit(f"mypyc failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
     print("comparing …", flush=True)
     compare(_decisions(ROOT), _decisions(folder))
-    print(f"compiled into {folder}; run the worker from there: cd {folder} && {sys.executable} -m streams worker")
+    print(f"compiled into {folder}; run the service from there: cd {folder} && {sys.executable} -m streams up")
 
 
 def compare(interpreted: list[bytes], compiled: list[bytes]) -> None:

@@ -30,6 +30,9 @@ class Metrics:
             "Commands written once more: gone, or not heard",
             registry=registry,
         )
+        self.compiled = Gauge(
+            "spendfuse_compiled", "1 where the engine is compiled, 0 where it is interpreted", registry=registry
+        )
         self.batches = Counter("spendfuse_batches", "Transactions committed", registry=registry)
         self.aborts = Counter("spendfuse_aborts", "Transactions aborted", registry=registry)
         self.rows = Counter("spendfuse_rows", "Changelog rows written", registry=registry)

@@ -23,6 +23,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from models.engine import COMPILED
 from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError
 from streams.broker_time import BrokerTime
@@ -98,6 +99,7 @@ class Worker:
         self._group = GroupWatch(settings)
         self._restorer = Restorer(settings, self._clock, self._crash, self._alive)
         metrics.unattended_seconds.set_function(lambda: self._group.attendance.unattended_s)
+        metrics.compiled.set(COMPILED)
         metrics.uncommitted_seconds.set_function(lambda: self.health.failing_s)
         metrics.host_clock_ahead_seconds.set_function(lambda: self._clock.host_ahead_ms / 1000)
         self.beat_ms = monotonic_ms()
@@ -125,7 +127,8 @@ class Worker:
         self._policy = policies.first(self._clock.now_ms())
         transactions = Transactions(self._settings, Records(self._settings), self._crash, self._clock)
         self._group.start(self._partition_count)
-        log.info("worker started", extra=fields(slot=self._settings.slot, policy_version=self._policy.policy.version))
+        about = fields(slot=self._settings.slot, policy_version=self._policy.policy.version, compiled=COMPILED)
+        log.info("worker started", extra=about)
         try:
             while not self._stopping:
                 self._take_part(policies, transactions)

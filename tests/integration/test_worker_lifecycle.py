@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from infra.kafka.local import free_ports
+from models.engine import COMPILED
 from tests.integration.proof import (
     Load,
     check_all,
@@ -79,6 +80,7 @@ def test_asked_to_end_it_commits_and_leaves(kafka_topics: TopicSpace, load: Load
         wait_until(first.numbers, 60, "its pages are served")
         idle = socket.create_connection(("127.0.0.1", first.port))
         wait_until(lambda: sum(first.applied().values()) > 500, 60, "some records are applied")
+        assert first.metric("spendfuse_compiled") == {"": float(COMPILED)}, "it runs another engine than these tests"
         assert first.stop(timeout_s=10) == 0, first.tail()
     idle.close()
     stopped_at = {partition: offset for partition, offset in group_offsets(kafka_topics).items() if offset >= 0}

@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 from tests.support.deploy import ROOT
 
+ENGINE: Final = "/opt/engine/"
+"""Where a stage leaves its engine, which the image takes into its working directory."""
 FILE: Final = ROOT / "infra" / "image" / "Dockerfile"
 IGNORED: Final = ROOT / ".dockerignore"
 
@@ -39,10 +41,13 @@ def copied(text: str, stage: str) -> list[tuple[str, str]]:
     return [(word[0], word[1]) for word in words if not word[0].startswith("--from")]
 
 
-def lay_out(folder: Path, stage: str = "service") -> None:
-    """Copy into an empty folder what a build would copy into the stage's working directory, and nothing else."""
-    for source, target in copied(FILE.read_text(encoding="utf-8"), stage):
-        into = folder / target.removeprefix("/")
+def lay_out(folder: Path, *stages: str) -> None:
+    """Copy into an empty folder what a build would copy into the stages' working directory, and nothing else. Unless
+    stages are named it is the image's, with the interpreted engine.
+    """
+    text = FILE.read_text(encoding="utf-8")
+    for source, target in [pair for stage in stages or ("service", "interpreted") for pair in copied(text, stage)]:
+        into = folder / target.removeprefix(ENGINE).removeprefix("/")
         for path in _files(ROOT / source):
             if is_sent(path.relative_to(ROOT)):
                 place = into / path.name if target.endswith("/") else into / path.relative_to(ROOT / source)

@@ -7,8 +7,9 @@ import pytest
 from infra.compiled.build import compare
 from infra.compiled.decisions import LOG, POLICIES, RESTART_EVERY, decisions
 from models.detectors import REGISTRY
-from models.engine import Engine
+from models.engine import COMPILED, Engine
 from models.stimuli import UsageSeen
+from streams.__main__ import main
 from streams.tools.backtest import line_of, read_policy_file
 from streams.tools.event_log import read_log
 
@@ -57,3 +58,13 @@ def test_a_difference_is_named(interpreted: list[bytes], compiled: list[bytes], 
     with pytest.raises(SystemExit) as refused:
         compare(interpreted, compiled)
     assert told in str(refused.value)
+
+
+def test_the_version_says_which_engine_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever installed a compiled copy can see that it is the one that starts."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("spendfuse 0.")
+    assert said.endswith(f", engine {'compiled' if COMPILED else 'interpreted'}\n")

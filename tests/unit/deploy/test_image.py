@@ -11,12 +11,13 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry
 
+from infra.compiled.build import COPIED
 from infra.image.health import fault, main
 from infra.kafka.local import free_ports
 from streams.process.pages import pages
 from streams.settings import Settings, read_settings
 from tests.support.deploy import PENDING, ROOT
-from tests.support.dockerfile import FILE, copied, is_sent, lay_out, steps
+from tests.support.dockerfile import ENGINE, FILE, copied, is_sent, lay_out, steps
 
 TEXT = FILE.read_text(encoding="utf-8")
 STEPS = steps(TEXT)
@@ -70,7 +71,7 @@ def test_nothing_else_is_copied(image: Path) -> None:
         "pyproject.toml", "schemas", "models", "alerting", "streams", "sdk", "infra",
     }  # fmt: skip
     assert not [path for path in files if {"__pycache__", "tests", "demo"} & set(path.parts)]
-    for stage in ("packages", "service"):
+    for stage in ("packages", "interpreted", "compiled", "service"):
         assert all(any(map(is_sent, sent_of(source))) for source, _ in copied(TEXT, stage)), stage
 
 
@@ -84,7 +85,8 @@ def sent_of(source: str) -> Iterator[Path]:
     [
         "infra/compose/secrets/worker.toml", "infra/compose/.env", ".git/config", ".venv/bin/python",
         "tests/conftest.py",
-        "streams/__pycache__/clock.cpython-311.pyc", "sdk/src/spendfuse.egg-info/PKG-INFO", "infra/demo/usage.jsonl.gz",
+        "streams/__pycache__/clock.cpython-311.pyc", "sdk/src/spendfuse.egg-info/PKG-INFO",
+        "models/engine.cpython-311-x86_64-linux-gnu.so",
     ],
 )  # fmt: skip
 def test_what_is_nobodys_business_is_not_sent(path: str) -> None:
@@ -107,16 +109,33 @@ def test_it_holds_no_secret() -> None:
     assert ours == {"METRICS_HOST", "METRICS_PORT", "GATEWAY_HOST", "CONSOLE_HOST"}
     known = {f"SPENDFUSE_{name.upper()}" for name in Settings.model_fields} | PENDING
     assert {f"SPENDFUSE_{name}" for name in ours} <= known
-    assert {step.rest.partition("=")[0] for step in STEPS if step.word == "ARG"} == {"PYTHON", "VERSION"}
+    assert {step.rest.partition("=")[0] for step in STEPS if step.word == "ARG"} == {
+        "PYTHON", "VERSION", "ENGINE",
+    }  # fmt: skip
 
 
 def test_packages_come_from_the_lock_file_with_their_hashes() -> None:
-    """In a stage of their own, whose tools and caches stay behind."""
-    [install] = [step for step in STEPS if "pip install" in step.rest]
-    assert install.stage == "packages"
-    assert "--require-hashes -r /build/service.lock" in install.rest
+    """In stages of their own, whose tools and caches stay behind: the image takes packages from one and an engine from
+    the other. What compiles is not in it.
+    """
+    installs = {step.stage: step.rest for step in STEPS if "pip install" in step.rest}
+    assert "--require-hashes -r /build/service.lock" in installs.pop("packages")
+    assert "--require-hashes -r /build/compiler.lock" in installs.pop("compiled")
+    assert not installs
     assert copied(TEXT, "packages") == [("requirements/service.lock", "/build/service.lock")]
-    assert sum(step.word == "FROM" for step in STEPS) == 2
+    taken = [step.rest for step in STEPS if step.stage == "service" and step.rest.startswith("--from")]
+    assert taken == ["--from=packages /opt/venv /opt/venv", "--from=engine /opt/engine ./"]
+
+
+def test_the_engine_is_compiled_unless_somebody_asks_otherwise() -> None:
+    """Both stages leave an engine at the same place, and the build's argument names one of them."""
+    assert [step.rest for step in STEPS if step.rest.startswith("ENGINE=")] == ["ENGINE=compiled"]
+    [chosen] = [step.rest for step in STEPS if step.word == "FROM" and step.stage == "engine"]
+    assert chosen == "${ENGINE} AS engine"
+    assert copied(TEXT, "interpreted") == [("models", f"{ENGINE}models")]
+    [build] = [step.rest for step in STEPS if step.stage == "compiled" and "infra.compiled" in step.rest]
+    assert re.search(r"mv /build/compiled/models /build/compiled/\*\.so /opt/engine$", build)
+    assert {source for source, _ in copied(TEXT, "compiled")} >= {name.split("/")[0] for name in COPIED} - {"sdk"}
 
 
 def test_every_instruction_is_one_that_builders_know() -> None:
