@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test connect-tests sink-tests browser-tests js-test deploy-check check compiled day bench format lock schemas clean
+.PHONY: help setup demo test connect-tests sink-tests browser-tests js-test deploy-check check exactly-once compiled day bench format lock schemas clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ deploy-check: $(READY) ## image, compose, chart, dashboards and rules by the rea
 		{ $(PYTHON) -m venv $$home && $$home/bin/python -m pip install --quiet --disable-pip-version-check \
 			--require-hashes -r $$lock && cp $$lock $$home/lock; } || rm -rf $$home; }
 	@DEPLOY_CHECK=1 $(PY) -m pytest -p no:xdist tests/deploy tests/unit/deploy tests/unit/test_self_alerts.py
+
+exactly-once: $(READY) ## 200,000 events and a dozen kills of the worker, against a backtest and a recount
+	@REQUIRE_KAFKA=1 SPENDFUSE_TEST_EVENTS=200000 $(PY) -m pytest -q -p no:xdist tests/integration/test_exactly_once.py
 
 compiled: $(READY) ## a faster copy of the service in build/compiled; needs a C compiler
 	@$(PY) -m infra.compiled

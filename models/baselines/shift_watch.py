@@ -4,10 +4,15 @@ The test itself is never stored. It is worked out anew from the runs that are ke
 same spread whenever that happens, so that who was restarted finds what who was not does.
 """
 
+import functools
 import math
+import threading
 from typing import Any, NamedTuple
 
 from models.baselines.cost_level import CostLevel, Spread, spread_of
+
+SOON = 10
+"""With so many runs of a workflow the library is loaded: half of the fewest that a rule may judge by."""
 
 
 class Watched(NamedTuple):
@@ -25,9 +30,16 @@ class Watched(NamedTuple):
     """Number of the run after the last with which it found a shift, 0 for none yet."""
 
 
-def load() -> None:
-    """Load the library of the test, which takes a second or two: for who may not wait for it between events."""
-    import river.drift  # noqa: F401  # most processes judge no workflow
+@functools.cache
+def load_ahead() -> None:
+    """Begin to load the library of the test in a thread of its own, once for each process: it takes a second or two and
+    70 MB, which nobody may wait for between two events, and which most processes never need.
+    """
+    threading.Thread(target=_load, name="load", daemon=True).start()
+
+
+def _load() -> None:
+    import river.drift  # noqa: F401  # see above
 
 
 def last_alarm(level: CostLevel, rule: str, start: int, fewest: int, smallest: float, odds: float) -> int:
@@ -38,6 +50,8 @@ def last_alarm(level: CostLevel, rule: str, start: int, fewest: int, smallest: f
     much likelier the runs must be with such a shift than without.
     """
     start = max(start, level.first)
+    if level.count >= SOON:
+        load_ahead()
     runs = level.count - start
     if runs < fewest:
         return 0

@@ -2,9 +2,7 @@
 
 import logging
 import signal
-import threading
 
-from models.baselines import shift_watch
 from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.process.service import claimed_settings, watched
@@ -19,7 +17,6 @@ def run_worker() -> int:
     with claimed_settings("worker") as settings, tracing("worker") as tracer:
         if settings.engine_key is None:
             log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
-        threading.Thread(target=shift_watch.load, name="load", daemon=True).start()
         metrics = Metrics()
         broker = BrokerWatch(settings)
         worker = Worker(settings, metrics, broker, tracer)

@@ -35,7 +35,7 @@ from tests.support.messages import DAY_MS, HOUR_MS, MONDAY_MS, llm_call, tool_ca
 from tests.support.policy_changes import CHANGES, changed
 from tests.support.traffic import RandomTraffic, random_answer, random_order
 
-SEEDS = range(6)
+SEEDS = range(4)
 MESSAGES = 500
 TENANTS = 15
 BURST = 40
@@ -258,11 +258,11 @@ def spent(engine: Engine, tenants: int, at_ms: int = MONDAY_MS, usd: float = 2) 
     engine.drain_effects()
 
 
-def test_a_loop_is_judged_while_twenty_thousand_tenants_wait() -> None:
+def test_a_loop_is_judged_while_thousands_of_tenants_wait() -> None:
     """Another policy holds nobody up: a run that loops is killed at the call that says so, before the policy has
     reached anybody but its own tenant, and the others follow by themselves, a slice at a time.
     """
-    many = 20_000
+    many = 5_000
     reached: list[None] = []
     partition = Partition(0, 1, capped("wide", 100), {}, None, breathe=lambda: reached.append(None))
     spent(partition.engine, many)
@@ -279,9 +279,9 @@ def test_a_loop_is_judged_while_twenty_thousand_tenants_wait() -> None:
     assert partition.engine.waiting == many - 1
     slices = 0
     while partition.engine.waiting:
-        some(partition.engine, 1_000)
+        some(partition.engine, 500)
         slices += 1
-    assert slices == many // 1_000
+    assert slices == many // 500
     kills = [tenant for tenant, action, _ in commanded(partition.engine.drain_effects()) if action == "kill"]
     assert len(kills) == len(set(kills)) == many - 1
 
