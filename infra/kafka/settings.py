@@ -43,7 +43,7 @@ def broker_settings(
         "share.coordinator.state.topic.min.isr": "1",
         # What a killed producer left open holds up readers for its own time-out, not for up to ten seconds more.
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
-        # A cluster of one has nobody to tell every half second that nothing has happened: a third of what it costs idle.
+        # A cluster of one has nobody to tell twice a second that nothing has happened: a third of what it costs idle.
         "metadata.max.idle.interval.ms": "0",
         # The cleaner looks often, so that a test of compaction need not wait, and takes little of the heap.
         "log.cleaner.backoff.ms": "500",

@@ -4,15 +4,15 @@ The test itself is never stored. It is worked out anew from the runs that are ke
 same spread whenever that happens, so that who was restarted finds what who was not does.
 """
 
-import functools
 import math
-import threading
 from typing import Any, NamedTuple
 
 from models.baselines.cost_level import CostLevel, Spread, spread_of
 
 SOON = 10
-"""With so many runs of a workflow the library is loaded: half of the fewest that a rule may judge by."""
+"""So many runs of a workflow are near: half of the fewest that a rule may judge by."""
+
+_expected = False
 
 
 class Watched(NamedTuple):
@@ -30,15 +30,21 @@ class Watched(NamedTuple):
     """Number of the run after the last with which it found a shift, 0 for none yet."""
 
 
-@functools.cache
-def load_ahead() -> None:
-    """Begin to load the library of the test in a thread of its own, once for each process: it takes a second or two and
-    70 MB, which nobody may wait for between two events, and which most processes never need.
+def expect(level: CostLevel) -> None:
+    """Note that a level will be judged, if it has come near to it: see `is_expected`."""
+    global _expected  # noqa: PLW0603  # of the process, as what is loaded is
+    _expected = _expected or level.count >= SOON
+
+
+def is_expected() -> bool:
+    """Whether any level in this process has come near to being judged. Most processes never get there; one that has is
+    to `load` beside its work, because between two events nobody may wait for that.
     """
-    threading.Thread(target=_load, name="load", daemon=True).start()
+    return _expected
 
 
-def _load() -> None:
+def load() -> None:
+    """Load the library of the test, which takes a second or two and 70 MB."""
     import river.drift  # noqa: F401  # see above
 
 
@@ -50,8 +56,7 @@ def last_alarm(level: CostLevel, rule: str, start: int, fewest: int, smallest: f
     much likelier the runs must be with such a shift than without.
     """
     start = max(start, level.first)
-    if level.count >= SOON:
-        load_ahead()
+    expect(level)
     runs = level.count - start
     if runs < fewest:
         return 0

@@ -58,6 +58,5 @@ class Cohort(Row):
         recent, sessions, level, days = fields
         cohort.recent, cohort.sessions = RecentCosts.from_bytes(recent), RecentCosts.from_bytes(sessions)
         cohort.level, cohort.days = CostLevel.read(level), RunDays.read(days)
-        if cohort.level.count >= shift_watch.SOON:
-            shift_watch.load_ahead()
+        shift_watch.expect(cohort.level)
         return cohort
