@@ -11,23 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from schemas.errors import SpendfuseError
 from streams.commands.registry import add_all
+from streams.tools.orders.registry import VERBS, order_of
+from tests.support import pages
+from tests.support.pages import ROOT, fences
 
-ROOT = Path(__file__).parents[2]
 DECISIONS = ROOT / "docs" / "decisions"
 """Which say what was."""
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "sdk" / "README.md"]
     + [path for path in (ROOT / "docs").rglob("*.md") if path.parent != DECISIONS]
 )
-CONNECT = sorted((ROOT / "docs" / "connect").glob("*.md"))
+CONNECT = sorted(pages.CONNECT.glob("*.md"))
+ORDERS = {verb.name for verb in VERBS}
+NOW_MS = 1_795_392_000_000
 PLACEHOLDER = re.compile(r"[…|\[\]<>{}]|\.\.\.")
 """What shows that a line is a pattern and no command: choices, what is left out, names in brackets."""
-
-
-def fences(path: Path, language: str) -> list[str]:
-    """A page's blocks in one language."""
-    return re.findall(rf"^```{language}\b[^\n]*\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
 def commands(path: Path) -> list[str]:
@@ -60,7 +60,11 @@ def test_commands_can_be_typed_as_shown(
         if PLACEHOLDER.search(line):
             continue
         try:
-            parser.parse_args(shlex.split(line))
+            options = parser.parse_args(shlex.split(line))
+            if options.command in ORDERS and "--" in line:
+                order_of(options, "ana", NOW_MS)
+        except SpendfuseError as error:
+            wrong.append(f"{line}: {error}")
         except SystemExit:
             fault = capsys.readouterr().err.splitlines()[-1]
             if "--" in line or "required" not in fault:  # without options a sentence may just name a command
