@@ -46,7 +46,7 @@ export class Guard {
   readonly #recordWarning: RareWarning;
   readonly #stream: ControlStream;
   readonly #standing = new StandingCommands();
-  readonly #watchlist = new Watchlist();
+  readonly #watchlist: Watchlist;
   readonly #given = new Set<string>();
   readonly #callbacks = new Set<OnStop>();
   readonly #waiting = new Set<() => void>();
@@ -62,6 +62,8 @@ export class Guard {
     this.#warn = warn;
     this.#callbackWarning = new RareWarning(warn, (count, why) => `${count} callbacks of the guard failed: ${why}`);
     this.#recordWarning = new RareWarning(warn, (count, why) => `${count} commands could not be taken in, or be answered: ${why}`);
+    const unended = new RareWarning(warn, (count, runId) => `${count} runs are not watched any more, too many go on: end each by \`around\` or \`finish\`, such as ${runId}`);
+    this.#watchlist = new Watchlist((run) => unended.happened(run.runId));
     const listener = {
       command: (value: string, headers: [string, string][]) => quietly(() => this.#take(value, headers), (error) => this.#recordWarning.happened(said(error))),
       changed: () => this.#wake(),

@@ -190,3 +190,14 @@ test("two clients in one process are two", async (context) => {
   assert.equal(await second.emitter.flush(), 0);
   assert.deepEqual(here.gateway.ofType("run_started").length, 1);
 });
+
+test("runs that nobody ends fill no memory, and are told of", async (context) => {
+  const { gateway, warnings, connect } = await world(context);
+  const { guard } = await connect();
+  const signals = Array.from({ length: 10_001 }, (_, at) => guard.watch({ tenantId: "acme", runId: `r${at}` }));
+  gateway.command("kill", ["tenant", "acme"]);
+  await until(() => signals.at(-1)?.aborted);
+  assert.equal(signals.filter((signal) => signal.aborted).length, 9_901);
+  assert.match(warnings.join(), /runs are not watched any more/);
+  assert.throws(() => guard.check({ tenantId: "acme", runId: "r0" }), Stopped, "a check stops them all the same");
+});

@@ -117,6 +117,7 @@ export class StandingCommands {
 
   /** The command of that kind that stands for a run and its next call; a pause that stands longest. */
   reaching(action: Action, run: RunIdentity, nowMs: number, call: CallDimensions = {}): Command | null {
+    if (!this.#byTarget.size) return null; // nearly always
     const found = this.#own(action, run).concat(this.#scopes.size && !this.#isExempt(run, nowMs) ? this.#scoped(action, run, call) : []);
     const standing = found.filter((command) => command.expires_ms > nowMs);
     if (action === "pause") standing.sort((a, b) => b.expires_ms - a.expires_ms);

@@ -1,16 +1,27 @@
 import type { RunIdentity } from "./standing.js";
 
+const MOST_WATCHED = 10_000;
 const MOST_FINISHED = 1_000;
 
-/** Runs between their start and their end, each object by itself, and the last thousand that ended. */
+/**
+ * Runs between their start and their end, each object by itself, and the last thousand that ended. Of more than ten
+ * thousand the oldest are let go: somebody forgets to end them.
+ */
 export class Watchlist {
   readonly #watched = new Map<RunIdentity, AbortController>();
   readonly #finished = new Map<string, RunIdentity>();
+
+  constructor(readonly letGo: (run: RunIdentity) => void) {}
 
   /** Watch a run; what tells it to stop. */
   add(run: RunIdentity): AbortController {
     const controller = this.#watched.get(run) ?? new AbortController();
     this.#watched.set(run, controller);
+    if (this.#watched.size > MOST_WATCHED)
+      for (const oldest of [...this.#watched.keys()].slice(0, MOST_WATCHED / 100)) {
+        this.#watched.delete(oldest);
+        this.letGo(oldest);
+      }
     return controller;
   }
 
