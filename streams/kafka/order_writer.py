@@ -90,6 +90,6 @@ def operator_key(settings: Settings) -> OperatorKey:
     if settings.operator_root_key is None:
         raise SettingsError(
             "SPENDFUSE_OPERATOR_KEY is not set: orders are signed with it. Set it to the one whose public key the "
-            "workers have"
+            "workers have; `python -m streams keys generate` makes both"
         )
     return OperatorKey(settings.operator_root_key)

@@ -60,6 +60,15 @@ def test_a_key_with_which_nothing_came_is_told_so() -> None:
     assert "the key cc: 1 model call" in told[1]
 
 
+def test_the_run_of_what_came_last_is_named() -> None:
+    """Whoever has just connected a system knows what to stop for a try; one that came again is the last, too."""
+    came = found(
+        (CLAUDE, {"run_id": "first"}), (CLAUDE, {"run_id": "second"}), (CLAUDE, {"event_id": "e0", "run_id": "first"})
+    )
+    (told,) = [finding.text for about, finding in arrived(came, KEY, AT_MS, AT_MS) if about == "arrived"]
+    assert told.endswith("2 model calls of 2 runs; 1 told before, which count once, last 0 ms ago in the run first")
+
+
 def test_how_a_record_came_is_read_from_its_header() -> None:
     """A record without one, or with somebody else's, came through no gateway."""
     assert read_origin([(HEADER, b"otlp-logs/aa")]) == CLAUDE

@@ -31,3 +31,31 @@ export class Paused extends Error {
 export class InvalidEvent extends Error {
   override readonly name = "InvalidEvent";
 }
+
+export type FinishStatus = "completed" | "failed" | "cancelled" | "killed";
+
+const ENDS: Readonly<Record<string, FinishStatus>> = {
+  Stopped: "killed", Paused: "cancelled", AbortError: "cancelled",
+  APIUserAbortError: "cancelled", // of the clients of OpenAI and Anthropic
+};
+const WORST_FIRST = ["killed", "failed", "cancelled"] as const;
+
+/** How work ended that threw this. What somebody has aborted is nobody's failure; several at once count by the worst. */
+export function endedBy(error: unknown): FinishStatus {
+  const ends = new Set<FinishStatus>();
+  const seen = new Set<unknown>();
+  const look = (each: unknown): void => {
+    if (seen.has(each)) return;
+    seen.add(each);
+    if (each instanceof AggregateError && each.errors.length) each.errors.forEach(look);
+    else ends.add(endOf(each));
+  };
+  look(error);
+  return WORST_FIRST.find((end) => ends.has(end)) ?? "failed";
+}
+
+/** By its name, because a program may hold two copies of this package. */
+function endOf(error: unknown): FinishStatus {
+  if (!(error instanceof Error)) return "failed";
+  return ENDS[error.name] ?? ENDS[error.constructor.name] ?? "failed";
+}

@@ -1,9 +1,12 @@
+import { StandingCommands, reaches, type CallDimensions, type Command, type RunIdentity, type WhenBlind } from "./control/standing.js";
+import { ControlStream } from "./control/stream.js";
+import { Watchlist } from "./control/watchlist.js";
 import type { Emitter } from "./emitter.js";
-import { sleep } from "./emitter.js";
 import { Paused, Stopped } from "./errors.js";
-import { Gateway, answered, said } from "./gateway.js";
-import { ackId } from "./hashing.js";
-import { StandingCommands, type CallDimensions, type Command, type RunIdentity, type WhenBlind } from "./standing.js";
+import type { Gateway } from "./http/gateway.js";
+import { monotonicMs, sleep } from "./process/clock.js";
+import { RareWarning, quietly, said, toConsole, type Warn } from "./process/warnings.js";
+import { ackId } from "./usage/hashing.js";
 
 /** What a run should do short of stopping. */
 export interface Advice {
@@ -11,58 +14,77 @@ export interface Advice {
   reason: string | null;
 }
 
+/** Who hears that a run must stop; what it throws or rejects with is warned of, and keeps nobody else from hearing. */
+export type OnStop = (run: RunIdentity, stopped: Stopped) => unknown;
+
+export interface GuardOptions {
+  whenBlind: WhenBlind;
+  tenantId?: string | undefined;
+  blindAfterMs?: number | undefined;
+  deniedBy?: string | undefined;
+  warn?: Warn | undefined;
+}
+
 type Acted = "stopped" | "paused" | "resumed" | "downgraded" | "already_finished" | "ignored" | "delivered";
 
-const SILENCE_MS = 5_000;
-const AGAIN_MS = 200;
-const MOST_AGAIN_MS = 3_000;
+const LOOK_AGAIN_MS = 1_000;
 const MOST_REMEMBERED = 10_000;
-const PRUNE_EVERY = 1_000;
+const PRUNE_EVERY_MS = 60_000;
 
 /**
  * Follows the gateway's commands and tells runs what stands against them. `check` costs a few look-ups: call it before
  * every model and tool call. It is blind before everything that stands was heard, and whenever the gateway's own
- * knowledge is more than `blindAfterMs` old.
+ * knowledge is more than `blindAfterMs` old. Nothing of it keeps a process alive.
  */
 export class Guard {
-  readonly #gateway: Gateway;
   readonly #emitter: Emitter;
   readonly #whenBlind: WhenBlind;
   readonly #blindAfterMs: number;
   readonly #deniedBy: string;
+  readonly #warn: Warn;
+  readonly #callbackWarning: RareWarning;
+  readonly #recordWarning: RareWarning;
+  readonly #stream: ControlStream;
   readonly #standing = new StandingCommands();
-  readonly #given = new Map<string, Acted>();
-  readonly #watched = new Map<string, { run: RunIdentity; controller: AbortController }>();
-  readonly #begunMs = performance.now();
-  readonly #closing = new AbortController();
-  #freshAtMs: number | null = null;
-  #lastId = "";
-  #failure: string | null;
-  #wakers: (() => void)[] = [];
-  #taken = 0;
+  readonly #watchlist: Watchlist;
+  readonly #given = new Set<string>();
+  readonly #callbacks = new Set<OnStop>();
+  readonly #waiting = new Set<() => void>();
+  #pruneAtMs = monotonicMs() + PRUNE_EVERY_MS;
 
-  constructor(gateway: Gateway, emitter: Emitter, options: { whenBlind: WhenBlind; blindAfterMs?: number; deniedBy?: string }) {
-    this.#gateway = gateway;
+  constructor(gateway: Gateway, emitter: Emitter, options: GuardOptions) {
+    const { whenBlind, tenantId, blindAfterMs = 10_000, deniedBy = "spendfuse-js", warn = toConsole } = options;
+    if (whenBlind !== "stop" && whenBlind !== "continue") throw new Error('whenBlind must be "continue" or "stop"');
     this.#emitter = emitter;
-    this.#whenBlind = options.whenBlind;
-    this.#blindAfterMs = options.blindAfterMs ?? 10_000;
-    this.#deniedBy = options.deniedBy ?? "spendfuse-js";
-    this.#failure = `an answer of ${gateway.url}`;
-    void this.#follow();
+    this.#whenBlind = whenBlind;
+    this.#blindAfterMs = blindAfterMs;
+    this.#deniedBy = deniedBy;
+    this.#warn = warn;
+    this.#callbackWarning = new RareWarning(warn, (count, why) => `${count} callbacks of the guard failed: ${why}`);
+    this.#recordWarning = new RareWarning(warn, (count, why) => `${count} commands could not be taken in, or be answered: ${why}`);
+    const unended = new RareWarning(warn, (count, runId) => `${count} runs are not watched any more, too many go on: end each by \`around\` or \`finish\`, such as ${runId}`);
+    this.#watchlist = new Watchlist((run) => unended.happened(run.runId));
+    const listener = {
+      command: (value: string, headers: [string, string][]) => quietly(() => this.#take(value, headers), (error) => this.#recordWarning.happened(said(error))),
+      changed: () => this.#wake(),
+    };
+    this.#stream = new ControlStream(gateway, tenantId, listener, warn);
   }
 
   /** What keeps it from knowing what stands, for people; null if nothing does. */
   get waitingFor(): string | null {
-    const at = this.#freshAtMs;
-    if (at !== null && performance.now() - at <= this.#blindAfterMs) return null;
-    return `the control stream ${at === null ? "was never read" : "has not been readable"}; it waits for ${this.#failure ?? "nothing that is known"}`;
+    const at = this.#stream.freshAtMs;
+    if (at !== null && monotonicMs() - at <= this.#blindAfterMs) return null;
+    return `the control stream ${at === null ? "was never read" : "has not been readable"}; it waits for ${this.#stream.failure ?? "nothing that is known"}`;
   }
 
-  /** Wait until everything that stands has been heard; false when that took longer: `waitingFor` says why. */
+  /** Wait until everything that stands has been heard; false when that took longer: `waitingFor`, and a warning, say why. */
   async ready(timeoutMs = 10_000): Promise<boolean> {
-    const untilMs = performance.now() + timeoutMs;
-    while (this.waitingFor !== null && performance.now() < untilMs) await this.#changed(untilMs - performance.now());
-    return this.waitingFor === null;
+    const untilMs = monotonicMs() + timeoutMs;
+    while (this.waitingFor !== null && monotonicMs() < untilMs) await this.#changed(untilMs - monotonicMs());
+    const why = this.waitingFor;
+    if (why !== null) quietly(() => this.#warn(`the guard is not ready: ${why}`));
+    return why === null;
   }
 
   /** Return when the run may make its next call; throw Stopped or Paused when it may not. */
@@ -71,7 +93,7 @@ export class Guard {
     const kill = this.#standing.reaching("kill", run, nowMs, call);
     if (kill) {
       this.#answer(run, kill, "stopped");
-      throw stopped(kill);
+      throw stoppedBy(kill);
     }
     const pause = this.#standing.reaching("pause", run, nowMs, call);
     if (pause) {
@@ -84,15 +106,15 @@ export class Guard {
 
   /** Like `check`, but wait a pause out; false when it still stands after `timeoutMs`. Rejects with Stopped. */
   async waitWhilePaused(run: RunIdentity, timeoutMs = Infinity, call: CallDimensions = {}): Promise<boolean> {
-    const untilMs = performance.now() + timeoutMs;
+    const untilMs = monotonicMs() + timeoutMs;
     for (;;) {
       try {
         this.check(run, call);
         return true;
       } catch (error) {
         if (!(error instanceof Paused)) throw error;
-        const leftMs = Math.min(error.untilMs - Date.now() + 1, untilMs - performance.now());
-        if (leftMs <= 0 && performance.now() >= untilMs) return false;
+        const leftMs = Math.min(error.untilMs - Date.now() + 1, untilMs - monotonicMs());
+        if (leftMs <= 0 && monotonicMs() >= untilMs) return false;
         await this.#changed(Math.max(1, leftMs));
       }
     }
@@ -114,74 +136,29 @@ export class Guard {
     return reasonOf(command);
   }
 
+  /** Call `callback` once a kill for a watched run arrives; what ends that. */
+  onStop(callback: OnStop): () => void {
+    this.#callbacks.add(callback);
+    return () => void this.#callbacks.delete(callback);
+  }
+
   /** A signal that is aborted, with a Stopped as its reason, as soon as a kill for the run arrives. End with `unwatch`. */
   watch(run: RunIdentity): AbortSignal {
-    const controller = this.#watched.get(run.runId)?.controller ?? new AbortController();
-    this.#watched.set(run.runId, { run, controller });
+    const controller = this.#watchlist.add(run);
     this.#push(run, controller);
     return controller.signal;
   }
 
   /** The run has ended; a kill that it never met is answered. */
   unwatch(run: RunIdentity, failed = false): void {
-    this.#watched.delete(run.runId);
+    const isOver = this.#watchlist.remove(run);
     const kill = this.#standing.reaching("kill", run, Date.now());
-    if (kill) this.#answer(run, kill, failed ? "stopped" : "already_finished");
+    if (kill && (isOver || failed)) this.#answer(run, kill, failed ? "stopped" : "already_finished");
   }
 
-  /** Stop following. */
+  /** Stop following. `check` goes on with what is known, and by `whenBlind` once that is old. */
   close(): void {
-    this.#closing.abort();
-    this.#wake();
-  }
-
-  async #follow(): Promise<void> {
-    let againMs = AGAIN_MS;
-    while (!this.#closing.signal.aborted) {
-      const begunMs = performance.now();
-      try {
-        await this.#read(begunMs);
-        this.#failure = `${this.#gateway.url} has ended the stream`;
-      } catch (error) {
-        this.#failure = said(error);
-      }
-      againMs = performance.now() - begunMs > SILENCE_MS ? AGAIN_MS : Math.min(2 * againMs, MOST_AGAIN_MS);
-      await sleep(againMs, this.#closing.signal);
-    }
-  }
-
-  /** Read one stream to its end. */
-  async #read(begunMs: number): Promise<void> {
-    const silence = new AbortController();
-    let timer = setTimeout(() => silence.abort(), SILENCE_MS);
-    try {
-      const headers = { Accept: "text/event-stream", ...(this.#lastId ? { "Last-Event-ID": this.#lastId } : {}) };
-      const signal = AbortSignal.any([silence.signal, this.#closing.signal]);
-      const response = await this.#gateway.request("/v1/control", { headers, signal });
-      if (response.status !== 200 || !response.body) throw this.#gateway.refused(response.status, await answered(response));
-      let aheadMs: number | null = null;
-      for await (const { name, id, data } of events(response.body)) {
-        timer.refresh();
-        if (name === "command") {
-          this.#take(String(data["value"]), data["headers"] as [string, string][]);
-          this.#lastId = id || this.#lastId;
-        } else if (name === "hello" || name === "fresh") {
-          // The gateway has read its clock after this connection was begun: nothing is taken for newer than it is.
-          aheadMs ??= Number(data["at_s"]) * 1000 - begunMs;
-          if (name === "fresh") this.#noteFresh(data, aheadMs);
-        }
-      }
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  #noteFresh(data: Record<string, unknown>, aheadMs: number): void {
-    const blind = typeof data["blind"] === "string" ? data["blind"] : null;
-    const atMs = blind === null ? (Number(data["at_s"]) - Number(data["age_s"])) * 1000 - aheadMs : null;
-    if (atMs !== null && atMs < this.#begunMs) return;
-    this.#failure = blind;
-    this.#freshAtMs = atMs;
+    this.#stream.close();
     this.#wake();
   }
 
@@ -189,66 +166,75 @@ export class Guard {
     const command = StandingCommands.parse(value);
     if (!command) return;
     const byOperator = headers.some(([name, text]) => name === "spendfuse-kid" && text === "operator");
-    const verdict = this.#standing.apply(command, byOperator, Date.now());
-    if (++this.#taken % PRUNE_EVERY === 0) this.#standing.prune(Date.now());
-    if (verdict === "applied" && command.action === "kill") for (const { run, controller } of this.#watched.values()) this.#push(run, controller);
-    if (verdict === "applied" && command.action === "resume") this.#release(command);
+    const { verdict, lifted } = this.#standing.apply(command, byOperator, Date.now());
+    if (command.action !== "nudge") {
+      for (const [run, controller] of this.#watchlist.watched) {
+        if (![command, ...lifted].some((each) => reaches(each, run))) continue;
+        this.#release(run, controller, command, lifted);
+        if (verdict === "expired" || verdict === "not_entitled") this.#answer(run, command, "ignored");
+        else if (verdict === "applied" && command.action === "kill") this.#push(run, controller);
+      }
+      const finished = command.target.type === "run" && verdict === "applied" && this.#watchlist.finished(command.tenant_id, command.target.id);
+      if (finished) this.#answer(finished, command, "already_finished");
+    }
     this.#wake();
   }
 
   #push(run: RunIdentity, controller: AbortController): void {
     const kill = this.#standing.reaching("kill", run, Date.now());
-    if (kill && !controller.signal.aborted) controller.abort(stopped(kill));
+    if (!kill || controller.signal.aborted) return;
+    const stopped = stoppedBy(kill);
+    controller.abort(stopped);
+    for (const callback of this.#callbacks) quietly(() => callback(run, stopped), (error) => this.#callbackWarning.happened(said(error)));
   }
 
-  /** Runs that a resume lets go on say so, if they had obeyed, and get a signal that is not aborted. */
-  #release(resume: Command): void {
-    for (const watched of this.#watched.values()) {
-      const { run, controller } = watched;
-      if (!controller.signal.aborted || this.#standing.reaching("kill", run, Date.now())) continue;
-      watched.controller = new AbortController();
-      this.#answer(run, resume, "resumed");
-    }
+  /** A run whose command was lifted gets a signal that is not aborted, and says that it goes on if it had obeyed. */
+  #release(run: RunIdentity, controller: AbortController, resume: Command, lifted: Command[]): void {
+    if (resume.action !== "resume") return;
+    if (controller.signal.aborted && !this.#standing.reaching("kill", run, Date.now())) this.#watchlist.renew(run);
+    if (lifted.some((command) => this.#given.has(ackOf(run, command)))) this.#answer(run, resume, "resumed");
   }
 
+  /** Answer once. Never throws: an agent must stop even when it cannot say so. */
   #answer(run: RunIdentity, command: Command, acted: Acted): void {
-    const eventId = ackId(run.tenantId, run.runId, command.command_id);
+    const eventId = ackOf(run, command);
     if (this.#given.has(eventId)) return;
-    const ack = { type: "command_ack", event_id: eventId, run_id: run.runId, command_id: command.command_id, acted };
-    const of = { session_id: run.sessionId, root_run_id: run.rootRunId };
-    if (this.#emitter.emit({ ...ack, ...of, denied_by: this.#deniedBy }) === null) return;
-    this.#given.set(eventId, acted);
-    if (this.#given.size > MOST_REMEMBERED) this.#given.delete(this.#given.keys().next().value ?? "");
+    const ack = { type: "command_ack", event_id: eventId, tenant_id: run.tenantId, run_id: run.runId, command_id: command.command_id, acted };
+    try {
+      if (this.#emitter.emit({ ...ack, session_id: run.sessionId, root_run_id: run.rootRunId, denied_by: this.#deniedBy }) === null) return;
+    } catch (error) {
+      this.#recordWarning.happened(said(error));
+      return;
+    }
+    this.#given.add(eventId);
+    if (this.#given.size > MOST_REMEMBERED) this.#given.delete(this.#given.values().next().value ?? "");
   }
 
   async #changed(timeoutMs: number): Promise<void> {
     const timer = new AbortController();
-    this.#wakers.push(() => timer.abort());
-    await sleep(Math.min(timeoutMs, 1_000), timer.signal);
+    const wake = (): void => timer.abort();
+    this.#waiting.add(wake);
+    await sleep(Math.min(timeoutMs, LOOK_AGAIN_MS), timer.signal, true);
+    this.#waiting.delete(wake);
   }
 
   #wake(): void {
-    for (const wake of this.#wakers.splice(0)) wake();
+    if (monotonicMs() >= this.#pruneAtMs) {
+      this.#standing.prune(Date.now(), monotonicMs());
+      this.#pruneAtMs = monotonicMs() + PRUNE_EVERY_MS;
+    }
+    for (const wake of this.#waiting) wake();
   }
+}
+
+function ackOf(run: RunIdentity, command: Command): string {
+  return ackId(run.tenantId, run.runId, command.command_id);
 }
 
 function reasonOf(command: Command): string {
   return command.reason ?? "no reason given";
 }
 
-function stopped(kill: Command): Stopped {
+function stoppedBy(kill: Command): Stopped {
   return new Stopped(reasonOf(kill), kill.rule ?? null, kill.command_id, kill.incident_id ?? null);
-}
-
-/** Server-sent events out of a body. */
-async function* events(body: ReadableStream<Uint8Array>): AsyncGenerator<{ name: string; id: string; data: Record<string, unknown> }> {
-  let rest = "";
-  for await (const part of body.pipeThrough(new TextDecoderStream())) {
-    const blocks = (rest + part).split("\n\n");
-    rest = blocks.pop() ?? "";
-    for (const block of blocks) {
-      const fields = new Map(block.split("\n").map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 2)]));
-      if (fields.has("data")) yield { name: fields.get("event") ?? "", id: fields.get("id") ?? "", data: JSON.parse(fields.get("data") ?? "{}") as Record<string, unknown> };
-    }
-  }
 }

@@ -1,79 +1,101 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { randomUUID } from "node:crypto";
+import type { CallDimensions, RunIdentity } from "./control/standing.js";
 import type { Emitter } from "./emitter.js";
-import { Paused, Stopped } from "./errors.js";
+import { endedBy, type FinishStatus } from "./errors.js";
 import type { Guard } from "./guard.js";
-import { derivedId, hashOf, shapeHashOf } from "./hashing.js";
-import type { CallDimensions, RunIdentity } from "./standing.js";
+import { derivedId, hashOf, shapeHashOf } from "./usage/hashing.js";
+import { ATTRIBUTION, nanousd, type UsageEvent } from "./usage/wire.js";
 
 export type CallStatus = "ok" | "error" | "cancelled";
 export type Outcome = "accepted" | "edited" | "rejected" | "escalated";
+/** US dollars, as a number or a text of one. */
+export type Usd = number | string;
 
 /** Who a run is for, and when it must stop: its limits can only be stricter than the service's policy. */
 export interface RunOptions {
-  runId?: string;
-  sessionId?: string;
-  rootRunId?: string;
-  parentRunId?: string;
-  workflow?: string;
-  owner?: string;
-  project?: string;
-  environment?: string;
-  agent?: string;
-  user?: string;
-  feature?: string;
-  tier?: string;
-  taskCategory?: string;
-  featureFlag?: string;
-  promptVersion?: string;
-  tags?: Record<string, string>;
-  expectedRoute?: string;
-  expectedOutcome?: string;
-  capUsd?: number;
-  maxRetries?: number;
-  maxToolCalls?: number;
-  maxDurationS?: number;
+  runId?: string | undefined;
+  sessionId?: string | undefined;
+  rootRunId?: string | undefined;
+  parentRunId?: string | undefined;
+  workflow?: string | undefined;
+  owner?: string | undefined;
+  project?: string | undefined;
+  environment?: string | undefined;
+  agent?: string | undefined;
+  user?: string | undefined;
+  feature?: string | undefined;
+  tier?: string | undefined;
+  taskCategory?: string | undefined;
+  featureFlag?: string | undefined;
+  promptVersion?: string | undefined;
+  tags?: Record<string, string> | undefined;
+  expectedRoute?: string | undefined;
+  expectedOutcome?: string | undefined;
+  capUsd?: Usd | undefined;
+  maxRetries?: number | undefined;
+  maxToolCalls?: number | undefined;
+  maxDurationS?: number | undefined;
+}
+
+/** What any call may say. Times are rounded to milliseconds. */
+interface AnyCall {
+  status?: CallStatus | undefined;
+  errorType?: string | undefined;
+  latencyMs?: number | undefined;
+  startedMs?: number | Date | undefined;
+  costUsd?: Usd | undefined;
+  /** When it happened, unless it is now. */
+  tsMs?: number | Date | undefined;
+  eventId?: string | undefined;
 }
 
 /** One attempt at one model call. `inputTokens` is the total, cached ones included; without a cost it is priced. */
-export interface LlmCall {
+export interface LlmCall extends AnyCall {
   model: string;
-  inputTokens?: number;
-  outputTokens?: number;
-  cacheReadTokens?: number;
-  cacheWriteTokens?: number;
-  cacheWrite1hTokens?: number;
-  reasoningTokens?: number;
-  costUsd?: number;
-  provider?: string;
-  route?: string;
-  attempt?: number;
-  status?: CallStatus;
-  errorType?: string;
-  latencyMs?: number;
-  startedMs?: number;
+  inputTokens?: number | undefined;
+  outputTokens?: number | undefined;
+  cacheReadTokens?: number | undefined;
+  cacheWriteTokens?: number | undefined;
+  cacheWrite1hTokens?: number | undefined;
+  reasoningTokens?: number | undefined;
+  inputAudioTokens?: number | undefined;
+  outputAudioTokens?: number | undefined;
+  outputImageTokens?: number | undefined;
+  images?: number | undefined;
+  webSearches?: number | undefined;
+  provider?: string | undefined;
+  route?: string | undefined;
+  priceSource?: string | undefined;
+  attempt?: number | undefined;
+  fallbackFrom?: string | undefined;
+  contextReload?: boolean | undefined;
+  /** Why the run goes on with a premium model, in a word such as `low_confidence`. */
+  escalationReason?: string | undefined;
   /** Hashed here; goes no further. */
   prompt?: unknown;
-  cacheHit?: boolean;
-  serviceTier?: "standard" | "batch" | "flex" | "priority";
+  cacheHit?: boolean | undefined;
+  serviceTier?: "standard" | "batch" | "flex" | "priority" | undefined;
   /** The provider's id of the answer: a call that is reported twice counts once. */
-  responseId?: string;
+  responseId?: string | undefined;
 }
 
 /** One use of a tool. `args` and `result` are hashed here and go no further. */
-export interface ToolCall {
+export interface ToolCall extends AnyCall {
   args?: unknown;
   result?: unknown;
-  status?: CallStatus;
-  errorType?: string;
-  latencyMs?: number;
-  startedMs?: number;
-  writes?: boolean;
-  costUsd?: number;
+  writes?: boolean | undefined;
 }
 
-const ATTRIBUTION = ["workflow", "owner", "project", "environment", "agent", "user", "feature", "tier", "taskCategory", "featureFlag", "promptVersion"] as const;
+const LEAST_OF_A_RESPONSE_ID = 16;
+const current = new AsyncLocalStorage<Run>();
 
-/** One execution of an agent, from its introduction to how it ended. Made by `Spendfuse.run`. */
+/** The run in whose `around` the code is, however deep and however asynchronous; undefined outside of any. */
+export function currentRun(): Run | undefined {
+  return current.getStore();
+}
+
+/** One execution of an agent, from its introduction to how it ended. Made by `Spendfuse.run` or `Run.child`. */
 export class Run implements RunIdentity {
   readonly runId: string;
   readonly sessionId: string | undefined;
@@ -82,8 +104,12 @@ export class Run implements RunIdentity {
   readonly attribution: Readonly<Record<string, unknown>>;
   readonly #emitter: Emitter;
   readonly #guard: Guard;
+  readonly #options: RunOptions;
   readonly #ids: Record<string, unknown>;
+  readonly #own: Record<string, unknown>;
+  #signal: AbortSignal;
   #seq = 0;
+  #entered = 0;
   #isIntroduced = false;
   #isFinished = false;
 
@@ -95,26 +121,28 @@ export class Run implements RunIdentity {
   ) {
     this.#emitter = emitter;
     this.#guard = guard;
-    this.runId = options.runId ?? randomUUID().replaceAll("-", "");
-    this.sessionId = options.sessionId;
-    this.rootRunId = options.rootRunId;
-    this.workflow = options.workflow;
-    this.#ids = { run_id: this.runId, session_id: options.sessionId, root_run_id: options.rootRunId, parent_run_id: options.parentRunId };
-    this.attribution = Object.fromEntries([
-      ...ATTRIBUTION.map((name) => [snake(name), options[name]] as const).filter(([, value]) => value !== undefined),
-      ...(options.tags ? [["tags", options.tags] as const] : []),
-    ]);
-    const own = {
-      expected_route: options.expectedRoute, expected_outcome: options.expectedOutcome, cap_nanousd: nanousd(options.capUsd),
-      max_retries: options.maxRetries, max_tool_calls: options.maxToolCalls, max_duration_s: options.maxDurationS,
-    };
-    this.#isIntroduced = this.#report({ type: "run_started", ...own }) !== null;
-    guard.watch(this);
+    this.#options = options;
+    const { capUsd, ...given } = options;
+    const introduction = emitter.prepared({
+      ...inSnakeCase(given), cap_nanousd: nanousd(capUsd, "capUsd"), type: "run_started", tenant_id: tenantId,
+      run_id: options.runId ?? randomUUID().replaceAll("-", ""),
+    });
+    const of = (names: readonly string[]): Record<string, unknown> =>
+      Object.fromEntries(names.filter((name) => name in introduction).map((name) => [name, introduction[name]]));
+    this.#ids = of(["tenant_id", "run_id", "session_id", "root_run_id", "parent_run_id"]);
+    this.#own = of(["expected_route", "expected_outcome", "cap_nanousd", "max_retries", "max_tool_calls", "max_duration_s"]);
+    this.attribution = of([...ATTRIBUTION, "tags"]);
+    this.runId = introduction.run_id;
+    this.sessionId = introduction["session_id"] as string | undefined;
+    this.rootRunId = introduction["root_run_id"] as string | undefined;
+    this.workflow = introduction["workflow"] as string | undefined;
+    this.#signal = this.#start();
   }
 
   /** Aborted, with a Stopped as its reason, as soon as a kill arrives: give it to the calls that you make. */
   get signal(): AbortSignal {
-    return this.#guard.watch(this);
+    if (!this.#isFinished) this.#signal = this.#guard.watch(this);
+    return this.#signal;
   }
 
   /** Throw Stopped or Paused while the run may not make that call. */
@@ -122,27 +150,36 @@ export class Run implements RunIdentity {
     this.#guard.check(this, call);
   }
 
-  /** Report a call to a model; the event's id, or null when it was dropped. */
-  llmCall({ prompt, costUsd, responseId, ...call }: LlmCall): string | null {
-    const known = responseId !== undefined && responseId.length >= 16;
+  /** A run started by this one: same tree, session and attribution unless told otherwise; limits are not inherited. */
+  child(options: RunOptions = {}): Run {
+    const { capUsd, maxRetries, maxToolCalls, maxDurationS, expectedRoute, expectedOutcome, ...inherited } = this.#options;
+    const tree = { runId: undefined, parentRunId: this.runId, rootRunId: this.rootRunId ?? this.runId };
+    return new Run(this.#emitter, this.#guard, this.tenantId, { ...inherited, ...tree, ...options });
+  }
+
+  /** Report a call to a model; the event's id, or null when it was dropped. Throws InvalidEvent for what is no call. */
+  llmCall({ prompt, costUsd, responseId, eventId, ...call }: LlmCall): string | null {
+    const isKnown = typeof responseId === "string" && responseId.length >= LEAST_OF_A_RESPONSE_ID;
     return this.#report({
+      ...inSnakeCase(call),
       type: "llm_call",
-      ...Object.fromEntries(Object.entries(call).map(([name, value]) => [snake(name), value])),
-      ...(costUsd === undefined ? {} : { cost_nanousd: nanousd(costUsd) }),
-      ...(prompt === undefined ? {} : { prompt_hash: hashOf(prompt) }),
-      ...(known ? { event_id: derivedId("response", responseId) } : {}),
+      cost_nanousd: nanousd(costUsd, "costUsd"),
+      prompt_hash: isNothing(prompt) ? undefined : hashOf(prompt, this.#emitter.hashKey),
+      event_id: eventId ?? (isKnown ? derivedId("response", responseId) : undefined),
     });
   }
 
-  /** Report one use of a tool. Of a call that failed, give the error's text as `result`. */
+  /** Report one use of a tool. Of a call that failed, give the error, or its text, as `result`. */
   toolCall(tool: string, { args, result, costUsd, ...call }: ToolCall = {}): string | null {
+    const { hashKey } = this.#emitter;
     return this.#report({
+      ...inSnakeCase(call),
       type: "tool_call",
       tool,
-      ...Object.fromEntries(Object.entries(call).map(([name, value]) => [snake(name), value])),
-      ...(costUsd === undefined ? {} : { cost_nanousd: nanousd(costUsd) }),
-      ...(args === undefined ? {} : { args_hash: hashOf(args) }),
-      ...(result === undefined ? {} : { result_hash: hashOf(result), result_shape_hash: shapeHashOf(result) }),
+      cost_nanousd: nanousd(costUsd, "costUsd"),
+      args_hash: isNothing(args) ? undefined : hashOf(args, hashKey),
+      result_hash: result === undefined ? undefined : hashOf(result, hashKey),
+      result_shape_hash: result === undefined ? undefined : shapeHashOf(result, hashKey),
     });
   }
 
@@ -152,37 +189,56 @@ export class Run implements RunIdentity {
   }
 
   /** Report the end, once. */
-  finish(status: "completed" | "failed" | "cancelled" | "killed"): void {
+  finish(status: FinishStatus): void {
     if (this.#isFinished) return;
+    this.#report({ type: "run_finished", status }, () => this.#guard.unwatch(this, status !== "completed"));
     this.#isFinished = true;
-    this.#guard.unwatch(this, status !== "completed");
-    this.#report({ type: "run_finished", status });
   }
 
-  /** Run `work`, and report how it ended. */
+  /**
+   * Run `work`, and report how it ended once nobody is in it any more: a run may be entered again, further in or at the
+   * same time. One that had ended goes on.
+   */
   async around<T>(work: (run: this) => Promise<T> | T): Promise<T> {
+    if (this.#isFinished) this.#signal = this.#start();
+    this.#entered += 1;
+    let status: FinishStatus = "completed";
     try {
-      const result = await work(this);
-      this.finish("completed");
-      return result;
+      return await current.run(this, () => work(this));
     } catch (error) {
-      this.finish(error instanceof Stopped || this.signal.aborted ? "killed" : error instanceof Paused ? "cancelled" : "failed");
+      status = this.signal.aborted ? "killed" : endedBy(error);
       throw error;
+    } finally {
+      this.#entered -= 1;
+      if (this.#entered === 0) this.finish(status);
     }
   }
 
-  #report(event: { type: string } & Record<string, unknown>): string | null {
+  #start(): AbortSignal {
+    this.#isFinished = false;
+    this.#isIntroduced = this.#report({ type: "run_started", ...this.#own }) !== null;
+    return this.#guard.watch(this);
+  }
+
+  /** Number the event within its run, and send it; `before` happens once it is known to be one. */
+  #report(event: Record<string, unknown> & { type: string }, before: () => void = () => undefined): string | null {
     // The service inherits attribution from run_started; while that one is not accepted, each event says it itself.
     const attribution = this.#isIntroduced ? {} : this.attribution;
+    const prepared = this.#emitter.prepared({ ...attribution, ...event, ...this.#ids } as UsageEvent);
+    before();
     this.#seq += 1;
-    return this.#emitter.emit({ ...attribution, ...event, ...this.#ids, run_id: this.runId, seq: this.#seq });
+    return this.#emitter.send({ ...prepared, seq: this.#seq });
   }
+}
+
+function isNothing(value: unknown): boolean {
+  return value === undefined || value === null;
+}
+
+function inSnakeCase(given: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(given).map(([name, value]) => [snake(name), value]));
 }
 
 function snake(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`).replace(/(?<=[a-z])(?=\d)/g, "_");
-}
-
-function nanousd(usd: number | undefined): number | undefined {
-  return usd === undefined ? undefined : Math.round(usd * 1e9);
 }

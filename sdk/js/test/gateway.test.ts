@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Spendfuse, Stopped } from "../src/index.js";
-import { sleep } from "../src/emitter.js";
+import { until } from "./support.js";
 
 const MARKER = "somebody-s-own-words-4711";
 const { SPENDFUSE_URL: url, COMMANDS: commands = "" } = process.env;
@@ -10,15 +10,6 @@ const { SPENDFUSE_URL: url, COMMANDS: commands = "" } = process.env;
 async function command(action: string, runId: string, reason: string): Promise<void> {
   const answer = await fetch(commands, { method: "POST", body: JSON.stringify({ action, run_id: runId, reason }) });
   assert.equal(answer.status, 200);
-}
-
-async function until<T>(find: () => T | null | undefined | false): Promise<T> {
-  for (let left = 300; left; left--) {
-    const found = find();
-    if (found) return found;
-    await sleep(100);
-  }
-  throw new Error("it did not come true in time");
 }
 
 test("an agent reports once, hears a sentence, and is stopped", { skip: url === undefined && "no gateway runs" }, async () => {

@@ -2,15 +2,16 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { ackId, canonical, hashOf, shapeHashOf, shapeOf } from "../src/hashing.js";
-import * as shapes from "../src/shapes.js";
-import { StandingCommands, type RunIdentity } from "../src/standing.js";
+import { ackId, canonical, hashOf, shapeHashOf, shapeOf } from "../src/usage/hashing.js";
+import * as shapes from "../src/usage/shapes.js";
+import { StandingCommands, type RunIdentity } from "../src/control/standing.js";
 
 const path = new URL("../../../../docs/connect/wire-vectors.json", import.meta.url);
 const vectors = JSON.parse(readFileSync(path, "utf8"));
 
 test("hashes and shapes are the same as everywhere", () => {
-  for (const { value, hash } of vectors.hashes) assert.equal(hashOf(value), hash, canonical(value));
+  const key = Buffer.from(vectors.root_key, "hex");
+  for (const { value, hash, keyed } of vectors.hashes) assert.deepEqual([hashOf(value), hashOf(value, key)], [hash, keyed], canonical(value));
   for (const { result, shape, hash } of vectors.shapes.results) {
     assert.equal(shapeOf(result), shape, canonical(result));
     assert.equal(shapeHashOf(result), hash);
@@ -37,7 +38,7 @@ test("what stands for a run is what stands for it everywhere", () => {
     const command = StandingCommands.parse(record.value);
     assert.ok(command, record.what);
     const byOperator = record.headers.some(([name, text]: [string, string]) => name === "spendfuse-kid" && text === "operator");
-    assert.equal(standing.apply(command, byOperator, nowMs), record.verdict, record.what);
+    assert.equal(standing.apply(command, byOperator, nowMs).verdict, record.verdict, record.what);
     const stands = (["kill", "pause", "downgrade"] as const).find((action) => standing.reaching(action, identity, nowMs));
     assert.equal(stands ?? null, record.stands, record.what);
     if ("told" in record) assert.equal(standing.takeNudge(identity, nowMs)?.reason ?? null, record.told, record.what);

@@ -23,6 +23,7 @@ class Stream:
     """Messages whose event had come before: they count once."""
     runs: set[str] = field(default_factory=set)
     last_ms: int = 0
+    last_run: str = ""
 
     def add(self, message: UsageMessage, append_ms: int) -> None:
         """Count a message."""
@@ -34,7 +35,12 @@ class Stream:
             case _:
                 self.others += 1
         self.runs.add(message.run_id)
-        self.last_ms = max(self.last_ms, append_ms)
+        self.came(message, append_ms)
+
+    def came(self, message: UsageMessage, append_ms: int) -> None:
+        """Remember the last one."""
+        if append_ms >= self.last_ms:
+            self.last_ms, self.last_run = append_ms, message.run_id
 
 
 @dataclass(slots=True)
@@ -88,7 +94,7 @@ class Arrivals:
         stream = self.streams[origin]
         if message.event_id in self._seen:
             stream.again += 1
-            stream.last_ms = max(stream.last_ms, append_ms)
+            stream.came(message, append_ms)
             return
         self._seen.add(message.event_id)
         stream.add(message, append_ms)

@@ -22,6 +22,7 @@ from streams.tools.gateway_doctor.probes import probe
 from streams.tools.inspection.dead_letters import ADVICE
 from streams.tools.inspection.doctor import lines
 from streams.tools.inspection.finding import Finding
+from streams.tools.inspection.terminal import shell_word
 
 TOPICS: Final = ("usage.v1", "usage.dlq.v1")
 Told = tuple[str, Finding]
@@ -65,10 +66,8 @@ def arrived(found: Arrivals, key: AccessKey, since_ms: int, now_ms: int) -> Iter
         advice = "send something, and look again: docs/connect has a page for each system"
         yield "arrived", Finding("warning", f"nothing with this key within {stretch}", advice)
     for origin, stream in sorted(found.streams.items()):
-        yield (
-            "arrived",
-            Finding("ok", f"{_from(origin, key)}: {_counts(stream)}, last {_since(stream.last_ms, now_ms)} ago"),
-        )
+        last = f"last {_since(stream.last_ms, now_ms)} ago in the run {shell_word(stream.last_run)}"
+        yield "arrived", Finding("ok", f"{_from(origin, key)}: {_counts(stream)}, {last}")
     for (origin, reason), rejections in sorted(found.rejections.items()):
         letter = rejections.newest
         if letter is not None:
