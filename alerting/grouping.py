@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable
 
-from alerting.dedup import RANK
+from alerting.dedup import RANK, is_over
 from alerting.delivery.log import Delivery
 from alerting.muting.hours import next_time_ms
 from alerting.notice import Receipt
 from alerting.routing.labels import labels
 from alerting.routing.router import Destination
 from schemas.alert import PAGING, Alert
+from schemas.duration import MINUTE_MS
 from schemas.policy import Severity
 
 WAIT_MS: dict[Severity, int] = {"critical": 0, "error": 10_000, "warning": 30_000, "info": 30_000}
@@ -18,6 +19,11 @@ MOST_MESSAGES = 20
 """Messages that one receiver is to be sent at a time; what is less urgent is gathered into the last."""
 MOST_CRITICAL_ALONE = 50
 """Beyond it critical incidents share messages too. Each is listed: none becomes a number."""
+
+LATE_MS = 10 * MINUTE_MS
+"""An alert that is read so long after it was written is one of many, most likely: somebody was away."""
+CATCH_UP_MS = 30_000
+"""What is read late waits so long for what stands behind it: nobody is paged for what has ended meanwhile."""
 
 Message = tuple[Delivery, ...]
 
@@ -36,8 +42,10 @@ def wait_ms(alert: Alert, destination: Destination) -> int:
 
 
 def due_ms(alert: Alert, *, hold_ms: int, wait_ms: int, now_ms: int) -> int:
-    """When to send it: after it has been held and gathered. `critical` is sent at once."""
-    return now_ms if alert.severity == "critical" else now_ms + max(hold_ms, wait_ms)
+    """When to send it: after it has been held and gathered. `critical` is sent at once, unless it is read late."""
+    if alert.severity != "critical":
+        return now_ms + max(hold_ms, wait_ms)
+    return now_ms + CATCH_UP_MS if now_ms - alert.ts_ms > LATE_MS and not is_over(alert) else now_ms
 
 
 class Groups:
@@ -71,7 +79,8 @@ def messages(
 ) -> list[Message]:
     """What is due at one receiver as messages, the most urgent first.
 
-    Alone are what is critical, what updates a message of its own, and everything where `joins` is false.
+    Alone are what is critical, what updates a message of its own, and everything where `joins` is false. What was over
+    before it could be sent is gathered: it is there to be read, and nothing can be done about it.
     """
     ready = sorted(ready, key=urgency)
     alone: list[Message] = []
@@ -80,10 +89,11 @@ def messages(
     for delivery in ready:
         if not joins or delivery.kind != "incident" or place_of(delivery) is not None:
             alone.append((delivery,))
-        elif delivery.alert.severity == "critical":
+        elif delivery.alert.severity == "critical" and not is_over(delivery.alert):
             critical.append(delivery)
         else:
-            groups.setdefault(delivery.group, []).append(delivery)
+            state = "over" if is_over(delivery.alert) else "open"
+            groups.setdefault((state, *delivery.group), []).append(delivery)
     alone += _in_full(critical, 1 if len(critical) <= MOST_CRITICAL_ALONE else LISTED)
     pages = _at_most(MOST_MESSAGES, [group for group in groups.values() if group[0].alert.severity in PAGING])
     quiet = _at_most(MOST_MESSAGES, [group for group in groups.values() if group[0].alert.severity not in PAGING])
@@ -103,6 +113,8 @@ def _in_full(deliveries: list[Delivery], size: int) -> list[Message]:
     return [tuple(deliveries[start : start + size]) for start in range(0, len(deliveries), size)]
 
 
-def urgency(delivery: Delivery) -> tuple[int, int, str]:
-    """Sorts the most severe first, then what has waited longest."""
-    return -RANK[delivery.alert.severity], delivery.due_ms, delivery.key
+def urgency(delivery: Delivery) -> tuple[bool, int, int, str]:
+    """Sorts what pages and is not over first, then the most severe, then what has waited longest."""
+    alert = delivery.alert
+    wakes = alert.severity in PAGING and not is_over(alert)
+    return not wakes, -RANK[alert.severity], delivery.due_ms, delivery.key

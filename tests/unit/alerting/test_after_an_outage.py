@@ -1,0 +1,59 @@
+"""What was missed comes once it can: what still pages first, what is over gathered, and nobody is paged for the past."""
+
+from alerting.effects import Send
+from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, SECOND_MS, World, alert, refused
+
+RECEIVERS = {"team": {"type": "slack", "channel": "#c"}, "pager": {"type": "pagerduty", "key_env": "K"}}
+BOTH = {"receivers": RECEIVERS, "route": [{"receivers": ["team", "pager"]}]}
+BACK_MS = NOON_MS + 3 * HOUR_MS
+PAST, PRESENT = 200, 5
+
+
+def after_hours() -> World:
+    """Slack and PagerDuty are away for three hours. Two hundred incidents came and went, the last five are open."""
+    world = World(BOTH, lambda _, now_ms: refused("network") if now_ms < BACK_MS else None)
+    for number in range(PAST):
+        at_ms = NOON_MS + number * 30 * SECOND_MS
+        world.alert(alert(f"past-{number}", at_ms=at_ms))
+        world.alert(alert(f"past-{number}", state="resolved", at_ms=at_ms + SECOND_MS))
+    for number in range(PRESENT):
+        world.alert(alert(f"present-{number}", at_ms=BACK_MS - MINUTE_MS + number))
+    world.until(BACK_MS + HOUR_MS)
+    return world
+
+
+def test_what_still_pages_comes_before_what_is_over() -> None:
+    """Nobody waits for the open incidents behind hundreds that have ended."""
+    for receiver in RECEIVERS:
+        heard = [each.incident_id for send in after_hours().messages(receiver) for each in send.notice.alerts]
+        assert set(heard[:PRESENT]) == {f"present-{number}" for number in range(PRESENT)}, receiver
+
+
+def test_what_is_over_is_gathered() -> None:
+    """Each is named, in a message that can be read: nothing can be done about one of them."""
+    over = [send.notice for send in after_hours().messages("team") if send.notice.alert.state == "resolved"]
+    assert sorted(each.incident_id for notice in over for each in notice.alerts) == sorted(
+        f"past-{number}" for number in range(PAST)
+    )
+    assert len(over) <= PAST // 10 + 1
+
+
+def test_a_log_of_alerts_that_is_read_again_pages_nobody_for_the_past() -> None:
+    """Alerting was away for weeks, or has lost its place, and reads all that is kept: what ended is told as over, and
+    what is open pages within a minute.
+    """
+    world = World(BOTH, now_ms=NOON_MS + 20 * 24 * HOUR_MS)
+    for number in range(PAST):
+        at_ms = NOON_MS + number * HOUR_MS
+        for state in ("open", "resolved"):
+            world.alert(alert(f"past-{number}", state=state, at_ms=at_ms))  # type: ignore[arg-type]
+            world.after(10)
+    open_ms = world.now_ms
+    world.alert(alert("present", at_ms=world.now_ms - HOUR_MS))
+    world.until(open_ms + MINUTE_MS)
+    assert [send.notice.alert.incident_id for send in world.messages("pager") if _is_open(send)] == ["present"]
+    assert [send.notice.alert.incident_id for send in world.messages("team") if _is_open(send)] == ["present"]
+
+
+def _is_open(send: Send) -> bool:
+    return send.notice.alert.state != "resolved"
