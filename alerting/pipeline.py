@@ -18,7 +18,7 @@ from alerting.delivery.dispatcher import Dispatcher, Pending, delivery_id
 from alerting.delivery.log import Delivery, DeliveryLog, Order, Reviewed
 from alerting.delivery.throttle import Throttle
 from alerting.effects import Effect, Failed, Send, Sent, WaitUntil
-from alerting.grouping import Groups, group_key, messages
+from alerting.grouping import Groups, group_key, messages, urgency
 from alerting.muting.flapping import Flapping
 from alerting.muting.mutes import Mute, Mutes
 from alerting.muting.orders import acknowledged_incident, concerns_notifications
@@ -109,8 +109,8 @@ class Pipeline:
         return self._dispatcher.dropped
 
     def _heartbeat(self, alert: Alert, now_ms: int) -> list[Effect]:
-        """A heartbeat is sent at once and once. It is never pending: sent late, or again, it would be untrue. It says as
-        well that a page would arrive: while one can reach nobody, the monitor outside is to miss it.
+        """A heartbeat is sent at once and once. It is never pending: sent late, or again, it would be untrue. It also
+        says that a page would arrive: while one can reach nobody, the monitor outside is to miss it.
         """
         is_late = alert.window_end_ms is not None and alert.window_end_ms <= now_ms
         if is_late or self._dispatcher.reaches_nobody(now_ms):
@@ -151,7 +151,7 @@ class Pipeline:
         return [*named, *(Destination(name, group_wait_ms=0) for name in sorted(others) if name in self._throttle)]
 
     def _others_than(self, receiver: str, named: Iterable[Destination]) -> tuple[Destination, ...]:
-        """Whom to tell that a receiver takes nothing: others that the policy names, else its fallback, or the console."""
+        """Whom to tell that a receiver takes nothing: others whom routes name, else its fallback, or the console."""
         fallback = self._throttle[receiver].receiver.fallback if receiver in self._throttle else None
         others = tuple(each for each in named if each.receiver != receiver)
         return others or (Destination(fallback or CONSOLE, group_wait_ms=0),)
@@ -214,8 +214,10 @@ class Pipeline:
         if gate.opens_ms(now_ms) > now_ms:
             return []
         effects: list[Effect] = []
-        allowed = []
-        for delivery in self._dispatcher.due(receiver, now_ms):
+        allowed: list[Delivery] = []
+        for delivery in sorted(self._dispatcher.due(receiver, now_ms), key=urgency):
+            if allowed and gate.takes_one_at_a_time:
+                break  # the others are asked about when it is their turn: thousands may wait
             if (mute := self._mute(delivery, now_ms)) is None:
                 allowed.append(delivery)
             elif mute.until_ms is None or (is_over(delivery.alert) and not self._may_know(delivery)):

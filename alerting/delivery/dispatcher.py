@@ -191,10 +191,7 @@ class Dispatcher:
     def overdue(self, now_ms: int) -> list[Failed]:
         """Failures of messages whose outcome never came."""
         return [
-            Failed(
-                name, "timeout", retryable=True, ambiguous=True, retry_after_ms=None, at_ms=now_ms,
-                detail="its outcome never came",
-            )  # fmt: skip
+            Failed(name, "timeout", True, True, None, now_ms, detail="its outcome never came")
             for name, flight in self._flights.items()
             if flight.since_ms + IN_FLIGHT_MS <= now_ms
         ]

@@ -44,6 +44,11 @@ class Gate:
         return max(now_ms, self._free_ms, self._broken_until_ms, held_until_ms)
 
     @property
+    def takes_one_at_a_time(self) -> bool:
+        """Whether a message is about one incident, and the next has to wait."""
+        return not self.receiver.joins_incidents and KINDS[self.receiver.type].limits.pace_ms > 0
+
+    @property
     def is_broken(self) -> bool:
         """Whether the circuit is open. Closed by the next success."""
         return self._failures >= BREAKS_AFTER

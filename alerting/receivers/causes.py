@@ -15,7 +15,7 @@ _OF_CERTIFICATES = {
 }
 """By OpenSSL's number for what is wrong."""
 _UNKNOWN_AUTHORITY = (
-    "nobody known here vouches for its certificate: behind a proxy, name the proxy's authority in SPENDFUSE_RECEIVERS_CA"
+    "nobody known here vouches for its certificate: behind a proxy, name its authority in SPENDFUSE_RECEIVERS_CA"
 )
 _NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _LEADS_TO = ("certificate_error", "os_error", "__cause__", "__context__")

@@ -1,4 +1,4 @@
-"""Did this process, or its machine, stand still for longer than its group waits? Then others own its partitions by now."""
+"""Did this process, or its machine, stand still for longer than its group waits? Then others own its partitions."""
 
 import asyncio
 from collections.abc import Callable

@@ -20,8 +20,8 @@ class TopicTruncated(BrokerError):
 
 
 class Lag:
-    """Compares where a topic's partitions end, as far as they are committed, with how far a consumer has come. Of `beside`
-    it only sees whether they are still the topics that were read.
+    """Compares where a topic's partitions end, as far as they are committed, with how far a consumer has come. Of the
+    topics `beside` it only sees whether they still have what was read.
     """
 
     def __init__(self, settings: Settings, topic: str, *beside: str) -> None:
@@ -51,8 +51,8 @@ class Lag:
         for tp, end in ends.items():
             if read_to[tp] > end:
                 raise TopicTruncated(
-                    f"{tp.topic}, partition {tp.partition}, ends at {end} and was read farther: it has lost records, or was "
-                    "made anew. A new start reads it from its beginning"
+                    f"{tp.topic}, partition {tp.partition}, ends at {end} and was read farther: it has lost records, "
+                    "or was made anew. A new start reads it from its beginning"
                 )
             if tp.topic == self._topic:
                 position = await asyncio.wait_for(consumer.position(tp), QUERY_TIMEOUT_S)

@@ -43,8 +43,8 @@ def unreadable_alert(partition: int, offset: int, reason: str, at_ms: int, polic
         value=1,
         unit="records",
         evidence={"offset": offset, "reason": reason},
-        summary=f"A record of alerts.v1, partition {partition}, offset {offset}, cannot be read: nobody was told of it, "
-        "nor is anybody of others like it today.",
+        summary=f"A record of alerts.v1, partition {partition}, offset {offset}, cannot be read: nobody was told of "
+        "it, nor is anybody of others like it today.",
         next_action="Look what it is, as docs/runbooks/alerts-unreadable.md says. A newer worker wrote it? Bring "
         "alerting to the same version.",
     )
@@ -77,8 +77,8 @@ def unreachable_alert(
         unit="ms",
         evidence={"receiver": receiver, "why": why, "since_ms": since_ms},
         summary=f"The receiver {receiver!r} could not be reached from {time_of_day(since_ms)} on: {why}.",
-        next_action="What pages is tried until it arrives, and sent to its fallback, if it has one. Mend the way there: "
-        "docs/runbooks/circuit-open.md.",
+        next_action="What pages is tried until it arrives, and sent to its fallback, if it has one. Mend the way "
+        "there: docs/runbooks/circuit-open.md.",
     )
 
 
@@ -118,7 +118,15 @@ class ReceiverWatch:
         """Receiver -> the last alert that it cannot be reached."""
 
     def news(
-        self, name: str, gate: Gate, waiting: int, overdue_pages: int, *, partition: int, now_ms: int, policy_version: str
+        self,
+        name: str,
+        gate: Gate,
+        waiting: int,
+        overdue_pages: int,
+        *,
+        partition: int,
+        now_ms: int,
+        policy_version: str,
     ) -> Alert | None:
         """What is to be said of a receiver: that it cannot be reached, once a day while something waits there, or that
         it can again.

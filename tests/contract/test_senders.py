@@ -361,7 +361,7 @@ WHY = {
 def test_why_a_receiver_is_not_reached_is_said_in_words(
     kind: Kind, way: str, words: str, strangers: Strangers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever reads the log or the alert about it knows where to look; and no address, which may be a secret, is in it."""
+    """Whoever reads the log or the alert knows where to look; and no address, which may be a secret, is in it."""
     monkeypatch.setenv("SECRET", SECRET)
     if way == "nameless":
         monkeypatch.setattr(socket, "getaddrinfo", nameless)

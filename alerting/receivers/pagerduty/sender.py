@@ -237,7 +237,8 @@ def _failure(error: Exception) -> SendError:
     if response is not None and not response.is_success:
         return status_error("pagerduty", response.status_code, response.headers.get("Retry-After"))
     if response is not None:
-        return SendError("unknown", "pagerduty's answer is not understood: does a proxy answer for it?", retryable=True, ambiguous=True)
+        detail = "pagerduty's answer is not understood: does a proxy answer for it?"
+        return SendError("unknown", detail, retryable=True, ambiguous=True)
     behind = error.__cause__ or error
     return SendError(
         "timeout" if isinstance(behind, httpx2.TimeoutException) else "network",

@@ -213,7 +213,8 @@ def _answered(response: Any) -> SendError:
     data = getattr(response, "data", None)
     code = data.get("error") if isinstance(data, dict) else None
     if not isinstance(code, str):
-        return SendError("unknown", "slack's answer is not understood: does a proxy answer for it?", retryable=True, ambiguous=True)
+        detail = "slack's answer is not understood: does a proxy answer for it?"
+        return SendError("unknown", detail, retryable=True, ambiguous=True)
     reason = _REASONS.get(code, "bad_request")
     failure = _SlackError(
         reason,

@@ -1,6 +1,11 @@
-"""What was missed comes once it can: what still pages first, what is over gathered, and nobody is paged for the past."""
+"""What was missed comes once it can: what still pages first, what is over gathered; nobody is paged for the past."""
+
+from typing import Any
+
+import pytest
 
 from alerting.effects import Send
+from alerting.muting.mutes import Mutes
 from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, SECOND_MS, World, alert, refused
 
 RECEIVERS = {"team": {"type": "slack", "channel": "#c"}, "pager": {"type": "pagerduty", "key_env": "K"}}
@@ -46,13 +51,33 @@ def test_a_log_of_alerts_that_is_read_again_pages_nobody_for_the_past() -> None:
     for number in range(PAST):
         at_ms = NOON_MS + number * HOUR_MS
         for state in ("open", "resolved"):
-            world.alert(alert(f"past-{number}", state=state, at_ms=at_ms))  # type: ignore[arg-type]
+            world.alert(alert(f"past-{number}", state=state, at_ms=at_ms))
             world.after(10)
     open_ms = world.now_ms
     world.alert(alert("present", at_ms=world.now_ms - HOUR_MS))
     world.until(open_ms + MINUTE_MS)
     assert [send.notice.alert.incident_id for send in world.messages("pager") if _is_open(send)] == ["present"]
     assert [send.notice.alert.incident_id for send in world.messages("team") if _is_open(send)] == ["present"]
+
+
+def test_a_storm_asks_about_each_page_when_it_is_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PagerDuty is sent one incident at a time. Asking with each whether all others are muted cost minutes of a
+    processor for a few thousand.
+    """
+    asked, muted = 0, Mutes.muted
+
+    def counted(*question: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return muted(*question)
+
+    monkeypatch.setattr(Mutes, "muted", counted)
+    world = World({"receivers": RECEIVERS, "route": [{"receivers": ["pager"]}]})
+    for number in range(PAST):
+        world.alert(alert(f"c{number}", at_ms=NOON_MS + number))
+    world.after(HOUR_MS)
+    assert len(world.messages("pager")) == PAST
+    assert asked <= 3 * PAST
 
 
 def _is_open(send: Send) -> bool:

@@ -20,9 +20,10 @@ EXPIRED = "no connection to slack: its certificate has expired"
 def world_of(**pager: str) -> World:
     """PagerDuty is away from the beginning on."""
     pagerduty = {"type": "pagerduty", "key_env": "K", **pager}
+    pages = {"match": {"severity": ["critical", "error"]}, "receivers": ["pager"]}
     policy = {
         "receivers": {"pager": pagerduty, "team": {"type": "slack", "channel": "#c"}, "outside": OUTSIDE},
-        "route": [{"match": {"severity": ["critical", "error"]}, "receivers": ["pager"]}, {"receivers": ["team"]}, BEATS],
+        "route": [pages, {"receivers": ["team"]}, BEATS],
     }
     return World(policy, lambda send, _: refused("network") if send.receiver == "pager" else None)
 
@@ -32,9 +33,8 @@ def beats(world: World, minutes: int) -> list[int]:
     begun_ms = world.now_ms
     for minute in range(minutes):
         at_ms = begun_ms + minute * MINUTE_MS
-        world.alert(
-            alert("p", 0.0, detector=WATCHDOG, scope={"partition": "0"}, at_ms=at_ms, window_end_ms=at_ms + 2 * MINUTE_MS)
-        )
+        end_ms = at_ms + 2 * MINUTE_MS
+        world.alert(alert("p", 0.0, detector=WATCHDOG, scope={"partition": "0"}, at_ms=at_ms, window_end_ms=end_ms))
     return [(at_ms - begun_ms) // MINUTE_MS for at_ms, send in world.arrived if send.receiver == "outside"]
 
 

@@ -24,7 +24,7 @@ _SLEEPLESS = getattr(time, "CLOCK_MONOTONIC" if sys.platform == "darwin" else "C
 
 
 def slept_s() -> float:
-    """Return for how long the machine has slept, as far as `time.monotonic` knows nothing of it. Only differences count."""
+    """Return how long the machine has slept, as far as `time.monotonic` did not count it. Only differences matter."""
     return 0.0 if _SLEEPLESS is None else time.clock_gettime(_SLEEPLESS) - time.monotonic()
 
 
