@@ -384,7 +384,8 @@ class NotifierApp:
         try:
             await work
         except Exception as error:
-            self._fatal(error)
+            if self.app.crash_reason is None:  # else the process ends already, with a better reason than this
+                self._fatal(error)
 
     def _stood_still(self, silent_ms: int) -> None:
         self._fatal(StoodStill(f"this process stood still for {silent_ms} ms: others answer for its partitions by now"))
