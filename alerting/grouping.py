@@ -9,7 +9,6 @@ from alerting.notice import Receipt
 from alerting.routing.labels import labels
 from alerting.routing.router import Destination
 from schemas.alert import PAGING, Alert
-from schemas.duration import MINUTE_MS
 from schemas.policy import Severity
 
 WAIT_MS: dict[Severity, int] = {"critical": 0, "error": 10_000, "warning": 30_000, "info": 30_000}
@@ -19,11 +18,6 @@ MOST_MESSAGES = 20
 """Messages that one receiver is to be sent at a time; what is less urgent is gathered into the last."""
 MOST_CRITICAL_ALONE = 50
 """Beyond it critical incidents share messages too. Each is listed: none becomes a number."""
-
-LATE_MS = 10 * MINUTE_MS
-"""An alert that is read so long after it was written is one of many, most likely: somebody was away."""
-CATCH_UP_MS = 30_000
-"""What is read late waits so long for what stands behind it: nobody is paged for what has ended meanwhile."""
 
 Message = tuple[Delivery, ...]
 
@@ -42,10 +36,8 @@ def wait_ms(alert: Alert, destination: Destination) -> int:
 
 
 def due_ms(alert: Alert, *, hold_ms: int, wait_ms: int, now_ms: int) -> int:
-    """When to send it: after it has been held and gathered. `critical` is sent at once, unless it is read late."""
-    if alert.severity != "critical":
-        return now_ms + max(hold_ms, wait_ms)
-    return now_ms + CATCH_UP_MS if now_ms - alert.ts_ms > LATE_MS and not is_over(alert) else now_ms
+    """When to send it: after it has been held and gathered. `critical` is sent at once."""
+    return now_ms if alert.severity == "critical" else now_ms + max(hold_ms, wait_ms)
 
 
 class Groups:

@@ -1,10 +1,9 @@
-"""What was missed comes once it can: what still pages first, what is over gathered; nobody is paged for the past."""
+"""What was missed comes once it can: what still pages first, what is over gathered; thousands cost little."""
 
 from typing import Any
 
 import pytest
 
-from alerting.effects import Send
 from alerting.muting.mutes import Mutes
 from tests.support.telling import HOUR_MS, MINUTE_MS, NOON_MS, SECOND_MS, World, alert, refused
 
@@ -43,23 +42,6 @@ def test_what_is_over_is_gathered() -> None:
     assert len(over) <= PAST // 10 + 1
 
 
-def test_a_log_of_alerts_that_is_read_again_pages_nobody_for_the_past() -> None:
-    """Alerting was away for weeks, or has lost its place, and reads all that is kept: what ended is told as over, and
-    what is open pages within a minute.
-    """
-    world = World(BOTH, now_ms=NOON_MS + 20 * 24 * HOUR_MS)
-    for number in range(PAST):
-        at_ms = NOON_MS + number * HOUR_MS
-        for state in ("open", "resolved"):
-            world.alert(alert(f"past-{number}", state=state, at_ms=at_ms))
-            world.after(10)
-    open_ms = world.now_ms
-    world.alert(alert("present", at_ms=world.now_ms - HOUR_MS))
-    world.until(open_ms + MINUTE_MS)
-    assert [send.notice.alert.incident_id for send in world.messages("pager") if _is_open(send)] == ["present"]
-    assert [send.notice.alert.incident_id for send in world.messages("team") if _is_open(send)] == ["present"]
-
-
 def test_a_storm_asks_about_each_page_when_it_is_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """PagerDuty is sent one incident at a time. Asking with each whether all others are muted cost minutes of a
     processor for a few thousand.
@@ -78,7 +60,3 @@ def test_a_storm_asks_about_each_page_when_it_is_its_turn(monkeypatch: pytest.Mo
     world.after(HOUR_MS)
     assert len(world.messages("pager")) == PAST
     assert asked <= 3 * PAST
-
-
-def _is_open(send: Send) -> bool:
-    return send.notice.alert.state != "resolved"
