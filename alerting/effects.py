@@ -49,7 +49,9 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A receiver has not accepted it. `retry_after_ms` is what it asked for; None leaves it to the schedule."""
+    """A receiver has not accepted it. `retry_after_ms` is what it asked for; None leaves it to the schedule. `detail`
+    says in words why.
+    """
 
     delivery_id: str
     reason: str
@@ -57,3 +59,4 @@ class Failed:
     ambiguous: bool
     retry_after_ms: int | None
     at_ms: int
+    detail: str = ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from alerting.dedup import RANK
+from alerting.dedup import RANK, is_over
 from alerting.delivery.log import Delivery
 from alerting.muting.hours import next_time_ms
 from alerting.notice import Receipt
@@ -71,7 +71,8 @@ def messages(
 ) -> list[Message]:
     """What is due at one receiver as messages, the most urgent first.
 
-    Alone are what is critical, what updates a message of its own, and everything where `joins` is false.
+    Alone are what is critical, what updates a message of its own, and everything where `joins` is false. What was over
+    before it could be sent is gathered: it is there to be read, and nothing can be done about it.
     """
     ready = sorted(ready, key=urgency)
     alone: list[Message] = []
@@ -80,10 +81,11 @@ def messages(
     for delivery in ready:
         if not joins or delivery.kind != "incident" or place_of(delivery) is not None:
             alone.append((delivery,))
-        elif delivery.alert.severity == "critical":
+        elif delivery.alert.severity == "critical" and not is_over(delivery.alert):
             critical.append(delivery)
         else:
-            groups.setdefault(delivery.group, []).append(delivery)
+            state = "over" if is_over(delivery.alert) else "open"
+            groups.setdefault((state, *delivery.group), []).append(delivery)
     alone += _in_full(critical, 1 if len(critical) <= MOST_CRITICAL_ALONE else LISTED)
     pages = _at_most(MOST_MESSAGES, [group for group in groups.values() if group[0].alert.severity in PAGING])
     quiet = _at_most(MOST_MESSAGES, [group for group in groups.values() if group[0].alert.severity not in PAGING])
@@ -103,6 +105,8 @@ def _in_full(deliveries: list[Delivery], size: int) -> list[Message]:
     return [tuple(deliveries[start : start + size]) for start in range(0, len(deliveries), size)]
 
 
-def urgency(delivery: Delivery) -> tuple[int, int, str]:
-    """Sorts the most severe first, then what has waited longest."""
-    return -RANK[delivery.alert.severity], delivery.due_ms, delivery.key
+def urgency(delivery: Delivery) -> tuple[bool, int, int, str]:
+    """Sorts what pages and is not over first, then the most severe, then what has waited longest."""
+    alert = delivery.alert
+    wakes = alert.severity in PAGING and not is_over(alert)
+    return not wakes, -RANK[alert.severity], delivery.due_ms, delivery.key

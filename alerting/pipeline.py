@@ -12,22 +12,22 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from alerting.dedup import is_over, news, outranks, overtakes
+from alerting.dedup import News, is_over, news, outranks, overtakes
 from alerting.delivery.backlog import MOST_QUIET_PENDING
 from alerting.delivery.dispatcher import Dispatcher, Pending, delivery_id
 from alerting.delivery.log import Delivery, DeliveryLog, Order, Reviewed
 from alerting.delivery.throttle import Throttle
 from alerting.effects import Effect, Failed, Send, Sent, WaitUntil
-from alerting.grouping import Groups, group_key, messages
+from alerting.grouping import Groups, group_key, messages, urgency
 from alerting.muting.flapping import Flapping
 from alerting.muting.mutes import Mute, Mutes
 from alerting.muting.orders import acknowledged_incident, concerns_notifications
 from alerting.notice import Kind, Notice
 from alerting.rendering.meaning import acknowledgement
 from alerting.routing.router import Destination, Router
-from schemas.alert import PAGING, WATCHDOG, Alert
+from schemas.alert import PAGING, RECEIVER_UNREACHABLE, WATCHDOG, Alert
 from schemas.operator import OperatorMessage
-from schemas.routing import Routing
+from schemas.routing import CONSOLE, Routing
 
 
 class Pipeline:
@@ -109,8 +109,11 @@ class Pipeline:
         return self._dispatcher.dropped
 
     def _heartbeat(self, alert: Alert, now_ms: int) -> list[Effect]:
-        """A heartbeat is sent at once and once. It is never pending: sent late, or again, it would be untrue."""
-        if alert.window_end_ms is not None and alert.window_end_ms <= now_ms:
+        """A heartbeat is sent at once and once. It is never pending: sent late, or again, it would be untrue. It also
+        says that a page would arrive: while one can reach nobody, the monitor outside is to miss it.
+        """
+        is_late = alert.window_end_ms is not None and alert.window_end_ms <= now_ms
+        if is_late or self._dispatcher.reaches_nobody(now_ms):
             return []
         notice = Notice("watchdog", (alert,))
         receivers = [to.receiver for to in self._router.destinations(alert)]
@@ -140,10 +143,18 @@ class Pipeline:
     def _destinations(self, alert: Alert) -> list[Destination]:
         """Whom the policy names, and of what changes also who was notified of the incident before."""
         named = self._router.destinations(alert)
+        if alert.detector == RECEIVER_UNREACHABLE:
+            named = self._others_than(str(alert.evidence.get("receiver")), named)
         if alert.state == "reminder":
             return list(named)
         others = set(self._log.notified(alert.incident_id)) - {destination.receiver for destination in named}
         return [*named, *(Destination(name, group_wait_ms=0) for name in sorted(others) if name in self._throttle)]
+
+    def _others_than(self, receiver: str, named: Iterable[Destination]) -> tuple[Destination, ...]:
+        """Whom to tell that a receiver takes nothing: others whom routes name, else its fallback, or the console."""
+        fallback = self._throttle[receiver].receiver.fallback if receiver in self._throttle else None
+        others = tuple(each for each in named if each.receiver != receiver)
+        return others or (Destination(fallback or CONSOLE, group_wait_ms=0),)
 
     def _enqueue(self, alert: Alert, destination: Destination, now_ms: int) -> list[Effect]:
         """Make the alert pending at a receiver if it is news there, and record in either case that it was seen."""
@@ -166,13 +177,27 @@ class Pipeline:
         return self._dispatcher.enqueue(delivery)
 
     def _delivery(self, alert: Alert, to: Destination, now_ms: int) -> Delivery:
+        what = self._news(alert, to, now_ms)
+        kind: Kind = "flapping" if what == "flapping" else "incident"
+        group = group_key(alert, to)
+        when_ms = now_ms if what == "nothing" else self._groups.when_ms(alert, to, group, now_ms)
+        return Delivery(
+            alert=alert, receiver=to.receiver, status="pending", news=what, group=group, kind=kind, due_ms=when_ms,
+            at_ms=now_ms,
+        )  # fmt: skip
+
+    def _news(self, alert: Alert, to: Destination, now_ms: int) -> News:
+        """What it adds to what the receiver was sent of the incident and to what is pending there."""
         subject = (alert.incident_id, to.receiver)
         last, pending = self._dispatcher.last(subject), self._dispatcher.backlog.waiting(subject)
+        if alert.state == "reminder":
+            is_acknowledged = pending is not None and pending.kind == "acknowledged"
+            if is_acknowledged or self._mutes.ended.has(alert):
+                return "nothing"
         is_flapping = self._flapping.until_ms(alert, now_ms) is not None
-        announces = is_flapping and not self._flapping.is_announced(alert, to.receiver)
-        acknowledges = pending is not None and pending.kind == "acknowledged" and alert.state == "reminder"
-        reminds_of_the_past = alert.state == "reminder" and self._mutes.ended.has(alert)
-        what = "nothing" if acknowledges or reminds_of_the_past else "flapping" if announces else news(
+        if is_flapping and not self._flapping.is_announced(alert, to.receiver):
+            return "flapping"
+        return news(
             alert,
             sent=last.alert if last else None,
             sent_ms=last.at_ms if last else 0,
@@ -181,14 +206,7 @@ class Pipeline:
             pending_is_muted=pending is not None and pending.muted is not None,
             renotify_ms=to.renotify_ms,
             now_ms=now_ms,
-        )  # fmt: skip
-        kind: Kind = "flapping" if announces else "incident"
-        group = group_key(alert, to)
-        when_ms = now_ms if what == "nothing" else self._groups.when_ms(alert, to, group, now_ms)
-        return Delivery(
-            alert=alert, receiver=to.receiver, status="pending", news=what, group=group, kind=kind, due_ms=when_ms,
-            at_ms=now_ms,
-        )  # fmt: skip
+        )
 
     def _notify(self, receiver: str, now_ms: int) -> list[Effect]:
         """Send what is due at a receiver, as far as it may be sent now."""
@@ -196,8 +214,10 @@ class Pipeline:
         if gate.opens_ms(now_ms) > now_ms:
             return []
         effects: list[Effect] = []
-        allowed = []
-        for delivery in self._dispatcher.due(receiver, now_ms):
+        allowed: list[Delivery] = []
+        for delivery in sorted(self._dispatcher.due(receiver, now_ms), key=urgency):
+            if allowed and gate.takes_one_at_a_time:
+                break  # the others are asked about when it is their turn: thousands may wait
             if (mute := self._mute(delivery, now_ms)) is None:
                 allowed.append(delivery)
             elif mute.until_ms is None or (is_over(delivery.alert) and not self._may_know(delivery)):

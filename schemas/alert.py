@@ -11,6 +11,8 @@ PAGING: frozenset[Severity] = frozenset({"critical", "error"})
 """Severities that page somebody."""
 WATCHDOG = "watchdog"
 """The detector of heartbeats: sent at once or not at all, and only to receivers whose routes name it."""
+RECEIVER_UNREACHABLE = "receiver-unreachable"
+"""The detector of alerts about a receiver that takes nothing, named in their evidence: others are to know."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):

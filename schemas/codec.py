@@ -24,6 +24,8 @@ from schemas.run import RunRecord
 from schemas.usage import END_MS, FIRST_MS, FOREIGN_NAMES, NAME_HINTS, LlmCall, ToolCall, UsageMessage
 
 MAX_MESSAGE_BYTES = 64 * 1024
+MAX_ALERT_BYTES = 512 * 1024
+"""Half of what a record may have: alerting keeps an alert in its log with what came of it, and must be able to."""
 MAX_DEPTH = 512
 """Objects and arrays within each other, far more than any message of ours has.
 
@@ -186,7 +188,9 @@ def decode_operator(data: bytes | None) -> OperatorMessage:
 
 def decode_alert(data: bytes | None) -> Alert:
     """Read one alerts.v1 value. Raises `Undecodable`."""
-    alert: Alert = _decode(_alert, data)
+    alert: Alert = _decode(_alert, data, MAX_ALERT_BYTES)
+    if not FIRST_MS <= alert.ts_ms < END_MS:
+        raise Undecodable("bad_time", "ts_ms is no time in milliseconds since 1970")
     return alert
 
 

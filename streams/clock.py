@@ -1,5 +1,6 @@
 """The only reader of time."""
 
+import sys
 import time
 
 
@@ -9,8 +10,19 @@ def wall_ms() -> int:
 
 
 def monotonic_ms() -> int:
-    """For measuring how long something takes; never jumps."""
+    """For measuring how long something takes; never jumps. It may stand still while the machine sleeps."""
     return time.monotonic_ns() // 1_000_000
+
+
+def sleepless_ms() -> int:
+    """Like `monotonic_ms`, but goes on while the machine sleeps, where the system has such a clock. For what others
+    have done meanwhile: a suspended machine's group has given its partitions to somebody else.
+    """
+    return time.monotonic_ns() // 1_000_000 if _SLEEPLESS is None else time.clock_gettime_ns(_SLEEPLESS) // 1_000_000
+
+
+_SLEEPLESS: int | None = getattr(time, "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME", None)
+"""Linux's monotonic clock stands still in sleep; macOS's goes on, though not the one that Python calls monotonic."""
 
 
 def seconds() -> float:
@@ -24,26 +36,26 @@ def pause(length_s: float) -> None:
 
 
 class BrokerClock:
-    """The brokers' time, carried forward by the monotonic clock since one of them told it.
+    """The brokers' time, carried forward by a clock that nobody sets since one of them told it.
 
     Until then it is the host's, which nothing must be decided by: see `is_known`.
     """
 
     def __init__(self) -> None:
-        self._from_monotonic_ms: int | None = None
+        self._from_ours_ms: int | None = None
 
     def heard(self, broker_ms: int) -> None:
         """A broker has just said what time it is."""
-        self._from_monotonic_ms = broker_ms - monotonic_ms()
+        self._from_ours_ms = broker_ms - sleepless_ms()
 
     @property
     def is_known(self) -> bool:
         """Whether a broker has told its time."""
-        return self._from_monotonic_ms is not None
+        return self._from_ours_ms is not None
 
     def now_ms(self) -> int:
         """What time it is."""
-        return wall_ms() if self._from_monotonic_ms is None else monotonic_ms() + self._from_monotonic_ms
+        return wall_ms() if self._from_ours_ms is None else sleepless_ms() + self._from_ours_ms
 
     @property
     def host_ahead_ms(self) -> int:

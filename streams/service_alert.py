@@ -6,14 +6,17 @@ from typing import Any, Final
 from models.identity import derived_id
 from models.rules.policy import Policy
 from models.rules.service_rules import SERVICE_RULES
-from schemas.alert import WATCHDOG, Alert
+from schemas.alert import RECEIVER_UNREACHABLE, WATCHDOG, Alert
 
 TENANT = "spendfuse"
 """Whose alerts they are."""
+UNREADABLE_ALERTS: Final = "unreadable-alerts"
 UNREADABLE_DELIVERIES: Final = "unreadable-deliveries"
 POLICIES_DIFFER: Final = "policies-differ"
 UNREADABLE_FLOOD: Final = "unreadable-flood"
-RULES: Final = frozenset({WATCHDOG, UNREADABLE_DELIVERIES, POLICIES_DIFFER, UNREADABLE_FLOOD})
+RULES: Final = frozenset({
+    WATCHDOG, UNREADABLE_ALERTS, UNREADABLE_DELIVERIES, RECEIVER_UNREACHABLE, POLICIES_DIFFER, UNREADABLE_FLOOD,
+})  # fmt: skip
 """Names of the rules that such alerts are of."""
 IN_NO_POLICY: Final = SERVICE_RULES | RULES
 """Names of the rules that alerts may have whatever the policy says."""

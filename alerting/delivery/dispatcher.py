@@ -7,7 +7,7 @@ from typing import get_args
 
 from msgspec.structs import replace
 
-from alerting.dedup import is_over
+from alerting.dedup import is_over, outranks
 from alerting.delivery.backlog import Backlog
 from alerting.delivery.log import Delivery, DeliveryLog, Status
 from alerting.delivery.retry import QUIET_GIVEN_UP_MS, retry_at_ms
@@ -17,7 +17,7 @@ from alerting.errors import Reason
 from alerting.grouping import LISTED, Message
 from alerting.notice import Kind, Notice, Receipt
 from alerting.receivers.registry import KINDS
-from schemas.alert import PAGING
+from schemas.alert import PAGING, Alert
 
 PATIENCE_MS = 60_000
 """How long what pages waits for its own receiver before the fallback is sent it as well."""
@@ -119,6 +119,20 @@ class Dispatcher:
         held_up = {each.key: each for each in (*late, *(self.due(receiver, now_ms) if is_away else ()))}
         return [each for each in held_up.values() if each.pages and each.subject not in self._in_flight]
 
+    def reaches_nobody(self, now_ms: int) -> bool:
+        """Whether something that pages waits at a receiver that takes nothing, and nobody was sent it elsewhere."""
+        stuck = (
+            each
+            for each in (*self.backlog, *self._in_flight.values())
+            if each.pages and not is_over(each.alert) and self._throttle[each.receiver].is_unreachable(now_ms)
+        )
+        return any(_should_have_been_sent(each, now_ms) and not self._is_known(each.alert) for each in stuck)
+
+    def _is_known(self, alert: Alert) -> bool:
+        """Whether some receiver was sent as much of the incident."""
+        sent = (self._log.last_sent((alert.incident_id, name)) for name in self._log.notified(alert.incident_id))
+        return any(last is not None and not outranks(alert, last.alert) for last in sent)
+
     def place_of(self, delivery: Delivery) -> Receipt | None:
         """Where the incident's own message stands at this receiver."""
         last = self._log.last_sent(delivery.subject)
@@ -160,8 +174,7 @@ class Dispatcher:
         flight = self._land(outcome.delivery_id)
         if flight is None:
             return [], []
-        gate = self._throttle[flight.message[0].receiver]
-        gate.failed(outcome.reason, outcome.retry_after_ms, outcome.at_ms)
+        self._throttle[flight.message[0].receiver].failed(outcome)
         effects: list[Effect] = []
         lost: list[Delivery] = []
         for each in flight.message:
@@ -178,7 +191,7 @@ class Dispatcher:
     def overdue(self, now_ms: int) -> list[Failed]:
         """Failures of messages whose outcome never came."""
         return [
-            Failed(name, "timeout", retryable=True, ambiguous=True, retry_after_ms=None, at_ms=now_ms)
+            Failed(name, "timeout", True, True, None, now_ms, detail="its outcome never came")
             for name, flight in self._flights.items()
             if flight.since_ms + IN_FLIGHT_MS <= now_ms
         ]
@@ -269,9 +282,12 @@ def _heir(newer: Delivery, earlier: Delivery) -> Delivery:
     )
 
 
+def _should_have_been_sent(delivery: Delivery, now_ms: int) -> bool:
+    """What is due; and what failed, however long its receiver makes it wait for the next attempt."""
+    return delivery.due_ms <= now_ms or (delivery.failure is not None and delivery.muted is None)
+
+
 def _pending(deliveries: list[Delivery], now_ms: int) -> Pending:
-    # What failed should have been sent, however long its receiver makes it wait for the next attempt.
-    failed = [each for each in deliveries if each.failure is not None and each.muted is None and each.due_ms > now_ms]
-    due = [*failed, *(each for each in deliveries if each.due_ms <= now_ms)]
+    due = [each for each in deliveries if _should_have_been_sent(each, now_ms)]
     waits_ms = [now_ms - each.alert.ts_ms for each in due]
     return Pending(len(deliveries), sum(each.pages for each in due), max([0, *waits_ms]) / 1000)

@@ -18,7 +18,10 @@ from alerting.muting.mutes import MuteReason
 from alerting.muting.orders import MutingOrder, expires_ms
 from alerting.notice import Kind, Receipt
 from schemas.alert import PAGING, Alert
+from schemas.codec import undecodable
 from schemas.duration import HOUR_MS
+from schemas.errors import Undecodable
+from schemas.usage import END_MS
 
 Status = Literal["pending", "sent", "superseded", "not_news", "muted", "given_up"]
 """`superseded`: a newer alert of the incident is sent in its place. All but `pending` are closed."""
@@ -134,8 +137,8 @@ class DeliveryLog:
         log = cls()
         for key, value in last.items():
             try:
-                entry = decode_entry(value)
-            except msgspec.DecodeError as fault:
+                entry = _entry_of(key, value)
+            except Undecodable as fault:
                 log.unreadable[key] = str(fault)
                 continue
             log._restored.append(entry)
@@ -207,10 +210,25 @@ class DeliveryLog:
 
 
 def decode_entry(value: bytes) -> Entry:
-    """A value of deliveries.v1, in the words of this version. Raises `msgspec.DecodeError`."""
-    entry = _decode(value)
+    """A value of deliveries.v1, in the words of this version. Raises `Undecodable`."""
+    try:
+        entry = _decode(value)
+    except Exception as error:
+        raise undecodable(error) from None
     if isinstance(entry, Delivery) and entry.status in _STATUS_BEFORE:
         return replace(entry, status=_STATUS_BEFORE[entry.status])
+    return entry
+
+
+def _entry_of(key: str, value: bytes) -> Entry:
+    """The entry of a record. One under another's key would be sent again at every start, since it is never closed; one
+    beyond the calendar would be waited for for ever. Raises `Undecodable`.
+    """
+    entry = decode_entry(value)
+    if entry.key != key:
+        raise Undecodable("wrong_value", "it stands under the key of another entry, or under none")
+    if isinstance(entry, Delivery) and not (0 <= entry.due_ms < END_MS and 0 <= entry.at_ms < END_MS):
+        raise Undecodable("bad_time", "it is due, or was written, at an impossible time")
     return entry
 
 

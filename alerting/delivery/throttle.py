@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from alerting.effects import Failed
 from alerting.receivers.registry import KINDS
 from schemas.routing import Receiver
 
@@ -9,6 +10,8 @@ BREAKS_AFTER = 5
 """Failures in a row that open the circuit."""
 FIRST_BREAK_MS = 60_000
 MOST_BREAK_MS = 600_000
+UNREACHABLE_MS = 300_000
+"""For how long nothing may arrive before somebody is told."""
 HELD_MS = 1_000
 """How often to look whether a gate is still held."""
 OWN_FAULTS = frozenset({"bad_request", "too_long"})
@@ -26,6 +29,12 @@ class Gate:
         self._broken_until_ms = 0
         self._failures = 0
         self._break_ms = FIRST_BREAK_MS
+        self.failing_since_ms = 0
+        """When the first of the failures in a row was; of no meaning after a success."""
+        self.why = ""
+        """Why the last message did not arrive, in words."""
+        self.is_well = False
+        """Whether the last message arrived; not before the first."""
         self.held = False
         """Nothing new may go: this process is about to hand over."""
 
@@ -35,9 +44,18 @@ class Gate:
         return max(now_ms, self._free_ms, self._broken_until_ms, held_until_ms)
 
     @property
+    def takes_one_at_a_time(self) -> bool:
+        """Whether a message is about one incident, and the next has to wait."""
+        return not self.receiver.joins_incidents and KINDS[self.receiver.type].limits.pace_ms > 0
+
+    @property
     def is_broken(self) -> bool:
         """Whether the circuit is open. Closed by the next success."""
         return self._failures >= BREAKS_AFTER
+
+    def is_unreachable(self, now_ms: int) -> bool:
+        """Whether nothing has arrived for so long that somebody should know."""
+        return self.is_broken and now_ms - self.failing_since_ms >= UNREACHABLE_MS
 
     def started(self, now_ms: int) -> None:
         """A message is on its way."""
@@ -47,18 +65,24 @@ class Gate:
 
     def succeeded(self) -> None:
         """A message has arrived."""
+        self.is_well = True
         self._failures = 0
         self._broken_until_ms = 0
         self._break_ms = FIRST_BREAK_MS
 
-    def failed(self, reason: str, retry_after_ms: int | None, at_ms: int) -> None:
+    def failed(self, outcome: Failed) -> None:
         """A message has not arrived, or nobody knows."""
-        if retry_after_ms is not None:
-            self._free_ms = max(self._free_ms, at_ms + retry_after_ms)
-        if reason in OWN_FAULTS:
+        at_ms = outcome.at_ms
+        if outcome.retry_after_ms is not None:
+            self._free_ms = max(self._free_ms, at_ms + outcome.retry_after_ms)
+        if outcome.reason in OWN_FAULTS:
             return
+        if self._failures == 0:
+            self.failing_since_ms = at_ms
+        self.why = outcome.detail or outcome.reason
+        self.is_well = False
         was_broken = self.is_broken
-        self._failures = max(self._failures + 1, BREAKS_AFTER if reason in SET_UP_WRONG else 0)
+        self._failures = max(self._failures + 1, BREAKS_AFTER if outcome.reason in SET_UP_WRONG else 0)
         if self.is_broken:
             self._break_ms = min(self._break_ms * 2, MOST_BREAK_MS) if was_broken else FIRST_BREAK_MS
             self._broken_until_ms = at_ms + self._break_ms

@@ -20,6 +20,14 @@ _FINAL: dict[int, Reason] = {
     410: "no_such_place",
     413: "too_long",
 }
+_SAID = {
+    401: "the token or key is wrong, or was revoked",
+    403: "the token or key has no right to it",
+    404: "there is nothing at this address",
+    407: "a proxy on the way wants a login",
+    410: "there is nothing at this address any more",
+    429: "it takes fewer messages than it is sent",
+}
 # The request may have been carried out before the answer was lost: inside the receiver, or behind its gateway.
 _DONE_PERHAPS = frozenset({500, 502, 504})
 
@@ -42,7 +50,8 @@ class Sender(Protocol):
 
 def status_error(receiver: str, status: int, retry_after: str | None = None) -> SendError:
     """What an HTTP status other than success means. `retry_after` is the header of that name."""
-    detail = f"{receiver} answered with status {status}"
+    said = _SAID.get(status, "")
+    detail = f"{receiver} answered with status {status}{said and f': {said}'}"
     wait_ms = retry_after_ms(retry_after)
     if status in (425, 429):
         return SendError("rate_limited", detail, retryable=True, retry_after_ms=wait_ms)

@@ -31,6 +31,8 @@ def _ended(policy: Policy, now_ms: int) -> Iterator[str]:
     for number, window in enumerate(policy.routing.quiet.planned):
         if window.until_ms <= now_ms:
             yield f"quiet.planned[{number}]: it ended {window.until}: take it out"
+        elif window.until_ms <= window.start_ms:
+            yield f"quiet.planned[{number}]: it ends before it begins, so that it mutes nothing"
 
 
 def _unknown_rules(policy: Policy, known: frozenset[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from spendfuse import Emitter, Guard, Paused, Stopped, derive_keys, derive_tenant_key
-from spendfuse._control import ed25519
+from spendfuse._control import ed25519, freshness
 from spendfuse._control.command import ALL_TENANTS, ControlRecord, parse
 from spendfuse._control.signing import (
     KID_HEADER,
@@ -864,3 +864,39 @@ def test_what_all_tenants_are_told_is_believed_by_the_lift_key_alone(emitter: Em
             assert not guard.blind
             assert state_of(guard, emitter.run(tenant_id="acme")) == state
             assert {name: getattr(guard.stats, name) for name in counts} == counts
+
+
+def test_what_was_known_before_the_machine_slept_is_old(
+    control: FakeControl, emitter: Emitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A laptop wakes after an hour: until the topic is read again nobody knows what was commanded meanwhile."""
+    slept_s = 0.0
+    monkeypatch.setattr(freshness, "slept_s", lambda: slept_s)
+    with (
+        Guard(control, emitter, when_blind="stop", tenant_id="acme", keys=KEYS) as guard,
+        emitter.run(tenant_id="acme") as run,
+    ):
+        assert guard.wait_ready(TIMEOUT_S)
+        guard.check(run)
+        control.go_blind()
+        slept_s = 3_600.0
+        with pytest.raises(Stopped, match="has not been readable"):
+            guard.check(run)
+        control.recover()
+        deadline_s = time.monotonic() + TIMEOUT_S
+        while guard.blind and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        guard.check(run)
+
+
+def test_a_closed_guard_is_let_go_of(control: FakeControl, emitter: Emitter) -> None:
+    """A program that makes a guard for each task and one emitter for all keeps none of them; a run that is open when
+    the guard is closed still answers for itself.
+    """
+    guard = Guard(control, emitter, when_blind="continue", tenant_id="acme", keys=KEYS)
+    with emitter.run(tenant_id="acme"):
+        guard.close()
+        assert guard in emitter.observers
+    assert guard not in emitter.observers
+    Guard(FakeControl(root=ROOT), emitter, when_blind="continue", tenant_id="acme", keys=KEYS).close()
+    assert emitter.observers == ()

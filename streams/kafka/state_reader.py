@@ -92,8 +92,8 @@ def _take(message: Any, rows: dict[int, Rows], open_ends: dict[int, int]) -> Non
         if message.offset() >= open_ends.get(partition, 0):
             open_ends.pop(partition, None)
         return
-    value = message.value()
+    key, value = message.key() or b"", message.value()  # a topic that is not compacted takes records without a key
     if value is None:
-        rows[partition].pop(message.key(), None)
+        rows[partition].pop(key, None)
     else:
-        rows[partition][message.key()] = value
+        rows[partition][key] = value

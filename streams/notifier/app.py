@@ -10,12 +10,13 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 from confluent_kafka import KafkaException
 from faust.types import TP, EventT
 
+from alerting.delivery.dispatcher import Pending
 from alerting.delivery.log import DeliveryLog
 from alerting.delivery.throttle import Throttle
 from alerting.effects import Failed, Record, Send, Sent
@@ -31,10 +32,10 @@ from streams.kafka.order_reader import OrderReader
 from streams.kafka.state_reader import ChangelogStalled, Rows, StateReader
 from streams.notifier.committed import committed_app
 from streams.notifier.heartbeat import Heartbeat
-from streams.notifier.lag import Lag, Progress
+from streams.notifier.lag import Lag, Progress, TopicTruncated
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.notifier import Notifier, RoutingChanged, Stimulus
-from streams.notifier.own_alerts import MOST_NAMED, PolicyWatch, set_aside_alert
+from streams.notifier.own_alerts import MOST_NAMED, PolicyWatch, ReceiverWatch, set_aside_alert, unreadable_alert
 from streams.notifier.reviews import FIRST_PARTITION, WeeklyReviews
 from streams.notifier.senders import open_senders
 from streams.notifier.sending import SenderPool
@@ -86,10 +87,11 @@ class NotifierApp:
         self._working: dict[int, asyncio.Task[None]] = {}
         self._reviewing: asyncio.Task[None] | None = None
         self._paging: set[asyncio.Task[None]] = set()
-        self._lag = Lag(settings, self._alerts)
+        self._lag = Lag(settings, self._alerts, self._orders)
         for topic in (self._alerts, self._orders):
             metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
         self._policy_watch = PolicyWatch()
+        self._receiver_watch = ReceiverWatch()
         self._progress = Progress()
         self.heartbeat = Heartbeat(settings.session_timeout_ms, self._stood_still)
         self._dropped: dict[tuple[int, str], int] = {}
@@ -127,7 +129,7 @@ class NotifierApp:
         self._metrics.gone(set(self._throttle) - routing.all_receivers.keys())
         self._throttle = Throttle(routing.all_receivers)
         self._senders = senders
-        for notifier in self._notifiers.values():
+        for notifier in [*self._notifiers.values()]:  # partitions may move meanwhile
             await notifier.submit(RoutingChanged())
         await before.aclose()
         return True
@@ -147,7 +149,11 @@ class NotifierApp:
         for number, pipeline in parts.items():
             self._count_dropped(number, pipeline)
         await self._compare_policies(now_ms)
-        lag = await self._lag.measure(self.app.consumer, self._notifiers)
+        await self._tell_unreachable(pending, now_ms)
+        try:
+            lag = await self._lag.measure(self.app.consumer, self._notifiers)
+        except TopicTruncated as error:
+            self._fatal(error)
         for number, behind in lag.items():
             self._metrics.lag.labels(number).set(behind)
         notifiers = self._notifiers.values()
@@ -165,6 +171,20 @@ class NotifierApp:
                 log.warning("worker and alerting differ", extra=fields(partition=number, **alert.evidence))
                 await self._notifiers[number].submit(alert)
 
+    async def _tell_unreachable(self, pending: Iterable[Mapping[str, Pending]], now_ms: int) -> None:
+        """Say which receivers take nothing: by whoever owns the first partition, so that one process does."""
+        if (notifier := self._notifiers.get(FIRST_PARTITION)) is None:
+            return
+        for name in [*self._throttle]:
+            there = [one[name] for one in pending if name in one]
+            alert = self._receiver_watch.news(
+                name, self._throttle[name], sum(one.count for one in there), sum(one.overdue_pages for one in there),
+                partition=FIRST_PARTITION, now_ms=now_ms, policy_version=self._policy.version,
+            )  # fmt: skip
+            if alert is not None:
+                log.warning("news of a receiver", extra=fields(state=alert.state, **alert.evidence))
+                await notifier.submit(alert)
+
     async def _ask_time(self) -> None:
         """Go by the brokers' time as soon as one tells it."""
         if self._notifiers:
@@ -176,7 +196,7 @@ class NotifierApp:
             self._reviewing.cancel()
         self._throttle.hold(held=True)
         await self._senders.wait(HAND_OVER_S)
-        for notifier in self._notifiers.values():
+        for notifier in [*self._notifiers.values()]:  # partitions may move meanwhile
             await notifier.finish()
         if self._working:
             await asyncio.wait(self._working.values(), timeout=HAND_OVER_S)
@@ -185,6 +205,7 @@ class NotifierApp:
         self._notifiers.clear()
         self._working.clear()
         self._policy_watch.forget()
+        self._receiver_watch.forget()
         self._metrics.lag.clear()
         self._metrics.set_aside.clear()
 
@@ -223,9 +244,7 @@ class NotifierApp:
         try:
             stimulus = read(event)
         except Undecodable as error:
-            self._metrics.unreadable.labels(event.message.topic).inc()
-            log.error("a record cannot be read", extra=fields(**_where(event), reason=error.reason))
-            stimulus = None
+            stimulus = self._unreadable(event, error)
         except Exception as error:
             self._fatal(error)
         if stimulus is None:
@@ -239,8 +258,19 @@ class NotifierApp:
         self._metrics.alert_read(alert)
         self._traces.read(alert)
         if alert.detector == WATCHDOG:
-            self._policy_watch.beat(alert, self._policy.version, self._brokers.now_ms())
+            number, now_ms = event.message.partition, self._brokers.now_ms()
+            self._policy_watch.beat(number, alert, self._policy.version, now_ms)
         return alert
+
+    def _unreadable(self, event: EventT[bytes], fault: Undecodable) -> Stimulus | None:
+        """What is done in place of a record that cannot be read: an alert may have been for somebody."""
+        message = event.message
+        self._metrics.unreadable.labels(message.topic).inc()
+        log.error("a record cannot be read", extra=fields(**_where(event), reason=fault.reason, detail=fault.detail))
+        if message.topic != self._alerts:
+            return None
+        now_ms = self._brokers.now_ms()
+        return unreadable_alert(message.partition, message.offset, fault.reason, now_ms, self._policy.version)
 
     def _order(self, event: EventT[bytes]) -> Stimulus | None:
         """An operator's message; None for one that nobody may obey."""
@@ -325,6 +355,7 @@ class NotifierApp:
 
     async def _publish(self, number: int, record: Record) -> Awaitable[Any]:
         self._crash("publishing")
+        self.heartbeat.check()  # whoever owns the partition by now has written what became of it
         publishing: Awaitable[Any] = await self.app.producer.send(
             self._deliveries, record.key.encode(), record.value, number, timestamp=None, headers=None
         )
@@ -353,12 +384,13 @@ class NotifierApp:
         try:
             await work
         except Exception as error:
-            self._fatal(error)
+            if self.app.crash_reason is None:  # else the process ends already, with a better reason than this
+                self._fatal(error)
 
     def _stood_still(self, silent_ms: int) -> None:
         self._fatal(StoodStill(f"this process stood still for {silent_ms} ms: others answer for its partitions by now"))
 
-    def _fatal(self, error: Exception) -> None:
+    def _fatal(self, error: Exception) -> NoReturn:
         """End at once, so that nothing is acknowledged that was not dealt with. A restart goes on from the log."""
         log.critical("alerting cannot go on; the process ends", exc_info=error)
         logging.shutdown()

@@ -4,14 +4,19 @@ Faust sets the isolation level only together with its own transactions; we want 
 of aborted transactions would be sent. Everything between the app and aiokafka's consumer is subclassed for that.
 """
 
+import logging
 import ssl
 from typing import Any
 
 import faust
 from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
 
 from streams.oauth_tokens import OAuthTokens
+from streams.process.logs import fields
 from streams.settings import Settings
+
+log = logging.getLogger("spendfuse.alerting")
 
 
 class CommittedConsumerThread(driver.AIOKafkaConsumerThread):
@@ -26,10 +31,29 @@ class CommittedConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class CommittedConsumer(driver.Consumer):
-    """A consumer whose thread reads committed records."""
+    """A consumer whose thread reads committed records, and that reads a topic from its beginning which ends before the
+    group's place: an unclean election has cut it, or it is another cluster's.
+
+    Faust drops every record before the place that it has read up to, without a word.
+    """
 
     def _new_consumer_thread(self) -> CommittedConsumerThread:
         return CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def perform_seek(self) -> None:
+        """Go on where the group has come to; where a partition ends before that, at its beginning."""
+        await super().perform_seek()
+        ends = await self.highwaters(*self.assignment())
+        for tp, end in ends.items():
+            if self.read_to(tp) > (end or 0):
+                about = fields(topic=tp.topic, partition=tp.partition, end=end)
+                log.error("a topic ends before what was read of it: it is read from its beginning", extra=about)
+                await self.seek(tp, 0)
+                self._committed_offset[tp] = None
+
+    def read_to(self, tp: TP) -> int:
+        """The offset of the last record that was read, or where reading began."""
+        return self._read_offset[tp] or 0
 
 
 class CommittedTransport(driver.Transport):

@@ -1,4 +1,4 @@
-"""Did this process stand still for longer than its group waits? Then others own its partitions by now."""
+"""Did this process, or its machine, stand still for longer than its group waits? Then others own its partitions."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ class Heartbeat:
     the process knows is out of date then, and must not be acted on.
     """
 
-    def __init__(self, limit_ms: int, stopped: Callable[[int], None], now_ms: Callable[[], int] = clock.monotonic_ms):
+    def __init__(self, limit_ms: int, stopped: Callable[[int], None], now_ms: Callable[[], int] = clock.sleepless_ms):
         self._limit_ms = limit_ms
         self._stopped = stopped
         self._now_ms = now_ms

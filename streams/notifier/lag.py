@@ -8,29 +8,39 @@ from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 from faust.types import TP
 
+from schemas.errors import BrokerError
 from streams.kafka.client import Admin
 from streams.settings import Settings
 
 QUERY_TIMEOUT_S = 5.0
 
 
-class Lag:
-    """Compares where a topic's partitions end, as far as they are committed, with how far a consumer has come."""
+class TopicTruncated(BrokerError):
+    """A topic ends before what was read of it."""
 
-    def __init__(self, settings: Settings, topic: str) -> None:
+
+class Lag:
+    """Compares where a topic's partitions end, as far as they are committed, with how far a consumer has come. Of the
+    topics `beside` it only sees whether they still have what was read.
+    """
+
+    def __init__(self, settings: Settings, topic: str, *beside: str) -> None:
         self._settings = settings
         self._topic = topic
+        self._topics = (topic, *beside)
         self._admin = Admin(settings)
 
     async def measure(self, consumer: Any, partitions: Iterable[int]) -> dict[int, int]:
         """Committed records of each partition that Faust's `consumer` has not fetched.
 
         Raises:
+            TopicTruncated: a partition ends before what was read of it.
             Exception: the broker or the consumer does not answer; each has ways of its own to say so.
         """
-        owned = [TopicPartition(self._topic, number) for number in partitions]
+        owned = [TopicPartition(topic, number) for number in partitions for topic in self._topics]
         if not owned:
             return {}
+        read_to = {tp: consumer.read_to(tp) for tp in (TP(each.topic, each.partition) for each in owned)}
         try:
             ends = await self._ends(owned)
         except Exception:
@@ -38,22 +48,29 @@ class Lag:
             self._admin = Admin(self._settings)
             raise
         lag = {}
-        for number, end in ends.items():
-            position = await asyncio.wait_for(consumer.position(TP(self._topic, number)), QUERY_TIMEOUT_S)
-            lag[number] = max(0, end - (position or 0))
+        for tp, end in ends.items():
+            if read_to[tp] > end:
+                raise TopicTruncated(
+                    f"{tp.topic}, partition {tp.partition}, ends at {end} and was read farther: it has lost records, "
+                    "or was made anew. A new start reads it from its beginning"
+                )
+            if tp.topic == self._topic:
+                position = await asyncio.wait_for(consumer.position(tp), QUERY_TIMEOUT_S)
+                lag[tp.partition] = max(0, end - (position or 0))
         return lag
 
-    async def _ends(self, places: list[TopicPartition]) -> dict[int, int]:
+    async def _ends(self, places: list[TopicPartition]) -> dict[TP, int]:
         latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
         futures = self._admin.list_offsets(
             dict.fromkeys(places, latest),
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=QUERY_TIMEOUT_S,
         )
-        return {
-            each.partition: (await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)).offset
-            for each, future in futures.items()
-        }
+        ends = {}
+        for each, future in futures.items():
+            found = await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)
+            ends[TP(each.topic, each.partition)] = found.offset
+        return ends
 
 
 class Progress:

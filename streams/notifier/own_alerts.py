@@ -1,17 +1,85 @@
-"""What alerting says of the service itself: entries of its log that it cannot read, workers under another policy."""
+"""What alerting says of the service itself: records that it cannot read, receivers that it cannot reach, workers under
+another policy.
+"""
 
 from collections.abc import Mapping
 from typing import Final
 
-from schemas.alert import Alert
+from msgspec.structs import replace
+
+from alerting.delivery.throttle import Gate
+from alerting.rendering.figures import time_of_day
+from models.identity import derived_id
+from schemas.alert import RECEIVER_UNREACHABLE, Alert
 from schemas.duration import DAY_MS, MINUTE_MS
-from streams.service_alert import POLICIES_DIFFER, UNREADABLE_DELIVERIES, service_alert
+from schemas.routing import PAGERS
+from streams.service_alert import POLICIES_DIFFER, UNREADABLE_ALERTS, UNREADABLE_DELIVERIES, service_alert
 
 MOST_NAMED = 5
 PATIENCE_MS: Final = 2 * MINUTE_MS
 """A policy that has just been published reaches one process before another."""
 FRESH_MS: Final = 10 * MINUTE_MS
 """A sign of life that is older tells of a time when another policy may have been in force."""
+
+
+def unreadable_alert(partition: int, offset: int, reason: str, at_ms: int, policy_version: str) -> Alert:
+    """One for all alerts of a day in a partition of alerts.v1 that cannot be read: whom they were to page is unknown.
+
+    Args:
+        partition: of alerts.v1.
+        offset: of the record, the first of the day to be looked at.
+        reason: why it cannot be read.
+        at_ms: now.
+        policy_version: of the policy in force.
+    """
+    return service_alert(
+        UNREADABLE_ALERTS,
+        partition,
+        at_ms,
+        policy_version,
+        about=[at_ms // DAY_MS],
+        severity="error",
+        level=1.0,
+        value=1,
+        unit="records",
+        evidence={"offset": offset, "reason": reason},
+        summary=f"A record of alerts.v1, partition {partition}, offset {offset}, cannot be read: nobody was told of "
+        "it, nor is anybody of others like it today.",
+        next_action="Look what it is, as docs/runbooks/alerts-unreadable.md says. A newer worker wrote it? Bring "
+        "alerting to the same version.",
+    )
+
+
+def unreachable_alert(
+    receiver: str, since_ms: int, why: str, *, pages: bool, partition: int, at_ms: int, policy_version: str
+) -> Alert:
+    """A receiver has taken nothing for a while. One a day: said again after a restart, it is the same alert.
+
+    Args:
+        receiver: its name in the policy.
+        since_ms: since when every attempt has failed.
+        why: why the last one did, in words.
+        pages: whether it is what wakes people, or alerts that page somebody wait there.
+        partition: whoever owns it says so.
+        at_ms: now.
+        policy_version: of the policy in force.
+    """
+    return service_alert(
+        RECEIVER_UNREACHABLE,
+        partition,
+        at_ms,
+        policy_version,
+        about=(receiver, at_ms // DAY_MS),
+        said="pages wait" if pages else "open",
+        severity="error" if pages else "warning",
+        level=1.0 if pages else 0.5,
+        value=max(0, at_ms - since_ms),
+        unit="ms",
+        evidence={"receiver": receiver, "why": why, "since_ms": since_ms},
+        summary=f"The receiver {receiver!r} could not be reached from {time_of_day(since_ms)} on: {why}.",
+        next_action="What pages is tried until it arrives, and sent to its fallback, if it has one. Mend the way "
+        "there: docs/runbooks/circuit-open.md.",
+    )
 
 
 def set_aside_alert(partition: int, unreadable: Mapping[str, str], at_ms: int, policy_version: str) -> Alert:
@@ -42,6 +110,54 @@ def set_aside_alert(partition: int, unreadable: Mapping[str, str], at_ms: int, p
     )
 
 
+class ReceiverWatch:
+    """Remembers what was said of receivers that take nothing."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, Alert] = {}
+        """Receiver -> the last alert that it cannot be reached."""
+
+    def news(
+        self,
+        name: str,
+        gate: Gate,
+        waiting: int,
+        overdue_pages: int,
+        *,
+        partition: int,
+        now_ms: int,
+        policy_version: str,
+    ) -> Alert | None:
+        """What is to be said of a receiver: that it cannot be reached, once a day while something waits there, or that
+        it can again.
+        """
+        said = self._said.get(name)
+        if gate.is_unreachable(now_ms):
+            if not waiting:
+                return None
+            pages = overdue_pages > 0 or gate.receiver.type in PAGERS
+            alert = unreachable_alert(
+                name, gate.failing_since_ms, gate.why,
+                pages=pages, partition=partition, at_ms=now_ms, policy_version=policy_version,
+            )  # fmt: skip
+            self._said[name] = alert
+            return None if said is not None and said.alert_id == alert.alert_id else alert
+        if said is None or not gate.is_well:  # after a change of the policy nobody knows at first
+            return None
+        del self._said[name]
+        return replace(
+            said,
+            alert_id=derived_id(said.incident_id, "resolved", now_ms),
+            state="resolved",
+            ts_ms=now_ms,
+            summary=f"The receiver {name!r} takes messages again.",
+        )
+
+    def forget(self) -> None:
+        """Others say so from here on."""
+        self._said.clear()
+
+
 class PolicyWatch:
     """Remembers since when a partition's worker names another policy than ours: each sign of life names its own."""
 
@@ -51,9 +167,8 @@ class PolicyWatch:
         self._said: dict[int, str] = {}
         """Partition -> the id of the last alert about it."""
 
-    def beat(self, beat: Alert, ours: str, now_ms: int) -> None:
-        """Take note of a sign of life."""
-        number = int(beat.scope["partition"])
+    def beat(self, number: int, beat: Alert, ours: str, now_ms: int) -> None:
+        """Take note of a partition's sign of life."""
         if now_ms - beat.ts_ms > FRESH_MS:
             return
         if beat.policy_version == ours:

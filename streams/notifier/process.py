@@ -83,11 +83,11 @@ async def _serve(notifier: NotifierApp, policies: Policies, broker: BrokerWatch,
     watching = asyncio.create_task(_watch(notifier, policies, broker))
     await app.wait_first(end.wait(), watching)
     watching.cancel()
-    heartbeat.cancel()
     if app.crash_reason is None:
         await notifier.hand_over()
     await app.stop()
     await notifier.aclose()
+    heartbeat.cancel()  # last: what is still recorded on the way out is recorded by a process that moves
     if app.crash_reason is None:
         return 0
     if isinstance(app.crash_reason, CorruptRecordException):

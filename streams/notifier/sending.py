@@ -58,7 +58,10 @@ class SenderPool:
     async def outcome(self, send: Send) -> Sent | Failed:
         """Send a message, and wait for its outcome."""
         outcome = await self._attempt(send)
-        self._report(send, outcome)
+        try:
+            self._report(send, outcome)
+        except Exception:  # what is only told to machines must not cost the outcome, or it would be sent again
+            log.exception("an outcome could not be reported", extra=fields(receiver=send.receiver))
         return outcome
 
     async def _send(self, send: Send, notifier: Notifier) -> None:
@@ -87,6 +90,7 @@ class SenderPool:
             ambiguous=failure.ambiguous,
             retry_after_ms=failure.retry_after_ms,
             at_ms=self._brokers.now_ms(),
+            detail=failure.detail,
         )
 
     def _report(self, send: Send, outcome: Sent | Failed) -> None:
@@ -102,7 +106,8 @@ class SenderPool:
             log.info("sent", extra=fields(**about))
         else:
             self._metrics.message_failed(send, outcome)
-            log.warning("not sent", extra=fields(**about, reason=outcome.reason, ambiguous=outcome.ambiguous))
+            why = {"reason": outcome.reason, "detail": outcome.detail, "ambiguous": outcome.ambiguous}
+            log.warning("not sent", extra=fields(**about, **why))
 
 
 def _about(notice: Notice) -> dict[str, object]:

@@ -11,6 +11,7 @@ import hmac
 import io
 import json
 import logging
+import socket
 import ssl
 import threading
 import traceback
@@ -34,6 +35,7 @@ from alerting.receivers.webhook.sender import WebhookSender
 from schemas.routing import parse_routing
 from streams.notifier.senders import open_senders
 from streams.settings import Settings
+from tests.support.certificates import issue, make_ca
 from tests.support.notices import HOSTILE, notice
 from tests.support.receivers import (
     Answer,
@@ -42,6 +44,7 @@ from tests.support.receivers import (
     TestAuthority,
     make_authority,
     pagerduty,
+    server_context,
     slack,
     slack_error,
     unused_port,
@@ -292,6 +295,93 @@ def test_the_operator_s_authority_reaches_every_receiver(
                 assert len(receiver.received) == heard
 
     asyncio.run(one())
+
+
+@dataclass(frozen=True, slots=True)
+class Strangers:
+    """Servers' certificates that do not do, and the authority of all but one."""
+
+    ca: Path
+    certificates: dict[str, ssl.SSLContext]
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Strangers:
+    """Made once."""
+    folder, elsewhere = tmp_path_factory.mktemp("ours"), tmp_path_factory.mktemp("theirs")
+    ca = make_ca(folder)
+    issue(folder, "expired", days=-1)
+    issue(folder, "another host", host="DNS:elsewhere.example")
+    make_ca(elsewhere)
+    issue(elsewhere, "unknown")
+    certificates = {name: server_context(folder, name) for name in ("expired", "another host")}
+    return Strangers(ca, certificates | {"unknown": server_context(elsewhere, "unknown")})
+
+
+@asynccontextmanager
+async def stranger(way: str, strangers: Strangers) -> AsyncIterator[str]:
+    """The address of whoever cannot be reached in that way."""
+    if way == "nobody":
+        yield f"https://127.0.0.1:{unused_port()}"
+    elif way == "nameless":
+        yield "https://receiver.example"
+    elif way == "plain":
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        async with server:
+            yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    else:
+        async with webhook(tls=strangers.certificates[way]) as receiver:
+            yield receiver.url
+            assert not receiver.received, "a stranger was told"
+
+
+def nameless(host: Any, *_: Any, **__: Any) -> Any:
+    """A resolver that knows no name."""
+    raise socket.gaierror(socket.EAI_NONAME, f"nobody knows {host}")
+
+
+WHY = {
+    "expired": "its certificate has expired",
+    "another host": "its certificate is for another host",
+    "unknown": "nobody known here vouches for its certificate",
+    "plain": "TLS was not agreed on",
+    "nobody": "nothing listens at its address and port",
+    "nameless": "its name is not found",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("way", "words"), WHY.items(), ids=WHY)
+def test_why_a_receiver_is_not_reached_is_said_in_words(
+    kind: Kind, way: str, words: str, strangers: Strangers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever reads the log or the alert knows where to look; and no address, which may be a secret, is in it."""
+    monkeypatch.setenv("SECRET", SECRET)
+    if way == "nameless":
+        monkeypatch.setattr(socket, "getaddrinfo", nameless)
+
+    async def scenario() -> None:
+        async with stranger(way, strangers) as url:
+            table = {"type": kind, "channel": "#c", "url": f"{url}/{SECRET}", "key_env": "SECRET"}
+            urls: dict[str, Any] = {f"{kind}_url": f"{url}/"}
+            settings = Settings(receivers_ca=strangers.ca, **urls)
+            sender = open_senders(parse_routing({"receivers": {"it": table}}), settings)["it"]
+            try:
+                outcome, error = await outcome_of(sender.send("d", notice()))
+            finally:
+                await sender.aclose()
+            assert outcome == Outcome("network", retryable=True)
+            assert error is not None
+            assert words in error.detail
+            assert_no_secret(error, "")
+
+    asyncio.run(scenario())
 
 
 def test_a_hanging_slack_holds_up_nobody_else(authority: TestAuthority) -> None:

@@ -12,8 +12,12 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from alerting.receivers.slack.blocks import SNOOZE
+from schemas.alert import WATCHDOG
+from schemas.codec import encode
 from schemas.operator import Silence
 from streams.clock import wall_ms
 from tests.support.alerting_process import (
@@ -53,6 +57,11 @@ def policy_file(folder: Path, text: str) -> Path:
 def incidents(hook: Listening) -> list[str]:
     """The incident of each alert that the webhook was told, in order."""
     return [each["incident_id"] for body in hook.bodies for each in body["data"]["alerts"]]
+
+
+def rules(hook: Listening) -> list[str]:
+    """The rule of each alert that the webhook was told, in order."""
+    return [each["rule"] for body in hook.bodies for each in body["data"]["alerts"]]
 
 
 def wait_told(process: AlertingProcess, hook: Listening, incident: str) -> None:
@@ -268,17 +277,52 @@ def test_two_processes_share_the_work_and_one_takes_over(kafka_topics: TopicSpac
 
 
 def test_a_record_that_cannot_be_read_holds_up_nobody(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """It is reported with its coordinates and counted; what stands behind it is told."""
+    """It is reported with its coordinates and counted, and whoever is on call is told, once a day for each partition:
+    it may have been for somebody. What stands behind it is told. A sign of life from nowhere stops nothing either.
+    """
+    lost = alert("lost", detector=WATCHDOG, scope={}, at_ms=wall_ms())
+    huge = alert("huge", evidence={"note": "x" * 600_000}, at_ms=wall_ms())
     with Listening(webhook()) as hook:
         policy = policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url))
         with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
             log = AlertLog(kafka_topics)
-            places = log.put("alerts.v1", [("acme", value) for value in (b"{", None, b'{"alert_id": 5}')])
+            log.write(lost)
+            places = log.put("alerts.v1", [("acme", each) for each in (b"{", None, b'{"alert_id": 5}', encode(huge))])
             log.write(alert("good", at_ms=wall_ms()))
             wait_told(process, hook, "good")
-            said = process.wait_said("a record cannot be read", 3)
+            said = process.wait_said("a record cannot be read", 4)
             assert [(line["partition"], line["offset"]) for line in said] == places
+            process.wait_for(lambda: "unreadable-alerts" in rules(hook), 30, "somebody told")
             assert process.stop() == 0, process.tail()
+
+
+def test_a_topic_that_ends_before_the_groups_place_is_read(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """An unclean election has cut alerts.v1, or the group's places came from another cluster: nothing that is there is
+    passed over for standing before the place, and nothing is sent twice.
+    """
+    group, name = f"{kafka_topics.prefix}spendfuse-alerting", kafka_topics.name("alerts.v1")
+    log = AlertLog(kafka_topics)
+    with Listening(webhook()) as hook:
+        policy = policy_file(tmp_path, TO_THE_HOOK.format(url=hook.url))
+        with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
+            log.write(alert("before", at_ms=wall_ms()))
+            wait_told(process, hook, "before")
+            assert process.stop() == 0, process.tail()
+        beyond = [TopicPartition(name, number, 1_000) for number in range(kafka_topics.partitions)]
+        places = [ConsumerGroupTopicPartitions(group, beyond)]
+        admin = AdminClient({"bootstrap.servers": kafka_topics.bootstrap, "log_level": 0})
+
+        def are_moved() -> bool:
+            """Not before the group has missed its member."""
+            moved = admin.alter_consumer_group_offsets(places)[group].result(20)
+            return all(each.error is None for each in moved.topic_partitions)
+
+        wait_until(are_moved, 30, "the group's places moved")
+        log.write(alert("after", at_ms=wall_ms()))
+        with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
+            wait_told(process, hook, "after")
+            assert process.stop() == 0, process.tail()
+        assert incidents(hook) == ["before", "after"]
 
 
 @pytest.mark.parametrize(

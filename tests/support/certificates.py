@@ -13,18 +13,22 @@ def make_ca(folder: Path) -> Path:
     """Make the authority: `ca.pem`, which is returned, and `ca.key`. Skips the test where there is no `openssl`."""
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make a certificate with")
-    (folder / "san.cnf").write_text("subjectAltName=IP:127.0.0.1\n")
     _openssl(
         folder, "req", "-x509", *_NEW_KEY, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=Test"
     )
     return folder / "ca.pem"
 
 
-def issue(folder: Path, name: str, common_name: str | None = None) -> None:
-    """Have the authority in `folder` certify a key: `NAME.key` and `NAME.pem`, for `common_name` or for `name`."""
+def issue(
+    folder: Path, name: str, common_name: str | None = None, *, host: str = "IP:127.0.0.1", days: int = 2
+) -> None:
+    """Have the authority in `folder` certify a key: `NAME.key` and `NAME.pem`, for `common_name` or for `name`. `days`
+    below zero make one that has expired.
+    """
+    (folder / "san.cnf").write_text(f"subjectAltName={host}\n")
     subject = f"/CN={common_name or name}"
     _openssl(folder, "req", *_NEW_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", subject)
-    signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san.cnf"]
+    signing = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days), "-extfile", "san.cnf"]
     _openssl(folder, "x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signing)
 
 

@@ -201,11 +201,17 @@ class TestAuthority:
     """The authority's own, as PEM."""
 
 
+def server_context(folder: Path, name: str) -> ssl.SSLContext:
+    """What a server needs that shows the certificate of that name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    return context
+
+
 def make_authority(folder: Path) -> TestAuthority:
     """Make an authority in `folder`; skips the test where there is no `openssl`."""
     authority = make_ca(folder)
     issue(folder, "server", "127.0.0.1")
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(folder / "server.pem", folder / "server.key")
+    server = server_context(folder, "server")
     client = ssl.create_default_context(cafile=str(authority))
     return TestAuthority(server, client, authority.read_text())

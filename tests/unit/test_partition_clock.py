@@ -24,7 +24,8 @@ class Clocks:
         self.host_ahead_ms = 0
         self._booted_ms = MONDAY_MS - HOUR_MS
         monkeypatch.setattr(clock, "wall_ms", lambda: self.now_ms + self.host_ahead_ms)
-        monkeypatch.setattr(clock, "monotonic_ms", lambda: self.now_ms - self._booted_ms)
+        for name in ("monotonic_ms", "sleepless_ms"):
+            monkeypatch.setattr(clock, name, lambda: self.now_ms - self._booted_ms)
 
     def on_host(self, ahead_ms: int) -> BrokerClock:
         """The brokers' clock as it is known to a worker that starts now on a host whose own is so much ahead."""

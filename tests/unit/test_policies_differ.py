@@ -18,7 +18,7 @@ def beat(watch: PolicyWatch, version: str, at_ms: int, now_ms: int | None = None
         WATCHDOG, 3, at_ms, version, severity="info", level=0.0, value=0, unit="",
         evidence={}, summary="", next_action="",
     )  # fmt: skip
-    watch.beat(sign, "ours", at_ms if now_ms is None else now_ms)
+    watch.beat(3, sign, "ours", at_ms if now_ms is None else now_ms)
 
 
 def test_a_lasting_difference_is_said_once_a_day() -> None:
@@ -51,6 +51,7 @@ def test_signs_of_life_of_before_say_nothing_of_now() -> None:
 HEAD = 'version = "1"\n'
 BUDGET = '[[budget]]\nname = "m"\nperiod = "month"\nlimit_usd = 10\n'
 EXCEPTION = 'exceptions = [{scope = "acme", limit_usd = 30, until = 2020-01-01T00:00:00Z, why = "w", who = "ana"}]\n'
+NEVER = '[[quiet.planned]]\nfrom = 2199-01-02T23:00:00Z\nuntil = 2199-01-02T01:00:00Z\nwhy = "night"\n'
 PLANNED = '[[quiet.planned]]\nfrom = 2020-01-01T00:00:00Z\nuntil = 2020-01-02T00:00:00Z\nwhy = "move"\n'
 
 
@@ -62,6 +63,7 @@ PLANNED = '[[quiet.planned]]\nfrom = 2020-01-01T00:00:00Z\nuntil = 2020-01-02T00
         ("", []),
         (HEAD + BUDGET + EXCEPTION, ["budget m: the exception of 'acme' ended 2020-01-01"]),
         (HEAD + PLANNED, ["quiet.planned[0]: it ended 2020-01-02"]),
+        (HEAD + NEVER, ["quiet.planned[0]: it ends before it begins"]),
         (HEAD + BUDGET + '[[route]]\nmatch = {rule = "n"}\n', ["route[0].match.rule: no rule is called 'n'"]),
         (
             HEAD + BUDGET + '[[inhibit]]\nsource = {rule = ["m", "x"]}\n',

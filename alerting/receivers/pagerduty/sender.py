@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from alerting.errors import SendError
 from alerting.notice import Notice, Receipt
 from alerting.receivers.base import status_error
+from alerting.receivers.causes import cause
 from alerting.rendering.evidence import evidence
 from alerting.rendering.figures import timestamp
 from alerting.rendering.foreign import clean, name
@@ -236,11 +237,12 @@ def _failure(error: Exception) -> SendError:
     if response is not None and not response.is_success:
         return status_error("pagerduty", response.status_code, response.headers.get("Retry-After"))
     if response is not None:
-        return SendError("unknown", "pagerduty's answer is not understood", retryable=True, ambiguous=True)
-    cause = error.__cause__ or error
+        detail = "pagerduty's answer is not understood: does a proxy answer for it?"
+        return SendError("unknown", detail, retryable=True, ambiguous=True)
+    behind = error.__cause__ or error
     return SendError(
-        "timeout" if isinstance(cause, httpx2.TimeoutException) else "network",
-        f"no answer from pagerduty: {type(cause).__name__}",
+        "timeout" if isinstance(behind, httpx2.TimeoutException) else "network",
+        f"no answer from pagerduty: {cause(error)}",
         retryable=True,
-        ambiguous=not isinstance(cause, _NOT_SENT),
+        ambiguous=not isinstance(behind, _NOT_SENT),
     )

@@ -12,6 +12,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from alerting.errors import Reason, SendError
 from alerting.notice import Notice, Receipt
 from alerting.receivers.base import retry_after_ms, status_error
+from alerting.receivers.causes import cause
 from alerting.receivers.slack.blocks import SlackMessage, slack_message, thread_reply
 from alerting.rendering.foreign import clean
 
@@ -188,13 +189,13 @@ def _failure(error: Exception, *, repeatable: bool) -> SendError:
         failure = _answered(error.response)
     elif isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         reason: Reason = "timeout" if isinstance(error, TimeoutError) else "network"
-        failure = SendError(reason, f"no connection to slack: {type(error).__name__}", retryable=True)
+        failure = SendError(reason, f"no connection to slack: {cause(error)}", retryable=True)
     elif isinstance(error, asyncio.TimeoutError):
         failure = SendError("timeout", "slack has not answered in time", retryable=True, ambiguous=True)
     elif isinstance(error, aiohttp.InvalidURL):
         failure = SendError("no_such_place", "slack's address is no address", retryable=False)
     elif isinstance(error, aiohttp.ClientError | OSError):
-        failure = SendError("network", f"slack broke off: {type(error).__name__}", retryable=True, ambiguous=True)
+        failure = SendError("network", f"slack broke off: {cause(error)}", retryable=True, ambiguous=True)
     else:
         failure = SendError("unknown", f"from slack: {type(error).__name__}", retryable=True, ambiguous=True)
     failure.ambiguous = failure.ambiguous and not repeatable
@@ -212,7 +213,8 @@ def _answered(response: Any) -> SendError:
     data = getattr(response, "data", None)
     code = data.get("error") if isinstance(data, dict) else None
     if not isinstance(code, str):
-        return SendError("unknown", "slack's answer is not understood", retryable=True, ambiguous=True)
+        detail = "slack's answer is not understood: does a proxy answer for it?"
+        return SendError("unknown", detail, retryable=True, ambiguous=True)
     reason = _REASONS.get(code, "bad_request")
     failure = _SlackError(
         reason,

@@ -17,6 +17,7 @@ import msgspec
 from alerting.errors import Reason, SendError
 from alerting.notice import Notice, Receipt
 from alerting.receivers.base import status_error
+from alerting.receivers.causes import cause
 from alerting.rendering.figures import timestamp
 from alerting.rendering.render import plain_text
 
@@ -141,7 +142,7 @@ def _key(secret: str) -> bytes:
 
 def _failure(error: Exception) -> SendError:
     """The client's exception in our terms; never with its text, which may hold the address."""
-    detail = f"no answer from the webhook: {type(error).__name__}"
+    detail = f"no answer from the webhook: {cause(error)}"
     if isinstance(error, aiohttp.InvalidURL):
         return SendError("no_such_place", "the webhook's address is no address", retryable=False)
     reason: Reason = "timeout" if isinstance(error, TimeoutError) else "network"

@@ -183,7 +183,7 @@ class _Teller:
     ) -> Iterator[Recorded[Value]]:
         """Values of a topic whose codec is its writer's own."""
         for message in self._reading.messages(name, tenant_id):
-            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+            with suppress(Undecodable, msgspec.DecodeError, UnicodeDecodeError):
                 yield recorded(name, message, decode(message.value()))
 
     def _policies(self, facts: list[Fact]) -> list[Fact]:

@@ -8,6 +8,7 @@ import pytest
 from alerting.dedup import News, news
 from alerting.delivery.retry import retry_at_ms
 from alerting.delivery.throttle import BREAKS_AFTER, FIRST_BREAK_MS, Gate
+from alerting.effects import Failed
 from alerting.muting.hours import next_opening_ms
 from alerting.muting.mutes import Mutes
 from alerting.receivers.registry import KINDS
@@ -239,13 +240,17 @@ def test_the_wait_grows_to_its_bound(attempt: int) -> None:
     assert retry_at_ms(slack, "d", retry_after_ms=HOUR_MS, **schedule) == NOON_MS + HOUR_MS
 
 
+def _failed(reason: str, at_ms: int) -> Failed:
+    return Failed("d", reason, retryable=True, ambiguous=False, retry_after_ms=None, at_ms=at_ms)
+
+
 def test_the_circuit_breaker() -> None:
     """It opens after failures in a row, lets one message through to see, and closes with the first success."""
     gate = Gate(Receiver(type="webhook", url="https://example.org"))
     for _ in range(BREAKS_AFTER):
         assert gate.opens_ms(NOON_MS) == NOON_MS
         gate.started(NOON_MS)
-        gate.failed("server_error", None, NOON_MS)
+        gate.failed(_failed("server_error", NOON_MS))
     assert gate.opens_ms(NOON_MS) == NOON_MS + FIRST_BREAK_MS
     later_ms = NOON_MS + FIRST_BREAK_MS
     gate.started(later_ms)
@@ -253,9 +258,9 @@ def test_the_circuit_breaker() -> None:
     gate.succeeded()
     assert gate.opens_ms(later_ms) == later_ms
     for _ in range(BREAKS_AFTER + 1):
-        gate.failed("bad_request", None, later_ms)
+        gate.failed(_failed("bad_request", later_ms))
     assert not gate.is_broken, "the message was at fault"
-    gate.failed("bad_credentials", None, later_ms)
+    gate.failed(_failed("bad_credentials", later_ms))
     assert gate.is_broken
 
 

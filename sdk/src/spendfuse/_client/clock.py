@@ -1,5 +1,6 @@
 """The wall clock, and a caller's own clock in its place, which must not break the agent."""
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -16,6 +17,15 @@ Clock = Callable[[], int]
 def wall_clock_ms() -> int:
     """Return the system's time in epoch milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+_SLEEPLESS = getattr(time, "CLOCK_MONOTONIC" if sys.platform == "darwin" else "CLOCK_BOOTTIME", None)
+"""A clock that goes on while the machine sleeps, as `time.monotonic` does on Windows alone."""
+
+
+def slept_s() -> float:
+    """Return how long the machine has slept, as far as `time.monotonic` did not count it. Only differences matter."""
+    return 0.0 if _SLEEPLESS is None else time.clock_gettime(_SLEEPLESS) - time.monotonic()
 
 
 def dependable(clock_ms: Clock | None) -> Clock:

@@ -3,6 +3,7 @@
 import atexit
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -77,6 +78,11 @@ class Emitter:
     def observe(self, observer: RunObserver) -> None:
         """Tell `observer` of every run made from now on."""
         self._observers.append(observer)
+
+    def unobserve(self, observer: RunObserver) -> None:
+        """Tell `observer` of no further run."""
+        with suppress(ValueError):
+            self._observers.remove(observer)
 
     def run(self, tenant_id: str, *, parent: Run | None = None, **options: Unpack[RunOptions]) -> Run:
         """Return a run, to be entered with `with`. Raises InvalidEvent for a name or cap the contract refuses."""

@@ -17,6 +17,7 @@ from spendfuse._client.logging import LOG, RareWarning
 from spendfuse._client.runlike import RunLike
 from spendfuse._control.acks import Acks
 from spendfuse._control.command import Command, ControlFeed, ControlRecord, parse
+from spendfuse._control.freshness import Freshness
 from spendfuse._control.intake import Believed, GuardStats, Ignored, Intake, KeysByTenant, KeysChecked, KeysUnavailable
 from spendfuse._control.scope import CallDimensions
 from spendfuse._control.signing import Keys
@@ -118,7 +119,7 @@ class Guard:
         self._standing = StandingCommands()
         self._acks = Acks(self._emitter)
         self._watchlist = Watchlist()
-        self._fresh_at_s: float | None = None
+        self._freshness = Freshness()
         self._ready = threading.Event()
         self._changed = threading.Condition()
         self._wrong_keys: set[str] = set()
@@ -158,8 +159,7 @@ class Guard:
     @property
     def age_s(self) -> float | None:
         """How old its knowledge is: what was said before is known. None before the topic was read through."""
-        fresh_at_s = self._fresh_at_s
-        return None if fresh_at_s is None else time.monotonic() - fresh_at_s
+        return self._freshness.age_s
 
     def cannot_know(self, tenant_id: str) -> str | None:
         """What keeps the guard from knowing what stands against the runs of one tenant, for people; None if nothing."""
@@ -273,6 +273,7 @@ class Guard:
         kill = self._standing.kill(run, self._clock_ms())
         if kill is not None and (is_over or failed):
             self._acks.give(run, kill, "stopped" if failed else "already_finished")
+        self._leave()
 
     def close(self) -> None:
         """Stop following. `check` goes on with what is known, and by `when_blind` once that is old."""
@@ -280,6 +281,12 @@ class Guard:
         if self._thread is not None and self._thread is not threading.current_thread():  # a callback may close
             self._thread.join(JOIN_S)
         self._feed.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Once it is closed and no run is watched any more, be forgotten by the emitter, which may live for longer."""
+        if self._closing.is_set() and self._watchlist.is_empty:
+            self._emitter.unobserve(self)
 
     def __enter__(self) -> Self:
         return self
@@ -310,10 +317,10 @@ class Guard:
             self.has_looked = True
 
     def _cannot_see(self) -> str | None:
-        fresh_at_s = self._fresh_at_s
-        if fresh_at_s is not None and time.monotonic() - fresh_at_s <= self._blind_after_s:
+        age_s = self.age_s
+        if age_s is not None and age_s <= self._blind_after_s:
             return None
-        since = "was never read" if fresh_at_s is None else f"has not been readable for {self._blind_after_s:g} s"
+        since = "was never read" if age_s is None else f"has not been readable for {self._blind_after_s:g} s"
         return f"the control topic {since}; it waits for {self._feed.waiting_for() or 'nothing that is known'}"
 
     def _cannot_verify(self, tenant_id: str) -> str | None:
@@ -335,11 +342,11 @@ class Guard:
             try:
                 self._take_all(self._feed.poll(POLL_S))
                 if not self._unverified:  # what is there but cannot be verified yet is not known
-                    self._fresh_at_s = self._feed.fresh_at_s()
+                    self._freshness.note(self._feed.fresh_at_s())
             except BaseException:  # a guard that dies would leave runs unstoppable; freshness tells if it cannot go on
                 LOG.exception("the guard could not take in a control record")
                 self._closing.wait(POLL_S)
-            if self._fresh_at_s is not None:
+            if self.age_s is not None:
                 self._ready.set()
             if time.monotonic() >= prune_at_s:
                 self._standing.prune(self._clock_ms(), time.monotonic())

@@ -26,6 +26,11 @@ class Watchlist:
         self._by_target: dict[tuple[str, Target], dict[_RunKey, RunLike]] = {}
         self._finished: OrderedDict[_RunId, RunLike] = OrderedDict()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no run is watched."""
+        return not self._events
+
     def add(self, run: RunLike) -> threading.Event:
         """Watch the run; return the event that tells it to stop."""
         key = _key(run)

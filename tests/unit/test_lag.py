@@ -1,0 +1,43 @@
+"""How far behind is alerting, and does it still read the topic that it has read?"""
+
+import asyncio
+
+import pytest
+from confluent_kafka import TopicPartition
+from faust.types import TP
+
+from streams.notifier.lag import Lag, TopicTruncated
+from streams.settings import Settings
+
+
+class Reader:
+    """A consumer that has read each partition up to record 10."""
+
+    def read_to(self, tp: TP) -> int:
+        """The last record that was read."""
+        return 10
+
+    async def position(self, tp: TP) -> int:
+        """The next record to be fetched."""
+        return 11
+
+
+@pytest.mark.parametrize(
+    ("alerts_end", "orders_end", "lag"), [(11, 11, 0), (15, 11, 4), (10, 11, 0), (9, 11, None), (15, 3, None)]
+)
+def test_what_is_missing_of_a_topic_is_noticed(
+    alerts_end: int, orders_end: int, lag: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A partition that ends before what was read of it has lost records, or is another: that is no lag of 0."""
+
+    async def ends(_self: Lag, places: list[TopicPartition]) -> dict[TP, int]:
+        assert {each.topic for each in places} == {"alerts", "orders"}
+        return {TP("alerts", 0): alerts_end, TP("orders", 0): orders_end}
+
+    monkeypatch.setattr(Lag, "_ends", ends)
+    measuring = Lag(Settings(), "alerts", "orders").measure(Reader(), [0])
+    if lag is None:
+        with pytest.raises(TopicTruncated, match="has lost records"):
+            asyncio.run(measuring)
+    else:
+        assert asyncio.run(measuring) == {0: lag}
