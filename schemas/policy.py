@@ -263,6 +263,13 @@ class PolicyHeader(Settings):
     ]  # fmt: skip
     """Patterns of `error_type` with which a tool call has done what it was asked for: linters that found something,
     searches that found nothing, what a person would not allow. Such calls are no errors."""
+    writing_tools: list[str] = [
+        "edit", "multiedit", "notebookedit", "write", "*edit_file", "*write_file", "*write_to_file", "*create_file",
+        "*delete_file", "*move_file", "*replace_in_file", "*search_replace", "*insert_edit_into_file", "*apply_patch",
+        "*apply_diff",
+    ]  # fmt: skip
+    """Patterns of tools whose calls change something though they do not say `writes`, upper and lower case alike: what
+    they changed may answer the next look differently."""
     unpriced_usd_per_million_tokens: Usd | None = None
     """A pessimistic price for calls nobody can price; unset, they are counted apart and alerted."""
     price: list[Price] = []

@@ -132,6 +132,10 @@ class Policy:
         """Whether some rule takes a call of the tool for the end of its agent's work."""
         return any(rule.finishes(tool) for rule, _ in self.sequence_rules)
 
+    def writes(self, tool: str) -> bool:
+        """Whether a call of the tool changes something, though it does not say so."""
+        return any(fnmatchcase(tool.lower(), pattern.lower()) for pattern in self.header.writing_tools)
+
     def is_failure(self, error_type: str) -> bool:
         """Whether a tool call with status `error` and that type has failed."""
         return not any(fnmatchcase(error_type.lower(), pattern.lower()) for pattern in self.header.no_failures)

@@ -51,13 +51,13 @@ class UnitCounters:
         self.failures = GroupFailures(state, incidents)
         self._escalations = escalations
         self._premium: dict[str, bool] = {}
-        self._finishing: dict[str, bool] = {}
-        """Tool -> whether its calls say that an agent is done."""
+        self._tools: dict[str, tuple[bool, bool]] = {}
+        """Tool -> whether its calls say that an agent is done, and whether they change something."""
 
     def policy_changed(self) -> None:
         """Forget what followed from the old policy."""
         self._premium.clear()
-        self._finishing.clear()
+        self._tools.clear()
 
     def model_call(self, tenant: Tenant, run: Run, route: Route, call: LlmCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a model call in its run, session and tree, and ask whoever is concerned."""
@@ -135,15 +135,13 @@ class UnitCounters:
             failed = call.status == "error"
             if failed and call.error_type is not None:
                 failed = self._state.policy.is_failure(call.error_type)
-            finishes = self._finishing.get(call.tool)
-            if finishes is None:
-                finishes = self._learn_finishing(call.tool)
-            if history.tool(call, failed, run.cost_nanousd, finishes):
+            finishes, writes = self._tools.get(call.tool) or self._learn_tool(call.tool)
+            if history.tool(call, failed, run.cost_nanousd, finishes, writes):
                 self._step(tenant, run, route, route.tool_rules, history, call, at_ms)
             if failed:
                 self._failed_in_group(tenant, run, route, call, history.tools.newest, at_ms)
             elif tenant.failing and call.status == "ok":
-                self.failures.worked(tenant, run, call, history.tools.newest)
+                self.failures.worked(tenant, run, call, history.tools.newest, writes=writes or call.writes)
 
     def _step(
         self,
@@ -253,12 +251,13 @@ class UnitCounters:
                 units.append(group)
         return units
 
-    def _learn_finishing(self, tool: str) -> bool:
+    def _learn_tool(self, tool: str) -> tuple[bool, bool]:
         """Patterns are matched once per tool."""
-        if len(self._finishing) > MOST_NAMES:
-            self._finishing.clear()
-        finishing = self._finishing[tool] = self._state.policy.finishes(tool)
-        return finishing
+        if len(self._tools) > MOST_NAMES:
+            self._tools.clear()
+        policy = self._state.policy
+        learned = self._tools[tool] = (policy.finishes(tool), policy.writes(tool))
+        return learned
 
     def _learn_premium(self, model: str) -> bool:
         """A pattern is matched once per model."""

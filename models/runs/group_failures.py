@@ -62,15 +62,15 @@ class GroupFailures:
             failures.spent_nanousd,
         )
 
-    def worked(self, tenant: Tenant, run: Run, call: ToolCall, name: bytes) -> None:
+    def worked(self, tenant: Tenant, run: Run, call: ToolCall, name: bytes, *, writes: bool) -> None:
         """Take in a call that has worked: in a session or tree with failing ones it ends its own row, and all if it
-        writes.
+        `writes`.
         """
         key = _group_of(run)
         row = None if key is None else tenant.failing.get(key)
         if row is None:
             return
-        if call.writes:
+        if writes:
             row.calls.clear()
         elif call.args_hash is None or row.calls.pop(name, None) is None:
             return

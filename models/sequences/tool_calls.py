@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import xxhash
 
+from models.sequences.pace import are_paced, backs_off
 from models.sequences.pauses import (
     LONGEST_PAUSE_MINUTES,
     LONGEST_PAUSE_MS,
@@ -68,17 +69,11 @@ LONGEST_ROUND_MS: Final = MINUTE_MS
 same."""
 LONGEST_MEMORY_MINUTES: Final = 10
 """After a longer pause than this a call may tell something new, though it tells the same."""
-PACE: Final = 100
-"""Tenths of a second between two looks at something that is waited for; closer together is no waiting."""
 SLOW_MS: Final = 3_000
 """A call that works and takes so long is made to take its time, such as a look at a build or a run of tests: what it is
 about may change by itself. Calls that cost nothing but the model's time to ask for them are faster."""
 MOST_OF_A_STEP: Final = 8
 """Calls that one answer of the model may have asked for; where more come without another, nobody reports its calls."""
-_EVEN: Final = 1.25
-"""Ratio up to which distances count as even."""
-_RISING: Final = 1.2
-"""Ratio from which on a distance is longer than the one before, and not by chance."""
 
 
 ToolCallsRow = tuple[
@@ -172,13 +167,13 @@ class ToolCalls:
         self.failed = 0
         self.loop_tools: tuple[str, ...] | None = None
 
-    def add(self, call: ToolCall, failed: bool, same_step: bool, cost_nanousd: int) -> bool:
+    def add(self, call: ToolCall, failed: bool, same_step: bool, cost_nanousd: int, writes: bool) -> bool:
         """Add a tool call; returns whether it recurs, failed, or is one of many without news. Without `args_hash`
         nobody knows what it did: it is like no other, and breaks a row.
 
         `failed` is for whoever knows which errors are none; `same_step` says that the model's last answer asked for it
-        and for the call before; `cost_nanousd` is what the run has cost by now. After so long a pause that nothing of
-        before can matter, everything starts anew.
+        and for the call before; `cost_nanousd` is what the run has cost by now; `writes` says that it changes
+        something. After so long a pause that nothing of before can matter, everything starts anew.
         """
         started_ms, ended_ms = span_ms(call)
         if started_ms - self._ended_ms > MINUTE_MS:
@@ -225,13 +220,13 @@ class ToolCalls:
             self._round_steps += 1
         self._calls += 1
         if known:
-            self._recurred(signature, result, before, call, failed, same_step)
+            self._recurred(signature, result, before, call, failed, same_step, writes)
         else:
             self.same_call = self.alike = self.verified = 1
             self.failing = int(failed)
             self._periods = self.loop_tools = None
-            if call.writes or self._alike_before:
-                self._remember_told(call, alike=False, verified=False)
+            if writes or self._alike_before:
+                self._remember_told(writes and call.status == "ok", alike=False, verified=False)
         return known or failed or self.no_news >= NO_NEWS
 
     def same_calls(self, within: int) -> SameCalls:
@@ -256,15 +251,19 @@ class ToolCalls:
     def is_paced(self, period: int, calls: int) -> bool:
         """Whether the last `calls` tool calls, which repeat every `period`, wait for something.
 
-        That is so when the longest distance in each round is ten seconds or more, always at the same place, at least
-        twice as long as the others of a circle, and even or clearly rising: somebody looks again after a pause. A model
-        that thinks in between is seldom so even, and thinks before every call of a circle.
+        That is so when the longest distance in each round is always at the same place, at least twice as long as the
+        others of a circle, and `are_paced` says so of these. A model that thinks in between is seldom so even, and
+        thinks before every call of a circle.
         """
         distances = self._distances(min(calls, STEPS) - 1)
         longest = max(range(period), key=distances.__getitem__)
         pauses = distances[longest::period]
         others = [distance for place, distance in enumerate(distances) if place % period != longest]
         return min(pauses) >= 2 * max(others, default=0) and are_paced(pauses)
+
+    def backs_off(self, calls: int) -> bool:
+        """Whether the last `calls` tool calls, which are the same, are those of somebody who waits longer each time."""
+        return backs_off(self._distances(min(calls, STEPS) - 1))
 
     @property
     def count(self) -> int:
@@ -405,9 +404,9 @@ class ToolCalls:
         self._written_at = self._calls
         self._alike_before = self._verified_before = self.no_news = 0
 
-    def _remember_told(self, call: ToolCall, *, alike: bool, verified: bool) -> None:
+    def _remember_told(self, wrote: bool, *, alike: bool, verified: bool) -> None:
         """Note whether a call told what was known. What changes something starts anew, unless it was done before."""
-        if call.writes and call.status == "ok" and not verified:
+        if wrote and not verified:
             self._start_anew()
             self._written_at -= 1  # itself is the first of what comes
         elif alike or self._alike_before:
@@ -415,7 +414,14 @@ class ToolCalls:
             self._verified_before = (self._verified_before << 1 | verified) & _WINDOW
 
     def _recurred(
-        self, signature: bytes, result: bytes, before: bytes, call: ToolCall, failed: bool, same_step: bool
+        self,
+        signature: bytes,
+        result: bytes,
+        before: bytes,
+        call: ToolCall,
+        failed: bool,
+        same_step: bool,
+        writes: bool,
     ) -> None:
         """Count on: the call's signature is known from one of the last steps."""
         old = self._periods or _NO_MATCHES
@@ -451,19 +457,12 @@ class ToolCalls:
         matched = any(new)
         self._periods = bytes(new) if matched else None
         self.loop_tools = (*(self.loop_tools or ()), call.tool)[-LONGEST_PERIOD:] if matched else None
-        self._remember_told(call, alike=alike_before, verified=verified_before)
+        self._remember_told(writes and call.status == "ok", alike=alike_before, verified=verified_before)
 
     def _distances(self, steps: int) -> list[int]:
         """Tenths of a second between the last `steps` steps and the ones before, newest first."""
         starts = range(_SIGNATURE + RESULT_BYTES, min(steps * _STEP, len(self._steps)), _STEP)
         return [int.from_bytes(self._steps[at : at + _DISTANCE], "big") for at in starts]
-
-
-def are_paced(distances: Sequence[int]) -> bool:
-    """Whether somebody looks again after a pause: ten seconds or more, even or clearly rising; the newest first."""
-    even = max(distances) <= _EVEN * min(distances)
-    rising = all(later >= _RISING * earlier for later, earlier in pairwise(distances))
-    return min(distances) >= PACE and (even or rising)
 
 
 def _is_step(steps: bytes, signature: bytes) -> bool:

@@ -17,7 +17,8 @@ from models.detectors.loops.in_a_row import (
     waits,
 )
 from models.rules.finding import Finding
-from models.sequences.tool_calls import IN_A_ROW, NO_NEWS, STEPS, Among, Known, ToolCalls, are_paced
+from models.sequences.pace import are_paced
+from models.sequences.tool_calls import IN_A_ROW, NO_NEWS, STEPS, Among, Known, ToolCalls
 from models.state.units.call_history import CallHistory
 from schemas.usage import ToolCall
 
@@ -44,11 +45,12 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
     """Fires when a run makes the same tool call with the same result for the third time among its last 12 calls, and
     pages at the fifth, or when half of its last 10 tell it nothing new, whatever stands between.
 
-    A call tells nothing new if it was made before, with the same arguments and the same result, among the last 16
-    since something was written: what `writes` may change what is found. One call in a row whose results come in turn
-    pages when none of the last ten was new. Where results have no hash, where the tool is a poller or the call waits
-    for something, it warns and does not page. What repeats in a row is for `repeat`, what goes round in a circle for
-    `cycle`. Thirty calls in a row of which none has a new result are told of, too, though their arguments differ.
+    A call tells nothing new if it was made before, with the same arguments and the same result, among the last 16 since
+    something was written: what `writes`, or is one of the policy's `writing_tools`, may change what is found. One
+    call in a row whose results come in turn pages when none of the last ten was new. Where results have no hash,
+    where the tool is a poller or the call waits for something, it warns and does not page. What repeats in a row is
+    for `repeat`, what goes round in a circle for `cycle`. Thirty calls in a row of which none has a new result are
+    told of, too, though their arguments differ.
     """
 
     name = "no_progress"

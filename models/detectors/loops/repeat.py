@@ -40,10 +40,11 @@ class Repeat(SequenceDetector[RepeatSettings]):
     A result that is known to have changed is progress and starts the count anew, unless the call fails again and again:
     that pages at `failing_page_at` (10). Results are the same if their hashes or the hashes of their shapes are. Where
     they have no hash it warns and does not page, unless the policy trusts the tool in `trust_without_result`.
-    Waiting is paced: a call that works and is made at even or rising distances of ten seconds and more, or takes three
-    seconds itself, pages only at `poll_page_at` (60), and `pollers` never do. Where run after run of a session or
-    run tree makes the same failing call once or twice, with the same result and nothing written between, it is told of;
-    a run tree pages only where each run had given up before the next one failed.
+    Waiting is paced: a call that works and is made at even or rising distances of ten seconds and more, at about even
+    ones of half a minute, or by a back-off, or takes three seconds itself, pages only at `poll_page_at` (60), and
+    `pollers` never do. One that fails by a back-off, as retries in a tool do, pages at `failing_page_at`. Where run
+    after run of a session or run tree makes the same failing call once or twice, with the same result and nothing
+    written between, it is told of; a run tree pages only where each run had given up before the next one failed.
     """
 
     name = "repeat"
@@ -83,6 +84,8 @@ class Repeat(SequenceDetector[RepeatSettings]):
             return None
         count = row.alike if settings.trusts(call.tool) else row.verified
         limit = settings.page_at
+        if call.status == "error" and history.tools.backs_off(count):
+            limit = max(limit, settings.failing_page_at)
         outcome = " and the same result" if row.verified >= count else "; its results are not reported"
         advice = (
             "Stop it if it still runs. If this tool only waits for something, list it under `pollers` of this rule."

@@ -48,10 +48,18 @@ class CallHistory:
         self.step_calls = NO_MODEL_CALLS
         self.finishes = None
 
-    def tool(self, call: ToolCall, failed: bool | None = None, cost_nanousd: int = 0, finishes: bool = False) -> bool:
+    def tool(
+        self,
+        call: ToolCall,
+        failed: bool | None = None,
+        cost_nanousd: int = 0,
+        finishes: bool = False,
+        writes: bool = False,
+    ) -> bool:
         """Add a tool call; returns whether it recurs, failed, or finishes: of others no rule has anything to say.
 
-        `failed` where that is another thing than its status says; `cost_nanousd` is what the run has cost by now.
+        `failed` where that is another thing than its status says; `cost_nanousd` is what the run has cost by now;
+        `writes` where it changes something and may not say so.
         """
         calls = self.step_calls
         if calls >= 0:
@@ -64,7 +72,7 @@ class CallHistory:
             self.finishes.tool_called()
         if failed is None:
             failed = call.status == "error"
-        return self.tools.add(call, failed, 0 < calls < MOST_OF_A_STEP, cost_nanousd) or finishes
+        return self.tools.add(call, failed, 0 < calls < MOST_OF_A_STEP, cost_nanousd, writes or call.writes) or finishes
 
     def model(self, call: LlmCall, cost_nanousd: int = 0) -> bool:
         """Add a model call; returns whether it was sent before or failed. An answer from a semantic cache was not sent
