@@ -4,6 +4,7 @@ The first that knows decides: an answer from a cache (0), the cost that the sour
 our corrections of the packed tables, the packed tables, the policy's pessimistic price. `docs/prices.md` explains it.
 """
 
+import re
 from fnmatch import fnmatchcase
 from typing import Final, Literal, NamedTuple, TypeVar
 
@@ -23,6 +24,9 @@ CACHED_MODELS: Final = 10_000
 
 Problem = Literal["unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced", "uncounted"]
 """What may be wrong with a call's cost."""
+
+_TIMED_OUT: Final = re.compile(r"^(?!.*(?:connect|pool)).*(?:time[d_ -]*out|deadline|\b504\b)")
+"""Of an `error_type` in lower case: the answer did not come in time, though the call went out."""
 
 _KINDS: Final = {
     "input": "input_mtok",
@@ -111,7 +115,7 @@ class PriceBook:
         """
         reported_nanousd = call.cost_nanousd
         if (
-            reported_nanousd is None
+            not reported_nanousd
             or call.cache_hit
             or call.input_audio_tokens
             or call.output_audio_tokens
@@ -160,7 +164,8 @@ class PriceBook:
         contradicting: tuple[Problem, ...] = ("contradicting_tokens",) if counts.contradicting else ()
         if computed is not None:
             problems: tuple[Problem, ...] = ("not_fully_priced", *contradicting) if computed.missing else contradicting
-            if not computed.cost_nanousd and not computed.missing and _says_nothing(call, counts):
+            is_charged = call.status == "ok" or _was_given_up(call)
+            if not computed.cost_nanousd and not computed.missing and is_charged and _counts_nothing(call, counts):
                 problems = ("uncounted",)
             return Charge(
                 computed.cost_nanousd, computed.source, problems, computed.cost_nanousd, computed.missing,
@@ -177,6 +182,8 @@ class PriceBook:
     def _reported(self, call: LlmCall, cost_nanousd: int, counts: Counts, computed: Computed | None) -> Charge:
         source = "reported" if call.price_source is None else f"reported:{call.price_source}"
         problems: tuple[Problem, ...] = ("contradicting_tokens",) if counts.contradicting else ()
+        if not cost_nanousd and _was_given_up(call) and _counts_nothing(call, counts):
+            problems = ("uncounted",)
         if computed is None:
             return Charge(cost_nanousd, source, problems, None, (), counts.input_tokens, counts.output_tokens)
         if self._mismatches(call, cost_nanousd, computed):
@@ -195,7 +202,9 @@ class PriceBook:
         if not call.input_tokens and not call.output_tokens:
             return False  # a source that counts no tokens: there is nothing to compute from
         if off < 0:
-            return call.status != "error" or reported_nanousd > 0  # failed calls are not billed by everybody
+            if reported_nanousd > 0 or call.status != "error":
+                return True
+            return _was_given_up(call)  # other failed calls are not billed by everybody
         if computed.missing:
             return False
         if call.cache_write_tokens and not call.cache_write_1h_tokens:
@@ -282,9 +291,19 @@ class _Own:
         )
 
 
-def _says_nothing(call: LlmCall, counts: Counts) -> bool:
-    """Whether a call that worked has neither tokens nor anything else that it could be priced by."""
-    return call.status == "ok" and not (counts.input_tokens or counts.output_tokens or call.images or call.web_searches)
+def _counts_nothing(call: LlmCall, counts: Counts) -> bool:
+    """Whether a call has neither tokens nor anything else that it could be priced by."""
+    return not (counts.input_tokens or counts.output_tokens or call.images or call.web_searches)
+
+
+def _was_given_up(call: LlmCall) -> bool:
+    """Whether nobody waited for the answer of a call that was made: the provider may have written it all the same.
+
+    What failed otherwise, as a refused connection or a limit of rates, has no answer to be charged.
+    """
+    if call.status != "error":
+        return call.status == "cancelled"
+    return call.error_type is not None and _TIMED_OUT.search(call.error_type.lower()) is not None
 
 
 def _flat(rates: Rates, most_input: int) -> _Flat:

@@ -80,6 +80,7 @@ _VERSION: Final = re.compile(
 _CLAUDE_HYPHEN: Final = re.compile(
     r"(?<=claude-opus-\d)-(?=\d\b)|(?<=claude-haiku-\d)-(?=\d\b)|(?<=claude-sonnet-\d)-(?=\d\b)"
 )
+_FAST: Final = re.compile(r"(?P<model>claude-\S+?)-fast(?:-20\d{6})?")
 
 
 class Name(NamedTuple):
@@ -145,6 +146,15 @@ def unversioned(name: str) -> str:
     while (shorter := _VERSION.sub("", name)) != name and shorter:
         name = shorter
     return name
+
+
+def without_fast_mode(name: str) -> str | None:
+    """The model that a Claude model's name in fast mode (`claude-opus-5-fast`) stands for, None for any other name.
+
+    Anthropic has a setting for it; gateways made it a part of the name. It is the same model, and dearer.
+    """
+    found = _FAST.fullmatch(name.rsplit("/", 1)[-1])
+    return None if found is None else found["model"]
 
 
 def _peeled(model: str, host: str | None) -> tuple[str, str | None, bool]:

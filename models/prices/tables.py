@@ -20,8 +20,8 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 
-from models.prices.names import FREE, Name
-from models.prices.tariff import InForce, Tariff, Variant
+from models.prices.names import FREE, HOSTS, Name, without_fast_mode
+from models.prices.tariff import InForce, Tariff, Variant, by_key
 from schemas.duration import DAY_MS
 
 DATES: Final = {"0.2.3": "2026-11-09"}
@@ -39,6 +39,9 @@ _TIERS: Final = {
     ("service_tier", "priority"): "priority",
 }
 """What a variant of the tables is for -> our service tier."""
+_FAST: Final = "-fast"
+_FAST_AT: Final = "anthropic"
+"""Who sells Claude models in fast mode; others pass it on at that price."""
 _HALF: Final = Fraction(1, 2)
 FACTORS: Final[dict[str, dict[str, Fraction]]] = {
     "anthropic": {"batch": _HALF},
@@ -119,6 +122,10 @@ class Tables:
         for spelling in name.spellings:
             provider = _provider(name.provider, spelling)
             model = None if provider is None else provider.find_model(spelling, all_providers=providers)
+            standard = without_fast_mode(spelling)
+            if standard is not None and (model is None or not model.id.endswith(_FAST)):
+                sells = name.provider in (None, _FAST_AT, *HOSTS)
+                return Found(name.provider or _FAST_AT, spelling, _in_fast_mode(standard)) if sells else None
             if provider is not None and model is not None:
                 key = (provider.id, id(model))
                 if key not in self._tariffs:
@@ -167,6 +174,16 @@ def tariff_of(model: ModelInfo, provider: Provider) -> Tariff | None:
         FACTORS.get(provider.id),
         long_writes_at_twice="claude" in model.id,
     )
+
+
+def _in_fast_mode(standard: str) -> Tariff | None:
+    """The prices of a Claude model in fast mode; None where the tables have none, which are not those of the model."""
+    maker = find_provider_by_id(providers, _FAST_AT)
+    model = None if maker is None else maker.find_model(standard)
+    if model is None or not isinstance(model.prices, ModelPrice):
+        return None
+    fast = next((one.prices for one in model.price_variants or () if one.when == {"speed": "fast"}), None)
+    return None if fast is None else Tariff(((None, ModelPrice(**(by_key(model.prices) | by_key(fast)))),))
 
 
 def _variants(model: ModelInfo) -> list[Variant]:

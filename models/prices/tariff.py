@@ -195,9 +195,9 @@ class Tariff:
         key = (standard, chosen, factor)
         made = self._brackets.get(key)
         if made is None:
-            named = _named(self._dated[standard][1])
+            named = by_key(self._dated[standard][1])
             for index in reversed(chosen):  # the first variant that names a price has it
-                named |= _named(self._variants[index].prices)
+                named |= by_key(self._variants[index].prices)
             if len(self._brackets) > 100:
                 self._brackets.clear()
             made = self._brackets[key] = brackets_of(named, factor or Fraction(1), self._long_writes_at_twice)
@@ -207,7 +207,8 @@ class Tariff:
 Named = dict[str, Decimal | TieredPrices]
 
 
-def _named(price: ModelPrice) -> Named:
+def by_key(price: ModelPrice) -> Named:
+    """What a price list says, without what it leaves out."""
     return {name: value for name, value in vars(price).items() if value is not None}
 
 

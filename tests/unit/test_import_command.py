@@ -80,6 +80,15 @@ def test_claude_codes_sessions_count_each_message_once(tmp_path: Path) -> None:
     assert MARKER not in (tmp_path / "log.jsonl").read_text(encoding="utf-8")
 
 
+def test_fast_mode_is_a_model_of_its_own(tmp_path: Path) -> None:
+    """It costs more than the model does: it has the name that gateways give it."""
+    line = said("05.000", TEXT)
+    line["message"]["usage"]["speed"] = "fast"
+    (call,) = imported(write(tmp_path / "s-1.jsonl", [line]), tmp_path / "log.jsonl")
+    assert isinstance(call, LlmCall)
+    assert call.model == f"{line['message']['model']}-fast"
+
+
 def test_what_cannot_be_read_is_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the place of the first of its kind; the rest is in the log, in the order of time."""
     lines = [*SESSION_LINES, "{torn\n", "{torn too\n", said("05.000", TEXT) | {"timestamp": "yesterday"}]

@@ -30,6 +30,8 @@ USD = 10**9
 SONNET = 30_000_000 + 15_000_000
 """10,000 tokens in and 1,000 out of Claude Sonnet 4.5, in nano-dollars: $3 and $15 per million."""
 SONNET_REGIONAL = SONNET * 11 // 10
+OPUS_FAST = 100_000_000 + 50_000_000
+"""Of Claude Opus 4.8 and 5 in fast mode: $10 and $50 per million (platform.claude.com, "Fast mode")."""
 GPT_4O = 25_000_000 + 10_000_000
 GEMINI_PRO = 12_500_000 + 10_000_000
 LLAMA_AT_GROQ = 5_900_000 + 790_000
@@ -96,6 +98,14 @@ NAMES = [
     ("groq:llama-3.3-70b-versatile", None, LLAMA_AT_GROQ),
     ("gpt-4o", "microsoft.foundry", GPT_4O),
     ("gpt-4o", " ", GPT_4O),
+    ("claude-opus-5-fast", "anthropic", OPUS_FAST),
+    ("claude-opus-5-fast", None, OPUS_FAST),
+    ("claude-opus-5-fast-20260724", None, OPUS_FAST),
+    ("anthropic/claude-opus-4.8-fast", "openrouter", OPUS_FAST),
+    ("anthropic/claude-opus-5-fast", "vercel", OPUS_FAST),
+    ("openrouter/anthropic/claude-opus-5-fast", None, OPUS_FAST),
+    ("claude-opus-5", "anthropic", OPUS_FAST // 2),
+    ("claude-opus-4.8-fast", "github-copilot", OPUS_FAST),
 ]  # fmt: skip
 """Model and provider as they are reported -> what 10,000 tokens in and 1,000 out of it cost."""
 
@@ -116,6 +126,9 @@ def test_names_as_clouds_and_gateways_write_them_cost_the_published_price(
         ("openai/gpt-4o", "anthropic"),
         ("acme/gpt-4o", None),
         ("anthropic:gpt-4o", "openai"),
+        ("claude-opus-5-fast", "openai"),
+        ("claude-sonnet-4-5-fast", "anthropic"),
+        ("anthropic/claude-sonnet-4-5-fast", "openrouter"),
         ("mistral:7b", "ollama"),
         ("ollama/llama3", None),
         ("gpt-4o", "acme-gateway"),
@@ -274,6 +287,8 @@ def test_the_pessimistic_price_is_for_what_nobody_can_price() -> None:
         (GPT_4O * 3 // 2, {}, False),
         (GPT_4O * 3 // 2 + 1, {}, True),
         (0, {"status": "error"}, False),
+        (0, {"status": "error", "error_type": "ReadTimeout"}, True),
+        (0, {"status": "cancelled"}, True),
         (0, {"cache_hit": True}, False),
         (0, {"input_tokens": 0, "output_tokens": 0}, False),
         (GPT_4O, {"input_tokens": 0, "output_tokens": 0}, False),
@@ -291,6 +306,41 @@ def test_a_source_that_does_not_say_how_long_it_caches_may_have_paid_for_the_hou
     written: dict[str, Any] = {"input_tokens": 100_000, "cache_write_tokens": 100_000}
     assert charge("claude-opus-5", cost_nanousd=USD, **written).problems == ()
     assert charge("claude-opus-5", cost_nanousd=2 * USD, **written).problems == ("price_mismatch",)
+
+
+@pytest.mark.parametrize("reported", [None, 0])
+@pytest.mark.parametrize(
+    ("own", "is_told"),
+    [
+        ({"status": "error", "error_type": "APITimeoutError"}, True),
+        ({"status": "error", "error_type": "Timed out"}, True),
+        ({"status": "error", "error_type": "DEADLINE_EXCEEDED"}, True),
+        ({"status": "error", "error_type": "504"}, True),
+        ({"status": "cancelled"}, True),
+        ({"status": "cancelled", "input_tokens": 900}, False),
+        ({"status": "error", "error_type": "APITimeoutError", "input_tokens": 900}, False),
+        ({"status": "error", "error_type": "ConnectTimeout"}, False),
+        ({"status": "error", "error_type": "APIConnectionError"}, False),
+        ({"status": "error", "error_type": "RateLimitError"}, False),
+        ({"status": "error"}, False),
+    ],
+)  # fmt: skip
+def test_a_call_that_was_given_up_and_says_nothing_of_its_tokens_is_told(
+    own: dict[str, Any], is_told: bool, reported: int | None
+) -> None:
+    """The provider may have written the answer, and charge for it; what was refused at once cost nothing."""
+    counts = {"input_tokens": 0, "cost_nanousd": reported, **own}
+    assert charge("gpt-4o", **counts).problems.count("uncounted") == is_told
+
+
+def test_what_was_given_up_is_not_passed_over_as_undisputed() -> None:
+    """A cost of 0 is looked at, also of a model whose price is known by then."""
+    book = PriceBook()
+    for number in range(2):
+        given_up: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0, "cost_nanousd": 0, "status": "cancelled"}
+        call = llm_call(NOVEMBER_MS + number, model="gpt-4o", **given_up)
+        assert book.undisputed(call) is None
+        assert book.charge(call).problems == ("uncounted",)
 
 
 def test_the_policy_may_prefer_the_computed_price() -> None:

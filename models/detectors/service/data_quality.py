@@ -41,7 +41,8 @@ _COUNTED: Final[dict[Kind, _Counted]] = {
         "uncounted_calls",
         "call",
         "{counted} to {models} today came without tokens and without a cost: they count as nothing",
-        "Have the producer send input_tokens and output_tokens, or cost_nanousd.",
+        "Have the producer send input_tokens and output_tokens, or cost_nanousd; of a call that it gave up, at least "
+        "its input_tokens: a provider may charge for an answer that nobody waited for.",
     ),
     "too_late": _Counted(
         "late_records",

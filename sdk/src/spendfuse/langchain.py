@@ -16,6 +16,7 @@ from langchain_core.outputs import LLMResult
 
 from spendfuse._client.connect import Connection
 from spendfuse._client.run import CURRENT, CallStatus, Run, RunOptions
+from spendfuse._integrations.anthropic_api import in_mode
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, Usage, count, part, status_after, text
 from spendfuse._integrations.openai_api import TIERS, openai_usage
 
@@ -100,7 +101,7 @@ class SpendfuseHandler(BaseCallbackHandler):
                 response_id = None  # LangChain's own
             call.done(
                 _usage(message, part(response, "llm_output")),
-                model=text(metadata, "model_name") or text(metadata, "model"),
+                model=in_mode(text(metadata, "model_name") or text(metadata, "model"), part(metadata, "usage")),
                 response_id=response_id,
             )
         self._end(run_id, None)

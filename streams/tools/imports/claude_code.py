@@ -37,6 +37,7 @@ class _Usage(msgspec.Struct):
     cache_creation: _CacheWrites | None = None
     server_tool_use: _ServerTools | None = None
     service_tier: str | None = None
+    speed: str | None = None
 
 
 class _Part(msgspec.Struct):
@@ -148,7 +149,7 @@ def _model_call(entry: _Entry, message: _Message, about: Event) -> Event | None:
     call = about | {
         "type": "llm_call",
         "event_id": call_id(ours),
-        "model": message.model,
+        "model": f"{message.model}-fast" if usage.speed == "fast" else message.model,
         "provider": "anthropic",
         "input_tokens": usage.input_tokens + read + written,
         "cache_read_tokens": read,

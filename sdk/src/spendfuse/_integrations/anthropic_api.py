@@ -52,8 +52,9 @@ class Anthropic:
         return text(answer, "message", "id") or text(answer, "id")
 
     def model(self, answer: object) -> str | None:
-        """Which model has answered."""
-        return text(answer, "message", "model") or text(answer, "model")
+        """Which model has answered, and whether in fast mode."""
+        usage = part(answer, "message", "usage") or part(answer, "usage")
+        return in_mode(text(answer, "message", "model") or text(answer, "model"), usage)
 
     def tools(self, _: str, body: Mapping[str, Any]) -> Iterator[ToolResult]:
         """The tools whose results a conversation shows."""
@@ -71,6 +72,11 @@ class Anthropic:
                         call_id, text(call, "name") or "unnamed", part(call, "input"), part(block, "content"),
                         "error" if failed else "ok",
                     )  # fmt: skip
+
+
+def in_mode(model: str | None, usage: object) -> str | None:
+    """The model's name as gateways write it, with fast mode in it: a setting of the call that has prices of its own."""
+    return f"{model}-fast" if model and part(usage, "speed") == "fast" else model
 
 
 def anthropic_usage(usage: object) -> Usage:
