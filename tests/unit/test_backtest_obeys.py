@@ -124,6 +124,18 @@ def test_a_killed_run_stops(folder: Path) -> None:
     assert [alert["mode"] for alert in found.alerts("spending-after-kill")] == ["shadow"]
 
 
+def test_each_of_the_first_three_that_go_on_is_told(folder: Path) -> None:
+    """One that goes on after its kill does not hide another within the hour; a fourth adds nothing but its number."""
+    lines = [
+        one | {"event_id": f"{run}-{one['event_id']}", "run_id": f"r{run}", "ts_ms": one["ts_ms"] + run * 600_000}
+        for run in range(5)
+        for one in calls(60, 2 * SECOND_MS)
+    ]
+    told = backtest(folder, RUN_CAP, lines).alerts("spending-after-kill")
+    assert [(alert["run_id"], alert["mode"]) for alert in told] == [(f"r{run}", "shadow") for run in range(3)]
+    assert len({alert["incident_id"] for alert in told}) == 3
+
+
 def test_as_recorded_nobody_obeys(folder: Path) -> None:
     """With --as-recorded everything is counted as it is in the log, and who goes on is paged."""
     found = backtest(folder, RUN_CAP, calls(60, 2 * SECOND_MS), "--as-recorded")

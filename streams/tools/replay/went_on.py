@@ -1,10 +1,12 @@
 """What would have been paged had nobody obeyed: in the log, a run goes on long after its kill.
 
 Whether guards would have stopped the run no log can tell. A backtest takes it that they would, counts what came after
-as saved, and says once per tenant, rule and day, in an alert of shadow mode, that it rests on that.
+as saved, and says in an alert of shadow mode that it rests on that: of the first three that a rule kills in a tenant's
+day, one by one. What goes on after those adds nothing but their number, which the scorecard has.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from models.identity import derived_id
 from models.rules.policy import Policy
@@ -13,14 +15,15 @@ from schemas.control import Command
 from schemas.duration import DAY_MS, format_duration
 from schemas.money import format_usd
 
-DETECTOR = "spending_after_kill"
+DETECTOR: Final = "spending_after_kill"
+MOST_A_DAY: Final = 3
 
 
 class WentOn:
     """The alerts about runs that went on in the log alone."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[str, str, str, int]] = set()
+        self._told: dict[tuple[str, str, str, int], set[str]] = {}
         self._spent_nanousd: dict[str, int] = {}
 
     def call(
@@ -34,10 +37,11 @@ class WentOn:
             if rule.name != DETECTOR or after_ms <= rule.settings.grace_seconds * 1000:
                 continue
             fact = (command.tenant_id, rule.rule, command.rule, command.issued_ms // DAY_MS)
-            if fact in self._told:
+            told = self._told.setdefault(fact, set())
+            if command.command_id in told or len(told) >= MOST_A_DAY:
                 continue
-            self._told.add(fact)
-            incident_id = derived_id("went on", *fact)
+            told.add(command.command_id)
+            incident_id = derived_id("went on", *fact, command.command_id)
             yield Alert(
                 alert_id=derived_id(incident_id, "open"),
                 incident_id=incident_id,
