@@ -47,6 +47,8 @@ def done(alert: Alert) -> str:
 
 def _so_far(alert: Alert) -> str:
     if "killed_by" in alert.evidence:
+        if alert.evidence.get("is_silent"):
+            return "It is not known whether it has stopped."
         return "Not stopped: the kill has had no effect so far."
     if alert.detector in ABOUT_DATA:
         return "Nothing was stopped: this is about records, not about a run."

@@ -31,7 +31,7 @@ _UNSAID = frozenset({
     "weeks_nanousd", "without_args_hash",
     # In what is said of the incident's course.
     "action", "back_to_normal", "cause_to_stop_ms", "late", "limit_raised", "nudge_delivered_ms", "nudged_ms",
-    "overshoot_nanousd", "run_status",
+    "is_silent", "overshoot_nanousd", "run_status",
     "runs_stopped", "since_ms",
     # In lines of their own.
     "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",

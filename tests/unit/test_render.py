@@ -128,6 +128,10 @@ def test_a_name_is_a_word_of_its_own(text: str, what: str, expected: bool) -> No
         ({"command": "resume"}, "The run was allowed to go on."),
         ({"command": "kill", "run_id": None, "scope": {"session": "s"}}, "A kill was sent to the session, not yet"),
         ({"command": "kill", "evidence": {"killed_by": "run-cost"}}, "Not stopped: the kill has had no effect so far."),
+        (
+            {"command": "kill", "evidence": {"killed_by": "run-cost", "is_silent": True}},
+            "It is not known whether it has stopped.",
+        ),
         ({"mode": "alert"}, "Nothing was stopped: this rule only alerts."),
         ({}, "Nothing was stopped."),
         ({"run_id": None}, "Nothing was stopped."),

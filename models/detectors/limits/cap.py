@@ -143,16 +143,21 @@ class LimitRule(UnitDetector[RuleSettings]):
             aspect=counter,
             evidence=evidence,
             summary=f"The {what} {self.reached_words(unit, allowance, value)}{_terms(unit, grant)}",
-            next_action=self.next_action(what, over=over),
+            next_action=self.next_action(what, stopped=over and self.stops),
         )
 
     def reached_words(self, unit: Unit, allowance: Allowance, value: int) -> str:
         """How much of what it may use up a unit has used, as the end of a sentence about it."""
         return _reached(allowance.counter, value, allowance.limit, since_accepted=unit.renewed is not None)
 
-    def next_action(self, what: str, *, over: bool) -> str:
-        """What to do about a run, session or tree that has reached a level; `over`: the last one."""
-        if over:
+    @property
+    def stops(self) -> bool:
+        """Whether what reaches the limit is stopped, and not told of alone or sent to a cheaper model."""
+        return self.settings.mode == "enforce" and self.limit_action in ("kill", "pause")
+
+    def next_action(self, what: str, *, stopped: bool) -> str:
+        """What to do about a run, session or tree that has reached a level, and was `stopped` or goes on."""
+        if stopped:
             return f"Look at the last calls of the {what} before it is started again."
         return f"Look at what the {what} is doing; stop it if it no longer looks useful."
 

@@ -65,7 +65,7 @@ class NoAcceptedOutput(LimitRule):
         limit = usd_to_nanousd(self.settings.limit_usd)  # people compare with the cap, not with a share of it
         return replace(found, limit=limit, ratio=round(found.value / limit, 4) if limit else None)
 
-    def next_action(self, what: str, *, over: bool) -> str:
+    def next_action(self, what: str, *, stopped: bool) -> str:
         return f"Look at what the {what} has brought; stop it, or accept what is good, which gives it a new allowance."
 
 

@@ -1,5 +1,6 @@
 """`spending_after_kill`: a kill was not obeyed."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -46,13 +47,13 @@ class SpendingAfterKill(CommandDetector[SpendingAfterKillSettings]):
         )
 
     def unanswered(self, command: StandingCommand, overshoot_nanousd: int) -> Finding | None:
-        waited_ms = command.deadline_ms - command.out_ms
-        return self._finding(
-            command,
-            overshoot_nanousd,
-            f"Nobody acknowledged the kill of the {_what(command)} within {format_duration(waited_ms)}: "
-            f"{format_usd(overshoot_nanousd)} spent since",
-        )
+        waited = format_duration(command.deadline_ms - command.out_ms)
+        words = f"Nobody acknowledged the kill of the {_what(command)} within {waited}"
+        if not overshoot_nanousd:
+            advice = "See whether it still runs, and stop it by hand if so; then find out why its guard did not answer."
+            finding = self._finding(command, 0, f"{words}; nothing was spent since")
+            return replace(finding, next_action=advice, evidence={**finding.evidence, "is_silent": True})
+        return self._finding(command, overshoot_nanousd, f"{words}: {format_usd(overshoot_nanousd)} spent since")
 
     def _finding(self, command: StandingCommand, overshoot_nanousd: int, summary: str) -> Finding:
         return Finding(

@@ -43,7 +43,7 @@ class Unpriced(DataQualityDetector[UnpricedSettings]):
             so = "no limit in money can stop them"
             severity = "critical" if severity == "critical" else "error"
         else:
-            so = "no budget sees them"
+            so = "no budget sees it" if tally.records == 1 else "no budget sees them"
         models = ", ".join(tally.models)
         return Finding(
             level=level_of(severity),
