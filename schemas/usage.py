@@ -8,7 +8,7 @@ from msgspec import Meta
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Name = Annotated[str, Meta(max_length=256)]
 Word = Annotated[str, Meta(min_length=1, max_length=256)]
-"""Of a field that may be left out; an empty one is read as left out, by `schemas.codec`."""
+"""Of a field that may be left out; an empty one is read as left out, as is `null` in any field, by `schemas.codec`."""
 Hash = Annotated[str, Meta(min_length=1, max_length=128)]
 Count = Annotated[int, Meta(ge=0, le=10**12)]
 Nanousd = Annotated[int, Meta(ge=0, le=10**15)]
