@@ -500,9 +500,11 @@ def test_a_change_is_one_line_of_the_thread() -> None:
 
 
 def test_a_page_reads_well() -> None:
-    """The summary is the whole story in a line; the details are labelled for people, and the run is named."""
+    """The summary is the whole story in a line, run and all; the details are labelled for people."""
     page = payload("d1", notice(command="kill"))
-    assert page["summary"].endswith("80 % of its daily budget. A kill was sent to the run, not yet confirmed.")
+    assert page["summary"].endswith("daily budget. A kill was sent to the run, not yet confirmed. Run: run-7")
+    assert payload("d1", notice(run_id=None))["summary"].endswith("daily budget. Nothing was stopped.")
+    assert payload("d1", notice(summary="Run run-7 is stuck"))["summary"].count("run-7") == 1
     assert (page["source"], page["component"], page["group"]) == ("acme", "search-agent", "daily-budget")
     assert list(page["custom_details"])[:4] == ["What was done", "What to do", "Value", "Owner"]
     assert page["custom_details"]["Run"] == "run-7"

@@ -25,7 +25,7 @@ from alerting.receivers.base import status_error
 from alerting.receivers.causes import cause
 from alerting.rendering.evidence import evidence
 from alerting.rendering.figures import timestamp
-from alerting.rendering.foreign import clean, name
+from alerting.rendering.foreign import clean, name, names
 from alerting.rendering.links import links
 from alerting.rendering.render import (
     facts,
@@ -199,7 +199,7 @@ def payload(delivery_id: str, notice: Notice) -> dict[str, Any]:
     at = timestamp(alert.ts_ms)
     workflow = alert.attribution.get("workflow") or alert.scope.get("workflow")
     return {
-        "summary": clean(sentence(notice), MOST_OF_A_SUMMARY),
+        "summary": clean(_summary(notice), MOST_OF_A_SUMMARY),
         "source": name(alert.tenant_id),
         "severity": alert.severity,
         **({"timestamp": at} if at else {}),
@@ -208,6 +208,13 @@ def payload(delivery_id: str, notice: Notice) -> dict[str, Any]:
         "class": name(alert.detector),
         "custom_details": {**_details(notice), "Delivery": delivery_id},
     }
+
+
+def _summary(notice: Notice) -> str:
+    """What a list of pages shows, and often nothing else: it has to tell two runs at the same cap apart."""
+    told = sentence(notice)
+    run = "" if is_about_several(notice) else name(notice.alert.run_id or "", 64)
+    return f"{told} Run: {run}" if run and not names(told, run) else told
 
 
 def _details(notice: Notice) -> dict[str, Any]:
