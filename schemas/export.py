@@ -57,7 +57,7 @@ def topic_documents() -> dict[str, Document]:
         topic: _document(topic, _WIRE_RULES, msgspec.json.schema(message, ref_template="#/$defs/{name}"))
         for topic, message in MESSAGES.items()
     }
-    return documents | {"usage.v1": _empty_as_left_out(documents["usage.v1"])}
+    return documents | {"usage.v1": _unset_as_left_out(documents["usage.v1"])}
 
 
 def policy_document(tables: Mapping[str, type[RuleSettings]]) -> dict[str, Document]:
@@ -109,21 +109,23 @@ def main(documents: Mapping[str, Document], command: str, arguments: Sequence[st
             return 2
 
 
-def _empty_as_left_out(value: Any) -> Any:
-    """A text that may be left out may be empty as well, which `schemas.codec` reads as the same."""
+def _unset_as_left_out(value: Any) -> Any:
+    """What may be left out may be null, and a text empty as well, which `schemas.codec` reads as the same."""
     match value:
         case {"anyOf": [{"enum": texts}, {"type": "null"} as null], **rest}:
             return {"anyOf": [{"enum": [*texts, ""]}, null], **rest}
         case {"enum": texts, "default": default, **rest}:
-            return {"enum": [*texts, ""], "default": default, **rest}
+            return {"enum": [*texts, "", None], "default": default, **rest}
+        case {"type": "integer" | "boolean", "default": default, **rest}:
+            return {"anyOf": [{"type": value["type"], **rest}, {"type": "null"}], "default": default}
         case {"anyOf": [{"minLength": 1, **text}, {"type": "null"} as null], **rest}:
             return {"anyOf": [text, null], **rest}
         case {"additionalProperties": {"minLength": 1, **text}, **rest}:
-            return {"additionalProperties": text, **rest}
+            return {"additionalProperties": {"anyOf": [text, {"type": "null"}]}, **rest}
         case dict():
-            return {key: _empty_as_left_out(item) for key, item in value.items()}
+            return {key: _unset_as_left_out(item) for key, item in value.items()}
         case list():
-            return [_empty_as_left_out(item) for item in value]
+            return [_unset_as_left_out(item) for item in value]
         case _:
             return value
 

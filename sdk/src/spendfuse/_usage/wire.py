@@ -89,7 +89,7 @@ class _Tags:
         return {
             _NAME.clean(f"a key of {name}", k): _NAME.clean(f"a value of {name}", v)
             for k, v in value.items()
-            if v != ""  # says nothing, as in any other field
+            if v not in ("", None)  # says nothing, as in any other field
         }
 
 
