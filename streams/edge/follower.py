@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas.errors import BrokerError
+from streams.clock import seconds
 from streams.kafka.admin import existing_topics
 from streams.kafka.client import make_consumer, missing_right
 from streams.kafka.time_range import offsets_at
@@ -20,10 +21,14 @@ log = logging.getLogger("spendfuse.follower")
 READ_TIMEOUT_S: Final = 30.0
 CHUNK: Final = 1000
 WAIT_S: Final = 0.1
+ANSWER_S: Final = 5.0
+LOOK_EVERY_S: Final = 30.0
+"""Between two looks whether the topic has been given more partitions."""
 
 
 class Follower:
-    """Hands every committed record of a topic to `take`, in order within a partition, while it is entered.
+    """Hands every committed record of a topic to `take`, in order within a partition, while it is entered. Partitions
+    that are added meanwhile are followed as well.
 
     Entering returns once everything that stands in the topic has been taken.
 
@@ -57,6 +62,7 @@ class Follower:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"follow-{name}", daemon=True)
         self._left: set[int] = set()
+        self._followed: set[int] = set()
 
     def __enter__(self) -> Self:
         topic = self._settings.topic(self._name)
@@ -85,11 +91,27 @@ class Follower:
         topic = self._settings.topic(self._name)
         consumer = make_consumer(self._settings, "spendfuse-reader", {"fetch.wait.max.ms": 100})
         try:
+            self._followed = set(self._left)
             consumer.assign(self._starts(consumer, topic))
+            looked_s = seconds()
             while not self._end.is_set():
                 self._read(consumer)
+                if seconds() > looked_s + LOOK_EVERY_S:
+                    looked_s = seconds()
+                    self._follow_added(consumer, topic)
         finally:
             consumer.close()
+
+    def _follow_added(self, consumer: Consumer, topic: str) -> None:
+        try:
+            partitions = set(consumer.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions)
+        except KafkaException as error:
+            log.warning("the broker reports", extra=fields(topic=self._name, error=error.args[0].str()))
+            return
+        if added := sorted(partitions - self._followed):
+            log.info("partitions were added", extra=fields(topic=self._name, partitions=added))
+            consumer.incremental_assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in added])
+            self._followed |= partitions
 
     def _starts(self, consumer: Consumer, topic: str) -> list[TopicPartition]:
         """Where each partition is read from: at the time that was asked for, or from its beginning if nobody says."""

@@ -24,7 +24,6 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.engine import COMPILED
-from models.stimuli import PolicyChanged
 from schemas.errors import BrokerError
 from streams.broker_time import BrokerTime
 from streams.clock import BrokerClock, PartitionClock, monotonic_ms, pause, seconds
@@ -37,17 +36,17 @@ from streams.process.broker_watch import BrokerWatch
 from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
-from streams.process.policies import Policies
 from streams.settings import Settings
 from streams.tracing.decisions import DecisionTraces
 from streams.tracing.span import Tracer
 from streams.worker.commit_health import CommitHealth
-from streams.worker.control_watch import ControlWatch
+from streams.worker.control.watch import ControlWatch
 from streams.worker.dead_mans_switch import DeadMansSwitch
 from streams.worker.generations.restoring import QUERY_TIMEOUT_S, Assignment, Restorer
 from streams.worker.losses import BACKOFF_S, PLACE_LOST, REFUSED_BACKOFF_S, Failure, FencedOut, PlaceLost
 from streams.worker.memory import return_freed
 from streams.worker.partition import Partition
+from streams.worker.policy import PolicyInForce
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Aborted, NoProducer, ProducerLost, TooLarge, Transactions
 from streams.worker_group import INPUTS, GroupWatch, new_member, shared_topics
@@ -88,7 +87,7 @@ class Worker:
         self._time = BrokerTime(settings, self._clock, "state.v1")
         self._partitions: dict[int, Partition] = {}
         self._partition_count = 0
-        self._policy: PolicyChanged
+        self._policy: PolicyInForce
         self._stopping = False
         self._fenced_ms = -SLOT_MEMORY_MS
         self._watch: ControlWatch
@@ -122,23 +121,22 @@ class Worker:
         require_write(self._settings, INPUTS)
         self._metrics.topic_partitions.set(self._partition_count)
         self._time.ask(0)
-        policies = Policies(self._settings, self._metrics.policy_faults)
+        self._policy = PolicyInForce(self._settings, self._metrics, self._clock)
         self._watch = ControlWatch(self._settings, self._metrics, self._clock)
-        self._policy = policies.first(self._clock.now_ms())
         transactions = Transactions(self._settings, Records(self._settings), self._crash, self._clock)
         self._group.start(self._partition_count)
-        about = fields(slot=self._settings.slot, policy_version=self._policy.policy.version, compiled=COMPILED)
+        about = fields(slot=self._settings.slot, policy_version=self._policy.now.policy.version, compiled=COMPILED)
         log.info("worker started", extra=about)
         try:
             while not self._stopping:
-                self._take_part(policies, transactions)
+                self._take_part(transactions)
         finally:
-            policies.close()
+            self._policy.close()
             self._watch.close()
             self._group.close()
         log.info("worker stopped")
 
-    def _take_part(self, policies: Policies, transactions: Transactions) -> None:
+    def _take_part(self, transactions: Transactions) -> None:
         """Work as a member of the group, until asked to stop or until the place in it is lost."""
         consumer = new_member(self._settings)
         consumer.subscribe(
@@ -148,7 +146,7 @@ class Worker:
             on_lost=self._revoked,
         )
         try:
-            lost = self._work(consumer, policies, transactions)
+            lost = self._work(consumer, transactions)
             if lost is not None:
                 log.warning("the group gave our place away; joining again", extra=fields(error=lost))
                 self.health.failed(lost)
@@ -157,14 +155,14 @@ class Worker:
         finally:
             consumer.close()
 
-    def _work(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> str | None:
+    def _work(self, consumer: Consumer, transactions: Transactions) -> str | None:
         """Returns how the place in the group was lost; None when asked to stop, or to give the place up.
 
         What is done about it is done behind the `except`, as everywhere here. Where a client's call fails while an
         exception is handled, confluent-kafka (2.16) keeps that exception for good, with all that its frames hold.
         """
         try:
-            self._loop(consumer, policies, transactions)
+            self._loop(consumer, transactions)
         except PlaceLost as lost:
             return str(lost)
         return None
@@ -190,7 +188,7 @@ class Worker:
         if needs_producer:
             self._renew(transactions)
 
-    def _loop(self, consumer: Consumer, policies: Policies, transactions: Transactions) -> None:
+    def _loop(self, consumer: Consumer, transactions: Transactions) -> None:
         next_tick_ms = next_policy_ms = 0
         switch = DeadMansSwitch(self._settings, self._metrics, self._clock)
         while not self._stopping and not self._group.is_to_be_left():
@@ -205,7 +203,7 @@ class Worker:
                 self._tick(consumer, switch)
             if now_ms >= next_policy_ms:
                 next_policy_ms = now_ms + POLICY_POLL_MS
-                self._change_policy(policies.changed())
+                self._change_policy()
             self._catch_up()
             self._crash("decided")
             if (failure := self._commit(consumer, transactions, started)) is not None:
@@ -294,15 +292,11 @@ class Worker:
         switch.tick(self._partitions)
         self._watch.tick(self._partitions)
 
-    def _change_policy(self, changed: PolicyChanged | None) -> None:
-        if changed is None:
-            return
-        before, self._policy = self._policy, changed
-        if changed.policy.stamp == before.policy.stamp:
-            return  # what differs, if anything, is whom to tell
-        log.info("policy changed", extra=fields(policy_version=changed.policy.version))
-        for partition in self._partitions.values():
-            partition.change_policy(changed)
+    def _change_policy(self) -> None:
+        changed = self._policy.changed()
+        if changed is not None:
+            for partition in self._partitions.values():
+                partition.change_policy(changed)
 
     def _commit(self, consumer: Consumer, transactions: Transactions, started: float) -> Failure | None:
         """Returns why nothing was committed; with it nobody holds the state any more but the loop itself."""
@@ -444,8 +438,9 @@ class Worker:
         # Asking for committed offsets waits for transactions still pending on them, before the changelog is read.
         committed = {(one.topic, one.partition): one.offset for one in consumer.committed(inputs, QUERY_TIMEOUT_S)}
         changelog = StateReader(self._settings, self._alive).read(numbers)
+        self._policy.meet(changelog)
         self._time.ask(min(numbers))
-        assignment = Assignment(consumer, committed, self._partition_count, self._policy)
+        assignment = Assignment(consumer, committed, self._partition_count, self._policy.now)
         for number in numbers:
             self._crash("restoring")
             self._partitions[number] = self._restorer.partition(assignment, number, changelog.pop(number))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import OFFSET_BEGINNING, KafkaError
 
 from streams.edge.follower import Follower
 from streams.settings import Settings
@@ -21,6 +21,9 @@ class Topic:
 
     def __init__(self) -> None:
         self.told: Queue[Any] = Queue()
+        self.partitions = 1
+        self.added: list[tuple[int, int]] = []
+        self.looks = 0
 
     def consume(self, _: int, wait_s: float) -> list[Any]:
         threading.Event().wait(wait_s / 100)
@@ -33,6 +36,15 @@ class Topic:
 
     def assign(self, _: object) -> None:
         """There is nothing to choose from."""
+
+    def list_topics(self, topic: str, timeout: float) -> Any:
+        """As many partitions as it has by now."""
+        self.looks += 1
+        return SimpleNamespace(topics={topic: SimpleNamespace(partitions=dict.fromkeys(range(self.partitions)))})
+
+    def incremental_assign(self, places: list[Any]) -> None:
+        """More of it is wanted."""
+        self.added += [(place.partition, place.offset) for place in places]
 
     def close(self) -> None:
         """There is nothing to let go of."""
@@ -76,3 +88,16 @@ def test_a_thread_that_has_ended_is_told(topic: Topic) -> None:
         topic.tell(None)
         wait_until(lambda: followed.fault is not None, 10, "it is told")
         assert followed.fault == "keys.v1 is not followed any more; the log says why"
+
+
+def test_partitions_that_are_added_are_followed_from_their_beginning(
+    topic: Topic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing depends on how many partitions such a topic has: what lies in a new one is shown as well, and once."""
+    monkeypatch.setattr("streams.edge.follower.LOOK_EVERY_S", 0.0)
+    with follower(lambda _: None):
+        topic.partitions = 3
+        wait_until(lambda: topic.added, 10, "they are followed")
+        looks = topic.looks
+        wait_until(lambda: topic.looks > looks + 2, 10, "it has looked again")
+    assert topic.added == [(1, OFFSET_BEGINNING), (2, OFFSET_BEGINNING)]

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError, TopicPartition
 
 from alerting.rendering.figures import clock
 from alerting.rendering.foreign import name
-from models.rules.policy import Policy, read_policy_json
+from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.control import Command
 from schemas.duration import DAY_MS, format_duration
@@ -22,6 +22,7 @@ from streams.clock import seconds
 from streams.kafka.client import refuse_without_rights
 from streams.kafka.positions import committed_ends, first_offsets
 from streams.kafka.whole_topic import committed_records, make_reader
+from streams.process.policies import read_published
 from streams.settings import Settings
 from streams.tools.inspection.finding import Finding, Surroundings
 from streams.tools.inspection.incident_facts import readable_alerts
@@ -98,9 +99,7 @@ def published_policy(settings: Settings, records: Iterable[Any]) -> Published:
         if record.key() != settings.policy_name.encode():
             continue
         try:
-            if record.value() is None:
-                raise PolicyError(["it is a deletion"])
-            found = Published(read_policy_json(record.value()), record.timestamp()[1])
+            found = Published(read_published(record.value()), record.timestamp()[1])
         except PolicyError as error:
             found = Published(found.policy, found.since_ms, error.faults[0])
     return found

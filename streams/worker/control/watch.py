@@ -3,38 +3,45 @@
 The topic is kept by compaction, so whoever may write there can put something else in a command's place, or delete it.
 Guards believe neither, but one that starts afterwards would never hear of the command. So the worker reads the topic
 from its beginning and compares it with the state of its partitions: a command that is gone is written again, a forged
-one is told of and answered, and every tenant has a key check that its guards' keys hold against.
+one is told of and answered, and every tenant has a key check that its guards' keys hold against. Once a minute it
+looks whether the topic still has what was read: what has gone with a retention, or with the topic, is written again.
 """
 
 import hashlib
 import logging
-from collections.abc import Mapping
-from typing import Any, cast, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, NamedTuple, cast, get_args
 from urllib.parse import unquote
-
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from models.commands.standing import StandingCommand
 from models.stimuli import CommandForged
 from schemas.codec import decode_command, decode_key_check
 from schemas.control import Command, KeyCheck, Target, TargetType
+from schemas.duration import MINUTE_MS
 from schemas.errors import Undecodable
 from schemas.signing import KEY_CHECK, EngineKeys, Headers, control_key
-from streams.clock import BrokerClock
-from streams.kafka.client import make_consumer, refuse_without_rights
-from streams.kafka.leaders import watermarks
+from streams.clock import BrokerClock, monotonic_ms
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.settings import Settings
+from streams.worker.control.topic import ControlTopic
 from streams.worker.partition import Partition
 
 log = logging.getLogger("spendfuse.control")
 
-QUERY_TIMEOUT_S = 5.0
-MOST_A_TICK = 20_000
+LOOK_EVERY_MS: Final = MINUTE_MS
 MOST_UNANSWERED = 10_000
 """Forgeries about tenants of whom nothing is known yet, kept until something is."""
 TARGETS = frozenset(get_args(TargetType))
+
+
+class Given(NamedTuple):
+    """The engine's last command under a key, as it was read."""
+
+    seq: int
+    expires_ms: int
+    partition: int
+    offset: int
 
 
 class ControlWatch:
@@ -47,18 +54,18 @@ class ControlWatch:
         before = settings.engine_root_key_before
         self._keys_before = None if before is None else EngineKeys(before)
         self._operator_keys = sorted(key.hex() for key in settings.operator_public_keys)
-        self._topic = settings.topic("control.v1")
-        self._consumer: Consumer = make_consumer(settings, f"spendfuse-control-{settings.slot}")
-        self._positions: dict[int, int] = {}
-        """Partition of control.v1 -> the offset before which it has been read."""
-        self._ends: dict[int, int] | None = None
-        """Where the topic ended when partitions were last restored; None while nobody has asked."""
+        self._topic = ControlTopic(settings, self._gone)
+        self._is_restored = False
+        """Whether partitions were restored since it was last looked where the topic ends."""
+        self._looked_ms = 0
         self._expected: dict[str, StandingCommand] = {}
         """Record key -> what the restored state says was given last, to be compared once the topic is read so far."""
-        self._seqs: dict[str, tuple[int, int]] = {}
-        """Record key -> `seq` and end of the engine's last command there, as long as it lasts."""
-        self._checked: set[str] = set()
-        """Tenants whose key check stands on the topic."""
+        self._lost: set[str] = set()
+        """Keys whose last command is on the topic no more."""
+        self._given: dict[str, Given] = {}
+        """Record key -> the engine's last command there, as long as it lasts."""
+        self._checked: dict[str, tuple[int, int]] = {}
+        """Tenant -> partition and offset of the key check that stands on the topic."""
         self._written: set[str] = set()
         """Tenants whose key check leaves with a transaction of ours, and has not been read back."""
         self._tenants: dict[int, int] = {}
@@ -68,87 +75,87 @@ class ControlWatch:
     def restored(self, partitions: Mapping[int, Partition]) -> None:
         """Partitions have been read back: what is expected on the topic is what their state says, and no more yet."""
         now_ms = self._brokers.now_ms()
-        self._seqs = {key: known for key, known in self._seqs.items() if known[1] > now_ms}
-        self._expected = {
-            control_key(command.tenant_id, command.target_type, command.target_id): command
-            for partition in partitions.values()
-            for command in partition.engine.standing()
-        }
-        self._ends = None
+        self._given = {key: known for key, known in self._given.items() if known.expires_ms > now_ms}
+        self._expected = dict(_standing(partitions))
+        self._is_restored = True
         self._written.clear()
         self._tenants.clear()
 
     def tick(self, partitions: Mapping[int, Partition]) -> None:
         """Read on, and have the partitions put right what is not as they have said."""
-        if not partitions or (self._ends is None and not self._ask_ends()):
+        if not partitions or not self._is_looked_at():
             return
-        is_new = bool(self._expected) or not self._tenants
-        self._read(partitions)
-        if is_new and not self._is_read:
+        for message, is_news in self._topic.read():
+            self._take(message, partitions, tells=is_news)
+        if self._lost:
+            self._expected |= {key: command for key, command in _standing(partitions) if key in self._lost}
+            self._lost.clear()
+        if (self._expected or not self._tenants) and not self.is_current:
             return  # what is missing so far may still come
         self._compare(partitions)
         for number, partition in partitions.items():
             self._check_keys(number, partition)
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the topic has been read to where it ended when it was last looked at."""
+        return not self._is_restored and self._topic.is_read
+
     def close(self) -> None:
         """Stop following."""
-        self._consumer.close()
+        self._topic.close()
 
-    @property
-    def _is_read(self) -> bool:
-        return self._ends is not None and all(self._positions.get(one, 0) >= end for one, end in self._ends.items())
+    def _is_looked_at(self) -> bool:
+        """Look where the topic begins and ends, when that is due. Whether it was, since partitions were restored."""
+        now_ms = monotonic_ms()
+        if self._is_restored:
+            self._is_restored = not self._topic.look(afresh=True)
+            self._looked_ms = now_ms
+        elif now_ms >= self._looked_ms + LOOK_EVERY_MS:
+            self._topic.look(afresh=False)
+            self._looked_ms = now_ms
+        return not self._is_restored
 
-    def _ask_ends(self) -> bool:
-        """Find out how far there is to read, and begin if that is the first time. False while no broker answers."""
-        try:
-            partitions = self._consumer.list_topics(self._topic, timeout=QUERY_TIMEOUT_S).topics[self._topic].partitions
-            places = {number: TopicPartition(self._topic, number) for number in partitions}
-            ends = {number: watermarks(self._consumer, place, QUERY_TIMEOUT_S)[1] for number, place in places.items()}
-        except KafkaException as error:
-            refuse_without_rights(error.args[0])
-            log.warning("control.v1 cannot be read yet", extra=fields(error=error.args[0].str()))
-            return False
-        self._ends = ends
-        if not self._positions:
-            self._positions = dict.fromkeys(self._ends, 0)
-            self._consumer.assign([TopicPartition(self._topic, number, OFFSET_BEGINNING) for number in self._ends])
-        return True
-
-    def _read(self, partitions: Mapping[int, Partition]) -> None:
-        for message in self._consumer.consume(MOST_A_TICK, 0.0):
-            error = message.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                refuse_without_rights(error)
-                log.warning("control.v1 cannot be read", extra=fields(error=error.str()))
-                continue
-            number, offset = message.partition(), message.offset()
-            assert number is not None, "a message has its place"
-            assert offset is not None, "a message has its place"
-            tells = self._is_read
-            self._positions[number] = offset if error is not None else offset + 1
-            if error is None:
-                self._take(message, partitions, tells=tells)
+    def _gone(self, number: int, before: int) -> None:
+        """What was read from before that offset of a partition is on the topic no more."""
+        lost = {key for key, one in self._given.items() if one.partition == number and one.offset < before}
+        for key in lost:
+            del self._given[key]
+        self._lost |= lost
+        unchecked = [one for one, (held, offset) in self._checked.items() if held == number and offset < before]
+        for tenant_id in unchecked:
+            del self._checked[tenant_id]
+        if lost or unchecked:
+            log.error(
+                "control.v1 has lost records, which are written again: look whether its settings are as declared, "
+                "python -m streams topics check",
+                extra=fields(partition=number, commands=len(lost), key_checks=len(unchecked)),
+            )
+            self._tenants.clear()
 
     def _take(self, message: Any, partitions: Mapping[int, Partition], *, tells: bool) -> None:
         key, value, headers = (message.key() or b"").decode("utf-8", "replace"), message.value(), message.headers()
         tenant_id, kind, target_id = _parts(key)
+        place = message.partition(), message.offset()
         if kind == KEY_CHECK:
-            self._take_key_check(tenant_id, value, headers)
-        elif kind in TARGETS and (how := self._fault(key, value, headers)) is not None:
-            self._seqs.pop(key, None)
+            self._take_key_check(tenant_id, value, headers, place)
+        elif kind in TARGETS and (how := self._fault(key, value, headers, place)) is not None:
+            self._given.pop(key, None)
             if tells:
                 target = Target(cast("TargetType", kind), target_id)
                 self._forged(CommandForged(tenant_id, target, how, _denial(value)), key, partitions)
 
-    def _take_key_check(self, tenant_id: str, value: bytes | None, headers: Headers | None) -> None:
+    def _take_key_check(
+        self, tenant_id: str, value: bytes | None, headers: Headers | None, place: tuple[int, int]
+    ) -> None:
         self._written.discard(tenant_id)
         if self._is_key_check(tenant_id, value, headers):
-            self._checked.add(tenant_id)
+            self._checked[tenant_id] = place
         else:
-            self._checked.discard(tenant_id)
+            self._checked.pop(tenant_id, None)
             self._tenants.clear()  # to be looked at again
 
-    def _fault(self, key: str, value: bytes | None, headers: Headers | None) -> str | None:
+    def _fault(self, key: str, value: bytes | None, headers: Headers | None, place: tuple[int, int]) -> str | None:
         """What is wrong with a record that stands for commands, in words; None for what the engine wrote, in order."""
         if value is None:
             return "has deleted a command"
@@ -160,14 +167,14 @@ class ControlWatch:
             return "has written a command in another one's place"
         if not self._is_ours(command, value, headers):
             if self._keys_before is not None and self._keys_before.has_signed(command, value, headers):
-                self._seqs.pop(key, None)  # to be signed anew
+                self._given.pop(key, None)  # to be signed anew
                 return None
             return "has written a command that the engine did not sign"
-        seq, _ = self._seqs.get(key, (-1, 0))
-        if command.seq < seq:
+        given = self._given.get(key)
+        if given is not None and command.seq < given.seq:
             return "has copied an old command"
         if command.expires_ms > self._brokers.now_ms():
-            self._seqs[key] = (command.seq, command.expires_ms)
+            self._given[key] = Given(command.seq, command.expires_ms, *place)
         return None
 
     def _is_ours(self, message: Command | KeyCheck, value: bytes, headers: Headers | None) -> bool:
@@ -197,7 +204,9 @@ class ControlWatch:
         """Have every command written once more that should stand on the topic and does not."""
         expected, self._expected = self._expected, {}
         for key, command in expected.items():
-            if self._seqs.get(key, (-1, 0))[0] >= command.seq or command.expires_ms <= self._brokers.now_ms():
+            given = self._given.get(key)
+            is_there = given is not None and given.seq >= command.seq
+            if is_there or command.expires_ms <= self._brokers.now_ms():
                 continue
             log.warning("a command is gone from control.v1 and is written again", extra=fields(key=key))
             for partition in partitions.values():
@@ -215,6 +224,13 @@ class ControlWatch:
             self._written.update(missing)
         for key in [key for key, forged in self._unanswered.items() if forged.tenant_id in tenants]:
             partition.engine.handle(self._unanswered.pop(key))
+
+
+def _standing(partitions: Mapping[int, Partition]) -> Iterator[tuple[str, StandingCommand]]:
+    """What the partitions have said last of each target, by its record key."""
+    for partition in partitions.values():
+        for command in partition.engine.standing():
+            yield control_key(command.tenant_id, command.target_type, command.target_id), command
 
 
 def _denial(value: bytes | None) -> str:
