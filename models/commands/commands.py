@@ -78,9 +78,10 @@ class Commands:
         key = (target.type, target.id)
         command = tenant.commands.get(key)
         until_ms = expires_ms or now_ms + KILL_STANDS_MS
-        if command is not None and command.covers(action, expires_ms or None, now_ms):
+        is_ordered = origin.signer == "operator"
+        if command is not None and command.covers(action, expires_ms or None, now_ms, is_ordered=is_ordered):
             return
-        limited = action == "kill" and target.type in ANSWERED and origin.signer == "engine"
+        limited = action == "kill" and target.type in ANSWERED and not is_ordered
         if limited and not self._has_room(tenant):
             self._hold(tenant, target, action, origin, at_ms, expires_ms)
             return

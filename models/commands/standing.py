@@ -107,11 +107,14 @@ class StandingCommand(Row):
         """Whether the last command is in force."""
         return self.state in IN_FORCE and now_ms < self.expires_ms
 
-    def covers(self, action: Action, until_ms: int | None, now_ms: int) -> bool:
-        """Whether something as strong stands for as long, None for without an end: nothing is to be said again."""
+    def covers(self, action: Action, until_ms: int | None, now_ms: int, *, is_ordered: bool = False) -> bool:
+        """Whether something as strong stands for as long, None for without an end: nothing is to be said again.
+
+        A rule asks for its kill again when a shorter one has run out. What a person has ordered nobody asks for again.
+        """
         if not self.stands(now_ms) or STRENGTH[self.action] < STRENGTH[action]:
             return False
-        if STRENGTH[self.action] > STRENGTH[action] or action == "kill":
+        if not is_ordered and (STRENGTH[self.action] > STRENGTH[action] or action == "kill"):
             return True
         return self.is_open_ended if until_ms is None else self.expires_ms >= until_ms
 

@@ -80,7 +80,9 @@ def test_a_later_exception_takes_the_place_of_an_earlier_one() -> None:
     [
         (["kill --run r", "resume run r"], ["lifted", "done"]),
         (["kill --run r", "resume --session r"], ["in force", "done"]),
-        (["kill --run r", "kill --run r --for 1h"], ["replaced", "in force"]),
+        (["kill --run r --for 1h", "kill --run r"], ["replaced", "in force"]),
+        (["kill --run r", "kill --run r --for 1h"], ["in force", "in force"]),
+        (["kill --run r", "kill --run r --for 1h", "resume run r"], ["lifted", "lifted", "done"]),
         (["kill --run r", "resume run r", "kill --run r"], ["lifted", "done", "in force"]),
         (["resume run r --for 1h", "kill --run r"], ["replaced", "in force"]),
         (["resume run r --for 1h", "resume run r --for 2h"], ["replaced", "in force"]),
@@ -91,6 +93,15 @@ def test_kills_and_resumes_take_each_others_place(words: list[str], expected: li
     """Of a target, the last thing that was ordered holds; a resume lifts a kill of the same target, and no other."""
     records = [record(typed(each, NOW_MS + at_ms), NOW_MS + at_ms) for at_ms, each in enumerate(words)]
     assert statuses(audit(records, READER, NOW_MS + 9)) == expected
+
+
+def test_the_log_decides_and_not_the_clocks_of_operators() -> None:
+    """Two people order the opposite within a second, and the first has a clock that is ahead: workers obey in the order
+    of the log, so the kill is lifted, although its time is later than that of the resume.
+    """
+    kill = record(typed("kill --run r", NOW_MS + 3_000), NOW_MS + 3_000, offset=7)
+    resume = record(typed("resume run r"), NOW_MS, offset=8)
+    assert statuses(audit([resume, kill], READER, NOW_MS + 9_000)) == ["lifted", "done"]
 
 
 def test_what_is_not_an_operators_is_refused() -> None:
@@ -106,7 +117,7 @@ def test_what_is_not_an_operators_is_refused() -> None:
         OrderRecord(0, 4, NOW_MS, b"{", good.headers),
         OrderRecord(0, 5, NOW_MS, None, good.headers),
     ]
-    found = audit([*forged, record(typed("resume run r"), NOW_MS + 1)], READER, NOW_MS)
+    found = audit([*forged, record(typed("resume run r"), NOW_MS + 1, offset=6)], READER, NOW_MS)
     assert statuses(found) == ["refused"] * 6 + ["done"]
     assert all(one.refused for one in found[:-1])
 

@@ -1,6 +1,7 @@
 """`orders`: who ordered what, why and until when, and what of it is in force. What was forged is listed as refused."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -61,12 +62,14 @@ def run_orders(settings: Settings, tenant: str | None, since_ms: int | None, *, 
 
 
 def audit(records: Iterable[OrderRecord], orders: OrderReader, now_ms: int) -> list[Audited]:
-    """Judge every record, in the order in which they were written."""
+    """Judge every record, in the order in which workers obey them: of a partition that of its offsets, whatever the
+    clocks of those who gave the orders said.
+    """
     found: list[Audited] = []
     seen: set[tuple[str, str]] = set()
-    newest: dict[tuple[str, ...], int] = {}
-    """What orders are about -> the place of the newest about it."""
-    for record in sorted(records, key=lambda one: (one.appended_ms, one.partition, one.offset)):
+    about: dict[tuple[str, ...], list[int]] = {}
+    """What orders are about -> the places of those that may be in force about it."""
+    for record in _in_order(records):
         one = _judged(record, orders, now_ms)
         order = one.order
         if order is not None and one.status != "refused":
@@ -74,8 +77,7 @@ def audit(records: Iterable[OrderRecord], orders: OrderReader, now_ms: int) -> l
             if (order.tenant_id, order.message_id) in seen:
                 one = Audited(record, order, "repeated")
             elif subject is not None:
-                _replace(found, newest.get(subject), order)
-                newest[subject] = len(found)
+                about[subject] = [*_left_in_force(found, about.get(subject, []), order), len(found)]
             seen.add((order.tenant_id, order.message_id))
         found.append(one)
     return found
@@ -93,6 +95,16 @@ def order_record(message: Any) -> OrderRecord:
     return OrderRecord(message.partition(), message.offset(), appended_ms, message.value(), message.headers() or [])
 
 
+def _in_order(records: Iterable[OrderRecord]) -> list[OrderRecord]:
+    """Between partitions the time decides, as far as it had come in each: it is that of whoever gave the order."""
+    came_to: dict[int, int] = {}
+    placed: list[tuple[int, int, int, OrderRecord]] = []
+    for record in sorted(records, key=lambda one: (one.partition, one.offset, one.appended_ms)):
+        came_to[record.partition] = max(came_to.get(record.partition, 0), record.appended_ms)
+        placed.append((came_to[record.partition], record.partition, record.offset, record))
+    return [record for *_, record in sorted(placed, key=lambda one: one[:3])]
+
+
 def _judged(record: OrderRecord, orders: OrderReader, now_ms: int) -> Audited:
     try:
         order = decode_operator(record.value)
@@ -105,11 +117,26 @@ def _judged(record: OrderRecord, orders: OrderReader, now_ms: int) -> Audited:
     return Audited(record, order, AUDITS[type(order)].status(order, now_ms))
 
 
-def _replace(found: list[Audited], place: int | None, order: OperatorMessage) -> None:
-    """A later order about the same takes an earlier one's place, if that was in force; a resume lifts a kill."""
-    if place is not None and found[place].status == "in force":
-        is_lifted = isinstance(order, Resume) and isinstance(found[place].order, Kill)
-        found[place] = Audited(found[place].record, found[place].order, "lifted" if is_lifted else "replaced")
+def _left_in_force(found: list[Audited], places: list[int], order: OperatorMessage) -> list[int]:
+    """A later order about the same takes the place of earlier ones that are in force; a resume lifts kills. A kill that
+    lasts longer than a later one stays.
+    """
+    left: list[int] = []
+    for place in places:
+        earlier = found[place]
+        if earlier.status != "in force":
+            continue
+        kill = earlier.order if isinstance(earlier.order, Kill) else None
+        if kill is not None and isinstance(order, Kill) and _lasts(kill) > _lasts(order):
+            left.append(place)
+        else:
+            is_lifted = kill is not None and isinstance(order, Resume)
+            found[place] = Audited(earlier.record, earlier.order, "lifted" if is_lifted else "replaced")
+    return left
+
+
+def _lasts(kill: Kill) -> float:
+    return math.inf if kill.until_ms is None else kill.until_ms
 
 
 def _is_chosen(one: Audited, tenant: str | None, since_ms: int | None) -> bool:
