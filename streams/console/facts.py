@@ -3,8 +3,9 @@
 from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.control import Command, Target, TargetType
+from schemas.operator import Kill
 from streams.console.state.book import Book, TenantBook
-from streams.tools.order import holds
+from streams.tools.order import holds, is_pending
 
 
 class BookFacts:
@@ -26,6 +27,12 @@ class BookFacts:
     def commanded(self, tenant_id: str) -> list[Command]:
         """Every command that holds."""
         return [one for one in self._tenant(tenant_id).commands.standing.values() if holds(one, self._now_ms)]
+
+    def pending_kills(self, tenant_id: str) -> list[Kill]:
+        """Operators' kills that no worker has obeyed yet."""
+        tenant = self._tenant(tenant_id)
+        last = tenant.commands.active
+        return [one for one in tenant.killed.values() if is_pending(one, last(one.target, tenant_id), self._now_ms)]
 
     def seen(self, tenant_id: str, kind: TargetType, typed: str) -> set[str]:
         """The ids of that kind that are known here and begin as was typed; the typed one alone if it is one of them."""

@@ -78,6 +78,11 @@ class OrderWriter:
         await asyncio.get_running_loop().run_in_executor(self._threads, self.write, order)
 
     def _failure(self, order: OperatorMessage, error: KafkaError | None) -> str:
+        if error is not None and error.code() == KafkaError.INVALID_TIMESTAMP:
+            return (
+                "the order was not written: the broker refuses it for its time, so the clock of this host differs from "
+                "the broker's. Set it (NTP), and give the order again"
+            )
         said = error.str() if error is not None else "no answer in time"
         return (
             f"{self._bootstrap} has not acknowledged the order ({said}). It may have been written all the same: look "

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from aiokafka.errors import CorruptRecordException
@@ -11,6 +12,7 @@ from aiokafka.errors import CorruptRecordException
 from models.rules.policy import Policy
 from schemas.control import Target
 from schemas.errors import SettingsError, StateError
+from schemas.operator import OperatorMessage
 from streams.clock import BrokerClock, wall_ms
 from streams.kafka.admin import partition_count
 from streams.kafka.order_writer import OrderWriter
@@ -23,7 +25,8 @@ from streams.process.logs import fields
 from streams.process.policies import Policies
 from streams.process.service import claimed_settings, watched
 from streams.settings import Settings
-from streams.tools.order import TopicFacts
+from streams.tools.order import TopicFacts, check_key
+from streams.tools.orders.verb import UnknownFactError
 from streams.tracing.exporting import tracing
 from streams.tracing.span import Tracer
 
@@ -73,7 +76,22 @@ def _buttons(settings: Settings, brokers: BrokerClock) -> AbstractAsyncContextMa
         facts = TopicFacts(settings, brokers.now_ms())
         return await asyncio.to_thread(facts.active_command, tenant_id, target) is not None
 
-    return ActionServer(settings, OrderWriter(settings, brokers).publish, stands, brokers)
+    return ActionServer(settings, publishing(settings, brokers), stands, brokers)
+
+
+def publishing(settings: Settings, brokers: BrokerClock) -> Callable[[OperatorMessage], Awaitable[None]]:
+    """Writes orders by button, unless the workers say that they obey another key: whoever presses is to hear that."""
+    writer = OrderWriter(settings, brokers)
+
+    async def publish(order: OperatorMessage) -> None:
+        facts = TopicFacts(settings, brokers.now_ms())
+        try:
+            check_key(settings, await asyncio.to_thread(facts.operator_keys))
+        except UnknownFactError as unknown:
+            log.warning("whether workers obey the key here is not known", extra=fields(error=str(unknown)))
+        await writer.publish(order)
+
+    return publish
 
 
 async def _serve(notifier: NotifierApp, policies: Policies, broker: BrokerWatch, end: asyncio.Event) -> int:

@@ -10,16 +10,19 @@ from schemas.codec import decode_alert, decode_command, decode_key_check, decode
 from schemas.control import Command, Target, TargetType
 from schemas.duration import DAY_MS
 from schemas.errors import BrokerError, PolicyError, SettingsError, Undecodable
-from schemas.operator import OperatorMessage
+from schemas.operator import Kill, OperatorMessage, Resume
 from schemas.signing import control_key, is_key_check, is_standing
 from schemas.usage import UsageMessage
 from streams.clock import seconds
 from streams.kafka.admin import partition_count
+from streams.kafka.order_reader import OrderReader
 from streams.kafka.order_writer import OrderWriter, operator_key
 from streams.kafka.time_range import records_between
 from streams.kafka.whole_topic import committed_records
-from streams.process.policies import policy_in_force
+from streams.process.policies import PolicyLost, policy_in_force
 from streams.settings import Settings
+from streams.tools.answer import NO_ANSWER, Answer
+from streams.tools.orders.audit import audit, read_orders
 from streams.tools.orders.registry import give
 from streams.tools.orders.verb import UnknownFactError, Verb
 
@@ -37,8 +40,32 @@ def run_order(settings: Settings, verb: Verb, order: OperatorMessage, now_ms: in
         check_key(settings, facts.operator_keys())
     except UnknownFactError as unknown:
         print(f"not checked whether the workers know the key here: {unknown}", file=sys.stderr)
-    give(verb, order, facts, writer.write, unseen=unseen)
+    answers: list[tuple[OperatorMessage, Answer]] = []
+
+    def write(order: OperatorMessage) -> None:
+        if is_answered(order, facts):
+            answers.append((order, Answer(settings)))
+        writer.write(order)
+
+    give(verb, order, facts, write, unseen=unseen)
+    for given, answer in answers:
+        said = answer.said(given)
+        print(NO_ANSWER if said is None else said, file=sys.stderr if said is None else sys.stdout)
     return 0
+
+
+def is_answered(order: OperatorMessage, facts: "TopicFacts") -> bool:
+    """Whether a command follows from the order as soon as a worker reads it, as far as that can be known."""
+    if not isinstance(order, Kill | Resume):
+        return False
+    try:
+        standing = facts.active_command(order.tenant_id, order.target)
+        if isinstance(order, Kill):
+            return standing is None or standing.action != "kill"
+        pending = facts.pending_kills(order.tenant_id)
+        return standing is not None or any(one.target == order.target for one in pending)
+    except UnknownFactError:
+        return False
 
 
 def check_key(settings: Settings, obeyed: set[str]) -> None:
@@ -59,12 +86,13 @@ class TopicFacts:
         self._now_ms = now_ms
         self._incidents: dict[str, dict[str, Alert]] = {}
         self._control: dict[bytes, Any] | None = None
+        self._kills: list[Kill] | None = None
 
     def policy(self) -> Policy:
         """The policy in force, as far as it is published."""
         try:
             policy = policy_in_force(self._settings)
-        except (BrokerError, PolicyError) as error:
+        except (BrokerError, PolicyError, PolicyLost) as error:
             raise UnknownFactError(str(error)) from None
         if not policy.source:
             raise UnknownFactError("policy.v1 is empty, and which rules the workers have is not known here")
@@ -72,8 +100,7 @@ class TopicFacts:
 
     def active_command(self, tenant_id: str, target: Target) -> Command | None:
         """The last command to a target if it still holds."""
-        key = control_key(tenant_id, target.type, target.id).encode()
-        command = self._commands().get(key)
+        command = self._last_command(tenant_id, target)
         return command if command is not None and holds(command, self._now_ms) else None
 
     def commands(self) -> list[Command]:
@@ -83,6 +110,11 @@ class TopicFacts:
     def commanded(self, tenant_id: str) -> list[Command]:
         """Every command that holds."""
         return [one for one in self._commands().values() if one.tenant_id == tenant_id and holds(one, self._now_ms)]
+
+    def pending_kills(self, tenant_id: str) -> list[Kill]:
+        """Operators' kills that no worker has obeyed yet: none runs, or none believes the key."""
+        kills = [one for one in self._kills_in_force() if one.tenant_id == tenant_id]
+        return [one for one in kills if is_pending(one, self._last_command(tenant_id, one.target), self._now_ms)]
 
     def operator_keys(self) -> set[str]:
         """Public keys of operators whom the workers obey, as the newest of their key checks says; empty for none."""
@@ -134,6 +166,18 @@ class TopicFacts:
             raise UnknownFactError(str(error)) from None
         return {one for one in found if one.startswith(typed)}
 
+    def _kills_in_force(self) -> list[Kill]:
+        if self._kills is None:
+            try:
+                found = audit(read_orders(self._settings), OrderReader.of(self._settings), self._now_ms)
+            except BrokerError as error:
+                raise UnknownFactError(str(error)) from None
+            self._kills = [one.order for one in found if isinstance(one.order, Kill) and one.status == "in force"]
+        return self._kills
+
+    def _last_command(self, tenant_id: str, target: Target) -> Command | None:
+        return self._commands().get(control_key(tenant_id, target.type, target.id).encode())
+
     def _commands(self) -> dict[bytes, Command]:
         """The last command under each key. What cannot be read leaves the one before it: others tell of it."""
         commands: dict[bytes, Command] = {}
@@ -179,6 +223,11 @@ class TopicFacts:
 def holds(command: Command, now_ms: int) -> bool:
     """Whether a command is in force."""
     return command.action != "resume" and now_ms < command.expires_ms
+
+
+def is_pending(kill: Kill, last: Command | None, now_ms: int) -> bool:
+    """Whether a kill that was ordered has not been given yet, by the last command to its target."""
+    return last is None or (not holds(last, now_ms) and last.issued_ms < kill.ts_ms)
 
 
 def _ids(value: bytes | None, kind: TargetType) -> set[str]:

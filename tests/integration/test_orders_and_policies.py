@@ -3,26 +3,41 @@
 Numbers of rows are those of the fault matrix.
 """
 
+import gc
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
+from confluent_kafka import TopicPartition
+from pydantic import SecretStr
 
+from models.stimuli import PolicyChanged
 from schemas.codec import encode
 from schemas.control import Target
+from schemas.duration import MINUTE_MS
+from schemas.errors import BrokerError
 from schemas.operator import Resume
 from schemas.signing import KID_HEADER, OperatorKey
-from streams.clock import wall_ms
+from streams.clock import BrokerClock, wall_ms
 from streams.kafka.admin import topics_on_broker
 from streams.kafka.client import Admin
+from streams.kafka.order_writer import OrderWriter
+from streams.process.broker_watch import BrokerWatch
+from streams.process.metrics import Metrics
+from streams.process.policies import Policies, PolicyLost, policy_in_force
 from streams.settings import Settings
-from tests.support.kafka import Record, TopicSpace, commands_on, produce, read_all
-from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT
+from streams.worker.worker import Worker
+from tests.integration.test_topics import set_config
+from tests.support.kafka import Record, TopicSpace, commands_on, produce, read_all, wait_until
+from tests.support.messages import acknowledge
+from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT, ServiceProcess
 from tests.support.worker_process import WorkerProcess
 
 TENANT = "acme"
@@ -99,6 +114,93 @@ def test_another_policy_takes_over_and_a_faulty_one_does_not(kafka_topics: Topic
     # The narrower cap judges at once what lives: the run that spent its 20 dollars before it is stopped as well.
     assert kills == {"before": "run-cost", "after": "run-cost", "later": "run-cost"}
     assert {alert["policy_version"] for alert in values(kafka_topics, "alerts.v1")} == {"narrow"}
+
+
+def lose_policy(space: TopicSpace) -> None:
+    """Somebody has had policy.v1 delete what is old, and all of it is."""
+    admin, topic = Admin(Settings(kafka_bootstrap=space.bootstrap)), space.name("policy.v1")
+    set_config(admin, topic, "cleanup.policy", "delete")
+    for future in admin.delete_records([TopicPartition(topic, 0, -1)]).values():
+        future.result(20)
+
+
+def test_a_policy_that_is_lost_stays_in_force(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """A deletion is refused like a faulty policy, and told. When nothing of the policy is left on its topic, a worker
+    that starts goes on with the one that its state follows, and kills by it; alerting, which would notify nobody, and
+    tools that need it end and say what to do. Publishing it mends everything.
+    """
+    bootstrap, prefix = kafka_topics.bootstrap, kafka_topics.prefix
+    narrow = policy_file(tmp_path, "narrow", 10)
+    _publish(kafka_topics, narrow)
+    with WorkerProcess(bootstrap, prefix) as worker:
+        worker.wait_said("state restored")
+        spend(kafka_topics, "before", 12, "e1")
+        worker.wait_said("command")
+        produce(bootstrap, kafka_topics.name("policy.v1"), [Record(None, b"default")])
+        [refused] = worker.wait_said("a policy was refused; the one before it stays in force")
+        assert refused["faults"] == ["it is a deletion"]
+        assert worker.stop() == 0, worker.tail()
+    lose_policy(kafka_topics)
+    with WorkerProcess(bootstrap, prefix) as worker:
+        [kept] = worker.wait_said("no policy is published; the one that the state follows stays in force")
+        assert kept["policy_version"] == "narrow"
+        spend(kafka_topics, "after", 12, "e2")
+        worker.wait_said("command")
+        assert worker.stop() == 0, worker.tail()
+    kills = {command["target"]["id"]: command["rule"] for command in values(kafka_topics, "control.v1")}
+    assert kills == {"before": "run-cost", "after": "run-cost"}
+    assert [alert["state"] for alert in values(kafka_topics, "alerts.v1")] == ["open", "open"]
+    assert {alert["policy_version"] for alert in values(kafka_topics, "alerts.v1")} == {"narrow"}
+    with ServiceProcess(["alerting"], {"KAFKA_BOOTSTRAP": bootstrap, "PREFIX": prefix}) as alerting:
+        assert alerting.wait_exit() == 3, alerting.tail()
+        assert "python -m streams policy publish FILE" in alerting.text
+    settings = Settings(kafka_bootstrap=bootstrap, prefix=prefix)
+    with pytest.raises(PolicyLost, match="what was written there is gone"):
+        policy_in_force(settings)
+    _publish(kafka_topics, narrow)
+    assert policy_in_force(settings).version == "narrow"
+
+
+def test_partitions_are_taken_over_under_the_newest_policy(
+    kafka_topics: TopicSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was published since a worker last looked is in force before partitions are its: their last owner may have
+    judged by it, and to go back to the policy before would lift what stands and tell everything twice. Here the worker
+    never looks for another policy by itself.
+    """
+    narrow, wide = policy_file(tmp_path, "narrow", 10), policy_file(tmp_path, "wide", 100)
+    _publish(kafka_topics, wide)
+    settings = Settings(
+        kafka_bootstrap=kafka_topics.bootstrap, prefix=kafka_topics.prefix, engine_key=SecretStr(ENGINE_KEY)
+    )
+    first = Policies.first
+
+    def first_and_late(policies: Policies, now_ms: int) -> PolicyChanged:
+        found = first(policies, now_ms)
+        _publish(kafka_topics, narrow)
+        return found
+
+    monkeypatch.setattr(Policies, "first", first_and_late)
+    monkeypatch.setattr(Policies, "changed", lambda policies, wait_s=0.0: _arrived_at_first(policies, wait_s))
+    caplog.set_level("INFO", "spendfuse")
+    with BrokerWatch(settings) as broker:
+        worker = Worker(settings, Metrics(), broker)
+        thread = threading.Thread(target=worker.run, daemon=True)
+        thread.start()
+        try:
+            wait_until(lambda: "state restored" in caplog.messages, 60, "it has its partitions")
+            spend(kafka_topics, "dear", 20, "e1")
+            wait_until(lambda: values(kafka_topics, "control.v1"), 30, "the kill of the narrow policy")
+        finally:
+            worker.stop()
+            thread.join(60)
+            gc.enable()
+    assert {alert["policy_version"] for alert in values(kafka_topics, "alerts.v1")} == {"narrow"}
+
+
+def _arrived_at_first(policies: Policies, wait_s: float) -> PolicyChanged | None:
+    """What stands on the topic when it is first read; nothing of later."""
+    return None if policies._at_end else next(reversed(policies._arrived(wait_s)), None)
 
 
 def test_only_a_signed_order_lifts_a_kill(kafka_topics: TopicSpace, tmp_path: Path) -> None:
@@ -200,6 +302,7 @@ def test_orders_from_the_command_line_are_obeyed(kafka_topics: TopicSpace, tmp_p
         assert (nobody.returncode, "nobody has heard of the run 'quite-aa11'" in nobody.stderr) == (2, True)
         killed = _type(kafka_topics, "kill", "--run", "quiet-aa")
         assert (killed.returncode, "Run quiet-aa11 of acme must stop" in killed.stdout) == (0, True)
+        assert [("A worker has obeyed at" in each.stdout, each.stderr) for each in (killed, lifted)] == [(True, "")] * 2
         worker.wait_said("command", 7)
         spend(kafka_topics, "other", 1, "e3", now_ms, home)
         worker.wait_applied({home: 4})
@@ -216,6 +319,36 @@ def test_orders_from_the_command_line_are_obeyed(kafka_topics: TopicSpace, tmp_p
         ("kill", "in force"),
     ]  # fmt: skip
     assert {one["order"]["who"] for one in orders} == {"ana"}
+
+
+def test_orders_that_no_worker_reads_are_said_to_wait(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """With no worker an order is kept and not obeyed: whoever gives it hears that, and may take it back. What was
+    ordered is done in order when a worker comes.
+    """
+    waits = _type(kafka_topics, "kill", "--run", "r1", "--unseen")
+    assert (waits.returncode, "no worker has obeyed within 5 s" in waits.stderr) == (0, True)
+    other = _type(kafka_topics, "resume", "--run", "r2")
+    assert (other.returncode, "nothing stands against the run 'r2'" in other.stderr) == (2, True)
+    back = _type(kafka_topics, "resume", "--run", "r1")
+    assert "by ana waits on operator.v1: no worker has obeyed it yet. This order lifts it" in back.stdout, back.stderr
+    assert (back.returncode, "no worker has obeyed within 5 s" in back.stderr) == (0, True)
+    with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy_file(tmp_path, "v1", 10)) as worker:
+        worker.wait_said("command", 2)
+        assert worker.stop() == 0, worker.tail()
+    assert [command["action"] for command in values(kafka_topics, "control.v1")] == ["kill", "resume"]
+
+
+@pytest.mark.parametrize("off_ms", [10 * MINUTE_MS, -40 * MINUTE_MS])
+def test_an_order_of_a_wrong_clock_is_refused_with_what_to_do(kafka_topics: TopicSpace, off_ms: int) -> None:
+    """The broker takes none that is of another time than its own; that is no time-out, and nothing was written."""
+    settings = Settings(
+        kafka_bootstrap=kafka_topics.bootstrap, prefix=kafka_topics.prefix, operator_key=SecretStr(OPERATOR_KEY)
+    )
+    off = SimpleNamespace(now_ms=lambda: wall_ms() + off_ms)
+    with pytest.raises(BrokerError, match="the clock of this host differs from the broker's") as refused:
+        OrderWriter(settings, cast("BrokerClock", off)).write(acknowledge(wall_ms() + off_ms, "i1"))
+    assert "was not written" in str(refused.value)
+    assert "may have been written" not in str(refused.value)
 
 
 def _type(space: TopicSpace, verb: str, *words: str, key: str = OPERATOR_KEY) -> subprocess.CompletedProcess[str]:

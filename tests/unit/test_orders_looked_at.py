@@ -1,5 +1,7 @@
 """Before an order is written, what it would meet is looked at and said; one that would change nothing is refused."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,18 +10,23 @@ from infra.kafka.embedded import EmbeddedBroker
 from models.rules.policy import Policy, read_policy_toml
 from schemas.alert import Alert
 from schemas.control import Command, Target
+from schemas.duration import MINUTE_MS
 from schemas.errors import SettingsError
-from schemas.operator import OperatorMessage
+from schemas.operator import Kill, OperatorMessage
 from schemas.signing import OperatorKey
 from streams.__main__ import main
+from streams.clock import BrokerClock
 from streams.kafka.records import Records
+from streams.notifier.process import publishing
 from streams.service_alert import IN_NO_POLICY
 from streams.settings import Settings, read_settings
 from streams.tools.order import TopicFacts
+from streams.tools.orders.audit import read_orders
 from streams.tools.orders.registry import VERBS, give
 from streams.tools.orders.verb import UnknownFactError
 from tests.support.facts import NOW_MS, alert, command, key_of, put
 from tests.support.kafka import Record, produce
+from tests.support.messages import acknowledge
 from tests.support.words import order
 
 KEY = "the root key of operators, in tests"
@@ -32,6 +39,7 @@ class KnownFacts:
     commands: list[Command] | None = None
     alerts: list[Alert] | None = None
     rules: str | None = None
+    kills: tuple[Kill, ...] = ()
     ids: tuple[str, ...] | None = ("r1", "r1-long", "run-77", "acme")
     asked: list[str] = field(default_factory=list)
 
@@ -54,6 +62,10 @@ class KnownFacts:
         if self.commands is None:
             raise UnknownFactError("control.v1 cannot be read")
         return [each for each in self.commands if each.tenant_id == tenant_id]
+
+    def pending_kills(self, tenant_id: str) -> list[Kill]:
+        """Kills that no worker has obeyed."""
+        return [each for each in self.kills if each.tenant_id == tenant_id]
 
     def seen(self, tenant_id: str, kind: str, typed: str) -> set[str]:
         """The ids that the test says, of whatever kind."""
@@ -81,6 +93,9 @@ def given_out(words: str, facts: KnownFacts) -> list[OperatorMessage]:
 
 
 IN_S1 = command(target=Target("session", "s1"))
+WAITING = Kill(
+    message_id="op-1", ts_ms=NOW_MS - MINUTE_MS, tenant_id="acme", who="ben", why="w", target=Target("run", "r9")
+)
 STANDING = "Run r1 is killed by run-cost since "
 SAID: list[tuple[str, KnownFacts, list[str]]] = [
     ("kill --run r1", KnownFacts([command()]), [STANDING, "It spent $5.01."]),
@@ -108,6 +123,9 @@ SAID: list[tuple[str, KnownFacts, list[str]]] = [
      ["Stopped as well: session s1. What belongs to one of them goes on only when that is lifted, too."]),
     ("resume --session s1", KnownFacts([IN_S1, command("pause", target=Target("scope", "a/b"))]),
      ["Stopped as well: scope a/b. "]),
+    ("resume run r9", KnownFacts([], [], kills=(WAITING,)),
+     ["by ben waits on operator.v1: no worker has obeyed it yet. This order lifts it", "Run r9 of acme may go on"]),
+    ("resume run r", KnownFacts([], [], kills=(WAITING,)), ["Run r9 of acme may go on"]),
     ("resume scope a/b", KnownFacts([command(target=Target("scope", "a/b"))]),
      ["Scope a/b is killed by run-cost", "one more allowance of it until its period ends"]),
     ("ack i1", KnownFacts(alerts=[alert()]), ["It is about: Run r1 has spent $5.01."]),
@@ -160,6 +178,7 @@ REFUSED: list[tuple[str, KnownFacts, str]] = [
     ("silence --match run_id=r9 --for 1h", KnownFacts([], [alert()]), "nobody has heard of the run 'r9'"),
     ("silence --match incident_id=i9 --for 1h", KnownFacts(alerts=[alert()]), "holds no incident 'i9'"),
     ("feedback i9 useful", KnownFacts(alerts=[alert()]), "holds no incident 'i9'"),
+    ("resume run r1", KnownFacts([command(issued_ms=NOW_MS + 6 * MINUTE_MS)]), "clock of this host is 6 min behind"),
     ("resume run r1 --limit-usd 5.01", KnownFacts([command()], [alert()]), "has spent $5.01 already"),
     ("resume run r1 --limit-usd 2", KnownFacts([command()], [alert()]), "the limit must lie above"),
     ("resume run r1 --limit-usd 9", KnownFacts([command()], [alert(unit="calls", value=9)]), "which counts no money"),
@@ -221,12 +240,23 @@ def test_the_key_that_workers_refuse_writes_nothing(settings: Settings, capsys: 
     ours = ["ack", "i1", "--tenant", "acme", "--why", "w"]
     assert main(ours) == 2
     assert "the workers would refuse this order" in capsys.readouterr().err
+    by_button = publishing(settings, BrokerClock())
+    with pytest.raises(SettingsError, match="the workers would refuse this order"):
+        asyncio.run(pressed(by_button))
+    assert read_orders(settings) == []
     worker["SPENDFUSE_OPERATOR_PUBLIC_KEY"] += f",{OperatorKey(KEY.encode()).public_key.hex()}"
     check = Records(read_settings(worker)).key_check("acme")
     assert check is not None
     record = Record(check.value, check.key, tuple(check.headers or ()), NOW_MS + 1, 0)
     produce(settings.kafka_bootstrap, "control.v1", [record])
     assert main(ours) == 0
+    asyncio.run(pressed(by_button))
+    assert len(read_orders(settings)) == 2
+
+
+async def pressed(publish: Callable[[OperatorMessage], Awaitable[None]]) -> None:
+    """Somebody presses a button."""
+    await publish(acknowledge(NOW_MS, "i1"))
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from alerting.delivery.log import Delivery
 from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.codec import encode
-from schemas.control import Command, KeyCheck
+from schemas.control import Command, KeyCheck, Target
 from schemas.internal.spend import ALL_TENANTS
-from schemas.operator import Acknowledge, LimitException, OperatorMessage
+from schemas.operator import Acknowledge, Kill, LimitException, OperatorMessage, Resume
 from schemas.rollup import Rollup
 from schemas.run import RunRecord
 from streams.console.state.commands import Commands
@@ -46,6 +46,8 @@ class TenantBook:
         """Partition and offset -> a record of operator.v1 that names this tenant, believed or not."""
         self.raised: dict[tuple[str, str], LimitException] = {}
         """Rule and scope -> the newest exception that an operator's key has signed."""
+        self.killed: OrderedDict[Target, Kill] = OrderedDict()
+        """Target -> the kill that an operator's key has signed, until a resume of it."""
         self.in_hand: OrderedDict[str, InHand] = OrderedDict()
         """Incident -> whoever took it in hand last, by a signed order."""
         self.version = 0
@@ -160,6 +162,12 @@ class Book:
                 book.orders.popitem(last=False)
             if is_genuine and isinstance(order, LimitException):
                 book.raised[order.rule, order.scope] = order
+            if is_genuine and isinstance(order, Kill):
+                book.killed[order.target] = order
+                if len(book.killed) > MOST_ORDERS:
+                    book.killed.popitem(last=False)
+            if is_genuine and isinstance(order, Resume):
+                book.killed.pop(order.target, None)
             if is_genuine and isinstance(order, Acknowledge):
                 book.in_hand[order.incident_id] = InHand(order, record.appended_ms)
                 if len(book.in_hand) > MOST_ORDERS:

@@ -6,8 +6,11 @@ from typing import get_args
 
 import msgspec
 
-from alerting.rendering.foreign import name
+from alerting.rendering.figures import clock
+from alerting.rendering.foreign import clean, name
+from models.commands.commands import CLOCKS_DIFFER_MS
 from schemas.control import Command, Target, TargetType
+from schemas.duration import format_duration
 from schemas.errors import SettingsError
 from schemas.internal.spend import ALL_TENANTS
 from schemas.money import format_usd
@@ -28,6 +31,7 @@ from streams.tools.orders.verb import (
 
 MOST_DAYS = 366
 MOST_SHOWN = 3
+MOST_OF_A_NAME = 64
 LIMITED: tuple[TargetType, ...] = ("run", "session", "run_tree")
 """What has a limit of its own, that a resume can raise."""
 POSITIONAL = tuple(kind for kind in get_args(TargetType) if kind != "tenant")
@@ -55,11 +59,15 @@ def _build(options: Options, common: Fields, now_ms: int) -> Resume:
 
 
 def _complete(order: Resume, facts: Facts) -> Resume:
-    """What stands, else what a limit holds back or an incident is about: there is something to lift."""
+    """What stands, or will as soon as a worker runs, else what a limit holds back or an incident is about: there is
+    something to lift.
+    """
     kind, typed = order.target.type, order.target.id
-    standing = sorted(one.target.id for one in facts.commanded(order.tenant_id) if one.target.type == kind)
+    targets = [one.target for one in facts.commanded(order.tenant_id)]
+    targets += [one.target for one in facts.pending_kills(order.tenant_id)]
+    standing = sorted({target.id for target in targets if target.type == kind})
     nothing = f"nothing stands against the {kind.replace('_', ' ')} {typed!r} of {order.tenant_id}"
-    others = [shown(one.target) for one in facts.commanded(order.tenant_id) if one.target.type != kind]
+    others = [shown(target) for target in targets if target.type != kind]
     stands = [*map(name, standing), *sorted(others)]
     instead = f"; what stands: {', '.join(stands[:MOST_SHOWN])}" if stands else ""
     known = set(standing) if any(one.startswith(typed) for one in standing) else _held(order.tenant_id, kind, facts)
@@ -78,10 +86,22 @@ def _held(tenant_id: str, kind: TargetType, facts: Facts) -> set[str]:
 def _look(order: Resume, facts: Facts) -> Iterator[str]:
     command = facts.active_command(order.tenant_id, order.target)
     yield from _still_stopped(order, facts)
+    for kill in facts.pending_kills(order.tenant_id):
+        if kill.target == order.target:
+            yield (
+                f"The kill of {clock(kill.ts_ms)} by {clean(kill.who, MOST_OF_A_NAME)} waits on operator.v1: no worker "
+                "has obeyed it yet. This order lifts it as soon as one does."
+            )
+            return
     if command is None:
         yield f"Nothing on control.v1 stands against {shown(order.target)} now."
         return
     yield described(command)
+    if (behind_ms := command.issued_ms - order.ts_ms) > CLOCKS_DIFFER_MS:
+        raise SettingsError(
+            f"the clock of this host is {format_duration(behind_ms)} behind that of the command, so that workers would "
+            "take this order for an older one and lift nothing. Set the clock (NTP), and give it again"
+        )
     if order.target.type == "scope":
         terms = "one more allowance of it until its period ends" if order.until_ms is None else "as much as it likes"
         yield f"The budget {name(command.rule)} is used up: the scope may spend {terms}, and its runs go on."

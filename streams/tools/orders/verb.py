@@ -15,7 +15,7 @@ from schemas.control import Command, Target, TargetType
 from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.errors import SettingsError, SpendfuseError
 from schemas.money import usd_to_nanousd
-from schemas.operator import OperatorMessage
+from schemas.operator import Kill, OperatorMessage
 from schemas.policy import epoch_ms
 
 Options = argparse.Namespace
@@ -42,6 +42,9 @@ class Facts(Protocol):
 
     def commanded(self, tenant_id: str) -> list[Command]:
         """Every command that holds."""
+
+    def pending_kills(self, tenant_id: str) -> list[Kill]:
+        """Operators' kills that no worker has obeyed yet."""
 
     def seen(self, tenant_id: str, kind: TargetType, typed: str) -> set[str]:
         """The ids of that kind which anybody has heard of within a day and which begin as was typed; the typed one
