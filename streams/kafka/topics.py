@@ -28,6 +28,7 @@ from streams.kafka.admin import (
 from streams.kafka.client import Admin, missing_right
 from streams.settings import Settings
 
+_RETENTION: Final = frozenset({"retention.ms", "retention.bytes"})
 _TEMPORARY: Final = frozenset({"leader.replication.throttled.replicas", "follower.replication.throttled.replicas"})
 """Settings that Kafka's own tools put on a topic while they move it: no drift, and not to be taken away."""
 
@@ -66,6 +67,15 @@ class _Found:
             if _is_override(entry) and name not in declared and name not in _TEMPORARY
         ]
         return wrong | dict.fromkeys(undeclared)
+
+    @property
+    def loses_records(self) -> bool:
+        """Whether the broker throws away what the declaration keeps: by age, by size, or in place of compaction."""
+        wrong = self.drift()
+        deletes = (
+            "delete" in (self._value("cleanup.policy") or "") and "delete" not in self.spec.config["cleanup.policy"]
+        )
+        return deletes or any(_keeps_less(self._value(each), wrong[each]) for each in _RETENTION.intersection(wrong))
 
     def drift_lines(self) -> list[str]:
         """`drift` in words."""
@@ -127,6 +137,15 @@ def check(admin: Admin, prefix: str, generation: int = 1) -> list[str]:
             differences.append(f"{each.name}: has {each.partitions} partitions, must have 1")
         differences += each.drift_lines()
     return differences + _unequal(found)
+
+
+def drifted(admin: Admin, prefix: str, generation: int = 1) -> tuple[list[str], bool]:
+    """How the settings of the topics that this client may see differ from their declarations, and whether the broker
+    throws records away for it. Raises as `check` does.
+    """
+    found = _look(admin, prefix, load_topics(generation=generation)).values()
+    lines = [line for each in found for line in each.drift_lines()]
+    return [*lines, *_unequal({each.spec.name: each for each in found})], any(each.loses_records for each in found)
 
 
 def run_apply(settings: Settings) -> int:
@@ -293,6 +312,13 @@ def _same(found: str | None, wanted: str) -> bool:
         return float(found) == float(wanted)
     except ValueError:
         return sorted(found.split(",")) == sorted(wanted.split(","))
+
+
+def _keeps_less(found: str | None, wanted: str | None) -> bool:
+    """Of two retentions, where below 0 is without end."""
+    if found is None or wanted is None or float(found) < 0:
+        return False
+    return float(wanted) < 0 or float(found) < float(wanted)
 
 
 def _listed(numbers: Iterable[int]) -> str:

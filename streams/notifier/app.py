@@ -35,7 +35,14 @@ from streams.notifier.heartbeat import Heartbeat
 from streams.notifier.lag import Lag, Progress, TopicTruncated
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.notifier import Notifier, RoutingChanged, Stimulus
-from streams.notifier.own_alerts import MOST_NAMED, PolicyWatch, ReceiverWatch, set_aside_alert, unreadable_alert
+from streams.notifier.own_alerts import (
+    MOST_NAMED,
+    PolicyWatch,
+    ReceiverWatch,
+    TopicsWatch,
+    set_aside_alert,
+    unreadable_alert,
+)
 from streams.notifier.reviews import FIRST_PARTITION, WeeklyReviews
 from streams.notifier.senders import open_senders
 from streams.notifier.sending import SenderPool
@@ -85,7 +92,8 @@ class NotifierApp:
         self._deliveries = settings.topic("deliveries.v1")
         self._notifiers: dict[int, Notifier] = {}
         self._working: dict[int, asyncio.Task[None]] = {}
-        self._reviewing: asyncio.Task[None] | None = None
+        self._reviewing: list[asyncio.Task[None]] = []
+        """What runs where the first partition is, once for all: weekly reviews, and the look at the topics."""
         self._paging: set[asyncio.Task[None]] = set()
         self._lag = Lag(settings, self._alerts, self._orders)
         for topic in (self._alerts, self._orders):
@@ -192,8 +200,9 @@ class NotifierApp:
 
     async def hand_over(self) -> None:
         """Let go of all partitions: begin nothing new, wait for what is in flight, record how far it came."""
-        if self._reviewing is not None:
-            self._reviewing.cancel()
+        for task in self._reviewing:
+            task.cancel()
+        self._reviewing.clear()
         self._throttle.hold(held=True)
         await self._senders.wait(HAND_OVER_S)
         for notifier in [*self._notifiers.values()]:  # partitions may move meanwhile
@@ -208,6 +217,7 @@ class NotifierApp:
         self._receiver_watch.forget()
         self._metrics.lag.clear()
         self._metrics.set_aside.clear()
+        self._metrics.topics_differ.set(0)
 
     async def aclose(self) -> None:
         """Let go of the senders."""
@@ -312,10 +322,10 @@ class NotifierApp:
             self._notifiers[number] = notifier
             self._working[number] = asyncio.create_task(self._guarded(notifier.run()))
         if FIRST_PARTITION in self._notifiers:
-            reviews = WeeklyReviews(
-                self._settings, lambda: self._policy, self._notifiers[FIRST_PARTITION], self._outcome, self._brokers
-            )
-            self._reviewing = asyncio.create_task(self._guarded(reviews.run()))
+            first = self._notifiers[FIRST_PARTITION]
+            reviews = WeeklyReviews(self._settings, lambda: self._policy, first, self._outcome, self._brokers)
+            topics = TopicsWatch(self._settings, lambda: self._policy, first, self._metrics, self._brokers)
+            self._reviewing = [asyncio.create_task(self._guarded(each.run())) for each in (reviews, topics)]
         log.info("partitions assigned", extra=fields(partitions=numbers))
 
     async def _revoked(self, _app: Any, _revoked: Iterable[TP], **_: Any) -> None:

@@ -21,11 +21,6 @@ class NotifierMetrics:
         self.unreadable = Counter(
             "spendfuse_alerting_unreadable", "Records that could not be read", ["topic"], registry=registry
         )
-        self.policies_differ = Gauge(
-            "spendfuse_alerting_policies_differ",
-            "Partitions whose worker has decided by another policy than alerting's for two minutes",
-            registry=registry,
-        )
         self.set_aside = Gauge(
             "spendfuse_alerting_set_aside",
             "Entries of deliveries.v1 that cannot be read",
@@ -82,6 +77,20 @@ class NotifierMetrics:
         )
         self.partitions = Gauge("spendfuse_alerting_partitions", "Partitions of alerts.v1 owned", registry=registry)
         self.policy_faults = Counter("spendfuse_alerting_policy_faults", "Policies refused", registry=registry)
+        self._compare(registry)
+
+    def _compare(self, registry: CollectorRegistry) -> None:
+        """What is otherwise than it should be, beside alerting."""
+        self.policies_differ = Gauge(
+            "spendfuse_alerting_policies_differ",
+            "Partitions whose worker has decided by another policy than alerting's for two minutes",
+            registry=registry,
+        )
+        self.topics_differ = Gauge(
+            "spendfuse_alerting_topics_differ",
+            "Settings of topics that have not been as declared for ten minutes",
+            registry=registry,
+        )
 
     def alert_read(self, alert: Alert) -> None:
         """An alert was read."""

@@ -1,23 +1,45 @@
 """What alerting says of the service itself: records that it cannot read, receivers that it cannot reach, workers under
-another policy.
+another policy, topics whose settings are not as declared.
 """
 
-from collections.abc import Mapping
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from confluent_kafka import KafkaException
 from msgspec.structs import replace
 
 from alerting.delivery.throttle import Gate
 from alerting.rendering.figures import time_of_day
 from models.identity import derived_id
+from models.rules.policy import Policy
 from schemas.alert import RECEIVER_UNREACHABLE, Alert
 from schemas.duration import DAY_MS, MINUTE_MS
+from schemas.errors import BrokerError
 from schemas.routing import PAGERS
-from streams.service_alert import POLICIES_DIFFER, UNREADABLE_ALERTS, UNREADABLE_DELIVERIES, service_alert
+from streams.clock import BrokerClock
+from streams.kafka.client import Admin
+from streams.kafka.topics import drifted
+from streams.notifier.metrics import NotifierMetrics
+from streams.notifier.notifier import Notifier
+from streams.process.logs import fields
+from streams.service_alert import (
+    POLICIES_DIFFER,
+    TOPICS_DIFFER,
+    UNREADABLE_ALERTS,
+    UNREADABLE_DELIVERIES,
+    service_alert,
+)
+from streams.settings import Settings
+
+log = logging.getLogger("spendfuse.alerting")
 
 MOST_NAMED = 5
 PATIENCE_MS: Final = 2 * MINUTE_MS
 """A policy that has just been published reaches one process before another."""
+TOPICS_EVERY_S: Final = 600.0
+"""Between two looks at the topics' settings. What stands at both is no upgrade under way."""
 FRESH_MS: Final = 10 * MINUTE_MS
 """A sign of life that is older tells of a time when another policy may have been in force."""
 
@@ -195,6 +217,68 @@ class PolicyWatch:
     def forget(self) -> None:
         """Others answer for the partitions from here on."""
         self._since.clear()
+
+
+class TopicsWatch:
+    """Compares the settings of the topics with their declarations. Nobody else notices before records are missing."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Callable[[], Policy],
+        notifier: Notifier,
+        metrics: NotifierMetrics,
+        brokers: BrokerClock,
+    ) -> None:
+        self._settings = settings
+        self._policy = policy
+        self._notifier = notifier
+        self._metrics = metrics
+        self._brokers = brokers
+        self._before: list[str] = []
+        """What the last look found."""
+
+    async def run(self) -> None:
+        """Look for as long as nobody ends it, and have people told once a day of what is not mended."""
+        while True:
+            differences, loses_records = await asyncio.to_thread(self._look)
+            lasting = [line for line in differences if line in self._before]
+            self._before = differences
+            self._metrics.topics_differ.set(len(lasting))
+            if lasting:
+                alert = topics_alert(lasting, loses_records, self._brokers.now_ms(), self._policy().version)
+                log.warning("topics are not as declared", extra=fields(differences=lasting))
+                await self._notifier.submit(alert)
+            await asyncio.sleep(TOPICS_EVERY_S)
+
+    def _look(self) -> tuple[list[str], bool]:
+        settings = self._settings
+        try:
+            return drifted(Admin(settings), settings.prefix, settings.state_generation)
+        except (BrokerError, KafkaException) as error:
+            log.info("whether topics are as declared is not known", extra=fields(error=str(error)))
+            return self._before, False
+
+
+def topics_alert(differences: Sequence[str], loses_records: bool, at_ms: int, policy_version: str) -> Alert:
+    """One a day for the same differences: said again after a restart, it is the same alert."""
+    more = f" and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
+    loss = " Records are deleted that are needed still." if loses_records else ""
+    return service_alert(
+        TOPICS_DIFFER,
+        0,
+        at_ms,
+        policy_version,
+        about=(*differences, at_ms // DAY_MS),
+        severity="error" if loses_records else "warning",
+        level=1.0 if loses_records else 0.5,
+        value=len(differences),
+        unit="settings",
+        evidence={"differences": list(differences[:MOST_NAMED])},
+        summary=f"Topics are not as declared: {'; '.join(differences[:MOST_NAMED])}{more}.{loss}",
+        next_action="python -m streams topics check shows all of them, and python -m streams topics apply mends them. "
+        "See docs/runbooks/topics-differ.md.",
+    )
 
 
 def _alert(partition: int, theirs: str, ours: str, at_ms: int) -> Alert:

@@ -74,10 +74,10 @@ class Guarded:
         given = {name.lower(): value for name, value in self.variables(role).items()}
         return Settings.model_validate({**given, "operator_key": SecretStr(OPERATOR_KEY)})
 
-    def grant(self, role: str, but: Right | None = None) -> None:
-        """Allow a role what the file says, or all of it but one right."""
+    def grant(self, role: str, but: Right | None = None, *, to: str | None = None) -> None:
+        """Allow a role what the file says, or all of it but one right; or another role's user beside its own rights."""
         admin = Admin(self.settings(ADMINISTRATOR))
-        wanted = [right.binding(f"User:{role}") for right in rights(role, self.prefix) if right != but]
+        wanted = [right.binding(f"User:{to or role}") for right in rights(role, self.prefix) if right != but]
         for future in admin.create_acls(wanted, request_timeout=10).values():
             future.result(20)
 
@@ -94,9 +94,9 @@ class Guarded:
         reader = Admin(self.settings(role))  # a broker acts on a withdrawn right some time after it has agreed to it
         wait_until(lambda: not topics_on_broker(reader), 20, f"{role} sees nothing")
 
-    def worker(self, policy: Path) -> ServiceProcess:
+    def worker(self, policy: Path, **settings: object) -> ServiceProcess:
         """A worker under its own rights."""
-        given = {"POLICY": policy, "SLOT": "0", "WATCHDOG_S": 3, "RESTORE_TIMEOUT_S": 20}
+        given = {"POLICY": policy, "SLOT": "0", "WATCHDOG_S": 3, "RESTORE_TIMEOUT_S": 20, **settings}
         return ServiceProcess(["streams", "worker"], {**self.variables("worker"), **given})
 
     def spend(self, run: str, usd: int, event: str, ago_ms: int = 0) -> None:
@@ -294,6 +294,33 @@ def test_reconciliation_needs_its_own_rights_alone(
             said = capsys.readouterr().out
             assert f"{tokens:,}" in said
             assert ("corrected by the provider" in said) is (tokens == 2_000_000)
+
+
+def test_a_later_generation_needs_the_rights_of_generations(
+    guarded: Guarded, policy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its topics are made by the installer. With the role `worker` alone it is not filled, and whoever tries is told
+    what is missing; with `generations` beside it, it is filled next to a worker, taken over, and kills come from it.
+    """
+    act_as(monkeypatch, guarded, "installer", STATE_GENERATION="2")
+    assert main(["topics", "apply"]) == 0
+    fill = ["rebuild", "--from-input", "--generation", "2"]
+    with guarded.worker(policy) as worker:
+        guarded.spend("greedy", 12, "e1")
+        worker.wait_said("command")
+        act_as(monkeypatch, guarded, "worker", STATE_GENERATION="1", POLICY=str(policy))
+        assert main(fill) == 4
+        assert "python -m streams topics apply" in capsys.readouterr().err
+        guarded.grant("generations", to="worker")
+        wait_until(lambda: main(fill) == 0, 30, "it is filled, once the broker acts on the rights")
+        assert "Replace them now" in capsys.readouterr().out
+        assert worker.stop() == 0, worker.tail()
+    with guarded.worker(policy, STATE_GENERATION=2) as later:
+        later.wait_said("partition taken over from the generation before")
+        guarded.spend("other", 12, "e2")
+        later.wait_said("command")
+        assert later.stop() == 0, later.tail()
+    assert sorted(guarded.commands()) == [("kill", "greedy"), ("kill", "other")]
 
 
 def test_a_sink_needs_its_own_rights_alone(

@@ -19,7 +19,7 @@ from schemas.topics import load_topics, topic_name
 from streams.__main__ import main
 from streams.kafka.admin import await_leaders
 from streams.kafka.client import Admin
-from streams.kafka.topics import PartitionsRefusedError, apply, check
+from streams.kafka.topics import PartitionsRefusedError, apply, check, drifted
 from streams.settings import Settings
 from tests.support.kafka import RealKafka, Record, TopicSpace, delete_topics, fresh_prefix, produce, wait_until
 
@@ -106,6 +106,29 @@ def test_a_setting_that_no_file_declares_is_reported_and_taken_away(admin: Admin
     assert differences(admin, kafka_topics.prefix, [line]) == [line]
     apply(admin, kafka_topics.prefix, kafka_topics.partitions, 1)
     assert differences(admin, kafka_topics.prefix, []) == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "setting", "value", "loses"),
+    [
+        ("control.v1", "cleanup.policy", "delete", True),
+        ("usage.v1", "retention.ms", "60000", True),
+        ("usage.v1", "retention.bytes", "1000", True),
+        ("usage.v1", "retention.ms", "-1", False),
+        ("state.v1", "max.message.bytes", "1000", False),
+        ("state.v1", "min.insync.replicas", "2", False),
+    ],
+)
+def test_a_setting_that_loses_records_is_told_from_others(
+    admin: Admin, kafka_topics: TopicSpace, topic: str, setting: str, value: str, loses: bool
+) -> None:
+    """To delete what is needed still is worse than to keep too much, or to write nothing."""
+    assert drifted(admin, kafka_topics.prefix) == ([], False)
+    set_config(admin, kafka_topics.name(topic), setting, value)
+    wait_until(lambda: drifted(admin, kafka_topics.prefix)[0], 10, "the setting differs")
+    lines, found = drifted(admin, kafka_topics.prefix)
+    assert len(lines) == 1
+    assert (f"{setting} is {value}" in lines[0], found) == (True, loses)
 
 
 def test_a_topic_that_went_missing_is_made_again(admin: Admin, kafka_topics: TopicSpace) -> None:

@@ -1,14 +1,21 @@
 """Worker and alerting under different policies: said after a while, once a day, and never of one that is on its way."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from models.rules.policy import read_policy_toml
 from models.rules.policy_findings import findings
-from schemas.alert import WATCHDOG
+from schemas.alert import WATCHDOG, Alert
 from schemas.duration import DAY_MS, MINUTE_MS
-from schemas.errors import PolicyError
-from streams.notifier.own_alerts import FRESH_MS, PATIENCE_MS, PolicyWatch
+from schemas.errors import BrokerError, PolicyError
+from streams.clock import BrokerClock
+from streams.notifier.metrics import NotifierMetrics
+from streams.notifier.own_alerts import FRESH_MS, PATIENCE_MS, PolicyWatch, TopicsWatch
 from streams.service_alert import IN_NO_POLICY, known_rules, service_alert
+from streams.settings import Settings
 from tests.support.messages import MONDAY_MS
 
 
@@ -46,6 +53,43 @@ def test_signs_of_life_of_before_say_nothing_of_now() -> None:
     watch = PolicyWatch()
     beat(watch, "theirs", MONDAY_MS, MONDAY_MS + FRESH_MS + 1)
     assert watch.differing("ours", MONDAY_MS + DAY_MS) == {}
+
+
+def test_topics_that_stay_as_they_were_not_declared_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what one look finds, which may be an upgrade under way; what stands at two is told as one alert a day, by
+    whose severity somebody is woken where records are deleted; and a look that fails ends nothing.
+    """
+    looks: list[Any] = [(["a", "b"], True), (["b"], True), BrokerError("silent"), (["b"], False), ([], False)]
+    told: list[Alert] = []
+    counted: list[float | None] = []
+    metrics = NotifierMetrics()
+
+    def look(*_: object) -> Any:
+        counted.append(metrics.registry.get_sample_value("spendfuse_alerting_topics_differ"))
+        if not looks:
+            raise Ended
+        found = looks.pop(0)
+        if isinstance(found, BrokerError):
+            raise found
+        return found
+
+    async def submit(alert: Alert) -> None:
+        told.append(alert)
+
+    monkeypatch.setattr("streams.notifier.own_alerts.drifted", look)
+    monkeypatch.setattr("streams.notifier.own_alerts.TOPICS_EVERY_S", 0.0)
+    notifier: Any = SimpleNamespace(submit=submit)
+    policy = read_policy_toml(HEAD)
+    with pytest.raises(Ended):
+        asyncio.run(TopicsWatch(Settings(), lambda: policy, notifier, metrics, BrokerClock()).run())
+    assert counted == [0, 0, 1, 1, 1, 0]
+    assert {(one.rule, one.tenant_id, one.value) for one in told} == {("topics-differ", "spendfuse", 1)}
+    assert [one.severity for one in told] == ["error", "warning", "warning"]
+    assert {one.rule for one in told} <= IN_NO_POLICY
+
+
+class Ended(Exception):
+    """No more looks."""
 
 
 HEAD = 'version = "1"\n'

@@ -195,6 +195,7 @@ HEALTHY: dict[str, str] = {
     'spendfuse_host_clock_ahead_seconds{job="worker",instance="w1"}': "0 1 -2 40 " * 20,
     'spendfuse_alerting_host_clock_ahead_seconds{job="alerting",instance="a"}': f"0x{FOREVER}",
     'spendfuse_alerting_set_aside{job="alerting",instance="a",partition="0"}': f"0x{FOREVER}",
+    'spendfuse_alerting_topics_differ{job="alerting",instance="a"}': f"0x{FOREVER}",
     'spendfuse_aborts_total{job="worker",instance="w1"}': "0 1 " + f"2x{FOREVER}",
     'spendfuse_watchdog_beats_total{job="worker",instance="w1",partition="0"}': f"0+0.25x{FOREVER}",
     'spendfuse_watchdog_beats_total{job="worker",instance="w2",partition="1"}': f"0+0.25x{FOREVER}",
@@ -349,6 +350,7 @@ STORIES: list[tuple[str, dict[str, str], set[str]]] = [
     ("a polled system is silent", {"poll_since": "0+15x80"}, {"SpendfusePollSilent"}),
     ("a polled system has changed its words", {"poll_unreadable": ONCE}, {"SpendfusePollUnreadable"}),
     ("no pass for two days", {"reconcile_since": "172000+15x80"}, {"SpendfuseReconciliationStale"}),
+    ("somebody has set a topic to delete", {"topics_differ": ONCE}, {"SpendfuseTopicsDiffer"}),
     ("an alert nobody can read", {"alerting_unreadable": ONCE}, {"SpendfuseAlertsUnreadable"}),
     ("a storm of warnings", {"dropped": ONCE}, {"SpendfuseWarningsDropped"}),
 ]
