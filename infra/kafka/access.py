@@ -24,7 +24,7 @@ OPERATIONS: Final = {
     "read": (AclOperation.READ,),
     "write": (AclOperation.WRITE,),
     "create": (AclOperation.CREATE, AclOperation.DESCRIBE),
-    "describe": (AclOperation.DESCRIBE_CONFIGS,),
+    "describe": (AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS),
     "configure": (AclOperation.DESCRIBE_CONFIGS, AclOperation.ALTER_CONFIGS),
     "groups": (AclOperation.READ,),
     "groups_described": (AclOperation.DESCRIBE,),

@@ -43,9 +43,10 @@ def run_order(settings: Settings, verb: Verb, order: OperatorMessage, now_ms: in
     answers: list[tuple[OperatorMessage, Answer]] = []
 
     def write(order: OperatorMessage) -> None:
-        if is_answered(order, facts):
-            answers.append((order, Answer(settings)))
+        expected = Answer(settings) if is_answered(order, facts) else None
         writer.write(order)
+        if expected is not None:
+            answers.append((order, expected))
 
     give(verb, order, facts, write, unseen=unseen)
     for given, answer in answers:

@@ -27,10 +27,11 @@ from streams.clock import wall_ms
 from streams.kafka.admin import topics_on_broker
 from streams.kafka.client import Admin
 from streams.kafka.order_writer import OrderWriter
-from streams.kafka.topics import apply
+from streams.kafka.topics import apply, drifted
 from streams.reconcile.days import day_of
 from streams.settings import Settings
 from tests.conftest import do_without
+from tests.integration.test_topics import set_config
 from tests.support.console_process import ConsoleProcess, Reader
 from tests.support.consoles import MESSAGES, Consoles, messages
 from tests.support.kafka import Record, commands_on, fresh_prefix, produce, wait_until
@@ -216,7 +217,7 @@ def test_whoever_may_not_write_is_told_how_to_get_the_right(
 
 def test_the_documented_rights_are_enough(guarded: Guarded, policy: Path) -> None:
     """Agent, worker, alerting and operator, each with its own rights alone: a run is killed, told of, resumed; and
-    again after a restart.
+    again after a restart. Alerting sees the settings of topics that it does not read.
     """
     with guarded.worker(policy) as worker:
         worker.wait_said("state restored")
@@ -240,6 +241,10 @@ def test_the_documented_rights_are_enough(guarded: Guarded, policy: Path) -> Non
         worker.wait_said("command")
         assert worker.stop() == 0, worker.tail()
     assert guarded.commands()[2:] == [("kill", "greedier")]
+    teller_sees = Admin(guarded.settings("alerting"))
+    assert drifted(teller_sees, guarded.prefix) == ([], False)
+    set_config(Admin(guarded.settings(ADMINISTRATOR)), f"{guarded.prefix}usage.v1", "retention.ms", "60000")
+    wait_until(lambda: drifted(teller_sees, guarded.prefix)[1], 10, "a retention that loses usage is seen")
 
 
 def test_a_reader_sees_everything_and_changes_nothing(
@@ -267,6 +272,7 @@ def test_a_reader_sees_everything_and_changes_nothing(
     assert said["incidents"].startswith("1 open incident\n")
     assert said["dlq"] == "no dead letters\n"
     assert "not known: The broker did not" not in said["doctor"], said["doctor"]
+    assert f"all {len(load_topics())} as declared" in said["doctor"], said["doctor"]
     for words in ("kill --run greedy --tenant acme --why w", f"policy publish {policy}"):
         assert main(words.split()) == 4
         assert "does not allow it" in capsys.readouterr().err

@@ -1,10 +1,9 @@
 """control.v1 loses what stands on it, or is given more partitions, while a worker lives: no record says so."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewPartitions  # type: ignore[attr-defined]  # offered, but not exported
 from pydantic import SecretStr
 
@@ -23,7 +22,7 @@ from streams.worker.control.watch import ControlWatch
 from streams.worker.partition import Partition
 from tests.integration.test_control_watch import TENANT, forged
 from tests.integration.test_orders_and_policies import policy_file
-from tests.integration.test_topics import set_config
+from tests.integration.test_topics import forget_records
 from tests.support.kafka import Record, TopicSpace, produce, wait_until
 from tests.support.messages import llm_call
 from tests.support.worker_process import ENGINE_KEY
@@ -90,10 +89,7 @@ class Watched:
 
 def deleted_by_age(watched: Watched) -> None:
     """Somebody has the topic delete what is old, and all of it is."""
-    set_config(watched.admin, watched.topic, "cleanup.policy", "delete")
-    all_of_it = [TopicPartition(watched.topic, number, -1) for number in range(watched.space.partitions)]
-    for future in watched.admin.delete_records(all_of_it).values():
-        future.result(20)
+    forget_records(watched.admin, watched.topic)
 
 
 def made_anew(watched: Watched) -> None:
@@ -104,9 +100,11 @@ def made_anew(watched: Watched) -> None:
 
 
 @pytest.fixture
-def watched(kafka_topics: TopicSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
+def watched(kafka_topics: TopicSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     monkeypatch.setattr("streams.worker.control.watch.LOOK_EVERY_MS", 0)
-    return Watched(kafka_topics, policy_file(tmp_path, "v1", 10))
+    found = Watched(kafka_topics, policy_file(tmp_path, "v1", 10))
+    yield found
+    found.watch.close()
 
 
 @pytest.mark.parametrize("lose", [deleted_by_age, made_anew])

@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from confluent_kafka import TopicPartition
 from pydantic import SecretStr
 
 from models.stimuli import PolicyChanged
@@ -34,7 +33,7 @@ from streams.process.metrics import Metrics
 from streams.process.policies import Policies, PolicyLost, policy_in_force
 from streams.settings import Settings
 from streams.worker.worker import Worker
-from tests.integration.test_topics import set_config
+from tests.integration.test_topics import forget_records
 from tests.support.kafka import Record, TopicSpace, commands_on, produce, read_all, wait_until
 from tests.support.messages import acknowledge
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT, ServiceProcess
@@ -116,14 +115,6 @@ def test_another_policy_takes_over_and_a_faulty_one_does_not(kafka_topics: Topic
     assert {alert["policy_version"] for alert in values(kafka_topics, "alerts.v1")} == {"narrow"}
 
 
-def lose_policy(space: TopicSpace) -> None:
-    """Somebody has had policy.v1 delete what is old, and all of it is."""
-    admin, topic = Admin(Settings(kafka_bootstrap=space.bootstrap)), space.name("policy.v1")
-    set_config(admin, topic, "cleanup.policy", "delete")
-    for future in admin.delete_records([TopicPartition(topic, 0, -1)]).values():
-        future.result(20)
-
-
 def test_a_policy_that_is_lost_stays_in_force(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """A deletion is refused like a faulty policy, and told. When nothing of the policy is left on its topic, a worker
     that starts goes on with the one that its state follows, and kills by it; alerting, which would notify nobody, and
@@ -140,7 +131,7 @@ def test_a_policy_that_is_lost_stays_in_force(kafka_topics: TopicSpace, tmp_path
         [refused] = worker.wait_said("a policy was refused; the one before it stays in force")
         assert refused["faults"] == ["it is a deletion"]
         assert worker.stop() == 0, worker.tail()
-    lose_policy(kafka_topics)
+    forget_records(Admin(Settings(kafka_bootstrap=bootstrap)), kafka_topics.name("policy.v1"))
     with WorkerProcess(bootstrap, prefix) as worker:
         [kept] = worker.wait_said("no policy is published; the one that the state follows stays in force")
         assert kept["policy_version"] == "narrow"

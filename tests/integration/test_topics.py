@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
     AlterConfigOpType,
     ConfigEntry,
@@ -44,6 +44,26 @@ def set_config(admin: Admin, topic: str, setting: str, value: str) -> None:
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
     for future in admin.incremental_alter_configs([resource], request_timeout=10).values():
         future.result(20)
+
+
+def forget_records(admin: Admin, topic: str) -> None:
+    """Somebody has the topic delete what is old, and all of it is."""
+    set_config(admin, topic, "cleanup.policy", "delete")
+    numbers = admin.list_topics(topic, timeout=10).topics[topic].partitions
+    everything = [TopicPartition(topic, number, -1) for number in numbers]
+
+    def is_forgotten() -> bool:
+        """Not before the broker acts on the setting."""
+        try:
+            for future in admin.delete_records(everything).values():
+                future.result(20)
+        except KafkaException as refused:
+            if refused.args[0].code() == KafkaError.POLICY_VIOLATION:
+                return False
+            raise
+        return True
+
+    wait_until(is_forgotten, 10, "the records are gone")
 
 
 def create_topic(admin: Admin, name: str, partitions: int) -> None:
