@@ -31,6 +31,19 @@ LIFTED_BY_A_LIMIT: tuple[Action, ...] = ("pause", "downgrade")
 """Commands that end when the limit they were given for is raised. A run's kill is for people to lift."""
 
 
+class Stop(NamedTuple):
+    """One target of a command, and what the command says of it."""
+
+    target: Target
+    spent_nanousd: int
+    """By now: what comes on top is overshoot."""
+    expires_ms: int = 0
+    """When the reason ends by itself, 0 for a kill that stands a week."""
+    scope: dict[str, list[str]] | None = None
+    action: Action | None = None
+    """Where it is another one than the other targets'."""
+
+
 class Lifted(NamedTuple):
     """A command whose reason is gone, before its resume is published."""
 
@@ -57,32 +70,22 @@ class Commands:
         self.lifted: list[Lifted] = []
         """Ended by `relieve`, and not yet looked at again."""
 
-    def want(
-        self,
-        tenant: Tenant,
-        target: Target,
-        action: Action,
-        origin: Origin,
-        at_ms: int,
-        *,
-        spent_nanousd: int = 0,
-        expires_ms: int = 0,
-        scope: dict[str, list[str]] | None = None,
-    ) -> None:
-        """Have a command stand for what happened at `at_ms`. Nothing follows where one as strong stands as long.
+    def want(self, tenant: Tenant, stop: Stop, action: Action, origin: Origin, at_ms: int) -> None:
+        """Have a command stand for what happened at `at_ms`: `action`, unless the stop has one of its own. Nothing
+        follows where one as strong stands as long.
 
-        A kill of a single run beyond the blast-radius limit is held until the limit allows it or its reason is gone.
-        `expires_ms` is when its reason ends by itself, 0 for a kill that stands a week.
+        A kill of a run, session or tree beyond the blast-radius limit is held until the limit allows it or its reason
+        is gone.
         """
         now_ms = self._state.now_ms
+        target, action = stop.target, stop.action or action
         key = (target.type, target.id)
         command = tenant.commands.get(key)
-        until_ms = expires_ms or now_ms + KILL_STANDS_MS
-        if command is not None and command.covers(action, expires_ms or None, now_ms):
+        if command is not None and command.covers(action, stop.expires_ms or None, now_ms):
             return
         limited = action == "kill" and target.type in ANSWERED and origin.signer == "engine"
         if limited and not self._has_room(tenant):
-            self._hold(tenant, target, action, origin, at_ms, expires_ms)
+            self._hold(tenant, stop, action, origin, at_ms)
             return
         if command is None:
             command = tenant.commands[key] = StandingCommand(tenant.tenant_id, target.type, target.id)
@@ -90,13 +93,13 @@ class Commands:
         command.move("give")
         command.action = action
         command.origin = origin
-        command.scope = scope
+        command.scope = stop.scope
         command.cause_ms = at_ms
         command.cause_event_id = self._state.cause_event_id
         command.issued_ms = now_ms
-        command.expires_ms = until_ms
+        command.expires_ms = stop.expires_ms or now_ms + KILL_STANDS_MS
         command.deadline_ms = self._answer_due_ms(command, now_ms)
-        command.cost_nanousd = spent_nanousd
+        command.cost_nanousd = stop.spent_nanousd
         command.acked_ms = 0
         self.drop_held(tenant, key)
         self._give(tenant, command)
@@ -162,11 +165,8 @@ class Commands:
             if not self._is_wanted(tenant, held, now_ms):
                 self.drop_held(tenant, key)
                 continue
-            spent_nanousd = spent_by(tenant, Target(held.target_type, held.target_id))
-            self.want(
-                tenant, Target(held.target_type, held.target_id), held.action, held.origin, held.cause_ms,
-                spent_nanousd=spent_nanousd, expires_ms=held.expires_ms,
-            )  # fmt: skip
+            stop = Stop(held.target, spent_by(tenant, held.target), held.expires_ms)
+            self.want(tenant, stop, held.action, held.origin, held.cause_ms)
             if key in tenant.held:
                 return  # no room for this one, so none for those behind it
 
@@ -275,16 +275,14 @@ class Commands:
             return run is not None and run.state == "live"
         return tenant.group(held.target_type, held.target_id) is not None
 
-    def _hold(
-        self, tenant: Tenant, target: Target, action: Action, origin: Origin, at_ms: int, expires_ms: int
-    ) -> None:
+    def _hold(self, tenant: Tenant, stop: Stop, action: Action, origin: Origin, at_ms: int) -> None:
         """One kill too many: it waits, and one page an hour says so."""
-        now_ms = self._state.now_ms
+        now_ms, target = self._state.now_ms, stop.target
         key = (target.type, target.id)
         held = tenant.held.get(key)
         if held is None:
             held = tenant.held[key] = HeldCommand(tenant.tenant_id, target.type, target.id, now_ms)
-        held.action, held.origin, held.cause_ms, held.expires_ms = action, origin, at_ms, expires_ms
+        held.action, held.origin, held.cause_ms, held.expires_ms = action, origin, at_ms, stop.expires_ms
         self._state.touch(held)
         if not tenant.held_due_ms:
             self._retry_later(tenant)
@@ -343,7 +341,7 @@ def _message(command: StandingCommand, cause_event_id: str | None) -> Command:
         command_id=command.command_id,
         action=command.action,
         tenant_id=command.tenant_id,
-        target=Target(command.target_type, command.target_id),
+        target=command.target,
         reason=command.origin.reason,
         rule=command.origin.rule,
         incident_id=command.origin.incident_id,
@@ -371,8 +369,8 @@ def spent_by(tenant: Tenant, target: Target) -> int:
 
 def overshoot(tenant: Tenant, command: StandingCommand) -> int:
     """What the target has spent since the command was given, in nano-dollars."""
-    target = Target(command.target_type, command.target_id)
-    return max(0, spent_by(tenant, target) - command.cost_nanousd) if unit_of(tenant, target) else 0
+    unit = unit_of(tenant, command.target)
+    return 0 if unit is None else max(0, unit.cost_nanousd - command.cost_nanousd)
 
 
 def stop_evidence(tenant: Tenant, command: StandingCommand) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Obedience:
         now_ms = self._state.now_ms
         if now_ms >= command.repeated_ms + REPEAT_EVERY_MS:
             command.repeated_ms = now_ms
-            self._commands.repeat(tenant, Target(command.target_type, command.target_id))
+            self._commands.repeat(tenant, command.target)
 
     def due(self, tenant: Tenant, target_type: TargetType, target_id: str, now_ms: int) -> Target | None:
         """A command's time has come: its answer is late, or it has run out. Returns the target of one that ran out."""
@@ -88,8 +88,7 @@ class Obedience:
         return None
 
     def _unanswered(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> None:
-        target = Target(command.target_type, command.target_id)
-        running = tenant.live_in(target) if command.action == "kill" else []
+        running = tenant.live_in(command.target) if command.action == "kill" else []
         if not running:
             return  # over before anybody could answer
         for rule in self._state.policy.command_rules:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from models.attribution import Router
-from models.commands.commands import CLOCKS_DIFFER_MS, Commands
+from models.commands.commands import CLOCKS_DIFFER_MS, Commands, Stop
 from models.commands.standing import Origin
 from models.detectors.base import SequenceDetector, UnitDetector
 from models.incidents.incidents import Incidents
@@ -54,7 +54,6 @@ class Orders:
         if command is not None and command.state == "lifted" and order.ts_ms + CLOCKS_DIFFER_MS < command.issued_ms:
             return
         origin = Origin(order.message_id, OPERATOR, f"{order.who}: {order.why}", None, "operator")
-        until_ms = order.until_ms or 0
         targets = [order.target]
         if order.target.type in WIDE:
             targets += [Target("run", run.unit_id) for run in self._runs.runs_of(tenant, order.target)]
@@ -62,8 +61,8 @@ class Orders:
             targets += [Target("run", run.unit_id) for run in self._unaware(tenant, order.target)]
         for target in targets:
             unit = self._unit(tenant, target)
-            spent_nanousd = 0 if unit is None else unit.cost_nanousd
-            self._commands.want(tenant, target, "kill", origin, at_ms, spent_nanousd=spent_nanousd, expires_ms=until_ms)
+            stop = Stop(target, 0 if unit is None else unit.cost_nanousd, order.until_ms or 0)
+            self._commands.want(tenant, stop, "kill", origin, at_ms)
 
     def resume(self, tenant: Tenant, order: Resume, at_ms: int) -> None:
         """Let a target go on, on terms. Where no command stands or is held back there is nothing to lift.

@@ -7,7 +7,7 @@ blast-radius limit holds back is a row of its own (`models.commands.held`), beca
 from typing import Any, Final, Literal, NamedTuple
 
 from models.state.rows import PLAIN, Row
-from schemas.control import TargetType
+from schemas.control import Target, TargetType
 from schemas.duration import HOUR_MS
 from schemas.policy import Action
 from schemas.signing import KeyId
@@ -114,6 +114,11 @@ class StandingCommand(Row):
         if STRENGTH[self.action] > STRENGTH[action] or action == "kill":
             return True
         return self.is_open_ended if until_ms is None else self.expires_ms >= until_ms
+
+    @property
+    def target(self) -> Target:
+        """Whom it is for."""
+        return Target(self.target_type, self.target_id)
 
     @property
     def is_by_operator(self) -> bool:

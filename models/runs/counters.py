@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from models.attribution import Router
-from models.commands.commands import spent_by
-from models.commands.enforcement import Enforcement, Stop
+from models.commands.commands import Stop, spent_by
+from models.commands.enforcement import Enforcement
 from models.detectors.base import Detector, SequenceDetector, UnitDetector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents

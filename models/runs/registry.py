@@ -3,8 +3,7 @@
 from typing import Any, Final
 
 from models.attribution import Router
-from models.commands.commands import Commands, stop_evidence
-from models.commands.enforcement import Stop
+from models.commands.commands import Commands, Stop, stop_evidence
 from models.incidents.incidents import Incidents
 from models.rules.service_rules import LIVE_RUNS
 from models.runs.counters import UnitCounters
@@ -366,10 +365,7 @@ class RunRegistry:
             if command is not None and command.stands(now_ms):
                 expires_ms = 0 if command.is_sticky else command.expires_ms
                 stop = Stop(Target("run", run.unit_id), run.cost_nanousd, expires_ms)
-                self._commands.want(
-                    tenant, stop.target, command.action, command.origin, at_ms,
-                    spent_nanousd=stop.spent_nanousd, expires_ms=stop.expires_ms,
-                )  # fmt: skip
+                self._commands.want(tenant, stop, command.action, command.origin, at_ms)
 
     def _overflow(self, tenant: Tenant, at_ms: int) -> Run:
         """Beyond the limit of live runs: spend still counts in every scope, single runs are no longer watched."""

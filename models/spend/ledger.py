@@ -7,8 +7,8 @@ from typing import Any, Final
 from models.attribution import OVERFLOW, Router
 from models.baselines.episodes import Episode, beginning_with
 from models.calendar import Window
-from models.commands.commands import Commands
-from models.commands.enforcement import Enforcement, Stop
+from models.commands.commands import Commands, Stop
+from models.commands.enforcement import Enforcement
 from models.detectors.base import ScopeDetector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
