@@ -42,14 +42,14 @@ class Obedience:
         evidence = stop_evidence(tenant, command)
         self._commands.answered(tenant, command, at_ms, evidence)
         if command.action == "kill" and ack.acted in STOPPED:
-            unit_id = f"{command.target_type}/{command.target_id}"
+            unit_key = f"{command.target_type}/{command.target_id}"
             others = {"stopped_by": command.origin.rule, "command_id": command.command_id}
             ordered = tenant.incidents.get(command.origin.incident_id)
-            if ordered is not None and ordered.unit_id == unit_id:
+            if ordered is not None and ordered.unit_key == unit_key:
                 self._incidents.resolve(tenant, ordered, at_ms, evidence)
             else:
                 others |= evidence  # it was given for its workflow's incident, which goes on
-            self._incidents.resolve_unit(tenant, unit_id, at_ms, others)
+            self._incidents.resolve_unit(tenant, unit_key, at_ms, others)
 
     def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, at_ms: int) -> None:
         """A run has made a call while commands stand: was it one that should have been dead?"""
@@ -112,6 +112,6 @@ class Obedience:
             owner=command.origin.owner,
             run_id=run.unit_id,
             run=run,
-            unit_id=command.disobeyed,
+            unit_key=command.disobeyed,
         )
         self._incidents.note_and_publish(tenant, rule, finding, subject, at_ms)

@@ -89,8 +89,7 @@ class Orders:
             self._incidents.release_unit(tenant, f"{target.type}/{target.id}", at_ms, evidence)
             return
         self._grant(tenant, unit, origin, order)
-        unit_id = f"{unit.unit_kind}/{unit.unit_id}"
-        self._incidents.release_unit(tenant, unit_id, at_ms, evidence)
+        self._incidents.release_unit(tenant, unit.unit_key, at_ms, evidence)
         for run in self._runs.runs_of(tenant, target):
             for history in run.histories():
                 history.restart()
@@ -155,7 +154,7 @@ class Orders:
             if finding.level >= 1
         ]
         rules = self._state.policy.rules
-        ids = set(tenant.unit_incidents.get(f"{unit.unit_kind}/{unit.unit_id}", ())) | {origin.incident_id}
+        ids = set(tenant.unit_incidents.get(unit.unit_key, ())) | {origin.incident_id}
         for incident_id in sorted(ids):
             incident = tenant.incidents.get(incident_id)
             if incident is None or incident.level < 1 or isinstance(rules.get(incident.rule), UnitDetector):

@@ -178,7 +178,7 @@ class StandingCommand(Row):
         return command
 
 
-def target_of(unit_id: str) -> tuple[TargetType, str]:
+def target_of(unit_key: str) -> tuple[TargetType, str]:
     """Type and id of the target that an incident is bound to, whether by its end or by its answer to a command."""
-    target_type, _, target_id = unit_id.removeprefix(DISOBEYED).partition("/")
+    target_type, _, target_id = unit_key.removeprefix(DISOBEYED).partition("/")
     return target_type, target_id  # type: ignore[return-value]  # only target types are written

@@ -21,8 +21,8 @@ def with_figures_of_now(tenant: Tenant, incident: Incident, alert: Alert, policy
     rule = policy.rules.get(incident.rule)
     if rule is None or not rule.follows_limits:
         return alert
-    if isinstance(rule, UnitDetector) and incident.unit_id is not None:
-        return _about_unit(tenant, incident, incident.unit_id, alert, rule, policy)
+    if isinstance(rule, UnitDetector) and incident.unit_key is not None:
+        return _about_unit(tenant, incident, incident.unit_key, alert, rule, policy)
     if isinstance(rule, ScopeDetector):
         return _about_scope(tenant, incident, alert, rule, policy)
     return alert
@@ -36,9 +36,9 @@ def owned_as(alert: Alert, owner: str | None, owners: tuple[str, ...]) -> Alert:
 
 
 def _about_unit(
-    tenant: Tenant, incident: Incident, unit_id: str, alert: Alert, rule: UnitDetector[Any], policy: Policy
+    tenant: Tenant, incident: Incident, unit_key: str, alert: Alert, rule: UnitDetector[Any], policy: Policy
 ) -> Alert:
-    target_type, target_id = target_of(unit_id)
+    target_type, target_id = target_of(unit_key)
     unit = tenant.run(target_id) if target_type == "run" else tenant.group(target_type, target_id)
     if unit is None:
         return alert

@@ -171,8 +171,8 @@ class Groups:
 
     def _absorb(self, tenant: Tenant, tree: RunTree, former: RunTree, at_ms: int) -> None:
         """What looked like a root has a root of its own: its whole tree moves over."""
-        self._incidents.resolve_unit(tenant, f"run_tree/{former.unit_id}", at_ms, {"part_of": tree.unit_id})
-        self._incidents.forget_unit(tenant, f"run_tree/{former.unit_id}")
+        self._incidents.resolve_unit(tenant, former.unit_key, at_ms, {"part_of": tree.unit_id})
+        self._incidents.forget_unit(tenant, former.unit_key)
         tree.join(former, former.runs)
         if former.runs > 1:
             for member in tenant.live():

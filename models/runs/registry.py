@@ -172,7 +172,7 @@ class RunRegistry:
         for command in stopped:
             evidence |= stop_evidence(tenant, command)
         self._target_ended(tenant, run, at_ms)
-        self._incidents.resolve_unit(tenant, f"run/{run.unit_id}", at_ms, evidence)
+        self._incidents.resolve_unit(tenant, run.unit_key, at_ms, evidence)
         self._arm(tenant, run)
 
     def outcome(self, tenant: Tenant, run: Run, message: Outcome, at_ms: int) -> None:
@@ -217,7 +217,7 @@ class RunRegistry:
         self._results.book(tenant, run, self._router.route_of(tenant, run))  # calls may have come after its end
         # A call that came after the end may have opened incidents again.
         self._target_ended(tenant, run, now_ms)
-        self._incidents.resolve_unit(tenant, f"run/{run_id}", now_ms, {"cost_nanousd": run.cost_nanousd})
+        self._incidents.resolve_unit(tenant, run.unit_key, now_ms, {"cost_nanousd": run.cost_nanousd})
         if run.record_ms:
             self._records.write(tenant, run)
         self._memory.sleep(tenant, run, now_ms)
@@ -237,7 +237,7 @@ class RunRegistry:
             self._state.touch(group)
             return
         evidence = {"cost_nanousd": group.cost_nanousd}
-        self._incidents.resolve_unit(tenant, f"{group.unit_kind}/{group.unit_id}", now_ms, evidence)
+        self._incidents.resolve_unit(tenant, group.unit_key, now_ms, evidence)
         self._commands.target_ended(tenant, Target(group.unit_kind, group.unit_id), now_ms)
         self._memory.sleep_group(tenant, group, now_ms)
 

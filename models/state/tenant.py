@@ -102,7 +102,7 @@ class Tenant(Row):
         self.incidents: dict[str, Incident] = {}
         """Open ones, and those that are over but could be found again."""
         self.unit_incidents: dict[str, set[str]] = {}
-        """Unit, as `type/id` -> ids of its incidents."""
+        """`Unit.unit_key` -> ids of its incidents."""
         self.commands: dict[tuple[TargetType, str], StandingCommand] = {}
         self.commanded: set[str] = set()
         """Ids that some command is about: a call whose ids are not among them is free, at the price of a look."""
@@ -271,11 +271,11 @@ class Tenant(Row):
             found.append(self.commands.get(("session", run.session_id)))
         return [command for command in found if command is not None]
 
-    def action_on(self, run_id: str | None, unit_id: str | None, now_ms: int) -> Action | None:
-        """The strongest command that stands on a run or, as `unit_id` names it, on a session or run tree."""
+    def action_on(self, run_id: str | None, unit_key: str | None, now_ms: int) -> Action | None:
+        """The strongest command that stands on a run or, as `unit_key` names it, on a session or run tree."""
         run = None if run_id is None else self.run(run_id)
         found = [] if run is None else self.commands_on(run)
-        if unit_id is not None and (command := self.commands.get(target_of(unit_id))) is not None:
+        if unit_key is not None and (command := self.commands.get(target_of(unit_key))) is not None:
             found.append(command)
         actions = [command.action for command in found if command.stands(now_ms)]
         return max(actions, key=STRENGTH.__getitem__, default=None)

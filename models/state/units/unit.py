@@ -155,6 +155,11 @@ class Unit(Row):
         """Model -> its context with that model that cost most, as far as they are known."""
         return {}
 
+    @property
+    def unit_key(self) -> str:
+        """What incidents about it are bound to: `type/id`."""
+        return f"{self.unit_kind}/{self.unit_id}"
+
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.unit_id)
 
