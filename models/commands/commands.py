@@ -14,8 +14,6 @@ from models.rules.service_rules import BLAST_RADIUS, FORGED_COMMAND
 from models.runs.records import RunRecords
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
-from models.state.units.groups import Group
-from models.state.units.runs import Run
 from schemas.control import Command, Target, TargetType
 from schemas.duration import MINUTE_MS
 from schemas.policy import Action
@@ -354,22 +352,15 @@ def _message(command: StandingCommand, cause_event_id: str | None) -> Command:
     )
 
 
-def unit_of(tenant: Tenant, target: Target) -> Run | Group | None:
-    """The unit that a command is about, if it is awake."""
-    if target.type == "run":
-        return tenant.run(target.id)
-    return tenant.group(target.type, target.id) if target.type in ("session", "run_tree") else None
-
-
 def spent_by(tenant: Tenant, target: Target) -> int:
     """What a target has spent so far, in nano-dollars."""
-    unit = unit_of(tenant, target)
+    unit = tenant.unit(target.type, target.id)
     return 0 if unit is None else unit.cost_nanousd
 
 
 def overshoot(tenant: Tenant, command: StandingCommand) -> int:
     """What the target has spent since the command was given, in nano-dollars."""
-    unit = unit_of(tenant, command.target)
+    unit = tenant.unit(command.target_type, command.target_id)
     return 0 if unit is None else max(0, unit.cost_nanousd - command.cost_nanousd)
 
 

@@ -246,17 +246,11 @@ class RunRegistry:
         if target.type == "scope":
             self._ledger.scope_reopened(tenant, target.id, now_ms)
             return
-        run = (
-            tenant.run(target.id)
-            if target.type == "run"
-            else self._member_of(tenant, tenant.group(target.type, target.id))
-        )
-        if run is None or run.state != "live":
+        unit = tenant.unit(target.type, target.id)
+        run = unit if isinstance(unit, Run) else self._member_of(tenant, unit)
+        if unit is None or run is None or run.state != "live":
             return
-        route = self._router.route_of(tenant, run)
-        unit = run if target.type == "run" else tenant.group(target.type, target.id)
-        if unit is not None:
-            self._counters.judge(tenant, unit, run, route, now_ms)
+        self._counters.judge(tenant, unit, run, self._router.route_of(tenant, run), now_ms)
         self._ledger.exhausted_by(tenant, run, now_ms)
 
     def runs_of(self, tenant: Tenant, target: Target) -> list[Run]:

@@ -264,6 +264,10 @@ class Tenant(Row):
             return None
         return self.sessions.get(group_id) if target_type == "session" else self.trees.get(group_id)
 
+    def unit(self, target_type: TargetType, unit_id: str) -> Run | Session | RunTree | None:
+        """The run, session or run tree that a target names, if it is awake; None for other targets."""
+        return self.run(unit_id) if target_type == "run" else self.group(target_type, unit_id)
+
     def commands_on(self, run: Run) -> list[StandingCommand]:
         """Every target's last command that concerns a run: its own, its session's, its tree's."""
         found = [self.commands.get(("run", run.unit_id)), self.commands.get(("run_tree", run.root_run_id))]
