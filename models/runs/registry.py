@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from models.attribution import Router
 from models.commands.commands import Commands, Stop, stop_evidence
+from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
 from models.rules.service_rules import LIVE_RUNS
 from models.runs.counters import UnitCounters
@@ -369,11 +370,9 @@ class RunRegistry:
         if tenant.is_overflow:
             return tenant.overflow  # somebody has been told of all these tenants
         limit = self._state.policy.header.max_live_runs_per_tenant
-        self._memory.say_full(
-            tenant, LIVE_RUNS, len(tenant.runs), limit, at_ms,
-            f"{tenant.tenant_id} has more than {limit:,} live runs: further ones are charged, not watched",
-            "Look for made-up run ids; raise max_live_runs_per_tenant if the runs are real.",
-        )  # fmt: skip
+        finding = LIVE_RUNS.finding(tenant.tenant_id, len(tenant.runs), limit)
+        subject = tenant_in_hour(tenant.tenant_id, at_ms)
+        self._incidents.note_and_publish(tenant, LIVE_RUNS, finding, subject, at_ms)
         return tenant.overflow
 
     def _arm(self, tenant: Tenant, run: Run) -> None:
