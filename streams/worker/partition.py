@@ -297,7 +297,7 @@ class Partition:
             self._ticked_ms = max(self._ticked_ms, now_ms)
         self.engine.handle(SpendDue())
 
-    def fence(self, partitions: int) -> Fence:
+    def fence(self) -> Fence:
         """How far the rows taken so far go."""
         return Fence(
             usage_offset=self.usage_offset,
@@ -305,7 +305,7 @@ class Partition:
             spend_offset=self.spend_offset,
             digest=f"{self.engine.digest:016x}",
             schema=SCHEMA,
-            partitions=partitions,
+            partitions=self._partitions,
             policy_version=self.engine.policy.version,
             policy_stamp=self.engine.policy.stamp,
             last_append_ms=self._last_append_ms,

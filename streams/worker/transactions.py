@@ -112,7 +112,7 @@ class Transactions:
             raise NoProducer(f"no transactional producer could be started: {error.args[0].str()}") from error
         return producer
 
-    def commit(self, partitions: Iterable[Partition], consumer: Consumer, partition_count: int) -> Outcome:
+    def commit(self, partitions: Iterable[Partition], consumer: Consumer) -> Outcome:
         """Publish what the partitions' engines decided since the last commit.
 
         Raises:
@@ -124,7 +124,7 @@ class Transactions:
         outcome = Outcome()
         try:
             self._producer.begin_transaction()  # 4
-            offsets = self._produce(partitions, partition_count, outcome)  # 5
+            offsets = self._produce(partitions, outcome)  # 5
             if self._crash.armed:
                 self._producer.flush(self._timeout_s)
             self._crash("rows_sent")
@@ -138,7 +138,7 @@ class Transactions:
             return outcome
         raise self._given_up(reason, outcome)  # not above, where a client's call that fails keeps the exception
 
-    def _produce(self, partitions: Iterable[Partition], partition_count: int, outcome: Outcome) -> list[TopicPartition]:
+    def _produce(self, partitions: Iterable[Partition], outcome: Outcome) -> list[TopicPartition]:
         offsets: list[TopicPartition] = []
         for partition in partitions:
             partition.engine.go_out(self._brokers.now_ms())
@@ -162,7 +162,7 @@ class Transactions:
             rows = partition.engine.drain_rows()
             self._send_rows(rows, partition.number)
             outcome.rows += rows
-            fence = partition.fence(partition_count)
+            fence = partition.fence()
             if partition.has_left_another:
                 left = self._settings.at_generation(partition.predecessor).topic("state.v1")
                 gone = write_fence(moved_on(fence, self._settings.state_generation))

@@ -180,7 +180,7 @@ class Worker:
         needs_producer = False
         if owned and not taken:
             try:
-                transactions.commit(owned, consumer, self._partition_count)
+                transactions.commit(owned, consumer)
             except Aborted:
                 return
             except ProducerLost as lost:
@@ -317,7 +317,7 @@ class Worker:
             # A producer that saw its coordinator go may hang in the first transaction after it: wait with a new one.
             self._renew(transactions)
         try:
-            outcome = transactions.commit(changed, consumer, self._partition_count)  # 4 to 7
+            outcome = transactions.commit(changed, consumer)  # 4 to 7
         except TooLarge as refused:
             log.error("a topic refuses a record; until it takes it nothing counts", extra=fields(error=str(refused)))
             return Failure(str(refused), REFUSED_BACKOFF_S)

@@ -91,7 +91,7 @@ def test_a_takeover_goes_on_with_the_time_of_the_former_worker() -> None:
     for ticked_ms, wanted in ((MONDAY_MS - 2_500, MONDAY_MS - 2_500), (0, MONDAY_MS - 4_000)):
         partition = Partition(0, 4, default_policy(), {}, None)
         partition.take_over(fence(ticked_ms=ticked_ms))
-        written = partition.fence(4)
+        written = partition.fence()
         assert (written.ticked_ms, written.time_ms) == (wanted, MONDAY_MS)
         assert written.taken_over_ms > 0
 

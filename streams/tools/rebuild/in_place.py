@@ -80,7 +80,7 @@ def run_rebuild(settings: Settings, *, publish_again: bool = False) -> int:
         for number in sorted(range(count), key=lambda number: number == home):  # last, when all deltas are known
             partition = Partition(number, count, policy, {}, None, brokers=brokers)
             spend = _Spend(deltas, is_home=number == home)
-            _rebuild(settings, consumer, producer, partition, count, spend)
+            _rebuild(settings, consumer, producer, partition, spend)
     except KafkaException as error:
         raise BrokerError(error.args[0].str()) from error
     finally:
@@ -150,12 +150,7 @@ class _Spend(NamedTuple):
 
 
 def _rebuild(
-    settings: Settings,
-    consumer: Consumer,
-    producer: Producer,
-    partition: Partition,
-    partitions: int,
-    spend: _Spend,
+    settings: Settings, consumer: Consumer, producer: Producer, partition: Partition, spend: _Spend
 ) -> None:
     number = partition.number
     inputs = [TopicPartition(settings.topic(name), number) for name in ("usage.v1", "operator.v1")]
@@ -189,7 +184,7 @@ def _rebuild(
     partition.usage_offset, partition.operator_offset = ends[0] - 1, ends[1] - 1
     partition.spend_offset = watermarks(consumer, TopicPartition(settings.topic("spend.v1"), number), TIMEOUT_S)[1] - 1
     await_no_workers(settings)
-    _write(settings, producer, partition, rows, partitions)
+    _write(settings, producer, partition, rows)
     print(f"partition {number}: {len(rows):,} rows rebuilt, up to offset {ends[0] - 1} of usage.v1")
 
 
@@ -208,13 +203,11 @@ def _take(partition: Partition, rows: dict[bytes, bytes]) -> None:
             rows[key] = value
 
 
-def _write(
-    settings: Settings, producer: Producer, partition: Partition, rows: dict[bytes, bytes], partitions: int
-) -> None:
+def _write(settings: Settings, producer: Producer, partition: Partition, rows: dict[bytes, bytes]) -> None:
     """The old rows out, the new ones in, the fence last: until it stands, no worker starts from what is there."""
     topic, number = settings.topic("state.v1"), partition.number
     old = StateReader(settings, lambda: None).read([number])[number]
-    fence = partition.fence(partitions)
+    fence = partition.fence()
     written: list[tuple[bytes, bytes | None]] = [(FENCE_KEY, None)]
     written += [(key, None) for key in old if key not in rows and key != FENCE_KEY]
     written += rows.items()

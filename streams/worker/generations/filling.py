@@ -296,7 +296,7 @@ class Filling:
                 self._send(topic, key, value, self._number)
             for delta in self._deltas:
                 self._send(spend_topic, ALL_TENANTS.encode(), encode(delta), -1)
-            fence = self.partition.fence(self._partitions)
+            fence = self.partition.fence()
             if taking_over is not None:
                 self._leave_mark(fence, taking_over)
             self._send(topic, FENCE_KEY, write_fence(fence), self._number)
