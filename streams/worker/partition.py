@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from confluent_kafka import TopicPartition
+
 from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy
@@ -19,6 +21,7 @@ from streams.clock import BrokerClock, PartitionClock, seconds
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import KEYLESS, moved_from, origin_of, partition_of
 from streams.process.logs import fields
+from streams.settings import Settings
 from streams.worker.fence import Fence, check_digest
 from streams.worker.generations.told import Told, told_key
 from streams.worker.unreadable import UnreadableRow
@@ -405,3 +408,11 @@ class Partition:
             message.topic(), message.partition(), message.offset(), message.key(), value, fault, append_ms
         )
         self.engine.handle(RecordRefused(letter, tenant_id))
+
+
+def next_offsets(settings: Settings, partition: Partition) -> list[TopicPartition]:
+    """Where to go on reading each input, behind all that was taken in."""
+    return [
+        TopicPartition(settings.topic(name), partition.number, offset + 1)
+        for name, offset in partition.offsets.items()
+    ]

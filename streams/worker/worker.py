@@ -47,7 +47,7 @@ from streams.worker.dead_mans_switch import DeadMansSwitch
 from streams.worker.generations.restoring import QUERY_TIMEOUT_S, Assignment, Restorer
 from streams.worker.losses import BACKOFF_S, PLACE_LOST, REFUSED_BACKOFF_S, Failure, FencedOut, PlaceLost
 from streams.worker.memory import return_freed
-from streams.worker.partition import Partition
+from streams.worker.partition import Partition, next_offsets
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Aborted, NoProducer, ProducerLost, TooLarge, Transactions
 from streams.worker_group import INPUTS, GroupWatch, new_member, shared_topics
@@ -454,11 +454,7 @@ class Worker:
         self._metrics.partitions.set(len(self._partitions))
         self._reporter.restored(self._partitions.values(), seconds() - started)
         self._watch.restored(self._partitions)
-        return [
-            TopicPartition(self._inputs[name], number, offset + 1)
-            for number, partition in self._partitions.items()
-            for name, offset in partition.offsets.items()
-        ]
+        return [place for one in self._partitions.values() for place in next_offsets(self._settings, one)]
 
     def _alive(self) -> None:
         self.beat_ms = monotonic_ms()

@@ -29,7 +29,7 @@ from streams.settings import Settings
 from streams.worker.fence import FENCE_KEY, Fence, moved_on, read_fence, refuse_lost_state, write_fence
 from streams.worker.generations.reading import QUERY_TIMEOUT_S, bounds, newest_fences, records
 from streams.worker.generations.silent import drain_rows, take_in, time_of
-from streams.worker.partition import Partition
+from streams.worker.partition import Partition, next_offsets
 from streams.worker_group import GROUP
 
 CALL_S: Final = 60.0
@@ -298,10 +298,7 @@ class Filling:
         mark = write_fence(moved_on(fence, self._settings.state_generation))
         before = self._settings.at_generation(self._predecessor.number)
         self._send(before.topic("state.v1"), FENCE_KEY, mark, self._number)
-        offsets = [
-            TopicPartition(self._settings.topic(name), self._number, offset + 1)
-            for name, offset in self.partition.offsets.items()
-        ]
+        offsets = next_offsets(self._settings, self.partition)
         self._producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), OFFSETS_S)
 
     def _send(self, topic: str, key: bytes, value: bytes | None, number: int) -> None:
