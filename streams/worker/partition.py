@@ -23,7 +23,7 @@ from streams.kafka.partitioner import KEYLESS, moved_from, origin_of, partition_
 from streams.process.logs import fields
 from streams.settings import Settings
 from streams.worker.fence import Fence, check_digest
-from streams.worker.generations.told import Told, told_key
+from streams.worker.generations.published import Level, level_of
 from streams.worker.unreadable import UnreadableRow
 
 log = logging.getLogger("spendfuse.partition")
@@ -98,8 +98,8 @@ class Partition:
         self.unkeyed = 0
         self.restored_rows = len(rows)
         self.predecessor = self._taken_over_ms = self._ticked_ms = 0  # as in `Fence`
-        self.told: Counter[Told] = Counter()
-        """Levels of limits across tenants that are not to be told again."""
+        self.published: Counter[Level] = Counter()
+        """Levels of limits across tenants that the generation before has published: these are not published again."""
         self._brokers = brokers or BrokerClock()
         self.clock = PartitionClock()
         self._last_append_ms = 0
@@ -141,16 +141,16 @@ class Partition:
         return self._taken_over_ms
 
     def drain_effects(self) -> list[Effect]:
-        """What the engine has decided, without what the generation before has told already."""
+        """What the engine has decided, without what the generation before has published already."""
         effects = self.engine.drain_effects()
-        return [effect for effect in effects if not self._is_told(effect)] if self.told else effects
+        return [effect for effect in effects if not self._is_published(effect)] if self.published else effects
 
-    def _is_told(self, effect: Effect) -> bool:
-        key = told_key(effect.value) if isinstance(effect.value, Alert) else None
-        is_told = key is not None and self.told[key] > 0
-        if key is not None and is_told:
-            self.told[key] -= 1
-        return is_told
+    def _is_published(self, effect: Effect) -> bool:
+        level = level_of(effect.value) if isinstance(effect.value, Alert) else None
+        if level is None or self.published[level] <= 0:
+            return False
+        self.published[level] -= 1
+        return True
 
     @property
     def has_left_another(self) -> bool:
