@@ -7,7 +7,7 @@ from models.incidents.incidents import Incidents
 from models.rules.service_rules import FORGOTTEN_RUNS
 from models.runs.groups import Groups
 from models.state.partition import PartitionState
-from models.state.rows import read_fields, read_header, row_digest, row_key_of, row_value
+from models.state.rows import row_digest, row_key, row_value
 from models.state.tenant import Tenant
 from models.state.units.groups import Group, RunTree, Session
 from models.state.units.runs import Attributes, Run
@@ -46,8 +46,8 @@ class Memory:
         row = tenant.asleep.pop("run", run_id)
         if row is None:
             return None
-        run = tenant.runs[run_id] = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
-        run.row_hash = row_digest(row_key_of("run", tenant.tenant_id, run_id), row)
+        run = tenant.runs[run_id] = Run.read(tenant.tenant_id, run_id, row)
+        run.row_hash = row_digest(row_key(run), row)
         run.clock_ms = tenant.clock_ms
         tenant.live_runs += run.state == "live"
         return run
@@ -56,14 +56,14 @@ class Memory:
         """Every run that is known, awake or asleep, by id. Sleeping ones are read and sleep on."""
         runs = {run_id: run for run_id in list(tenant.runs) if (run := tenant.run(run_id)) is not None}
         for run_id, row in tenant.asleep.rows("run"):
-            runs[run_id] = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
+            runs[run_id] = Run.read(tenant.tenant_id, run_id, row)
         return [runs[run_id] for run_id in sorted(runs)]
 
     def attributes_of(self, tenant: Tenant, run_id: str) -> Attributes:
         """What a run, awake or asleep, has said of itself; a sleeping one is read and sleeps on."""
         run = tenant.run(run_id)
         if run is None and (row := tenant.asleep.peek("run", run_id)) is not None:
-            run = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
+            run = Run.read(tenant.tenant_id, run_id, row)
         return () if run is None else run.attributes
 
     def due(self, tenant: Tenant, now_ms: int) -> None:
@@ -94,8 +94,8 @@ class Memory:
                 self._groups.forget(tenant, GROUPS[kind], unit_id, row)
                 continue
             run = Run(tenant.tenant_id, unit_id, 0)
-            run.row_hash = row_digest(row_key_of("run", tenant.tenant_id, unit_id), row)
-            self._incidents.forget_unit(tenant, f"run/{unit_id}")
+            run.row_hash = row_digest(row_key(run), row)
+            self._incidents.forget_unit(tenant, run.unit_key)
             self._state.forget(run)
 
     def _look_again(self, tenant: Tenant, at_ms: int) -> None:

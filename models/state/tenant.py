@@ -8,7 +8,7 @@ from models.commands.held import HeldCommand
 from models.commands.standing import STRENGTH, StandingCommand, target_of
 from models.incidents.incident import Incident
 from models.state.data_quality import DataQuality
-from models.state.rows import ASLEEP_HEADER, HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
+from models.state.rows import ASLEEP_HEADER, HEADER, LIVE, Row, row_digest, row_key
 from models.state.spend.breakdown import HourShares, KnownNames, Names
 from models.state.spend.cohort import Cohort
 from models.state.spend.escalations import Escalations
@@ -223,12 +223,11 @@ class Tenant(Row):
 
     def run(self, run_id: str) -> Run | None:
         """A run that is awake, decoded if this is its first touch since a restore."""
-        run = self.runs.get(run_id)
-        if isinstance(run, bytes):
-            key = row_key_of("run", self.tenant_id, run_id)
-            digest = row_digest(key, run)
-            run = self.runs[run_id] = Run.read(self.tenant_id, run_id, read_header(run), read_fields(run))
-            run.row_hash = digest
+        known = self.runs.get(run_id)
+        if not isinstance(known, bytes):
+            return known
+        run = self.runs[run_id] = Run.read(self.tenant_id, run_id, known)
+        run.row_hash = row_digest(row_key(run), known)
         return run
 
     def live(self) -> list[Run]:
