@@ -58,7 +58,7 @@ from models.stimuli import (
 )
 from models.timers import Timers
 from schemas.control import Command, Target
-from schemas.duration import DAY_MS, HOUR_MS
+from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.internal.spend import ALL_TENANTS
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
 from schemas.signing import KeyId
@@ -66,7 +66,7 @@ from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted,
 
 COMPILED: Final = not __file__.endswith(".py")
 """Whether this is the compiled engine (`make compiled`) or the interpreted one."""
-AHEAD_MS: Final = 5 * 60_000
+AHEAD_MS: Final = 5 * MINUTE_MS
 """How far a message's own time may lie after its append."""
 TOO_LATE_MS: Final = DAY_MS
 """How late a message may be and still count in its own bucket."""

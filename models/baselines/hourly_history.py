@@ -21,7 +21,7 @@ from schemas.duration import DAY_MS, HOUR_MS
 
 WINDOW_MS: Final = 168 * HOUR_MS
 """The past a baseline looks at: seven days."""
-KEPT_MS: Final = WINDOW_MS + 24 * HOUR_MS
+KEPT_MS: Final = WINDOW_MS + DAY_MS
 """How long an hour is kept: a record may be a day late, and is then judged by the week before its own hour."""
 MAX_NANOUSD: Final = 2**63 - 1
 """The most one hour or run can hold, 9.2 billion dollars; a larger amount is kept as this."""

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from models.state.rows import PLAIN, Row
 from schemas.control import Target, TargetType
-from schemas.duration import HOUR_MS
+from schemas.duration import DAY_MS
 from schemas.policy import Action
 from schemas.signing import KeyId
 
@@ -37,7 +37,7 @@ TRANSITIONS: Final[dict[tuple[CommandState, CommandEvent], CommandState]] = {
 STRENGTH: Final[dict[str, int]] = {"resume": 0, "downgrade": 1, "pause": 2, "kill": 3}
 """A command gives way only to a stronger one."""
 
-KILL_STANDS_MS: Final = 7 * 24 * HOUR_MS
+KILL_STANDS_MS: Final = 7 * DAY_MS
 """How long a command without an end stands before it is given again, or forgotten with its target."""
 
 IN_FORCE: Final[frozenset[CommandState]] = frozenset({"given", "overdue", "acknowledged"})

@@ -14,8 +14,9 @@ from models.rules.finding import Finding
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from schemas.alert import Alert, AlertState
+from schemas.duration import HOUR_MS
 
-REMEMBERED_MS: Final = 26 * 3_600_000
+REMEMBERED_MS: Final = 26 * HOUR_MS
 """How long after its end an incident about a stretch of time is remembered: spend may arrive a day late."""
 
 

@@ -11,7 +11,7 @@ from schemas.rollup import Rollup, Share
 
 FLUSH_MS: Final = 10_000
 """A running hour is written at most this often per workflow."""
-KEEP_MS: Final = 25 * 3_600_000
+KEEP_MS: Final = 25 * HOUR_MS
 """How long after its end an hour can still be corrected: late events arrive for up to a day."""
 
 MAX_INTEGER: Final = (1 << 63) - 1
