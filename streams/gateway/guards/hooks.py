@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from spendfuse._litellm.payload import attribution_of, id_of
 
-from schemas.codec import decode_usage, encode
+from schemas.codec import UNREADABLE, decode_usage, encode
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from schemas.usage import Id, Name
@@ -77,7 +77,7 @@ def ask(hook: Hook, body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
     """What is asked. Raises `Unreadable` with what was expected."""
     try:
         run, call = hook.ask(body, key)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unreadable(f"not a question of {hook.name}: {error}") from None
     return dataclasses.replace(run, asked_by=run.asked_by or hook.name), call
 
@@ -95,7 +95,7 @@ def report(hook: Hook, body: bytes, key: AccessKey, now_ms: int) -> Batch:
         message = decode_usage(encode(members | {"tenant_id": key.tenant_id}))
     except Undecodable as fault:
         return Batch(rejected=[Rejected(0, fault.reason, fault.detail, b"")])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         return Batch(rejected=[Rejected(0, "wrong_value", f"not a report of {hook.name}: {error}", b"")])
     return Batch(items=[Item(key.tenant_id, encode(message))])
 
