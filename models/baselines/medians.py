@@ -1,0 +1,30 @@
+"""Medians, and how far values lie from theirs: what the few that lie far out do not move."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+MAD_TO_SIGMA: Final = 1.4826
+"""So many median absolute deviations are a standard deviation, of values that are distributed normally."""
+
+
+def median_x2(values: Sequence[int] | Iterable[int]) -> int:
+    """Twice the median, exact.
+
+    Raises:
+        ValueError: there are no values.
+    """
+    ordered = sorted(values)
+    if not ordered:
+        raise ValueError("no values, no median")
+    return ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]
+
+
+def middle(ordered: Sequence[float]) -> float:
+    """The median of values in rising order. There have to be some."""
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def deviation(ordered: Sequence[float]) -> float:
+    """The median absolute deviation from the median, of values in rising order. There have to be some."""
+    median = middle(ordered)
+    return middle(sorted([abs(value - median) for value in ordered]))
