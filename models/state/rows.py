@@ -22,6 +22,9 @@ ASLEEP_HEADER: Final = HEADER.pack(0, 0, ASLEEP)
 MOST_ROW_BYTES: Final = 640 * 1024
 """No row is larger, key included, whatever one tenant sends: each part of a row is bounded where it comes in."""
 
+MAX_INTEGER: Final = (1 << 63) - 1
+"""The most that a row can hold, and that others can read in a message."""
+
 SCHEMA: Final = 6
 """Version of every row's layout. State written with another one is refused."""
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
-from models.state.rows import PLAIN, Row
+from models.state.rows import MAX_INTEGER, PLAIN, Row
 from models.state.spend.breakdown import Names, Portion, Span
 from schemas.duration import HOUR_MS
 from schemas.rollup import Rollup, Share
@@ -13,9 +13,6 @@ FLUSH_MS: Final = 10_000
 """A running hour is written at most this often per workflow."""
 KEEP_MS: Final = 25 * HOUR_MS
 """How long after its end an hour can still be corrected: late events arrive for up to a day."""
-
-MAX_INTEGER: Final = (1 << 63) - 1
-"""The most that a row and a rollup can hold."""
 
 COUNTERS: Final = (
     "cost_nanousd", "calls", "tool_calls", "retries", "errors", "input_tokens", "output_tokens", "unpriced_calls",
