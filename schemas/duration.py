@@ -1,4 +1,4 @@
-"""Durations for people, in the two largest units that matter."""
+"""How long a minute, an hour and a day are; and durations for people, in the two largest units that matter."""
 
 from typing import Final
 
