@@ -103,23 +103,17 @@ class Commands:
         self._give(tenant, command)
 
     def lift(
-        self,
-        tenant: Tenant,
-        command: StandingCommand,
-        reason: str,
-        at_ms: int,
-        *,
-        by_operator: bool,
-        until_ms: int = 0,
+        self, tenant: Tenant, command: StandingCommand, reason: str, at_ms: int, *, until_ms: int = 0
     ) -> bool:
-        """End a command: its target may go on. False where none is in force, or one that only a person lifts.
+        """End a command on an operator's word: its target may go on. False where it is not in force.
 
-        `until_ms` is when an operator's permission ends, 0 for in a week.
+        `until_ms` is when the operator's permission ends, 0 for in a week.
         """
-        if not command.stands(self._state.now_ms) or (command.is_by_operator and not by_operator):
+        if not command.stands(self._state.now_ms):
             return False
         command.move("lift")
-        self._publish_resume(tenant, command, reason, at_ms, by_operator=by_operator, until_ms=until_ms)
+        command.origin = command.origin._replace(reason=reason, signer="operator")
+        self._publish_resume(tenant, command, at_ms, until_ms)
         return True
 
     def relieve(self, tenant: Tenant, incident_id: str, at_ms: int, reason: str = "the limit was raised") -> None:
@@ -139,8 +133,10 @@ class Commands:
 
     def resume_lifted(self, lifted: Lifted) -> None:
         """Publish the resume of a command that `relieve` has ended, unless another rule has commanded its target."""
-        if lifted.command.state == "lifted":
-            self._publish_resume(lifted.tenant, lifted.command, lifted.reason, lifted.at_ms, by_operator=False)
+        command = lifted.command
+        if command.state == "lifted":
+            command.origin = command.origin._replace(reason=lifted.reason, signer="engine")
+            self._publish_resume(lifted.tenant, command, lifted.at_ms, 0)
 
     def held_due(self, tenant: Tenant, now_ms: int) -> None:
         """The limit may allow the next of the commands that it holds back."""
@@ -240,18 +236,8 @@ class Commands:
             case _:
                 return True
 
-    def _publish_resume(
-        self,
-        tenant: Tenant,
-        command: StandingCommand,
-        reason: str,
-        at_ms: int,
-        *,
-        by_operator: bool,
-        until_ms: int = 0,
-    ) -> None:
+    def _publish_resume(self, tenant: Tenant, command: StandingCommand, at_ms: int, until_ms: int) -> None:
         command.action = "resume"
-        command.origin = command.origin._replace(reason=reason, signer="operator" if by_operator else "engine")
         command.cause_event_id = self._state.cause_event_id
         command.issued_ms = command.cause_ms = max(at_ms, self._state.now_ms)
         command.expires_ms = until_ms or command.issued_ms + KILL_STANDS_MS

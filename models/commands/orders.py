@@ -109,7 +109,7 @@ class Orders:
             self._commands.drop_held(tenant, key)
         if command is not None and command.issued_ms <= given_by_ms:
             stood_for = command.origin
-            if self._commands.lift(tenant, command, why, at_ms, by_operator=True, until_ms=order.until_ms or 0):
+            if self._commands.lift(tenant, command, why, at_ms, until_ms=order.until_ms or 0):
                 self._commands.answered(tenant, command, at_ms, {"released": why})
                 return stood_for
         return origin
@@ -122,7 +122,7 @@ class Orders:
                 key != (target.type, target.id)
                 and command.origin.incident_id == origin.incident_id
                 and command.action == "kill"
-                and self._commands.lift(tenant, command, why, at_ms, by_operator=True)
+                and self._commands.lift(tenant, command, why, at_ms)
             ):
                 self._commands.answered(tenant, command, at_ms, {"released": why})
 
