@@ -82,7 +82,7 @@ class Commands:
         if command is not None and command.covers(action, stop.expires_ms or None, now_ms):
             return
         limited = action == "kill" and target.type in ANSWERED and origin.signer == "engine"
-        if limited and not self._has_room(tenant):
+        if limited and not self._admit_kill(tenant):
             self._hold(tenant, stop, action, origin, at_ms)
             return
         if command is None:
@@ -243,8 +243,9 @@ class Commands:
         command.expires_ms = until_ms or command.issued_ms + KILL_STANDS_MS
         self._give(tenant, command)
 
-    def _has_room(self, tenant: Tenant) -> bool:
-        if not blast_radius.allows(tenant, self._state.policy.header.blast_radius, self._state.now_ms):
+    def _admit_kill(self, tenant: Tenant) -> bool:
+        """Count one more kill of the minute, unless that goes beyond the limit. Returns whether it may be given."""
+        if not blast_radius.admit(tenant, self._state.policy.header.blast_radius, self._state.now_ms):
             return False
         self._state.touch(tenant)
         return True

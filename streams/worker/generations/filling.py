@@ -214,7 +214,7 @@ class Filling:
         for index, message in enumerate(merge(*streams, spend, key=time_of), 1):
             take_in(partition, message, topics[0], self._orders)
             on_record()
-            if index % TAKE_EVERY == 0 or self._is_another_hour(message):
+            if index % TAKE_EVERY == 0 or self._turn_hour(message):
                 self._alive()
                 self._drain()
                 if seconds() > due and not spend:  # that is part of the fence as a whole
@@ -238,8 +238,10 @@ class Filling:
         self._drain()
         self._commit(consumer)
 
-    def _is_another_hour(self, message: Any) -> bool:
-        """Whether an hour has begun: of what was spent across tenants, nothing is to be passed on a day late."""
+    def _turn_hour(self, message: Any) -> bool:
+        """Go to the message's hour. Returns whether it is another one than before: of what was spent across tenants,
+        nothing is to be passed on a day late.
+        """
         hour = time_of(message) // HOUR_MS
         is_another, self._hour = hour != self._hour, hour
         return is_another
