@@ -12,7 +12,8 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from models.state.units.asleep_stretch import HASH_MASK, MASKS, MOST_NAME_BYTES, MOST_ROW_BYTES, NEVER, Stretch, Unit
+from models.state.filters import MASKS
+from models.state.units.asleep_stretch import HASH_MASK, MOST_NAME_BYTES, MOST_ROW_BYTES, NEVER, Stretch, Unit
 from schemas.duration import DAY_MS
 
 KINDS: Final = ("run", "session", "tree")
@@ -34,15 +35,8 @@ class AsleepRows:
     """
 
     __slots__ = (
-        "_beginning",
-        "_changes",
-        "_hash_of",
-        "_recent",
-        "_recent_bytes",
-        "_recent_min_ms",
-        "_sealed",
-        "_stretches",
-    )
+        "_beginning", "_changes", "_hash_of", "_recent", "_recent_bytes", "_recent_min_ms", "_sealed", "_stretches",
+    )  # fmt: skip
 
     def __init__(self, hash_of: Callable[[bytes], int] = xxh3_64_intdigest, beginning: bytes = b"") -> None:
         self._hash_of = hash_of

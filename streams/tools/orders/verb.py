@@ -12,7 +12,7 @@ import msgspec
 from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.control import Command, Target, TargetType
-from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.duration import DAY_MS, UNITS_MS
 from schemas.errors import SettingsError, SpendfuseError
 from schemas.money import usd_to_nanousd
 from schemas.operator import OperatorMessage
@@ -21,7 +21,6 @@ from schemas.policy import epoch_ms
 Options = argparse.Namespace
 Fields = dict[str, Any]
 
-UNITS_MS = {"s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 Status = Literal["in force", "until the incident ends", "done", "over", "replaced", "lifted", "repeated", "refused"]
 """What has become of an order. `lifted`: a resume ended it. `repeated`: the same order once more, which changes
 nothing. `refused`: nobody obeys it, and why stands beside it."""

@@ -3,11 +3,9 @@
 import re
 from datetime import datetime
 
-from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.duration import UNITS_MS
 from schemas.errors import SettingsError
 from schemas.policy import epoch_ms
-
-UNITS_MS = {"s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 
 
 def moment_ms(text: str, name: str, now_ms: int) -> int:
