@@ -102,9 +102,7 @@ class Commands:
         self.drop_held(tenant, key)
         self._give(tenant, command)
 
-    def lift(
-        self, tenant: Tenant, command: StandingCommand, reason: str, at_ms: int, *, until_ms: int = 0
-    ) -> bool:
+    def lift(self, tenant: Tenant, command: StandingCommand, reason: str, at_ms: int, *, until_ms: int = 0) -> bool:
         """End a command on an operator's word: its target may go on. False where it is not in force.
 
         `until_ms` is when the operator's permission ends, 0 for in a week.

@@ -413,6 +413,5 @@ class Partition:
 def next_offsets(settings: Settings, partition: Partition) -> list[TopicPartition]:
     """Where to go on reading each input, behind all that was taken in."""
     return [
-        TopicPartition(settings.topic(name), partition.number, offset + 1)
-        for name, offset in partition.offsets.items()
+        TopicPartition(settings.topic(name), partition.number, offset + 1) for name, offset in partition.offsets.items()
     ]

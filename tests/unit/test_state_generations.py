@@ -108,7 +108,7 @@ def test_a_partition_is_marked_as_moved_for_a_day() -> None:
 
 
 def test_a_level_across_tenants_is_published_by_one_generation() -> None:
-    """As often as the former one has published it, no alert of it leaves; then it is news again, as others always are."""
+    """As often as the former one has published it, no alert of it leaves; then it is news again, as others are."""
     across = alert(tenant_id=ALL_TENANTS, state="open", level=0.5)
     own = alert(tenant_id="acme", state="open", level=0.5)
     partition = Partition(0, 4, default_policy(), {}, None)

@@ -138,9 +138,7 @@ class _Spend(NamedTuple):
         return iter(sorted(self.deltas, key=lambda delta: delta.ts_ms) if self.is_home else ())
 
 
-def _rebuild(
-    settings: Settings, consumer: Consumer, producer: Producer, partition: Partition, spend: _Spend
-) -> None:
+def _rebuild(settings: Settings, consumer: Consumer, producer: Producer, partition: Partition, spend: _Spend) -> None:
     number = partition.number
     inputs = [TopicPartition(settings.topic(name), number) for name in ("usage.v1", "operator.v1")]
     ends = [max(0, one.offset) for one in consumer.committed(inputs, TIMEOUT_S)]
