@@ -116,12 +116,8 @@ class AsleepRows:
             if self._changes != changes:
                 raise RuntimeError("units came or went during the iteration over rows; make a list of it first")
 
-    def next_expiry_ms(self) -> int | None:
-        """No unit is older than this; it may be earlier than the oldest. None if nothing is asleep."""
-        first_ms = self._first_ms()
-        return None if first_ms == NEVER else first_ms
-
     def _first_ms(self) -> int:
+        """No unit is older than this; it may be earlier than the oldest."""
         if not self._recent:
             self._recent_min_ms = NEVER
         return min([self._recent_min_ms, *(stretch.min_ms for stretch in self._oldest_day())])

@@ -163,11 +163,6 @@ def look_at_incident(tenant_id: str, incident_id: str, facts: Facts) -> Iterator
         yield "That incident has ended: the order is for the record."
 
 
-def about_incident(order: Any) -> tuple[str, ...]:
-    """The subject of an order about an incident."""
-    return (order.tenant_id, "incident", order.incident_id)
-
-
 def _moment_ms(text: str) -> int:
     try:
         at = datetime.fromisoformat(text)
