@@ -91,4 +91,4 @@ def read_fields(value: bytes) -> tuple[Any, ...]:
 
 def row_digest(key: bytes, value: bytes) -> int:
     """A row's share of the partition's digest. The digest is the sum of all shares, so order does not matter."""
-    return xxhash.xxh3_64_intdigest(value, seed=xxhash.xxh3_64_intdigest(key))
+    return xxhash.xxh3_64_intdigest(value, xxhash.xxh3_64_intdigest(key))  # by name the seed costs a third more
