@@ -30,8 +30,8 @@ class HourTotals(Row):
     """
 
     __slots__ = (
-        *COUNTERS, "booked_ms", "due_ms", "end_ms", "flush_ms", "portions", "span", "start_ms", "tenant_id", "unread",
-        "workflow",
+        *COUNTERS, "booked_ms", "due_ms", "end_ms", "flush_ms", "key", "portions", "span", "start_ms", "tenant_id",
+        "unread", "workflow",
     )  # fmt: skip
     kind = "totals"
 
@@ -42,6 +42,8 @@ class HourTotals(Row):
         self.start_ms = start_ms
         self.end_ms = end_ms
         self.booked_ms = booked_ms
+        self.key = totals_key(workflow, start_ms, booked_ms)
+        """What tells it from the tenant's other totals."""
         self.due_ms = 0
         self.flush_ms = 0
         self.portions: dict[Names, Portion] = {}
@@ -99,11 +101,6 @@ class HourTotals(Row):
     def keep_until_ms(self) -> int:
         """From when on nothing can change it any more."""
         return self.end_ms + KEEP_MS if self.booked_ms is None else self.booked_ms + HOUR_MS
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What tells it from the tenant's other totals."""
-        return totals_key(self.workflow, self.start_ms, self.booked_ms)
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, *self.key)
