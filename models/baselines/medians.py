@@ -26,5 +26,20 @@ def middle(ordered: Sequence[float]) -> float:
 
 def deviation(ordered: Sequence[float]) -> float:
     """The median absolute deviation from the median, of values in rising order. There have to be some."""
-    median = middle(ordered)
-    return middle(sorted([abs(value - median) for value in ordered]))
+    median, count = middle(ordered), len(ordered)
+    return (_nearest(ordered, median, (count - 1) // 2) + _nearest(ordered, median, count // 2)) / 2
+
+
+def _nearest(ordered: Sequence[float], median: float, rank: int) -> float:
+    """How far the value lies from the median that has `rank` others nearer to it.
+
+    It ends the stretch of those nearest to the median, whose beginning is found by halving: nothing need be sorted.
+    """
+    first, last = 0, len(ordered) - rank - 1
+    while first < last:
+        start = (first + last) // 2
+        if median - ordered[start] > ordered[start + rank + 1] - median:
+            first = start + 1
+        else:
+            last = start
+    return max(median - ordered[first], ordered[first + rank] - median)
