@@ -21,7 +21,6 @@ from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
 from models.policy_changes import PolicyChanges
 from models.prices.book import PriceBook
-from models.rules.finding import Finding
 from models.rules.policy import Policy
 from models.rules.service_rules import FORGED_COMMAND, TENANTS
 from models.runs.contexts import Contexts
@@ -59,7 +58,7 @@ from models.stimuli import (
 )
 from models.timers import Timers
 from schemas.control import Command, Target
-from schemas.duration import DAY_MS, HOUR_MS
+from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS
 from schemas.internal.spend import ALL_TENANTS
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume
 from schemas.signing import KeyId
@@ -67,7 +66,7 @@ from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted,
 
 COMPILED: Final = not __file__.endswith(".py")
 """Whether this is the compiled engine (`make compiled`) or the interpreted one."""
-AHEAD_MS: Final = 5 * 60_000
+AHEAD_MS: Final = 5 * MINUTE_MS
 """How far a message's own time may lie after its append."""
 TOO_LATE_MS: Final = DAY_MS
 """How late a message may be and still count in its own bucket."""
@@ -341,17 +340,7 @@ class Engine:
         state.now_ms = max(overflow.clock_ms, append_ms)
         subject = tenant_in_hour(OVERFLOW_TENANT, state.now_ms)
         if self._incidents.find(overflow, TENANTS, subject.key) is None:
-            finding = Finding(
-                level=1.0,
-                severity=TENANTS.settings.severity,
-                value=known,
-                limit=limit,
-                unit="tenants",
-                summary=f"More than {limit:,} tenants on one partition: what further ones spend counts as the tenant "
-                f"{OVERFLOW_TENANT}, and their runs are not watched. One of them: {tenant_id}",
-                next_action="Look for made-up tenant ids; raise max_tenants_per_partition if the tenants are real.",
-                evidence={"tenant": tenant_id},
-            )
+            finding = TENANTS.finding(known, limit, tenant_id, OVERFLOW_TENANT)
             self._incidents.note_and_publish(overflow, TENANTS, finding, subject, state.now_ms)
         return overflow
 
@@ -412,19 +401,9 @@ class Engine:
         """Tell of it, and say again what really stands: guards may wait for a word that they can believe."""
         now_ms = self._state.now_ms = tenant.clock_ms
         target = forged.target
-        finding = Finding(
-            level=1.0,
-            severity=FORGED_COMMAND.settings.severity,
-            value=1,
-            unit="records",
-            summary=f"{tenant.tenant_id}: somebody {forged.how} on control.v1, about the {target.type} {target.id}. No "
-            "guard with keys obeys it",
-            next_action="Find out who may write control.v1, and take that right away: docs/runbooks/forged-commands.md",
-            evidence={"target": f"{target.type}/{target.id}", "how": forged.how},
-        )
-        self._incidents.note_and_publish(
-            tenant, FORGED_COMMAND, finding, tenant_in_hour(tenant.tenant_id, now_ms), now_ms
-        )
+        finding = FORGED_COMMAND.finding(tenant.tenant_id, target, forged.how)
+        subject = tenant_in_hour(tenant.tenant_id, now_ms)
+        self._incidents.note_and_publish(tenant, FORGED_COMMAND, finding, subject, now_ms)
         if not self._commands.repeat(tenant, target, forged.denial):
             self._commands.deny(tenant, target, forged.denial)
 

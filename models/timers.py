@@ -13,7 +13,6 @@ from models.spend.hourly_totals import HourlyTotals
 from models.spend.ledger import SpendLedger
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
-from schemas.control import Target
 
 
 class Timers:
@@ -97,5 +96,5 @@ class Timers:
         lifted = self._commands.lifted
         while lifted:
             one = lifted.pop(0)
-            self._runs.judge(one.tenant, Target(one.command.target_type, one.command.target_id), self._state.now_ms)
+            self._runs.judge(one.tenant, one.command.target, self._state.now_ms)
             self._commands.resume_lifted(one)

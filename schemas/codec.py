@@ -33,6 +33,9 @@ A limit of our own, because the decoder's depends on how deep the calling stack 
 would refuse different messages. No message of fewer bytes can reach it, so that ordinary ones are not looked through.
 """
 DETAIL_CHARACTERS = 200
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a decoder raises for bytes that it cannot read: bad UTF-8 and deep nesting have unrelated classes of their own.
+"""
 
 _usage: Final = msgspec.json.Decoder(UsageMessage)
 _operator: Final = msgspec.json.Decoder(OperatorMessage)
@@ -151,7 +154,7 @@ def _without_unset(data: bytes) -> bytes | None:
         return None
     try:
         members = _members.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None  # what is behind the refused value is no better
     filled = {name: raw for name, raw in members.items() if bytes(raw) not in _UNSET.get(name, ())}
     tags = filled.get("tags")
@@ -170,7 +173,7 @@ def _explained(fault: Undecodable, data: bytes) -> Undecodable:
         return fault
     try:
         members = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return fault  # what is behind the object's end is no better
     hint = None
     if missing is not None:
@@ -245,7 +248,7 @@ def encode(value: Any) -> bytes:
 def undecodable(error: Exception) -> Undecodable:
     """Name the fault, without quoting the value that has it: what people wrote stays out of logs and alerts.
 
-    Decoders raise three unrelated classes: bad UTF-8 and deep nesting have their own. Any other error is raised.
+    Any error but those of `UNREADABLE` is raised.
     """
     text = str(error)
     if isinstance(error, msgspec.ValidationError) and (bad_time := _bad_time.fullmatch(text)):

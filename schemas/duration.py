@@ -1,4 +1,4 @@
-"""Durations for people, in the two largest units that matter."""
+"""How long a minute, an hour and a day are; and durations for people, in the two largest units that matter."""
 
 from typing import Final
 
@@ -6,7 +6,9 @@ MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
 
-_UNITS_MS: Final = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
+UNITS_MS: Final = {"s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
+"""Unit, as people write it behind a number (`90m`) -> how long it is."""
+_SHOWN_MS: Final = (("d", DAY_MS), ("h", HOUR_MS), ("min", MINUTE_MS), ("s", 1_000))
 
 
 def format_duration(ms: int) -> str:
@@ -23,7 +25,7 @@ def format_duration(ms: int) -> str:
         return f"{ms // 100 / 10:g} s"
     parts: list[tuple[int, str]] = []
     rest = ms
-    for unit, size in _UNITS_MS:
+    for unit, size in _SHOWN_MS:
         count, rest = divmod(rest, size)
         if count or parts:
             parts.append((count, unit))

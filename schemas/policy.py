@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from schemas.duration import MINUTE_MS
 from schemas.usage import ATTRIBUTION
 
 Mode = Literal["shadow", "alert", "enforce"]
@@ -144,7 +145,7 @@ class Remind(Settings):
     def after_ms(self, severity: Severity, reminders: int) -> int:
         """How long after the last message the next reminder is due, 0 for never; `reminders` were sent already."""
         minutes: list[int] = getattr(self, severity)
-        return minutes[min(reminders, len(minutes) - 1)] * 60_000 if minutes else 0
+        return minutes[min(reminders, len(minutes) - 1)] * MINUTE_MS if minutes else 0
 
 
 UnitPrice = Annotated[Decimal, Field(ge=0, le=10**6, allow_inf_nan=False)]

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from models.baselines.hourly_history import MAD_TO_SIGMA
+from models.baselines.medians import MAD_TO_SIGMA
 from models.baselines.packing import VERSION, check_version, little_endian
 from models.baselines.run_hours import RunHours
 

@@ -4,7 +4,8 @@ import struct
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from models.baselines.hourly_history import MAX_NANOUSD, median_x2
+from models.baselines.hourly_history import MAX_NANOUSD
+from models.baselines.medians import median_x2
 from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
 from models.calendar import Calendar
 from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS

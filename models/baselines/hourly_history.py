@@ -8,7 +8,7 @@ import statistics
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, NamedTuple
@@ -16,12 +16,13 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.baselines.medians import MAD_TO_SIGMA, median_x2
 from models.baselines.packing import VERSION, check_version, pack_integers, unpack_integers
 from schemas.duration import DAY_MS, HOUR_MS
 
 WINDOW_MS: Final = 168 * HOUR_MS
 """The past a baseline looks at: seven days."""
-KEPT_MS: Final = WINDOW_MS + 24 * HOUR_MS
+KEPT_MS: Final = WINDOW_MS + DAY_MS
 """How long an hour is kept: a record may be a day late, and is then judged by the week before its own hour."""
 MAX_NANOUSD: Final = 2**63 - 1
 """The most one hour or run can hold, 9.2 billion dollars; a larger amount is kept as this."""
@@ -29,7 +30,6 @@ NORMAL, BREACH, PLANNED, FORMER = 0, 1, 2, 3
 """What an hour is marked as. Only normal hours make a baseline. Enough breaches become the new normal, and the hours
 before them are former ones. Planned hours are part of nothing: somebody has said that they are an exception."""
 
-MAD_TO_SIGMA: Final = 1.4826
 MAD_EFFICIENCY: Final = 0.37
 ONCE_IN_A_HUNDRED: Final = 2.3263
 ONCE_IN_A_THOUSAND: Final = 3.0902
@@ -54,18 +54,6 @@ def _multiple(z: float, log_mad: float, free: float, error: float = 1.0) -> floa
 def _student(z: float, freedom: float) -> float:
     """`z` standard deviations, where these are estimated with that much freedom."""
     return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-
-
-def median_x2(values: Sequence[int] | Iterable[int]) -> int:
-    """Twice the median, exact.
-
-    Raises:
-        ValueError: there are no values.
-    """
-    ordered = sorted(values)
-    if not ordered:
-        raise ValueError("no values, no median")
-    return ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,8 @@ def pack_integers(values: Sequence[int]) -> bytes:
     as a whole, ten times as fast as their integers one by one.
     """
     if isinstance(values, array) and len(values) >= _LONG:
-        code = _code_of(_largest(values))
         numbers = np.frombuffer(values, dtype=values.typecode)
+        code = _code_of(int(numbers.max()))
         return _CODES[code] + numbers.astype(f"<{_WIDTHS[code]}").tobytes()
     code = _code_of(max(values, default=0))
     return _CODES[code] + little_endian(array(code, values))
@@ -74,19 +74,15 @@ class Integers:
     def pop(self) -> int:
         """Take the oldest."""
         oldest = self.values.pop(0)
-        if oldest >= _LEAST[self.values.typecode] > 0:  # the others may be smaller
-            code = _code_of(_largest(self.values))
-            if code != self.values.typecode:
-                self.values = array(code, self.values)
+        least = _LEAST[self.values.typecode]
+        # The others may all be smaller; nearly always the first that is looked at is not.
+        if oldest >= least > 0 and not any(value >= least for value in self.values):
+            self.values = array(_code_of(max(self.values, default=0)), self.values)
         return oldest
 
     def packed(self) -> bytes:
         """As `pack_integers` has it."""
         return _CODES[self.values.typecode] + little_endian(self.values)
-
-
-def _largest(values: "array[int]") -> int:
-    return int(np.frombuffer(values, dtype=values.typecode).max()) if len(values) >= _LONG else max(values, default=0)
 
 
 def _code_of(largest: int) -> str:

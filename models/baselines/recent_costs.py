@@ -4,10 +4,10 @@ import math
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
 from typing import Final
 
-from models.baselines.hourly_history import MAD_TO_SIGMA, MAX_NANOUSD
+from models.baselines.hourly_history import MAX_NANOUSD
+from models.baselines.medians import MAD_TO_SIGMA, deviation
 from models.baselines.packing import VERSION, Integers, check_version, unpack_integers
 
 RUNS_KEPT: Final = 256
@@ -60,7 +60,7 @@ class RecentCosts:
         0.0 while no run has finished.
         """
         if self._log_mad is None:
-            self._log_mad = self._measure_log_mad()
+            self._log_mad = deviation(self._logs) if self._logs else 0.0
         return self._log_mad
 
     def multiple(self, base: float, z: float = 3.09) -> float:
@@ -99,16 +99,6 @@ class RecentCosts:
         costs._logs = array("d", map(_log, costs._sorted))
         return costs
 
-    def _measure_log_mad(self) -> float:
-        if not self._sorted:
-            return 0.0
-        middle = _middle(self._logs)
-        return _middle(sorted([abs(log - middle) for log in self._logs]))
-
 
 def _log(cost_nanousd: int) -> float:
     return math.log(cost_nanousd or 1)
-
-
-def _middle(ordered: Sequence[float]) -> float:
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2

@@ -2,14 +2,13 @@
 
 import math
 import struct
-from collections.abc import Sequence
 from typing import Final
 
+from models.baselines.medians import MAD_TO_SIGMA, deviation, median_x2
 from models.baselines.packing import VERSION, Integers, check_version, unpack_integers
 
 FIGURES_KEPT: Final = 64
 MOST_FIGURE: Final = (1 << 62) - 1
-_MAD_TO_SIGMA: Final = 1.4826
 
 Figures = tuple[int, ...]
 
@@ -46,7 +45,7 @@ class RecentFigures:
 
         As `RecentCosts.multiple`: z = 3.09 is one run in a thousand, were they log-normal.
         """
-        return round(max(base, math.exp(z * _MAD_TO_SIGMA * self._known(place)[1])), 4)
+        return round(max(base, math.exp(z * MAD_TO_SIGMA * self._known(place)[1])), 4)
 
     def to_bytes(self) -> bytes:
         """The figures, one column after the other, oldest first, as a row of 1 to 8 bytes each."""
@@ -84,11 +83,5 @@ class RecentFigures:
                 raise ValueError("no figures, no median")
             ordered = sorted(self._columns[place].values)
             logs = [math.log(figure or 1) for figure in ordered]
-            middle = _middle(logs)
-            spread = _middle(sorted([abs(log - middle) for log in logs]))
-            known = self._usual[place] = ((ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) // 2, spread)
+            known = self._usual[place] = (median_x2(ordered) // 2, deviation(logs))
         return known
-
-
-def _middle(ordered: Sequence[float]) -> float:
-    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2

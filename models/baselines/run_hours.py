@@ -30,10 +30,12 @@ class SameHours(NamedTuple):
 class RunHours:
     """Runs finished in each hour (UTC), and the sum of the logarithms of their costs in thousandths."""
 
-    __slots__ = ("_runs", "_start_ms", "_total")
+    __slots__ = ("_packed", "_runs", "_start_ms", "_total")
 
     def __init__(self) -> None:
         self._start_ms = array("q")
+        self._packed = b""
+        """The hours as a row holds them, until there is another one; empty where they are to be packed."""
         self._runs = array("q")
         self._total = array("q")
 
@@ -48,6 +50,7 @@ class RunHours:
             self._runs[place] += 1
             self._total[place] += log_cost
             return
+        self._packed = b""
         for values, value in ((starts, hour_ms), (self._runs, 1), (self._total, log_cost)):
             values.insert(place, value)
         old = bisect_left(starts, starts[-1] - KEPT_MS)
@@ -84,10 +87,11 @@ class RunHours:
 
     def to_bytes(self) -> bytes:
         """As a row: about 6 bytes an hour in which a run finished."""
-        first_ms = self._start_ms[0] if self._start_ms else 0
-        since = [(start_ms - first_ms) // HOUR_MS for start_ms in self._start_ms]
-        head = struct.pack(_HEAD, VERSION, len(since), first_ms)
-        return head + pack_integers(since) + pack_integers(self._runs) + pack_integers(self._total)
+        if not self._packed:
+            first_ms = self._start_ms[0] if self._start_ms else 0
+            since = [(start_ms - first_ms) // HOUR_MS for start_ms in self._start_ms]
+            self._packed = struct.pack(_HEAD, VERSION, len(since), first_ms) + pack_integers(since)
+        return self._packed + pack_integers(self._runs) + pack_integers(self._total)
 
     @classmethod
     def from_bytes(cls, row: bytes) -> "RunHours":

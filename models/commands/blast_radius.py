@@ -12,8 +12,8 @@ MOST_KILLS: Final = 20_000
 """Kills within a minute beyond which no policy goes: their times stand in the tenant's row."""
 
 
-def allows(tenant: Tenant, limit: BlastRadius, now_ms: int) -> bool:
-    """Whether one more kill stays within the limits, and if so count it."""
+def admit(tenant: Tenant, limit: BlastRadius, now_ms: int) -> bool:
+    """Count one more kill if it stays within the limits. Returns whether it does."""
     recent = [killed_ms for killed_ms in tenant.kill_times_ms if killed_ms > now_ms - MINUTE_MS]
     share = (len(recent) + 1) / max(1, tenant.live_runs)
     beyond = len(recent) >= limit.max_kills_per_minute or share > limit.max_share_of_live_runs

@@ -14,8 +14,6 @@ from models.rules.service_rules import BLAST_RADIUS, FORGED_COMMAND
 from models.runs.records import RunRecords
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
-from models.state.units.groups import Group
-from models.state.units.runs import Run
 from schemas.control import Command, Target, TargetType
 from schemas.duration import MINUTE_MS
 from schemas.policy import Action
@@ -29,6 +27,19 @@ ANSWERED: Final = ("run", "session", "run_tree")
 """Types of target of which somebody must answer: in a workflow, tenant or scope nobody may be running."""
 LIFTED_BY_A_LIMIT: tuple[Action, ...] = ("pause", "downgrade")
 """Commands that end when the limit they were given for is raised. A run's kill is for people to lift."""
+
+
+class Stop(NamedTuple):
+    """One target of a command, and what the command says of it."""
+
+    target: Target
+    spent_nanousd: int
+    """By now: what comes on top is overshoot."""
+    expires_ms: int = 0
+    """When the reason ends by itself, 0 for a kill that stands a week."""
+    scope: dict[str, list[str]] | None = None
+    action: Action | None = None
+    """Where it is another one than the other targets'."""
 
 
 class Lifted(NamedTuple):
@@ -57,33 +68,23 @@ class Commands:
         self.lifted: list[Lifted] = []
         """Ended by `relieve`, and not yet looked at again."""
 
-    def want(
-        self,
-        tenant: Tenant,
-        target: Target,
-        action: Action,
-        origin: Origin,
-        at_ms: int,
-        *,
-        spent_nanousd: int = 0,
-        expires_ms: int = 0,
-        scope: dict[str, list[str]] | None = None,
-    ) -> None:
-        """Have a command stand for what happened at `at_ms`. Nothing follows where one as strong stands as long.
+    def want(self, tenant: Tenant, stop: Stop, action: Action, origin: Origin, at_ms: int) -> None:
+        """Have a command stand for what happened at `at_ms`: `action`, unless the stop has one of its own. Nothing
+        follows where one as strong stands as long.
 
-        A kill of a single run beyond the blast-radius limit is held until the limit allows it or its reason is gone.
-        `expires_ms` is when its reason ends by itself, 0 for a kill that stands a week.
+        A kill of a run, session or tree beyond the blast-radius limit is held until the limit allows it or its reason
+        is gone.
         """
         now_ms = self._state.now_ms
+        target, action = stop.target, stop.action or action
         key = (target.type, target.id)
         command = tenant.commands.get(key)
-        until_ms = expires_ms or now_ms + KILL_STANDS_MS
         is_ordered = origin.signer == "operator"
-        if command is not None and command.covers(action, expires_ms or None, now_ms, is_ordered=is_ordered):
+        if command is not None and command.covers(action, stop.expires_ms or None, now_ms, is_ordered=is_ordered):
             return
         limited = action == "kill" and target.type in ANSWERED and not is_ordered
-        if limited and not self._has_room(tenant):
-            self._hold(tenant, target, action, origin, at_ms, expires_ms)
+        if limited and not self._admit_kill(tenant):
+            self._hold(tenant, stop, action, origin, at_ms)
             return
         if command is None:
             command = tenant.commands[key] = StandingCommand(tenant.tenant_id, target.type, target.id)
@@ -91,35 +92,27 @@ class Commands:
         command.move("give")
         command.action = action
         command.origin = origin
-        command.scope = scope
+        command.scope = stop.scope
         command.cause_ms = at_ms
         command.cause_event_id = self._state.cause_event_id
         command.issued_ms = now_ms
-        command.expires_ms = until_ms
+        command.expires_ms = stop.expires_ms or now_ms + KILL_STANDS_MS
         command.deadline_ms = self._answer_due_ms(command, now_ms)
-        command.cost_nanousd = spent_nanousd
+        command.cost_nanousd = stop.spent_nanousd
         command.acked_ms = 0
         self.drop_held(tenant, key)
         self._give(tenant, command)
 
-    def lift(
-        self,
-        tenant: Tenant,
-        command: StandingCommand,
-        reason: str,
-        at_ms: int,
-        *,
-        by_operator: bool,
-        until_ms: int = 0,
-    ) -> bool:
-        """End a command: its target may go on. False where none is in force, or one that only a person lifts.
+    def lift(self, tenant: Tenant, command: StandingCommand, reason: str, at_ms: int, *, until_ms: int = 0) -> bool:
+        """End a command on an operator's word: its target may go on. False where it is not in force.
 
-        `until_ms` is when an operator's permission ends, 0 for in a week.
+        `until_ms` is when the operator's permission ends, 0 for in a week.
         """
-        if not command.stands(self._state.now_ms) or (command.is_by_operator and not by_operator):
+        if not command.stands(self._state.now_ms):
             return False
         command.move("lift")
-        self._publish_resume(tenant, command, reason, at_ms, by_operator=by_operator, until_ms=until_ms)
+        command.origin = command.origin._replace(reason=reason, signer="operator")
+        self._publish_resume(tenant, command, at_ms, until_ms)
         return True
 
     def relieve(self, tenant: Tenant, incident_id: str, at_ms: int, reason: str = "the limit was raised") -> None:
@@ -139,8 +132,10 @@ class Commands:
 
     def resume_lifted(self, lifted: Lifted) -> None:
         """Publish the resume of a command that `relieve` has ended, unless another rule has commanded its target."""
-        if lifted.command.state == "lifted":
-            self._publish_resume(lifted.tenant, lifted.command, lifted.reason, lifted.at_ms, by_operator=False)
+        command = lifted.command
+        if command.state == "lifted":
+            command.origin = command.origin._replace(reason=lifted.reason, signer="engine")
+            self._publish_resume(lifted.tenant, command, lifted.at_ms, 0)
 
     def held_due(self, tenant: Tenant, now_ms: int) -> None:
         """The limit may allow the next of the commands that it holds back."""
@@ -163,11 +158,8 @@ class Commands:
             if not self._is_wanted(tenant, held, now_ms):
                 self.drop_held(tenant, key)
                 continue
-            spent_nanousd = spent_by(tenant, Target(held.target_type, held.target_id))
-            self.want(
-                tenant, Target(held.target_type, held.target_id), held.action, held.origin, held.cause_ms,
-                spent_nanousd=spent_nanousd, expires_ms=held.expires_ms,
-            )  # fmt: skip
+            stop = Stop(held.target, spent_by(tenant, held.target), held.expires_ms)
+            self.want(tenant, stop, held.action, held.origin, held.cause_ms)
             if key in tenant.held:
                 return  # no room for this one, so none for those behind it
 
@@ -243,25 +235,16 @@ class Commands:
             case _:
                 return True
 
-    def _publish_resume(
-        self,
-        tenant: Tenant,
-        command: StandingCommand,
-        reason: str,
-        at_ms: int,
-        *,
-        by_operator: bool,
-        until_ms: int = 0,
-    ) -> None:
+    def _publish_resume(self, tenant: Tenant, command: StandingCommand, at_ms: int, until_ms: int) -> None:
         command.action = "resume"
-        command.origin = command.origin._replace(reason=reason, signer="operator" if by_operator else "engine")
         command.cause_event_id = self._state.cause_event_id
         command.issued_ms = command.cause_ms = max(at_ms, self._state.now_ms)
         command.expires_ms = until_ms or command.issued_ms + KILL_STANDS_MS
         self._give(tenant, command)
 
-    def _has_room(self, tenant: Tenant) -> bool:
-        if not blast_radius.allows(tenant, self._state.policy.header.blast_radius, self._state.now_ms):
+    def _admit_kill(self, tenant: Tenant) -> bool:
+        """Count one more kill of the minute, unless that goes beyond the limit. Returns whether it may be given."""
+        if not blast_radius.admit(tenant, self._state.policy.header.blast_radius, self._state.now_ms):
             return False
         self._state.touch(tenant)
         return True
@@ -276,16 +259,14 @@ class Commands:
             return run is not None and run.state == "live"
         return tenant.group(held.target_type, held.target_id) is not None
 
-    def _hold(
-        self, tenant: Tenant, target: Target, action: Action, origin: Origin, at_ms: int, expires_ms: int
-    ) -> None:
+    def _hold(self, tenant: Tenant, stop: Stop, action: Action, origin: Origin, at_ms: int) -> None:
         """One kill too many: it waits, and one page an hour says so."""
-        now_ms = self._state.now_ms
+        now_ms, target = self._state.now_ms, stop.target
         key = (target.type, target.id)
         held = tenant.held.get(key)
         if held is None:
             held = tenant.held[key] = HeldCommand(tenant.tenant_id, target.type, target.id, now_ms)
-        held.action, held.origin, held.cause_ms, held.expires_ms = action, origin, at_ms, expires_ms
+        held.action, held.origin, held.cause_ms, held.expires_ms = action, origin, at_ms, stop.expires_ms
         self._state.touch(held)
         if not tenant.held_due_ms:
             self._retry_later(tenant)
@@ -344,7 +325,7 @@ def _message(command: StandingCommand, cause_event_id: str | None) -> Command:
         command_id=command.command_id,
         action=command.action,
         tenant_id=command.tenant_id,
-        target=Target(command.target_type, command.target_id),
+        target=command.target,
         reason=command.origin.reason,
         rule=command.origin.rule,
         incident_id=command.origin.incident_id,
@@ -357,23 +338,16 @@ def _message(command: StandingCommand, cause_event_id: str | None) -> Command:
     )
 
 
-def unit_of(tenant: Tenant, target: Target) -> Run | Group | None:
-    """The unit that a command is about, if it is awake."""
-    if target.type == "run":
-        return tenant.run(target.id)
-    return tenant.group(target.type, target.id) if target.type in ("session", "run_tree") else None
-
-
 def spent_by(tenant: Tenant, target: Target) -> int:
     """What a target has spent so far, in nano-dollars."""
-    unit = unit_of(tenant, target)
+    unit = tenant.unit(target.type, target.id)
     return 0 if unit is None else unit.cost_nanousd
 
 
 def overshoot(tenant: Tenant, command: StandingCommand) -> int:
     """What the target has spent since the command was given, in nano-dollars."""
-    target = Target(command.target_type, command.target_id)
-    return max(0, spent_by(tenant, target) - command.cost_nanousd) if unit_of(tenant, target) else 0
+    unit = tenant.unit(command.target_type, command.target_id)
+    return 0 if unit is None else max(0, unit.cost_nanousd - command.cost_nanousd)
 
 
 def stop_evidence(tenant: Tenant, command: StandingCommand) -> dict[str, Any]:

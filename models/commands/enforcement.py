@@ -1,9 +1,9 @@
 """From a finding to what follows: an incident noted, commands wanted, people told. The one place where this happens."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
-from models.commands.commands import Commands
+from models.commands.commands import Commands, Stop
 from models.commands.nudges import Nudges
 from models.commands.standing import Origin
 from models.commands.workflow_stops import WorkflowStops
@@ -14,20 +14,7 @@ from models.rules.finding import Finding
 from models.rules.verdict import verdict
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
-from schemas.control import Target
 from schemas.policy import Action
-
-
-class Stop(NamedTuple):
-    """One target of a command, and what the command says of it."""
-
-    target: Target
-    spent_nanousd: int
-    expires_ms: int = 0
-    """When the reason ends by itself, 0 where it does not."""
-    scope: dict[str, list[str]] | None = None
-    action: Action | None = None
-    """Where it is another one than the finding's."""
 
 
 class Enforcement:
@@ -68,10 +55,7 @@ class Enforcement:
         if action is not None and targets is not None and finding.level >= 1:
             origin = Origin(incident.incident_id, rule.rule, finding.summary, subject.owner)
             for stop in targets(is_news, action):
-                self._commands.want(
-                    tenant, stop.target, stop.action or action, origin, at_ms,
-                    spent_nanousd=stop.spent_nanousd, expires_ms=stop.expires_ms, scope=stop.scope,
-                )  # fmt: skip
+                self._commands.want(tenant, stop, action, origin, at_ms)
         tells = is_news and action is None and rule.settings.mode != "shadow"
         if tells and finding.nudge and subject.run is not None:
             self._nudges.give(tenant, incident, finding.nudge, subject.run, at_ms)

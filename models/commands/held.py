@@ -4,7 +4,7 @@ from typing import Any
 
 from models.commands.standing import Origin
 from models.state.rows import Row
-from schemas.control import TargetType
+from schemas.control import Target, TargetType
 from schemas.policy import Action
 
 
@@ -25,6 +25,11 @@ class HeldCommand(Row):
         self.cause_ms = 0
         self.expires_ms = 0
         """When the reason ends by itself, 0 where it does not."""
+
+    @property
+    def target(self) -> Target:
+        """Whom it would be for."""
+        return Target(self.target_type, self.target_id)
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.target_type, self.target_id)

@@ -64,5 +64,5 @@ class Nudges:
     def _about(self, tenant: Tenant, run: Run) -> list[Incident]:
         """The incidents about a run, its session and its tree."""
         units = (f"run/{run.unit_id}", f"session/{run.session_id}", f"run_tree/{run.root_run_id}")
-        ids = {incident_id for unit_id in units for incident_id in tenant.unit_incidents.get(unit_id, ())}
+        ids = {incident_id for unit_key in units for incident_id in tenant.unit_incidents.get(unit_key, ())}
         return [tenant.incidents[incident_id] for incident_id in sorted(ids)]

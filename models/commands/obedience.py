@@ -42,14 +42,14 @@ class Obedience:
         evidence = stop_evidence(tenant, command)
         self._commands.answered(tenant, command, at_ms, evidence)
         if command.action == "kill" and ack.acted in STOPPED:
-            unit_id = f"{command.target_type}/{command.target_id}"
+            unit_key = f"{command.target_type}/{command.target_id}"
             others = {"stopped_by": command.origin.rule, "command_id": command.command_id}
             ordered = tenant.incidents.get(command.origin.incident_id)
-            if ordered is not None and ordered.unit_id == unit_id:
+            if ordered is not None and ordered.unit_key == unit_key:
                 self._incidents.resolve(tenant, ordered, at_ms, evidence)
             else:
                 others |= evidence  # it was given for its workflow's incident, which goes on
-            self._incidents.resolve_unit(tenant, unit_id, at_ms, others)
+            self._incidents.resolve_unit(tenant, unit_key, at_ms, others)
 
     def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, at_ms: int) -> None:
         """A run has made a call while commands stand: was it one that should have been dead?"""
@@ -69,7 +69,7 @@ class Obedience:
         now_ms = self._state.now_ms
         if now_ms >= command.repeated_ms + REPEAT_EVERY_MS:
             command.repeated_ms = now_ms
-            self._commands.repeat(tenant, Target(command.target_type, command.target_id))
+            self._commands.repeat(tenant, command.target)
 
     def due(self, tenant: Tenant, target_type: TargetType, target_id: str, now_ms: int) -> Target | None:
         """A command's time has come: its answer is late, or it has run out. Returns the target of one that ran out."""
@@ -88,8 +88,7 @@ class Obedience:
         return None
 
     def _unanswered(self, tenant: Tenant, command: StandingCommand, now_ms: int) -> None:
-        target = Target(command.target_type, command.target_id)
-        running = tenant.live_in(target) if command.action == "kill" else []
+        running = tenant.live_in(command.target) if command.action == "kill" else []
         if not running:
             return  # over before anybody could answer
         for rule in self._state.policy.command_rules:
@@ -113,6 +112,6 @@ class Obedience:
             owner=command.origin.owner,
             run_id=run.unit_id,
             run=run,
-            unit_id=command.disobeyed,
+            unit_key=command.disobeyed,
         )
         self._incidents.note_and_publish(tenant, rule, finding, subject, at_ms)

@@ -3,7 +3,7 @@
 from typing import Final
 
 from models.attribution import Router
-from models.commands.commands import CLOCKS_DIFFER_MS, Commands
+from models.commands.commands import CLOCKS_DIFFER_MS, Commands, Stop
 from models.commands.standing import Origin
 from models.detectors.base import SequenceDetector, UnitDetector
 from models.incidents.incidents import Incidents
@@ -54,7 +54,6 @@ class Orders:
         if command is not None and command.state == "lifted" and order.ts_ms + CLOCKS_DIFFER_MS < command.issued_ms:
             return
         origin = Origin(order.message_id, OPERATOR, f"{order.who}: {order.why}", None, "operator")
-        until_ms = order.until_ms or 0
         targets = [order.target]
         if order.target.type in WIDE:
             targets += [Target("run", run.unit_id) for run in self._runs.runs_of(tenant, order.target)]
@@ -62,8 +61,8 @@ class Orders:
             targets += [Target("run", run.unit_id) for run in self._unaware(tenant, order.target)]
         for target in targets:
             unit = self._unit(tenant, target)
-            spent_nanousd = 0 if unit is None else unit.cost_nanousd
-            self._commands.want(tenant, target, "kill", origin, at_ms, spent_nanousd=spent_nanousd, expires_ms=until_ms)
+            stop = Stop(target, 0 if unit is None else unit.cost_nanousd, order.until_ms or 0)
+            self._commands.want(tenant, stop, "kill", origin, at_ms)
 
     def resume(self, tenant: Tenant, order: Resume, at_ms: int) -> None:
         """Let a target go on, on terms. Where no command stands or is held back there is nothing to lift.
@@ -90,8 +89,7 @@ class Orders:
             self._incidents.release_unit(tenant, f"{target.type}/{target.id}", at_ms, evidence)
             return
         self._grant(tenant, unit, origin, order)
-        unit_id = f"{unit.unit_kind}/{unit.unit_id}"
-        self._incidents.release_unit(tenant, unit_id, at_ms, evidence)
+        self._incidents.release_unit(tenant, unit.unit_key, at_ms, evidence)
         for run in self._runs.runs_of(tenant, target):
             for history in run.histories():
                 history.restart()
@@ -111,7 +109,7 @@ class Orders:
             self._commands.drop_held(tenant, key)
         if command is not None and command.issued_ms <= given_by_ms:
             stood_for = command.origin
-            if self._commands.lift(tenant, command, why, at_ms, by_operator=True, until_ms=order.until_ms or 0):
+            if self._commands.lift(tenant, command, why, at_ms, until_ms=order.until_ms or 0):
                 self._commands.answered(tenant, command, at_ms, {"released": why})
                 return stood_for
         return origin
@@ -124,7 +122,7 @@ class Orders:
                 key != (target.type, target.id)
                 and command.origin.incident_id == origin.incident_id
                 and command.action == "kill"
-                and self._commands.lift(tenant, command, why, at_ms, by_operator=True)
+                and self._commands.lift(tenant, command, why, at_ms)
             ):
                 self._commands.answered(tenant, command, at_ms, {"released": why})
 
@@ -156,7 +154,7 @@ class Orders:
             if finding.level >= 1
         ]
         rules = self._state.policy.rules
-        ids = set(tenant.unit_incidents.get(f"{unit.unit_kind}/{unit.unit_id}", ())) | {origin.incident_id}
+        ids = set(tenant.unit_incidents.get(unit.unit_key, ())) | {origin.incident_id}
         for incident_id in sorted(ids):
             incident = tenant.incidents.get(incident_id)
             if incident is None or incident.level < 1 or isinstance(rules.get(incident.rule), UnitDetector):

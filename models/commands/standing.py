@@ -7,8 +7,8 @@ blast-radius limit holds back is a row of its own (`models.commands.held`), beca
 from typing import Any, Final, Literal, NamedTuple
 
 from models.state.rows import PLAIN, Row
-from schemas.control import TargetType
-from schemas.duration import HOUR_MS
+from schemas.control import Target, TargetType
+from schemas.duration import DAY_MS
 from schemas.policy import Action
 from schemas.signing import KeyId
 
@@ -37,7 +37,7 @@ TRANSITIONS: Final[dict[tuple[CommandState, CommandEvent], CommandState]] = {
 STRENGTH: Final[dict[str, int]] = {"resume": 0, "downgrade": 1, "pause": 2, "kill": 3}
 """A command gives way only to a stronger one."""
 
-KILL_STANDS_MS: Final = 7 * 24 * HOUR_MS
+KILL_STANDS_MS: Final = 7 * DAY_MS
 """How long a command without an end stands before it is given again, or forgotten with its target."""
 
 IN_FORCE: Final[frozenset[CommandState]] = frozenset({"given", "overdue", "acknowledged"})
@@ -119,6 +119,11 @@ class StandingCommand(Row):
         return self.is_open_ended if until_ms is None else self.expires_ms >= until_ms
 
     @property
+    def target(self) -> Target:
+        """Whom it is for."""
+        return Target(self.target_type, self.target_id)
+
+    @property
     def is_by_operator(self) -> bool:
         """Whether a person ordered it: only a person lifts it then."""
         return self.origin.signer == "operator"
@@ -176,7 +181,7 @@ class StandingCommand(Row):
         return command
 
 
-def target_of(unit_id: str) -> tuple[TargetType, str]:
+def target_of(unit_key: str) -> tuple[TargetType, str]:
     """Type and id of the target that an incident is bound to, whether by its end or by its answer to a command."""
-    target_type, _, target_id = unit_id.removeprefix(DISOBEYED).partition("/")
+    target_type, _, target_id = unit_key.removeprefix(DISOBEYED).partition("/")
     return target_type, target_id  # type: ignore[return-value]  # only target types are written

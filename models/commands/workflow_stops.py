@@ -47,7 +47,7 @@ class WorkflowStops:
             return shared, _counted(finding, incident, None, workflow)
         if stopped_for is not None:
             return subject, finding
-        if incident is None and not self._is_fourth(tenant, rule, workflow, subject.run_id):
+        if incident is None and not self._note_stop(tenant, rule, workflow, subject.run_id):
             return subject, finding
         return shared, _counted(finding, incident, subject.run_id, workflow)
 
@@ -61,8 +61,8 @@ class WorkflowStops:
             return None
         return command.origin.incident_id
 
-    def _is_fourth(self, tenant: Tenant, rule: Detector[Any], workflow: str, run_id: str) -> bool:
-        """Note one more run that is stopped; whether it is more than the third within an hour.
+    def _note_stop(self, tenant: Tenant, rule: Detector[Any], workflow: str, run_id: str) -> bool:
+        """Note one more run that is stopped. Returns whether it is more than the third within an hour.
 
         A run that is let go on and stopped again counts once.
         """

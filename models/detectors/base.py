@@ -1,7 +1,7 @@
 """How a detector plugs in: it says at which total it wants to be woken, and is left alone until then.
 
-A detector is one file in this folder. Its class is registered by `@register`, which makes it known to the policy
-file, the generic checks and the README's table. The kinds differ in what they watch:
+A detector is one file in a folder of this one. Its class is registered by `@register`, which makes it known to the
+policy file, the generic checks and the README's table. The kinds differ in what they watch:
 
 ScopeDetector     spend of a scope (`models.state.spend.scopes.Scope`); woken when the scope's total reaches `next_trip`
 UnitDetector      counters of a run, session or run tree (`models.state.units.unit.Unit`); woken at the `trips` it names
@@ -9,6 +9,8 @@ SequenceDetector  an agent's recent calls (`models.state.units.call_history.Call
                   or finish
 ContextDetector   what a run sends (`models.state.units.context.Context`); woken at calls of the sizes it names, and
                   where a large context does not go on growing
+WorkflowDetector  what the finished runs of a workflow cost (`models.state.spend.cohort.Cohort`); asked when one has
+                  finished
 ResultDetector    what finished runs have come to (`models.state.spend.results.ResultBook`); asked when hours are over
 EscalationDetector  premium calls of runs that did not begin with one (`models.state.spend.escalations.Escalations`)
 CommandDetector   commands that were given (`models.commands.standing.StandingCommand`)

@@ -13,6 +13,7 @@ from models.rules.policy import Policy
 from models.spend.ownership import owners_of, shares_as_evidence
 from models.state.tenant import Tenant
 from models.state.units.runs import Run
+from models.state.units.unit import Unit
 from schemas.alert import Alert
 
 
@@ -21,8 +22,9 @@ def with_figures_of_now(tenant: Tenant, incident: Incident, alert: Alert, policy
     rule = policy.rules.get(incident.rule)
     if rule is None or not rule.follows_limits:
         return alert
-    if isinstance(rule, UnitDetector) and incident.unit_id is not None:
-        return _about_unit(tenant, incident, incident.unit_id, alert, rule, policy)
+    if isinstance(rule, UnitDetector) and incident.unit_key is not None:
+        unit = tenant.unit(*target_of(incident.unit_key))
+        return alert if unit is None else _about_unit(unit, incident, alert, rule, policy)
     if isinstance(rule, ScopeDetector):
         return _about_scope(tenant, incident, alert, rule, policy)
     return alert
@@ -35,13 +37,7 @@ def owned_as(alert: Alert, owner: str | None, owners: tuple[str, ...]) -> Alert:
     return msgspec.structs.replace(alert, owner=owner, owners=list(owners))
 
 
-def _about_unit(
-    tenant: Tenant, incident: Incident, unit_id: str, alert: Alert, rule: UnitDetector[Any], policy: Policy
-) -> Alert:
-    target_type, target_id = target_of(unit_id)
-    unit = tenant.run(target_id) if target_type == "run" else tenant.group(target_type, target_id)
-    if unit is None:
-        return alert
+def _about_unit(unit: Unit, incident: Incident, alert: Alert, rule: UnitDetector[Any], policy: Policy) -> Alert:
     found = next((finding for finding in rule.judge(unit, None) if finding.aspect == incident.aspect), None)
     owner = attribution_of(unit, policy).get("owner") if isinstance(unit, Run) else None
     return owned_as(_quoting(alert, incident, found), owner, ())

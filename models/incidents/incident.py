@@ -25,7 +25,7 @@ class Subject:
     run_id: str | None = None
     run: Run | None = None
     """The run that it is about, or that led to it, if there is one: whose spend it is. None for a scope."""
-    unit_id: str | None = None
+    unit_key: str | None = None
     """Run, session or run tree whose end resolves it, as `type/id`."""
     window_start_ms: int | None = None
     window_end_ms: int | None = None
@@ -56,17 +56,17 @@ class Incident(Row):
     __slots__ = (
         "acknowledged", "alert", "aspect", "due_ms", "ends_ms", "forget_ms", "incident_id", "level", "limit",
         "nudge_delivered_ms", "nudged_ms", "opened_ms", "openings", "remind_ms", "reminders", "rule", "tenant_id",
-        "unit_id",
+        "unit_key",
     )  # fmt: skip
     kind = "incident"
 
-    def __init__(self, tenant_id: str, incident_id: str, rule: str, aspect: str, unit_id: str | None) -> None:
+    def __init__(self, tenant_id: str, incident_id: str, rule: str, aspect: str, unit_key: str | None) -> None:
         super().__init__()
         self.tenant_id = tenant_id
         self.incident_id = incident_id
         self.rule = rule
         self.aspect = aspect
-        self.unit_id = unit_id
+        self.unit_key = unit_key
         self.alert: Alert | None = None
         """The last alert while the incident is open, its figures those of today; None once it is over."""
         self.level = 0.0
@@ -109,7 +109,7 @@ class Incident(Row):
     def fields(self) -> tuple[Any, ...]:
         alert = None if self.alert is None else msgspec.to_builtins(self.alert)
         return (
-            alert, self.rule, self.aspect, self.unit_id, self.level, self.limit, self.opened_ms, self.openings,
+            alert, self.rule, self.aspect, self.unit_key, self.level, self.limit, self.opened_ms, self.openings,
             self.ends_ms, self.forget_ms, self.acknowledged, self.reminders, self.remind_ms, self.nudged_ms,
             self.nudge_delivered_ms,
         )  # fmt: skip
@@ -117,8 +117,8 @@ class Incident(Row):
     @classmethod
     def read(cls, parts: tuple[str, ...], due_ms: int, fields: tuple[Any, ...]) -> "Incident":
         """An incident as its row holds it."""
-        alert, rule, aspect, unit_id = fields[:4]
-        incident = cls(parts[0], parts[1], rule, aspect, unit_id)
+        alert, rule, aspect, unit_key = fields[:4]
+        incident = cls(parts[0], parts[1], rule, aspect, unit_key)
         (
             incident.level, incident.limit, incident.opened_ms, incident.openings, incident.ends_ms, incident.forget_ms,
             incident.acknowledged, incident.reminders, incident.remind_ms, incident.nudged_ms,

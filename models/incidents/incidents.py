@@ -14,8 +14,9 @@ from models.rules.finding import Finding
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from schemas.alert import Alert, AlertState
+from schemas.duration import HOUR_MS
 
-REMEMBERED_MS: Final = 26 * 3_600_000
+REMEMBERED_MS: Final = 26 * HOUR_MS
 """How long after its end an incident about a stretch of time is remembered: spend may arrive a day late."""
 
 
@@ -74,7 +75,7 @@ class Incidents:
         """Say what `note` has entered. What is about a period that is over is over with it."""
         assert incident.alert is not None
         alert = incident.alert
-        action = tenant.action_on(alert.run_id, incident.unit_id, self._state.now_ms)
+        action = tenant.action_on(alert.run_id, incident.unit_key, self._state.now_ms)
         evidence = {**alert.evidence, **incident.nudge_evidence}
         incident.alert = msgspec.structs.replace(alert, command=action, evidence=evidence)
         self._publish(tenant, incident.alert)
@@ -107,7 +108,7 @@ class Incidents:
             run_id = incident.alert.run_id
             self.resolve(tenant, incident, incident.ends_ms, {})
             # What a run does again after that is another fact; what has stopped it is remembered for its resume.
-            if incident.unit_id is not None and tenant.action_on(run_id, incident.unit_id, now_ms) is None:
+            if incident.unit_key is not None and tenant.action_on(run_id, incident.unit_key, now_ms) is None:
                 self._forget(tenant, incident)
             return
         if incident.remind_ms and incident.remind_ms <= now_ms:
@@ -123,25 +124,25 @@ class Incidents:
             return
         self._publish(tenant, self._again(tenant, incident, incident.alert, "resolved", at_ms, evidence))
         incident.alert = None
-        incident.forget_ms = 0 if incident.unit_id is not None else max(at_ms, incident.ends_ms) + REMEMBERED_MS
+        incident.forget_ms = 0 if incident.unit_key is not None else max(at_ms, incident.ends_ms) + REMEMBERED_MS
         incident.due_ms = incident.forget_ms
         if incident.due_ms:
             tenant.wake_at(incident.due_ms, "update", (incident.incident_id,))
         self._state.touch(incident)
 
-    def resolve_unit(self, tenant: Tenant, unit_id: str, at_ms: int, evidence: dict[str, Any]) -> None:
+    def resolve_unit(self, tenant: Tenant, unit_key: str, at_ms: int, evidence: dict[str, Any]) -> None:
         """A run, session or run tree has ended, and with it what was wrong with it."""
-        for incident_id in sorted(tenant.unit_incidents.get(unit_id, ())):
+        for incident_id in sorted(tenant.unit_incidents.get(unit_key, ())):
             self.resolve(tenant, tenant.incidents[incident_id], at_ms, evidence)
 
-    def forget_unit(self, tenant: Tenant, unit_id: str) -> None:
+    def forget_unit(self, tenant: Tenant, unit_key: str) -> None:
         """A unit is forgotten, and what was published of it."""
-        for incident_id in sorted(tenant.unit_incidents.get(unit_id, ())):
+        for incident_id in sorted(tenant.unit_incidents.get(unit_key, ())):
             self._forget(tenant, tenant.incidents[incident_id])
 
-    def release_unit(self, tenant: Tenant, unit_id: str, at_ms: int, evidence: dict[str, Any]) -> None:
+    def release_unit(self, tenant: Tenant, unit_key: str, at_ms: int, evidence: dict[str, Any]) -> None:
         """An operator lets a unit go on: what stopped it is over, and is found anew if it comes back."""
-        for incident_id in sorted(tenant.unit_incidents.get(unit_id, ())):
+        for incident_id in sorted(tenant.unit_incidents.get(unit_key, ())):
             incident = tenant.incidents[incident_id]
             if incident.level >= 1:
                 self.resolve(tenant, incident, at_ms, evidence)
@@ -171,10 +172,10 @@ class Incidents:
 
     def _new(self, tenant: Tenant, incident_id: str, rule: str, aspect: str, subject: Subject) -> Incident:
         incident = tenant.incidents[incident_id] = Incident(
-            tenant.tenant_id, incident_id, rule, aspect, subject.unit_id
+            tenant.tenant_id, incident_id, rule, aspect, subject.unit_key
         )
-        if subject.unit_id is not None:
-            tenant.unit_incidents.setdefault(subject.unit_id, set()).add(incident_id)
+        if subject.unit_key is not None:
+            tenant.unit_incidents.setdefault(subject.unit_key, set()).add(incident_id)
         return incident
 
     def _lower(self, tenant: Tenant, incident: Incident, level: float, at_ms: int, evidence: dict[str, Any]) -> None:
@@ -201,10 +202,10 @@ class Incidents:
 
     def _forget(self, tenant: Tenant, incident: Incident) -> None:
         tenant.incidents.pop(incident.incident_id, None)
-        if incident.unit_id is not None and (ids := tenant.unit_incidents.get(incident.unit_id)):
+        if incident.unit_key is not None and (ids := tenant.unit_incidents.get(incident.unit_key)):
             ids.discard(incident.incident_id)
             if not ids:
-                del tenant.unit_incidents[incident.unit_id]
+                del tenant.unit_incidents[incident.unit_key]
         self._state.forget(incident)
 
     def _remind_later(self, incident: Incident, alert: Alert, now_ms: int) -> None:
@@ -232,7 +233,7 @@ class Incidents:
             ts_ms=at_ms,
             cause_event_id=self._state.cause_event_id if evidence else alert.cause_event_id,
             evidence={**alert.evidence, **incident.nudge_evidence, **evidence, "since_ms": incident.opened_ms},
-            command=tenant.action_on(alert.run_id, incident.unit_id, self._state.now_ms),
+            command=tenant.action_on(alert.run_id, incident.unit_key, self._state.now_ms),
         )
 
     def _alert(

@@ -3,11 +3,13 @@
 from typing import ClassVar
 
 from models.detectors.base import Detector
+from models.rules.finding import Finding
+from schemas.control import Target
 from schemas.policy import RuleSettings
 
 
 class ServiceRule(Detector[RuleSettings]):
-    """A fixed rule; the engine finds, this names."""
+    """A fixed rule: the engine sees when it is broken, and this says so."""
 
     settings_class: ClassVar[type[RuleSettings]] = RuleSettings
 
@@ -23,11 +25,36 @@ class LiveRunsRule(ServiceRule):
 
     name = "live_runs"
 
+    def finding(self, tenant_id: str, runs: int, limit: int) -> Finding:
+        """One more than the `limit` has begun, beside `runs` that are watched."""
+        return Finding(
+            level=1.0,
+            severity=self.settings.severity,
+            value=runs,
+            limit=limit,
+            unit="runs",
+            summary=f"{tenant_id} has more than {limit:,} live runs: further ones are charged, not watched",
+            next_action="Look for made-up run ids; raise max_live_runs_per_tenant if the runs are real.",
+        )
+
 
 class ForgottenRunsRule(ServiceRule):
     """A tenant has more sleeping runs than are remembered."""
 
     name = "forgotten_runs"
+
+    def finding(self, tenant_id: str, units: int, limit: int) -> Finding:
+        """Of more than the `limit` the oldest are forgotten; `units` are left."""
+        return Finding(
+            level=1.0,
+            severity=self.settings.severity,
+            value=units,
+            limit=limit,
+            unit="runs",
+            summary=f"{tenant_id} has more than {limit:,} sleeping runs and sessions: the oldest are forgotten, and "
+            "their limits with them",
+            next_action="Raise max_remembered_runs_per_tenant if the runs are real; look for made-up run ids.",
+        )
 
 
 class ForgedCommandRule(ServiceRule):
@@ -35,11 +62,40 @@ class ForgedCommandRule(ServiceRule):
 
     name = "forged_command"
 
+    def finding(self, tenant_id: str, target: Target, how: str) -> Finding:
+        """Somebody has written something about the target; `how` says what, in words that follow `somebody`."""
+        return Finding(
+            level=1.0,
+            severity=self.settings.severity,
+            value=1,
+            unit="records",
+            summary=f"{tenant_id}: somebody {how} on control.v1, about the {target.type} {target.id}. No guard with "
+            "keys obeys it",
+            next_action="Find out who may write control.v1, and take that right away: docs/runbooks/forged-commands.md",
+            evidence={"target": f"{target.type}/{target.id}", "how": how},
+        )
+
 
 class TenantsRule(ServiceRule):
     """A partition has more tenants than are known one by one."""
 
     name = "tenants"
+
+    def finding(self, tenants: int, limit: int, latest: str, overflow: str) -> Finding:
+        """The `latest` tenant is one too many beside the `tenants` that are known: it counts as the one named
+        `overflow`.
+        """
+        return Finding(
+            level=1.0,
+            severity=self.settings.severity,
+            value=tenants,
+            limit=limit,
+            unit="tenants",
+            summary=f"More than {limit:,} tenants on one partition: what further ones spend counts as the tenant "
+            f"{overflow}, and their runs are not watched. One of them: {latest}",
+            next_action="Look for made-up tenant ids; raise max_tenants_per_partition if the tenants are real.",
+            evidence={"tenant": latest},
+        )
 
 
 BLAST_RADIUS = BlastRadiusRule(RuleSettings(name="blast-radius", severity="critical"))

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from models.attribution import Router
-from models.commands.commands import spent_by
-from models.commands.enforcement import Enforcement, Stop
+from models.commands.commands import Stop, spent_by
+from models.commands.enforcement import Enforcement
 from models.detectors.base import Detector, SequenceDetector, UnitDetector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
@@ -177,7 +177,7 @@ class UnitCounters:
                     key=(group.type, group.id),
                     scope={"tenant_id": tenant.tenant_id, group.type: group.id},
                     run_id=None,
-                    unit_id=f"{group.type}/{group.id}",
+                    unit_key=f"{group.type}/{group.id}",
                     ends_ms=self._state.now_ms + finding.lasts_ms,
                 )
                 self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)
@@ -269,7 +269,7 @@ class UnitCounters:
     def _apply(
         self, tenant: Tenant, unit: Unit, run: Run, route: Route, rule: Detector[Any], finding: Finding, at_ms: int
     ) -> None:
-        if finding.level <= 0 and f"{unit.unit_kind}/{unit.unit_id}" not in tenant.unit_incidents:
+        if finding.level <= 0 and unit.unit_key not in tenant.unit_incidents:
             return  # nothing was ever said of the unit that could be over now
         if finding.level > 0 and finding.unit == "ms" and self._is_stopped(tenant, unit):
             return  # time goes on for what is stopped as well; that is no news
@@ -283,7 +283,7 @@ class UnitCounters:
     def _is_stopped(self, tenant: Tenant, unit: Unit) -> bool:
         """Whether a kill or a pause stands on the unit."""
         run_id = unit.unit_id if isinstance(unit, Run) else None
-        action = tenant.action_on(run_id, f"{unit.unit_kind}/{unit.unit_id}", self._state.now_ms)
+        action = tenant.action_on(run_id, unit.unit_key, self._state.now_ms)
         return action in ("kill", "pause")
 
     def _subject(self, tenant: Tenant, unit: Unit, run: Run, route: Route) -> Subject:
@@ -298,7 +298,7 @@ class UnitCounters:
             owner=None if route.owner == UNATTRIBUTED else route.owner,
             run_id=unit.unit_id if isinstance(unit, Run) else None,
             run=run,
-            unit_id=f"{unit.unit_kind}/{unit.unit_id}",
+            unit_key=unit.unit_key,
         )
 
     def _targets(

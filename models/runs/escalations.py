@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from models.commands.enforcement import Enforcement, Stop
+from models.commands.commands import Stop
+from models.commands.enforcement import Enforcement
 from models.detectors.base import EscalationDetector
 from models.incidents.incident import Subject
 from models.state.partition import PartitionState

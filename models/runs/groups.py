@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from models.incidents.incidents import Incidents
 from models.state.partition import PartitionState
-from models.state.rows import read_fields, row_digest, row_key_of, row_value
+from models.state.rows import read_fields, row_digest, row_key, row_value
 from models.state.tenant import Tenant
 from models.state.units.groups import Group, RunTree, Session
 from models.state.units.runs import Run
@@ -137,8 +137,8 @@ class Groups:
     def forget(self, tenant: Tenant, kind: type[Group], group_id: str, row: bytes) -> None:
         """A sleeping group is forgotten: its row goes, and what was published of it."""
         group = kind(tenant.tenant_id, group_id, 0)
-        group.row_hash = row_digest(row_key_of(kind.kind, tenant.tenant_id, group_id), row)
-        self._incidents.forget_unit(tenant, f"{kind.unit_kind}/{group_id}")
+        group.row_hash = row_digest(row_key(group), row)
+        self._incidents.forget_unit(tenant, group.unit_key)
         self._state.forget(group)
 
     def _find(self, tenant: Tenant, awake: dict[str, G], kind: type[G], group_id: str) -> G | None:
@@ -146,7 +146,7 @@ class Groups:
         if group is not None or (row := tenant.asleep.pop(kind.kind, group_id)) is None:
             return group
         woken = awake[group_id] = kind.read(tenant.tenant_id, group_id, 0, read_fields(row))
-        woken.row_hash = row_digest(row_key_of(kind.kind, tenant.tenant_id, group_id), row)
+        woken.row_hash = row_digest(row_key(woken), row)
         woken.wake_at_next_call()  # its runs may have been awake all the time, and set no trips again
         self._arm(tenant, woken, tenant.clock_ms)
         return woken
@@ -171,8 +171,8 @@ class Groups:
 
     def _absorb(self, tenant: Tenant, tree: RunTree, former: RunTree, at_ms: int) -> None:
         """What looked like a root has a root of its own: its whole tree moves over."""
-        self._incidents.resolve_unit(tenant, f"run_tree/{former.unit_id}", at_ms, {"part_of": tree.unit_id})
-        self._incidents.forget_unit(tenant, f"run_tree/{former.unit_id}")
+        self._incidents.resolve_unit(tenant, former.unit_key, at_ms, {"part_of": tree.unit_id})
+        self._incidents.forget_unit(tenant, former.unit_key)
         tree.join(former, former.runs)
         if former.runs > 1:
             for member in tenant.live():

@@ -4,11 +4,10 @@ from typing import Final
 
 from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
-from models.rules.finding import Finding
-from models.rules.service_rules import FORGOTTEN_RUNS, ServiceRule
+from models.rules.service_rules import FORGOTTEN_RUNS
 from models.runs.groups import Groups
 from models.state.partition import PartitionState
-from models.state.rows import read_fields, read_header, row_digest, row_key_of, row_value
+from models.state.rows import row_digest, row_key, row_value
 from models.state.tenant import Tenant
 from models.state.units.groups import Group, RunTree, Session
 from models.state.units.runs import Attributes, Run
@@ -47,8 +46,8 @@ class Memory:
         row = tenant.asleep.pop("run", run_id)
         if row is None:
             return None
-        run = tenant.runs[run_id] = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
-        run.row_hash = row_digest(row_key_of("run", tenant.tenant_id, run_id), row)
+        run = tenant.runs[run_id] = Run.read(tenant.tenant_id, run_id, row)
+        run.row_hash = row_digest(row_key(run), row)
         run.clock_ms = tenant.clock_ms
         tenant.live_runs += run.state == "live"
         return run
@@ -57,14 +56,14 @@ class Memory:
         """Every run that is known, awake or asleep, by id. Sleeping ones are read and sleep on."""
         runs = {run_id: run for run_id in list(tenant.runs) if (run := tenant.run(run_id)) is not None}
         for run_id, row in tenant.asleep.rows("run"):
-            runs[run_id] = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
+            runs[run_id] = Run.read(tenant.tenant_id, run_id, row)
         return [runs[run_id] for run_id in sorted(runs)]
 
     def attributes_of(self, tenant: Tenant, run_id: str) -> Attributes:
         """What a run, awake or asleep, has said of itself; a sleeping one is read and sleeps on."""
         run = tenant.run(run_id)
         if run is None and (row := tenant.asleep.peek("run", run_id)) is not None:
-            run = Run.read(tenant.tenant_id, run_id, read_header(row), read_fields(row))
+            run = Run.read(tenant.tenant_id, run_id, row)
         return () if run is None else run.attributes
 
     def due(self, tenant: Tenant, now_ms: int) -> None:
@@ -78,16 +77,6 @@ class Memory:
             self._look_again(tenant, now_ms + 1000 if len(expired) == MOST_AT_ONCE else _next_hour(now_ms))
         self._state.touch(tenant)
 
-    def say_full(
-        self, tenant: Tenant, rule: ServiceRule, value: int, limit: int, at_ms: int, summary: str, next_action: str
-    ) -> None:
-        """Tell, once an hour, that a bound on a tenant's runs is reached."""
-        finding = Finding(
-            level=1.0, severity=rule.settings.severity, value=value, limit=limit, unit="runs", summary=summary,
-            next_action=next_action,
-        )  # fmt: skip
-        self._incidents.note_and_publish(tenant, rule, finding, tenant_in_hour(tenant.tenant_id, at_ms), at_ms)
-
     def _keep_within_bounds(self, tenant: Tenant, now_ms: int) -> None:
         limit = self._state.policy.header.max_remembered_runs_per_tenant
         if not tenant.sleep_due_ms:
@@ -95,12 +84,9 @@ class Memory:
         if len(tenant.asleep) <= limit:
             return
         self._forget(tenant, tenant.asleep.oldest(max(1, len(tenant.asleep) - limit)))
-        self.say_full(
-            tenant, FORGOTTEN_RUNS, len(tenant.asleep), limit, now_ms,
-            f"{tenant.tenant_id} has more than {limit:,} sleeping runs and sessions: the oldest are forgotten, and "
-            "their limits with them",
-            "Raise max_remembered_runs_per_tenant if the runs are real; look for made-up run ids.",
-        )  # fmt: skip
+        finding = FORGOTTEN_RUNS.finding(tenant.tenant_id, len(tenant.asleep), limit)
+        subject = tenant_in_hour(tenant.tenant_id, now_ms)
+        self._incidents.note_and_publish(tenant, FORGOTTEN_RUNS, finding, subject, now_ms)
 
     def _forget(self, tenant: Tenant, rows: list[tuple[str, str, bytes]]) -> None:
         for kind, unit_id, row in rows:
@@ -108,8 +94,8 @@ class Memory:
                 self._groups.forget(tenant, GROUPS[kind], unit_id, row)
                 continue
             run = Run(tenant.tenant_id, unit_id, 0)
-            run.row_hash = row_digest(row_key_of("run", tenant.tenant_id, unit_id), row)
-            self._incidents.forget_unit(tenant, f"run/{unit_id}")
+            run.row_hash = row_digest(row_key(run), row)
+            self._incidents.forget_unit(tenant, run.unit_key)
             self._state.forget(run)
 
     def _look_again(self, tenant: Tenant, at_ms: int) -> None:

@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from models.attribution import Router
-from models.commands.commands import Commands, stop_evidence
-from models.commands.enforcement import Stop
+from models.commands.commands import Commands, Stop, stop_evidence
+from models.incidents.incident import tenant_in_hour
 from models.incidents.incidents import Incidents
 from models.rules.service_rules import LIVE_RUNS
 from models.runs.counters import UnitCounters
@@ -173,7 +173,7 @@ class RunRegistry:
         for command in stopped:
             evidence |= stop_evidence(tenant, command)
         self._target_ended(tenant, run, at_ms)
-        self._incidents.resolve_unit(tenant, f"run/{run.unit_id}", at_ms, evidence)
+        self._incidents.resolve_unit(tenant, run.unit_key, at_ms, evidence)
         self._arm(tenant, run)
 
     def outcome(self, tenant: Tenant, run: Run, message: Outcome, at_ms: int) -> None:
@@ -218,7 +218,7 @@ class RunRegistry:
         self._results.book(tenant, run, self._router.route_of(tenant, run))  # calls may have come after its end
         # A call that came after the end may have opened incidents again.
         self._target_ended(tenant, run, now_ms)
-        self._incidents.resolve_unit(tenant, f"run/{run_id}", now_ms, {"cost_nanousd": run.cost_nanousd})
+        self._incidents.resolve_unit(tenant, run.unit_key, now_ms, {"cost_nanousd": run.cost_nanousd})
         if run.record_ms:
             self._records.write(tenant, run)
         self._memory.sleep(tenant, run, now_ms)
@@ -238,7 +238,7 @@ class RunRegistry:
             self._state.touch(group)
             return
         evidence = {"cost_nanousd": group.cost_nanousd}
-        self._incidents.resolve_unit(tenant, f"{group.unit_kind}/{group.unit_id}", now_ms, evidence)
+        self._incidents.resolve_unit(tenant, group.unit_key, now_ms, evidence)
         self._commands.target_ended(tenant, Target(group.unit_kind, group.unit_id), now_ms)
         self._memory.sleep_group(tenant, group, now_ms)
 
@@ -247,17 +247,11 @@ class RunRegistry:
         if target.type == "scope":
             self._ledger.scope_reopened(tenant, target.id, now_ms)
             return
-        run = (
-            tenant.run(target.id)
-            if target.type == "run"
-            else self._member_of(tenant, tenant.group(target.type, target.id))
-        )
-        if run is None or run.state != "live":
+        unit = tenant.unit(target.type, target.id)
+        run = unit if isinstance(unit, Run) else self._member_of(tenant, unit)
+        if unit is None or run is None or run.state != "live":
             return
-        route = self._router.route_of(tenant, run)
-        unit = run if target.type == "run" else tenant.group(target.type, target.id)
-        if unit is not None:
-            self._counters.judge(tenant, unit, run, route, now_ms)
+        self._counters.judge(tenant, unit, run, self._router.route_of(tenant, run), now_ms)
         self._ledger.exhausted_by(tenant, run, now_ms)
 
     def runs_of(self, tenant: Tenant, target: Target) -> list[Run]:
@@ -366,10 +360,7 @@ class RunRegistry:
             if command is not None and command.stands(now_ms):
                 expires_ms = 0 if command.is_sticky else command.expires_ms
                 stop = Stop(Target("run", run.unit_id), run.cost_nanousd, expires_ms)
-                self._commands.want(
-                    tenant, stop.target, command.action, command.origin, at_ms,
-                    spent_nanousd=stop.spent_nanousd, expires_ms=stop.expires_ms,
-                )  # fmt: skip
+                self._commands.want(tenant, stop, command.action, command.origin, at_ms)
 
     def _overflow(self, tenant: Tenant, at_ms: int) -> Run:
         """Beyond the limit of live runs: spend still counts in every scope, single runs are no longer watched."""
@@ -379,11 +370,9 @@ class RunRegistry:
         if tenant.is_overflow:
             return tenant.overflow  # somebody has been told of all these tenants
         limit = self._state.policy.header.max_live_runs_per_tenant
-        self._memory.say_full(
-            tenant, LIVE_RUNS, len(tenant.runs), limit, at_ms,
-            f"{tenant.tenant_id} has more than {limit:,} live runs: further ones are charged, not watched",
-            "Look for made-up run ids; raise max_live_runs_per_tenant if the runs are real.",
-        )  # fmt: skip
+        finding = LIVE_RUNS.finding(tenant.tenant_id, len(tenant.runs), limit)
+        subject = tenant_in_hour(tenant.tenant_id, at_ms)
+        self._incidents.note_and_publish(tenant, LIVE_RUNS, finding, subject, at_ms)
         return tenant.overflow
 
     def _arm(self, tenant: Tenant, run: Run) -> None:

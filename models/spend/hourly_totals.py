@@ -137,7 +137,8 @@ class HourlyTotals:
         key = totals_key(workflow, start_ms, booked_ms)
         totals = tenant.totals.get(key)
         if totals is None:
-            totals = tenant.totals[key] = HourTotals(tenant.tenant_id, workflow, start_ms, end_ms, booked_ms)
+            totals = HourTotals(tenant.tenant_id, workflow, start_ms, end_ms, booked_ms)
+            tenant.totals[totals.key] = totals
         return totals
 
     def _announce(self, tenant: Tenant, totals: HourTotals) -> None:

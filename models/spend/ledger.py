@@ -7,8 +7,8 @@ from typing import Any, Final
 from models.attribution import OVERFLOW, Router
 from models.baselines.episodes import Episode, beginning_with
 from models.calendar import Window
-from models.commands.commands import Commands
-from models.commands.enforcement import Enforcement, Stop
+from models.commands.commands import Commands, Stop
+from models.commands.enforcement import Enforcement
 from models.detectors.base import ScopeDetector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
@@ -291,21 +291,8 @@ class SpendLedger:
     ) -> None:
         """Note what a rule has found, and stop whoever spends in the scope where it asks for that."""
         window = finding.window or scope.window(rule.period())
-        if finding.hour in ("breach", "notice"):
-            hour_ms = self._state.policy.calendar.window("hour", at_ms).start_ms
-            hour_ms = min(hour_ms, scope.window("hour").start_ms)
-            scope.record_breach(rule.rule, hour_ms, is_sure=finding.hour == "breach")
-            if scope.history is not None:
-                self._state.touch(scope.history)
-        elif finding.hour == "day_breach":
-            day_ms = scope.window("day").start_ms  # that of another time zone, until it is over
-            if at_ms < day_ms:
-                day_ms = self._state.policy.calendar.window("day", at_ms).start_ms
-            scope.record_day(rule.rule, day_ms)
-        elif finding.hour == "new_normal" and scope.history is not None:
-            scope.history.hours.restart(window.start_ms)
-            scope.episodes.pop(rule.rule, None)
-            self._state.touch(scope.history)
+        if finding.hour is not None:
+            self._record_hour(scope, rule, finding, window, at_ms)
         if finding.level <= 0 and not tenant.incidents:
             return  # nothing is wrong, and nothing was
         late = (finding.ends_ms or window.end_ms) <= self._state.now_ms
@@ -326,6 +313,26 @@ class SpendLedger:
         )
         targets = self._targets(tenant, scope, rule, run, window)
         self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)
+
+    def _record_hour(
+        self, scope: Scope, rule: ScopeDetector[Any], finding: Finding, window: Window, at_ms: int
+    ) -> None:
+        """Write down what a finding says of the hour or the day around `at_ms`: the baseline goes by it."""
+        calendar = self._state.policy.calendar
+        if finding.hour in ("breach", "notice"):
+            hour_ms = min(calendar.window("hour", at_ms).start_ms, scope.window("hour").start_ms)
+            scope.record_breach(rule.rule, hour_ms, is_sure=finding.hour == "breach")
+            if scope.history is not None:
+                self._state.touch(scope.history)
+        elif finding.hour == "day_breach":
+            day_ms = scope.window("day").start_ms  # that of another time zone, until it is over
+            if at_ms < day_ms:
+                day_ms = calendar.window("day", at_ms).start_ms
+            scope.record_day(rule.rule, day_ms)
+        elif finding.hour == "new_normal" and scope.history is not None:
+            scope.history.hours.restart(window.start_ms)
+            scope.episodes.pop(rule.rule, None)
+            self._state.touch(scope.history)
 
     def _who(self, tenant: Tenant, scope: Scope, rule: ScopeDetector[Any], window: Window) -> dict[str, Any]:
         """Evidence of who spends: the dearest live runs, and what every owner has spent in the period. Across tenants
@@ -376,15 +383,4 @@ class SpendLedger:
 
 def _without_rules(meter: Meter) -> Meter:
     """A meter that no rule of the policy needs any more: its scopes keep what they know."""
-    return Meter(
-        meter.meter_id,
-        meter.group_by,
-        meter.match,
-        meter.periods,
-        meter.keeps_history,
-        meter.splits_owners,
-        (),
-        meter.calendar,
-        is_across=meter.is_across,
-        keeps_days=meter.keeps_days,
-    )
+    return replace(meter, rules=(), parent=None)

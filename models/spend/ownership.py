@@ -16,7 +16,7 @@ def owners_of(scope: Scope, rule: ScopeDetector[Any], window: Window) -> tuple[s
 
     Of a period that is over nobody knows any more who spent what.
     """
-    own = dict(zip(scope.meter.group_by, scope.values, strict=True)).get("owner")
+    own = scope.dimensions.get("owner")
     if own is not None:
         return (None if own in (UNATTRIBUTED, OVERFLOW) else own), ()
     if _is_over(scope, rule, window):

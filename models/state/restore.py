@@ -259,8 +259,8 @@ def _incident(state: PartitionState, tenant: Tenant, parts: Parts, value: bytes,
     incident = Incident.read(parts, due_ms, read_fields(value))
     incident.row_hash = digest
     tenant.incidents[parts[1]] = incident
-    if incident.unit_id is not None:
-        tenant.unit_incidents.setdefault(incident.unit_id, set()).add(parts[1])
+    if incident.unit_key is not None:
+        tenant.unit_incidents.setdefault(incident.unit_key, set()).add(parts[1])
     if due_ms:
         tenant.timers.append((due_ms, "update", (parts[1],)))
 

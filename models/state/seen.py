@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
+from models.state.filters import MASKS, MASKS_ARRAY
 from schemas.duration import HOUR_MS
 
 WINDOW_MS: Final = 2 * HOUR_MS
@@ -28,11 +29,6 @@ _Hashes = npt.NDArray[np.uint64]
 _HASH: Final = np.dtype("<u8")
 _SMALLEST_FILTER: Final = 4 * SEAL_AT
 _NEVER: Final = -(1 << 63)
-
-# Three bits of a byte, chosen by a hash's low six bits; 56 such triples exist, so 8 of them are used twice.
-_TRIPLES: Final = [1 << a | 1 << b | 1 << c for a in range(8) for b in range(a) for c in range(b)]
-_MASKS: Final = bytes(_TRIPLES + _TRIPLES[: 64 - len(_TRIPLES)])
-_MASKS_ARRAY: Final = np.frombuffer(_MASKS, dtype=np.uint8)
 
 
 class NewIds(NamedTuple):
@@ -94,7 +90,7 @@ class _Generation:
 
     def _mark(self, hashes: _Hashes) -> None:
         cells = np.frombuffer(self.filter, dtype=np.uint8)
-        np.bitwise_or.at(cells, hashes >> np.uint64(self.shift), _MASKS_ARRAY[hashes & np.uint64(63)])
+        np.bitwise_or.at(cells, hashes >> np.uint64(self.shift), MASKS_ARRAY[hashes & np.uint64(63)])
 
 
 class SeenIds:
@@ -125,7 +121,7 @@ class SeenIds:
         now = self._now
         if digest in now.recent:
             return False
-        mask = _MASKS[digest & 63]
+        mask = MASKS[digest & 63]
         if now.filter[digest >> now.shift] & mask == mask and now.holds_sealed(digest):
             return False
         for past in self._past:

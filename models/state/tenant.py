@@ -8,7 +8,7 @@ from models.commands.held import HeldCommand
 from models.commands.standing import STRENGTH, StandingCommand, target_of
 from models.incidents.incident import Incident
 from models.state.data_quality import DataQuality
-from models.state.rows import ASLEEP_HEADER, HEADER, LIVE, Row, read_fields, read_header, row_digest, row_key_of
+from models.state.rows import ASLEEP_HEADER, HEADER, LIVE, Row, row_digest, row_key
 from models.state.spend.breakdown import HourShares, KnownNames, Names
 from models.state.spend.cohort import Cohort
 from models.state.spend.escalations import Escalations
@@ -102,7 +102,7 @@ class Tenant(Row):
         self.incidents: dict[str, Incident] = {}
         """Open ones, and those that are over but could be found again."""
         self.unit_incidents: dict[str, set[str]] = {}
-        """Unit, as `type/id` -> ids of its incidents."""
+        """`Unit.unit_key` -> ids of its incidents."""
         self.commands: dict[tuple[TargetType, str], StandingCommand] = {}
         self.commanded: set[str] = set()
         """Ids that some command is about: a call whose ids are not among them is free, at the price of a look."""
@@ -223,12 +223,11 @@ class Tenant(Row):
 
     def run(self, run_id: str) -> Run | None:
         """A run that is awake, decoded if this is its first touch since a restore."""
-        run = self.runs.get(run_id)
-        if isinstance(run, bytes):
-            key = row_key_of("run", self.tenant_id, run_id)
-            digest = row_digest(key, run)
-            run = self.runs[run_id] = Run.read(self.tenant_id, run_id, read_header(run), read_fields(run))
-            run.row_hash = digest
+        known = self.runs.get(run_id)
+        if not isinstance(known, bytes):
+            return known
+        run = self.runs[run_id] = Run.read(self.tenant_id, run_id, known)
+        run.row_hash = row_digest(row_key(run), known)
         return run
 
     def live(self) -> list[Run]:
@@ -264,6 +263,10 @@ class Tenant(Row):
             return None
         return self.sessions.get(group_id) if target_type == "session" else self.trees.get(group_id)
 
+    def unit(self, target_type: TargetType, unit_id: str) -> Run | Session | RunTree | None:
+        """The run, session or run tree that a target names, if it is awake; None for other targets."""
+        return self.run(unit_id) if target_type == "run" else self.group(target_type, unit_id)
+
     def commands_on(self, run: Run) -> list[StandingCommand]:
         """Every target's last command that concerns a run: its own, its session's, its tree's."""
         found = [self.commands.get(("run", run.unit_id)), self.commands.get(("run_tree", run.root_run_id))]
@@ -271,11 +274,11 @@ class Tenant(Row):
             found.append(self.commands.get(("session", run.session_id)))
         return [command for command in found if command is not None]
 
-    def action_on(self, run_id: str | None, unit_id: str | None, now_ms: int) -> Action | None:
-        """The strongest command that stands on a run or, as `unit_id` names it, on a session or run tree."""
+    def action_on(self, run_id: str | None, unit_key: str | None, now_ms: int) -> Action | None:
+        """The strongest command that stands on a run or, as `unit_key` names it, on a session or run tree."""
         run = None if run_id is None else self.run(run_id)
         found = [] if run is None else self.commands_on(run)
-        if unit_id is not None and (command := self.commands.get(target_of(unit_id))) is not None:
+        if unit_key is not None and (command := self.commands.get(target_of(unit_key))) is not None:
             found.append(command)
         actions = [command.action for command in found if command.stands(now_ms)]
         return max(actions, key=STRENGTH.__getitem__, default=None)

@@ -151,13 +151,8 @@ class TopicFacts:
         return {typed} if typed in found else self._used(tenant_id, kind, typed, found)
 
     def _used(self, tenant_id: str, kind: TargetType, typed: str, found: set[str]) -> set[str]:
-        deadline = seconds() + MOST_LOOKING_S
         try:
-            for message in records_between(
-                self._settings, ("usage.v1",), self._now_ms - DAY_MS, self._now_ms + DAY_MS, progress=True
-            ):
-                if seconds() > deadline:
-                    raise UnknownFactError(f"the usage of the last day was not read through in {MOST_LOOKING_S:.0f} s")
+            for message in recent_usage(self._settings, self._now_ms):
                 if message.key() != tenant_id.encode():
                     continue
                 found |= _ids(message.value(), kind)
@@ -219,6 +214,20 @@ class TopicFacts:
                     continue
         except BrokerError as error:
             raise UnknownFactError(str(error)) from None
+
+
+def recent_usage(settings: Settings, now_ms: int) -> Iterator[Any]:
+    """The records of usage.v1 of the last day, and of what a clock that is ahead has written.
+
+    Raises:
+        UnknownFactError: they cannot all be read within `MOST_LOOKING_S`.
+        BrokerError: they cannot be read.
+    """
+    deadline = seconds() + MOST_LOOKING_S
+    for message in records_between(settings, ("usage.v1",), now_ms - DAY_MS, now_ms + DAY_MS, progress=True):
+        if seconds() > deadline:
+            raise UnknownFactError(f"the usage of the last day was not read through in {MOST_LOOKING_S:.0f} s")
+        yield message
 
 
 def holds(command: Command, now_ms: int) -> bool:

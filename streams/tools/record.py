@@ -14,7 +14,7 @@ from typing import IO, Any, Literal, cast
 import msgspec
 
 from models.rules.policy import read_policy_json
-from schemas.codec import decode_operator, decode_usage, encode
+from schemas.codec import UNREADABLE, decode_operator, decode_usage, encode
 from schemas.errors import PolicyError, SettingsError, Undecodable
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import origin_of
@@ -158,7 +158,7 @@ def _is_a_line(value: bytes) -> bool:
     try:
         value.decode()
         msgspec.json.decode(value)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return True
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from confluent_kafka import TopicPartition
+
 from models.effects import Effect
 from models.engine import Engine
 from models.rules.policy import Policy
@@ -19,8 +21,9 @@ from streams.clock import BrokerClock, PartitionClock, seconds
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import KEYLESS, moved_from, origin_of, partition_of
 from streams.process.logs import fields
+from streams.settings import Settings
 from streams.worker.fence import Fence, check_digest
-from streams.worker.generations.told import Told, told_key
+from streams.worker.generations.published import Level, level_of
 from streams.worker.unreadable import UnreadableRow
 
 log = logging.getLogger("spendfuse.partition")
@@ -95,8 +98,8 @@ class Partition:
         self.unkeyed = 0
         self.restored_rows = len(rows)
         self.predecessor = self._taken_over_ms = self._ticked_ms = 0  # as in `Fence`
-        self.told: Counter[Told] = Counter()
-        """Levels of limits across tenants that are not to be told again."""
+        self.published: Counter[Level] = Counter()
+        """Levels of limits across tenants that the generation before has published: these are not published again."""
         self._brokers = brokers or BrokerClock()
         self.clock = PartitionClock()
         self._last_append_ms = 0
@@ -138,16 +141,16 @@ class Partition:
         return self._taken_over_ms
 
     def drain_effects(self) -> list[Effect]:
-        """What the engine has decided, without what the generation before has told already."""
+        """What the engine has decided, without what the generation before has published already."""
         effects = self.engine.drain_effects()
-        return [effect for effect in effects if not self._is_told(effect)] if self.told else effects
+        return [effect for effect in effects if not self._is_published(effect)] if self.published else effects
 
-    def _is_told(self, effect: Effect) -> bool:
-        key = told_key(effect.value) if isinstance(effect.value, Alert) else None
-        is_told = key is not None and self.told[key] > 0
-        if key is not None and is_told:
-            self.told[key] -= 1
-        return is_told
+    def _is_published(self, effect: Effect) -> bool:
+        level = level_of(effect.value) if isinstance(effect.value, Alert) else None
+        if level is None or self.published[level] <= 0:
+            return False
+        self.published[level] -= 1
+        return True
 
     @property
     def has_left_another(self) -> bool:
@@ -297,7 +300,7 @@ class Partition:
             self._ticked_ms = max(self._ticked_ms, now_ms)
         self.engine.handle(SpendDue())
 
-    def fence(self, partitions: int) -> Fence:
+    def fence(self) -> Fence:
         """How far the rows taken so far go."""
         return Fence(
             usage_offset=self.usage_offset,
@@ -305,7 +308,7 @@ class Partition:
             spend_offset=self.spend_offset,
             digest=f"{self.engine.digest:016x}",
             schema=SCHEMA,
-            partitions=partitions,
+            partitions=self._partitions,
             policy_version=self.engine.policy.version,
             policy_stamp=self.engine.policy.stamp,
             last_append_ms=self._last_append_ms,
@@ -405,3 +408,10 @@ class Partition:
             message.topic(), message.partition(), message.offset(), message.key(), value, fault, append_ms
         )
         self.engine.handle(RecordRefused(letter, tenant_id))
+
+
+def next_offsets(settings: Settings, partition: Partition) -> list[TopicPartition]:
+    """Where to go on reading each input, behind all that was taken in."""
+    return [
+        TopicPartition(settings.topic(name), partition.number, offset + 1) for name, offset in partition.offsets.items()
+    ]

@@ -17,7 +17,7 @@ from streams.kafka.records import OutRecord, Records
 from streams.process.crash_points import CrashPoints
 from streams.settings import Settings
 from streams.worker.fence import FENCE_KEY, moved_on, write_fence
-from streams.worker.partition import Misplaced, Partition
+from streams.worker.partition import Misplaced, Partition, next_offsets
 
 START_TIMEOUT_S = 30.0
 OFFSETS_TIMEOUT_S = 5.0
@@ -112,7 +112,7 @@ class Transactions:
             raise NoProducer(f"no transactional producer could be started: {error.args[0].str()}") from error
         return producer
 
-    def commit(self, partitions: Iterable[Partition], consumer: Consumer, partition_count: int) -> Outcome:
+    def commit(self, partitions: Iterable[Partition], consumer: Consumer) -> Outcome:
         """Publish what the partitions' engines decided since the last commit.
 
         Raises:
@@ -124,7 +124,7 @@ class Transactions:
         outcome = Outcome()
         try:
             self._producer.begin_transaction()  # 4
-            offsets = self._produce(partitions, partition_count, outcome)  # 5
+            offsets = self._produce(partitions, outcome)  # 5
             if self._crash.armed:
                 self._producer.flush(self._timeout_s)
             self._crash("rows_sent")
@@ -138,38 +138,46 @@ class Transactions:
             return outcome
         raise self._given_up(reason, outcome)  # not above, where a client's call that fails keeps the exception
 
-    def _produce(self, partitions: Iterable[Partition], partition_count: int, outcome: Outcome) -> list[TopicPartition]:
+    def _produce(self, partitions: Iterable[Partition], outcome: Outcome) -> list[TopicPartition]:
         offsets: list[TopicPartition] = []
         for partition in partitions:
-            partition.engine.go_out(self._brokers.now_ms())
-            for effect in partition.drain_effects():
-                outcome.effects.append(effect)
-                self._send_record(self._records.of(effect))
-            for command, kid in partition.engine.drain_repeats():
-                self._send_record(self._records.repeated(command, kid))
-                outcome.repeats += 1
-            for tenant_id in partition.key_checks:
-                if (check := self._records.key_check(tenant_id)) is not None:
-                    self._send_record(check)
-            if partition.beat is not None:
-                self._send_alert(partition.beat, partition.number)
-                outcome.beats.append(partition.number)
-            for page in partition.pages:
-                outcome.effects.append(self._send_alert(page, partition.number))
+            self._send_decided(partition, outcome)
             self._crash("effects_sent")
             for one in partition.misplaced:
                 self._send(one.topic, one.value, one.key, one.home, headers=one.headers, ms=self._time_of(one))
-            rows = partition.engine.drain_rows()
-            self._send_rows(rows, partition.number)
-            outcome.rows += rows
-            fence = partition.fence(partition_count)
-            if partition.has_left_another:
-                left = self._settings.at_generation(partition.predecessor).topic("state.v1")
-                gone = write_fence(moved_on(fence, self._settings.state_generation))
-                self._send(left, gone, FENCE_KEY, partition.number)
-            self._send(self._state_topic, write_fence(fence), FENCE_KEY, partition.number)
-            offsets += self._offsets(partition)
+            outcome.rows += self._send_state(partition)
+            offsets += next_offsets(self._settings, partition)
         return offsets
+
+    def _send_decided(self, partition: Partition, outcome: Outcome) -> None:
+        """What the partition has to say to others."""
+        partition.engine.go_out(self._brokers.now_ms())
+        for effect in partition.drain_effects():
+            outcome.effects.append(effect)
+            self._send_record(self._records.of(effect))
+        for command, kid in partition.engine.drain_repeats():
+            self._send_record(self._records.repeated(command, kid))
+            outcome.repeats += 1
+        for tenant_id in partition.key_checks:
+            if (check := self._records.key_check(tenant_id)) is not None:
+                self._send_record(check)
+        if partition.beat is not None:
+            self._send_alert(partition.beat, partition.number)
+            outcome.beats.append(partition.number)
+        for page in partition.pages:
+            outcome.effects.append(self._send_alert(page, partition.number))
+
+    def _send_state(self, partition: Partition) -> list[tuple[bytes, bytes | None]]:
+        """The rows that have changed, and the fence behind them. Returns the rows."""
+        rows = partition.engine.drain_rows()
+        self._send_rows(rows, partition.number)
+        fence = partition.fence()
+        if partition.has_left_another:
+            left = self._settings.at_generation(partition.predecessor).topic("state.v1")
+            gone = write_fence(moved_on(fence, self._settings.state_generation))
+            self._send(left, gone, FENCE_KEY, partition.number)
+        self._send(self._state_topic, write_fence(fence), FENCE_KEY, partition.number)
+        return rows
 
     def _send_offsets(self, offsets: list[TopicPartition], group: object) -> None:
         """The call that hangs for good when the coordinator goes away: then it is left behind in its thread."""
@@ -189,12 +197,6 @@ class Transactions:
             raise ProducerLost("the coordinator went away while it was sent the offsets")
         if reasons:
             raise KafkaException(reasons[0])
-
-    def _offsets(self, partition: Partition) -> list[TopicPartition]:
-        return [
-            TopicPartition(self._settings.topic(topic), partition.number, offset + 1)
-            for topic, offset in partition.offsets.items()
-        ]
 
     def _send_rows(self, rows: list[tuple[bytes, bytes | None]], partition: int) -> None:
         """Many per batch, so the loop holds nothing but the call itself."""

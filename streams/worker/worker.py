@@ -45,7 +45,7 @@ from streams.worker.dead_mans_switch import DeadMansSwitch
 from streams.worker.generations.restoring import QUERY_TIMEOUT_S, Assignment, Restorer
 from streams.worker.losses import BACKOFF_S, PLACE_LOST, REFUSED_BACKOFF_S, Failure, FencedOut, PlaceLost
 from streams.worker.memory import return_freed
-from streams.worker.partition import Partition
+from streams.worker.partition import Partition, next_offsets
 from streams.worker.policy import PolicyInForce
 from streams.worker.reporter import Reporter
 from streams.worker.transactions import Aborted, NoProducer, ProducerLost, TooLarge, Transactions
@@ -178,7 +178,7 @@ class Worker:
         needs_producer = False
         if owned and not taken:
             try:
-                transactions.commit(owned, consumer, self._partition_count)
+                transactions.commit(owned, consumer)
             except Aborted:
                 return
             except ProducerLost as lost:
@@ -311,7 +311,7 @@ class Worker:
             # A producer that saw its coordinator go may hang in the first transaction after it: wait with a new one.
             self._renew(transactions)
         try:
-            outcome = transactions.commit(changed, consumer, self._partition_count)  # 4 to 7
+            outcome = transactions.commit(changed, consumer)  # 4 to 7
         except TooLarge as refused:
             log.error("a topic refuses a record; until it takes it nothing counts", extra=fields(error=str(refused)))
             return Failure(str(refused), REFUSED_BACKOFF_S)
@@ -449,11 +449,7 @@ class Worker:
         self._metrics.partitions.set(len(self._partitions))
         self._reporter.restored(self._partitions.values(), seconds() - started)
         self._watch.restored(self._partitions)
-        return [
-            TopicPartition(self._inputs[name], number, offset + 1)
-            for number, partition in self._partitions.items()
-            for name, offset in partition.offsets.items()
-        ]
+        return [place for one in self._partitions.values() for place in next_offsets(self._settings, one)]
 
     def _alive(self) -> None:
         self.beat_ms = monotonic_ms()

@@ -95,12 +95,6 @@ class Life:
         """Everything that can be asked without changing anything."""
         for kind in KINDS:
             assert list(self.store.rows(kind)) == self.plain.rows(kind), self.trace
-        first_ms = self.store.next_expiry_ms()
-        if self.plain.units:
-            assert first_ms is not None
-            assert first_ms <= min(last_ms for last_ms, _ in self.plain.units.values()), self.trace
-        else:
-            assert first_ms is None
 
 
 @pytest.fixture(params=["as shipped", "tiny"])
@@ -221,22 +215,8 @@ def test_any_time_is_a_time(last_ms: int) -> None:
     rows = AsleepRows()
     for number in range(100):
         rows.put("run", f"run-{number}", last_ms, b"row")
-    assert rows.next_expiry_ms() == last_ms
     assert rows.expired(last_ms, 1_000) == []
     assert len(rows.expired(last_ms + 1, 1_000)) == 100
-
-
-@pytest.mark.parametrize("count", [10, 1_000])
-def test_next_expiry_follows_what_left(count: int) -> None:
-    """When the oldest units were looked for, the time of the next one is told exactly."""
-    rows = AsleepRows()
-    for number in range(count):
-        rows.put("run", f"run-{number}", START_MS + number, b"row")
-    for number in range(count // 2, count * 7 // 10):
-        rows.pop("run", f"run-{number}")
-    assert len(rows.expired(START_MS + count * 6 // 10, count)) == count // 2
-    assert rows.expired(START_MS + count * 65 // 100, 1) == []
-    assert rows.next_expiry_ms() == START_MS + count * 7 // 10
 
 
 @pytest.mark.parametrize("count", [3, 1_000])

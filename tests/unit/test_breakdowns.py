@@ -8,6 +8,7 @@ import pytest
 
 from models.engine import Engine
 from models.rules.policy import read_policy_toml
+from models.state.rows import MAX_INTEGER
 from models.state.spend import breakdown
 from models.stimuli import Ticked, UsageSeen
 from schemas.codec import encode
@@ -184,9 +185,9 @@ def test_sums_are_saturated_and_not_lost() -> None:
     """More money than a row can hold is as much as it can hold."""
     shares = breakdown.HourShares("acme", ("docs", "0"))
     portion = breakdown.Portion(("m",) * len(BREAKDOWNS), 0, breakdown.Span())
-    portion.cost_nanousd = breakdown.MAX_SUM - 1
+    portion.cost_nanousd = MAX_INTEGER - 1
     shares.add([portion, portion])
-    assert shares.published()["model"]["m"].cost_nanousd == breakdown.MAX_SUM
+    assert shares.published()["model"]["m"].cost_nanousd == MAX_INTEGER
 
 
 def test_rows_stay_small_however_many_names_there_are() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from models.state.rows import row_value
 from models.state.units.context import NEAR, Context
 from models.state.units.runs import MOST_CONTEXTS, Run
 from schemas.usage import LlmCall
@@ -160,7 +161,7 @@ def test_a_row_gives_back_what_was_known() -> None:
     one = run()
     sent(one, 100_000, 99_000, 20_000, 80_000, agent="main")
     sent(one, 500, model="small")
-    read = Run.read("acme", "r", one.header(), one.fields())
+    read = Run.read("acme", "r", row_value(one))
     assert read.fields() == one.fields()
     one.asleep = True
-    assert Run.read("acme", "r", one.header(), one.fields()).contexts() == ()
+    assert Run.read("acme", "r", row_value(one)).contexts() == ()

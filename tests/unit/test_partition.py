@@ -126,7 +126,7 @@ def test_spend_of_all_tenants_counts_once_and_makes_time_pass(monkeypatch: pytes
     assert [(one.value.value, one.value.level) for one in effects if isinstance(one.value, Alert)] == [(10**9, 1.0)]
     found = [(one.value.topic, one.value.offset) for one in effects if isinstance(one.value, DeadLetter)]
     assert found == [("spend.v1", 1), ("spend.v1", 2)]
-    fence = read_fence(0, write_fence(partition.fence(1)), 1)
+    fence = read_fence(0, write_fence(partition.fence()), 1)
     assert fence is not None
     assert fence.spend_offset == partition.offsets["spend.v1"] == 2
     later_ms = monotonic_ms() + 2 * HOUR_MS
@@ -210,7 +210,7 @@ def test_who_takes_a_partition_over_pages_no_second_time_for_a_flood(partition: 
     partition.check_poison(LIMIT)
     assert len(partition.pages) == 1
     rows = {key: value for key, value in partition.engine.drain_rows() if value is not None}
-    following = Partition(0, 1, default_policy(), rows, partition.fence(1))
+    following = Partition(0, 1, default_policy(), rows, partition.fence())
     read_usage(following, flood)
     following.check_poison(LIMIT)
     assert (following.floods, following.pages) == (1, [])
@@ -297,7 +297,7 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
     read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, tenant_id="acme", run_id="r1", usd=5)))])
     before.engine.drain_effects()
     rows = {key: value for key, value in before.engine.drain_rows() if value is not None}
-    fence = read_fence(0, write_fence(before.fence(1)), len(rows))
+    fence = read_fence(0, write_fence(before.fence()), len(rows))
     assert fence is not None
     assert (fence.policy_version, fence.policy_stamp) == (loose.version, loose.stamp)
     kills = []
@@ -305,7 +305,7 @@ def test_another_policy_is_known_by_its_settings(partition: Partition) -> None:
         after = Partition(0, 1, policy, dict(rows), fence)
         after.catch_up(FOREVER_S)
         kills.append([each.value.action for each in after.engine.drain_effects() if isinstance(each.value, Command)])
-        assert after.fence(1).policy_stamp == policy.stamp
+        assert after.fence().policy_stamp == policy.stamp
     assert kills == [[], ["kill"]]
 
 
@@ -327,7 +327,7 @@ def test_a_policy_taken_up_at_a_restart_kills_at_its_own_time(policy_ms: int, is
     before = Partition(0, 1, capped(100), {}, None)
     read_usage(before, [Record("usage.v1", encode(llm_call(MONDAY_MS, run_id="r1", usd=5)))])
     rows = {key: value for key, value in before.engine.drain_rows() if value is not None}
-    fence = msgspec.structs.replace(before.fence(1), written_ms=MONDAY_MS)
+    fence = msgspec.structs.replace(before.fence(), written_ms=MONDAY_MS)
     brokers = BrokerClock()
     brokers.heard(MONDAY_MS + 120_000)
     after = Partition(0, 1, capped(1), rows, fence, policy_ms, brokers=brokers)
@@ -346,9 +346,9 @@ def test_a_policy_is_not_in_force_before_the_input_has_been_read_so_far(partitio
 def test_state_of_another_layout_is_refused(partition: Partition, schema: int, words: str) -> None:
     """Rows that this version would read wrongly end it with code 3 and the way out, whichever side it is on."""
     with pytest.raises(StateError, match=words) as refused:
-        check_fence(0, msgspec.structs.replace(partition.fence(1), schema=schema), 1)
+        check_fence(0, msgspec.structs.replace(partition.fence(), schema=schema), 1)
     assert "rebuild --from-input" in str(refused.value)
-    check_fence(0, partition.fence(1), 1)
+    check_fence(0, partition.fence(), 1)
 
 
 def test_nothing_is_left_of_a_partition_that_is_let_go() -> None:
@@ -377,7 +377,7 @@ def test_nothing_is_left_of_a_partition_that_is_let_go() -> None:
                     partition.operator(record, READER)
             partition.tick()
             rows |= {key: value for key, value in partition.engine.drain_rows() if value is not None}
-            fence = read_fence(0, write_fence(partition.fence(1)), len(rows))
+            fence = read_fence(0, write_fence(partition.fence()), len(rows))
         owner.partitions.clear()
 
     found = leftovers(live)

@@ -121,7 +121,7 @@ class Workers:
                 self._rows.pop(key, None)
             else:
                 self._rows[key] = value
-        self._fence = read_fence(0, write_fence(self._partition.fence(1)), len(self._rows))
+        self._fence = read_fence(0, write_fence(self._partition.fence()), len(self._rows))
 
     def _note(self, effect: Effect) -> None:
         if isinstance(effect.value, Command):

@@ -296,5 +296,5 @@ def test_a_minute_has_so_many_kills(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a policy allows: their times stand in the tenant's row, and what is held is given a minute later."""
     monkeypatch.setattr(blast_radius, "MOST_KILLS", 5)
     tenant, limit = Tenant("acme"), BlastRadius(max_kills_per_minute=100, always_allowed=100)
-    assert [blast_radius.allows(tenant, limit, MONDAY_MS) for _ in range(7)] == [True] * 5 + [False] * 2
-    assert blast_radius.allows(tenant, limit, MONDAY_MS + MINUTE_MS)
+    assert [blast_radius.admit(tenant, limit, MONDAY_MS) for _ in range(7)] == [True] * 5 + [False] * 2
+    assert blast_radius.admit(tenant, limit, MONDAY_MS + MINUTE_MS)

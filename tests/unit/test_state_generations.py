@@ -27,7 +27,7 @@ from streams.worker.fence import (
     write_fence,
 )
 from streams.worker.generations.filling import FilledElsewhere, TakenOver
-from streams.worker.generations.told import told_key
+from streams.worker.generations.published import level_of
 from streams.worker.partition import MARKED_MS, Partition
 from streams.worker_group import shared_topics
 from tests.support.messages import MONDAY_MS
@@ -91,7 +91,7 @@ def test_a_takeover_goes_on_with_the_time_of_the_former_worker() -> None:
     for ticked_ms, wanted in ((MONDAY_MS - 2_500, MONDAY_MS - 2_500), (0, MONDAY_MS - 4_000)):
         partition = Partition(0, 4, default_policy(), {}, None)
         partition.take_over(fence(ticked_ms=ticked_ms))
-        written = partition.fence(4)
+        written = partition.fence()
         assert (written.ticked_ms, written.time_ms) == (wanted, MONDAY_MS)
         assert written.taken_over_ms > 0
 
@@ -107,15 +107,15 @@ def test_a_partition_is_marked_as_moved_for_a_day() -> None:
     assert not fence(predecessor=1, taken_over_ms=1).is_being_filled
 
 
-def test_a_level_across_tenants_is_told_by_one_generation() -> None:
-    """As often as the former one has told of it, no alert of it leaves; then it is news again, as others always are."""
+def test_a_level_across_tenants_is_published_by_one_generation() -> None:
+    """As often as the former one has published it, no alert of it leaves; then it is news again, as others are."""
     across = alert(tenant_id=ALL_TENANTS, state="open", level=0.5)
     own = alert(tenant_id="acme", state="open", level=0.5)
     partition = Partition(0, 4, default_policy(), {}, None)
-    key = told_key(across)
-    assert key is not None
-    assert told_key(own) is None
-    partition.told[key] += 1
+    level = level_of(across)
+    assert level is not None
+    assert level_of(own) is None
+    partition.published[level] += 1
     left = []
     for _ in range(2):
         for each in (across, own):

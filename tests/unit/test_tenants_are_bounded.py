@@ -208,7 +208,7 @@ def test_another_policy_shows_signs_of_life() -> None:
     partition = Partition(0, 1, policy(**roomy), {}, None)
     feed(partition.engine, messages)
     rows = rows_of(partition.engine)
-    restored = Partition(0, 1, wide, rows, partition.fence(1), breathe=lambda: breaths.append(None))
+    restored = Partition(0, 1, wide, rows, partition.fence(), breathe=lambda: breaths.append(None))
     breaths.clear()
     restored.catch_up(3600)
     assert len(breaths) >= 20 + 20 + 200

@@ -1,4 +1,4 @@
-"""A run that goes round in a circle of several tool calls."""
+"""`cycle`: a run that goes round in a circle of several tool calls."""
 
 from typing import Annotated, ClassVar
 

@@ -1,4 +1,4 @@
-"""A run whose calls fail one after another."""
+"""`error_streak`: a run whose calls fail one after another."""
 
 from models.detectors.base import SequenceDetector, register
 from models.detectors.loops.in_a_row import PageCount, RowSettings, about, notice, page, plain, sentence, spent_since

@@ -1,4 +1,4 @@
-"""A run whose calls tell it nothing that it did not know, whatever stands between them."""
+"""`no_progress`: a run whose calls tell it nothing that it did not know, whatever stands between them."""
 
 from typing import Annotated, Final
 

@@ -1,4 +1,4 @@
-"""A run that says that it is finished, and whose harness does not take it."""
+"""`refused_finish`: a run that says that it is finished, and whose harness does not take it."""
 
 from models.detectors.base import SequenceDetector, register
 from models.detectors.loops.in_a_row import (

@@ -1,4 +1,4 @@
-"""A run that makes one and the same tool call again and again."""
+"""`repeat`: a run that makes one and the same tool call again and again."""
 
 from typing import Final
 

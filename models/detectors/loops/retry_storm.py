@@ -1,4 +1,4 @@
-"""A run that sends the same model call again and again."""
+"""`retry_storm`: a run that sends the same model call again and again."""
 
 from models.detectors.base import SequenceDetector, register
 from models.detectors.loops.in_a_row import RowSettings, about, notice, page, sentence, spent_since

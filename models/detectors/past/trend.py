@@ -109,9 +109,8 @@ def _weeks(days: Sequence[RunDay]) -> list[RunDay]:
     """The last three weeks up to the last of the days, oldest first, each as one; fewer if one is idle."""
     weeks = []
     for back in range(WEEKS - 1, -1, -1) if days else ():
-        end_ms = (
-            days[-1].start_ms - back * WEEK_MS + DAY_MS - HOUR_MS
-        )  # an hour off on either side where clocks were changed
+        # The hour is for days that begin one earlier or later, since clocks were changed.
+        end_ms = days[-1].start_ms - back * WEEK_MS + DAY_MS - HOUR_MS
         if week := [day for day in days if end_ms - WEEK_MS <= day.start_ms < end_ms]:
             weeks.append(together(week))
     return weeks

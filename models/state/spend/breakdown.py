@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from models.state.rows import Row
+from models.state.rows import MAX_INTEGER, Row
 from schemas.rollup import BREAKDOWNS, MOST_NAMES, OTHER, Share
 
 MOST_PORTIONS: Final = 32
@@ -20,7 +20,6 @@ MOST_KNOWN: Final = 1_024
 MOST_NAMES_KEPT: Final = 2 * MOST_NAMES
 """Names of one dimension whose sums are known. With one more, the cheapest half becomes `OTHER`: a name that begins
 small among very many and grows later is counted by itself from then on."""
-MAX_SUM: Final = (1 << 63) - 1
 
 Names = tuple[str, ...]
 """An attribution, in the order of `BREAKDOWNS`."""
@@ -59,7 +58,7 @@ class Portion:
     def sums(self) -> Sums:
         """In the order of `Sums`, none larger than a row can hold."""
         sums = [self.cost_nanousd, self.calls, self.input_tokens, self.output_tokens]
-        return sums if max(sums) <= MAX_SUM else [min(MAX_SUM, one) for one in sums]
+        return sums if max(sums) <= MAX_INTEGER else [min(MAX_INTEGER, one) for one in sums]
 
 
 class KnownNames(Row):
@@ -138,8 +137,8 @@ def _add(known: Sums, sums: Sums) -> None:
     known[1] += sums[1]
     known[2] += sums[2]
     known[3] += sums[3]
-    if max(known) > MAX_SUM:
-        known[:] = [min(MAX_SUM, one) for one in known]
+    if max(known) > MAX_INTEGER:
+        known[:] = [min(MAX_INTEGER, one) for one in known]
 
 
 def _dearest(table: Table) -> list[str]:

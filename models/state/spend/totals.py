@@ -4,18 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
-from models.state.rows import PLAIN, Row
+from models.state.rows import MAX_INTEGER, PLAIN, Row
 from models.state.spend.breakdown import Names, Portion, Span
 from schemas.duration import HOUR_MS
 from schemas.rollup import Rollup, Share
 
 FLUSH_MS: Final = 10_000
 """A running hour is written at most this often per workflow."""
-KEEP_MS: Final = 25 * 3_600_000
+KEEP_MS: Final = 25 * HOUR_MS
 """How long after its end an hour can still be corrected: late events arrive for up to a day."""
-
-MAX_INTEGER: Final = (1 << 63) - 1
-"""The most that a row and a rollup can hold."""
 
 COUNTERS: Final = (
     "cost_nanousd", "calls", "tool_calls", "retries", "errors", "input_tokens", "output_tokens", "unpriced_calls",
@@ -33,8 +30,8 @@ class HourTotals(Row):
     """
 
     __slots__ = (
-        *COUNTERS, "booked_ms", "due_ms", "end_ms", "flush_ms", "portions", "span", "start_ms", "tenant_id", "unread",
-        "workflow",
+        *COUNTERS, "booked_ms", "due_ms", "end_ms", "flush_ms", "key", "portions", "span", "start_ms", "tenant_id",
+        "unread", "workflow",
     )  # fmt: skip
     kind = "totals"
 
@@ -45,6 +42,8 @@ class HourTotals(Row):
         self.start_ms = start_ms
         self.end_ms = end_ms
         self.booked_ms = booked_ms
+        self.key = totals_key(workflow, start_ms, booked_ms)
+        """What tells it from the tenant's other totals."""
         self.due_ms = 0
         self.flush_ms = 0
         self.portions: dict[Names, Portion] = {}
@@ -102,11 +101,6 @@ class HourTotals(Row):
     def keep_until_ms(self) -> int:
         """From when on nothing can change it any more."""
         return self.end_ms + KEEP_MS if self.booked_ms is None else self.booked_ms + HOUR_MS
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What tells it from the tenant's other totals."""
-        return totals_key(self.workflow, self.start_ms, self.booked_ms)
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, *self.key)

@@ -12,7 +12,8 @@ from typing import Final
 
 from xxhash import xxh3_64_intdigest
 
-from models.state.units.asleep_stretch import HASH_MASK, MASKS, MOST_NAME_BYTES, MOST_ROW_BYTES, NEVER, Stretch, Unit
+from models.state.filters import MASKS
+from models.state.units.asleep_stretch import HASH_MASK, MOST_NAME_BYTES, MOST_ROW_BYTES, NEVER, Stretch, Unit
 from schemas.duration import DAY_MS
 
 KINDS: Final = ("run", "session", "tree")
@@ -34,15 +35,8 @@ class AsleepRows:
     """
 
     __slots__ = (
-        "_beginning",
-        "_changes",
-        "_hash_of",
-        "_recent",
-        "_recent_bytes",
-        "_recent_min_ms",
-        "_sealed",
-        "_stretches",
-    )
+        "_beginning", "_changes", "_hash_of", "_recent", "_recent_bytes", "_recent_min_ms", "_sealed", "_stretches",
+    )  # fmt: skip
 
     def __init__(self, hash_of: Callable[[bytes], int] = xxh3_64_intdigest, beginning: bytes = b"") -> None:
         self._hash_of = hash_of
@@ -122,12 +116,8 @@ class AsleepRows:
             if self._changes != changes:
                 raise RuntimeError("units came or went during the iteration over rows; make a list of it first")
 
-    def next_expiry_ms(self) -> int | None:
-        """No unit is older than this; it may be earlier than the oldest. None if nothing is asleep."""
-        first_ms = self._first_ms()
-        return None if first_ms == NEVER else first_ms
-
     def _first_ms(self) -> int:
+        """No unit is older than this; it may be earlier than the oldest."""
         if not self._recent:
             self._recent_min_ms = NEVER
         return min([self._recent_min_ms, *(stretch.min_ms for stretch in self._oldest_day())])

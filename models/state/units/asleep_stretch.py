@@ -7,12 +7,12 @@ names. A unit that leaves is marked in the block, and a block that is an eighth 
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from itertools import combinations
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from models.state.filters import MASKS_ARRAY
 from schemas.duration import DAY_MS
 
 STRETCH_UNITS: Final = 120_000
@@ -43,11 +43,8 @@ _Numbers = npt.NDArray[np.uint64]
 _PLACE_MASK: Final = 0xFFFF_FFFF
 HASH_MASK: Final = 0xFFFF_FFFF
 
-# The filter: the upper bits of the 32 choose a byte, the lowest six choose three bits of it.
+# The filter: the upper bits of the 32 choose a byte of it.
 _SMALLEST_FILTER: Final = 64
-_TRIPLES: Final = [1 << a | 1 << b | 1 << c for a, b, c in combinations(range(8), 3)]
-MASKS: Final = bytes(_TRIPLES + _TRIPLES[: 64 - len(_TRIPLES)])
-_MASKS_ARRAY: Final = np.frombuffer(MASKS, dtype=np.uint8)
 
 
 class Unit(NamedTuple):
@@ -222,7 +219,7 @@ class Stretch:
     def _mark(self, entries: _Numbers) -> None:
         cells = np.frombuffer(self.filter, dtype=np.uint8)
         hashes = entries >> np.uint64(32)
-        np.bitwise_or.at(cells, hashes >> np.uint64(self.shift), _MASKS_ARRAY[hashes & np.uint64(63)])
+        np.bitwise_or.at(cells, hashes >> np.uint64(self.shift), MASKS_ARRAY[hashes & np.uint64(63)])
 
     def _write_anew(self) -> None:
         """Give back the room of the units that left."""

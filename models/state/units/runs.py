@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from models.state.rows import ASLEEP, LIVE, PLAIN
+from models.state.rows import ASLEEP, LIVE, PLAIN, read_fields, read_header
 from models.state.spend.breakdown import NO_PORTION
 from models.state.spend.results import Booked
 from models.state.units.call_history import CallHistory
@@ -398,10 +398,10 @@ class Run(Unit):
         self.booked = Booked(self.last_ms - since_ms, self.cost_nanousd - since_nanousd, retried_nanousd, kept)
 
     @classmethod
-    def read(cls, tenant_id: str, unit_id: str, header: tuple[int, int, int], fields: tuple[Any, ...]) -> "Run":
-        """A run as its row holds it, asleep or awake; it is awake from here on."""
+    def read(cls, tenant_id: str, unit_id: str, row: bytes) -> "Run":
+        """A run as the value of its row holds it, asleep or awake; it is awake from here on."""
         run = cls(tenant_id, unit_id, 0)
-        memory, known, watched = fields
+        memory, known, watched = read_fields(row)
         run.remember(memory)
         (
             session_id, attributes, route_key, run.input_tokens, run.output_tokens, parent_run_id, root,
@@ -432,7 +432,7 @@ class Run(Unit):
             run.agents = {agent: CallHistory.from_row(row) for agent, row in agents} if agents else None
         else:
             run.settle()  # what it was before it slept is in no context
-        run.due_ms, run.clock_ms, _ = header
+        run.due_ms, run.clock_ms, _ = read_header(row)
         if watched and since_record_ms is not None:
             run.recorded_ms = run.clock_ms - since_record_ms
             run.record_ms = 0 if run.is_recorded() else run.next_record_ms()

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
-from models.state.rows import Row
+from models.state.rows import MAX_INTEGER, Row
 from models.state.units.context import Context
 
 UnitKind = Literal["run", "session", "run_tree"]
@@ -14,7 +14,7 @@ MOST_GRANTS: Final = 256
 NO_TRIP: Final = 1 << 62
 """A trip that is never reached: more nano-dollars than the world has."""
 NO_TRIPS: Final = (NO_TRIP,) * 5
-MAX_NANOUSD: Final = (1 << 63) - 1
+MAX_NANOUSD: Final = MAX_INTEGER
 """Saturation bound of every sum of money. It lies above `NO_TRIP`, so that a saturated counter is still evaluated."""
 
 
@@ -154,6 +154,11 @@ class Unit(Row):
     def dearest_contexts(self) -> dict[str, Context]:
         """Model -> its context with that model that cost most, as far as they are known."""
         return {}
+
+    @property
+    def unit_key(self) -> str:
+        """What incidents about it are bound to: `type/id`."""
+        return f"{self.unit_kind}/{self.unit_id}"
 
     def key_parts(self) -> tuple[str, ...]:
         return (self.tenant_id, self.unit_id)

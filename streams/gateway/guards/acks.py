@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 from spendfuse import ack_id
 
-from schemas.codec import decode_usage, encode
+from schemas.codec import UNREADABLE, decode_usage, encode
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from schemas.usage import CommandAck, EpochMs, Id, Name
@@ -52,6 +52,6 @@ def read_ack(command_id: str, _: Headers, body: bytes, key: AccessKey) -> Batch:
         )
         value = encode(ack)
         decode_usage(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Undecodable) as error:
+    except (*UNREADABLE, Undecodable) as error:
         raise Unreadable(f"not an answer to a command: {error}") from None
     return Batch([Item(key.tenant_id, value)])

@@ -12,15 +12,16 @@ from typing import Any, Final
 import msgspec
 from spendfuse._litellm.payload import attribution_of, id_of
 
-from schemas.codec import decode_usage, encode
+from schemas.codec import UNREADABLE
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from schemas.usage import Id, Name
 from streams.gateway.guards import portkey
 from streams.gateway.guards.desk import AskedRun, NextCall, Verdict
-from streams.gateway.sources.batch import Batch, Item, Rejected, Unreadable
+from streams.gateway.sources.batch import Batch, Rejected, Unreadable
 from streams.gateway.sources.coding_agents import claude_code, gemini_cli
 from streams.gateway.sources.source import Answer
+from streams.gateway.sources.usage_item import usage_item
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +78,7 @@ def ask(hook: Hook, body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:
     """What is asked. Raises `Unreadable` with what was expected."""
     try:
         run, call = hook.ask(body, key)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unreadable(f"not a question of {hook.name}: {error}") from None
     return dataclasses.replace(run, asked_by=run.asked_by or hook.name), call
 
@@ -90,14 +91,11 @@ def report(hook: Hook, body: bytes, key: AccessKey, now_ms: int) -> Batch:
         return Batch()
     try:
         members = hook.reports(body, now_ms)
-        if members is None:
-            return Batch()
-        message = decode_usage(encode(members | {"tenant_id": key.tenant_id}))
+        return Batch() if members is None else Batch(items=[usage_item(members, key.tenant_id)])
     except Undecodable as fault:
         return Batch(rejected=[Rejected(0, fault.reason, fault.detail, b"")])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         return Batch(rejected=[Rejected(0, "wrong_value", f"not a report of {hook.name}: {error}", b"")])
-    return Batch(items=[Item(key.tenant_id, encode(message))])
 
 
 def _ask_plainly(body: bytes, key: AccessKey) -> tuple[AskedRun, NextCall]:

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.codec import decode_usage, encode
+from schemas.codec import UNREADABLE, decode_usage, encode
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from schemas.usage import CommandAck
@@ -34,7 +34,7 @@ def _value(data: bytes, key: AccessKey) -> bytes:
     """The message as it is written: with the key's tenant, each member once. Raises `Undecodable`."""
     try:
         members: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Undecodable("not_json", f"not JSON: {error}") from None
     if not isinstance(members, dict):
         raise Undecodable("wrong_value", "a message is a JSON object")

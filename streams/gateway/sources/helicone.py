@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from models.identity import derived_id
+from schemas.codec import UNREADABLE
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from streams.clock import wall_ms
@@ -91,7 +92,6 @@ _webhook: Final = msgspec.json.Decoder(_Webhook).decode
 _log: Final = msgspec.json.Decoder(_Log).decode
 _answer: Final = msgspec.json.Decoder(_Answer).decode
 _any: Final = msgspec.json.Decoder().decode
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_webhook(_: Headers, body: bytes, key: AccessKey) -> Batch:
@@ -111,7 +111,7 @@ def read_log(headers: Headers, body: bytes, key: AccessKey) -> Batch:
 def _of_webhook(data: bytes) -> Usage:
     try:
         told = _webhook(data)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise Undecodable("not_json", "this is no webhook of Helicone") from None
     counts = told.metadata or _Counts()
     answer = _answer_in(told.response_body)
@@ -132,7 +132,7 @@ def _of_webhook(data: bytes) -> Usage:
 def _of_log(headers: Headers, data: bytes) -> Usage | None:
     try:
         told = _log(data)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise Undecodable("not_json", "this is nothing that Helicone's manual logger sends") from None
     asked, response = told.providerRequest.json, told.providerResponse
     started_ms, ended_ms = told.timing.startTime.ms, told.timing.endTime.ms
@@ -194,7 +194,7 @@ def _answer_in(body: Any) -> _Answer:
 def _decoded(data: bytes) -> _Answer:
     try:
         return _answer(data)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _Answer()
 
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from schemas.codec import UNREADABLE
 from streams.gateway.sources.batch import Unreadable
 
 MOST_ITEMS: Final = 10_000
@@ -26,7 +27,7 @@ def _items(body: bytes) -> Iterator[bytes | msgspec.Raw]:
         return
     try:
         yield from _array(start)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unreadable(f"the body begins as a JSON array and is none: {error}") from None
 
 
@@ -34,6 +35,6 @@ def _is_one(body: bytes) -> bool:
     """Whether it is one JSON value, over however many lines."""
     try:
         msgspec.json.decode(body, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return False
     return True

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from spendfuse._litellm.payload import usage_of
 
+from schemas.codec import UNREADABLE
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
 from streams.gateway.sources.batch import Batch, Unreadable
@@ -83,7 +84,7 @@ def _usage(data: bytes) -> Usage | None:
     """The members of its message. Raises `Undecodable`."""
     try:
         return usage_of(msgspec.to_builtins(_decode(data)))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         raise Undecodable("not_json", "this is no standard logging payload of LiteLLM") from None
     except ValueError as error:
         raise Undecodable("missing_field", f"a payload of LiteLLM: {error}") from None

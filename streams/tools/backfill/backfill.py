@@ -12,6 +12,7 @@ from alerting.rendering.foreign import name
 from models.prices.book import PriceBook
 from models.rules.policy import Policy
 from schemas.codec import encode
+from schemas.duration import DAY_MS
 from schemas.errors import BrokerError
 from schemas.money import format_usd
 from schemas.usage import LlmCall, ToolCall
@@ -148,7 +149,7 @@ def _left_out(found: Found, without_spend: int) -> list[str]:
 
 def _day(ts_ms: int, policy: Policy) -> str:
     start_ms = policy.calendar.window("day", ts_ms).start_ms
-    return datetime.fromtimestamp((start_ms + 12 * 3_600_000) / 1000, UTC).date().isoformat()
+    return datetime.fromtimestamp((start_ms + DAY_MS // 2) / 1000, UTC).date().isoformat()
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from schemas.codec import UNREADABLE
 from streams.fingerprints import args_hash, result_hashes
 from streams.gateway.sources.coding_agents.claude_code import WORKFLOW, WRITES, call_id, tool_id
 from streams.tools.imports.source import Event, Line, Source, Unread
@@ -94,7 +95,7 @@ def read(lines: Iterable[Line]) -> Iterator[Event | Unread]:
             if not parts and message.usage is None:
                 continue
             about = _about(entry)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             yield Unread(line.number, "it is no line of a session")
             continue
         except _Unplaced as error:

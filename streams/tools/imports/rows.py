@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from schemas.codec import UNREADABLE
 from schemas.errors import Undecodable
 from streams.tools.imports.source import Event, Line, Read, Unread
 
@@ -57,14 +58,14 @@ def _objects(lines: Iterable[Line]) -> Iterator[_Numbered | Unread]:
     for line in lines:
         try:
             yield _Numbered(line.number, _decode(line.data))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             yield Unread(line.number, "it is no JSON")
 
 
 def _array(lines: Iterable[Line]) -> Iterator[_Numbered | Unread]:
     try:
         rows = _decode(b"\n".join(line.data for line in lines))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         yield Unread(1, "the file begins as a JSON array and is none")
         return
     yield from (_Numbered(place, row) for place, row in enumerate(rows, 1))

@@ -9,17 +9,14 @@ from models.commands.standing import STRENGTH
 from schemas.alert import Alert
 from schemas.codec import decode_usage
 from schemas.control import Command
-from schemas.duration import DAY_MS
 from schemas.errors import BrokerError, SettingsError, Undecodable
 from schemas.operator import Kill, Resume
 from schemas.usage import ATTRIBUTION, UNATTRIBUTED, UsageMessage
-from streams.clock import seconds
 from streams.kafka.admin import existing_topics
 from streams.kafka.order_reader import OrderReader
-from streams.kafka.time_range import records_between
 from streams.settings import Settings
 from streams.tools.inspection.incident_facts import readable_alerts
-from streams.tools.order import MOST_LOOKING_S, TopicFacts, holds
+from streams.tools.order import TopicFacts, holds, recent_usage
 from streams.tools.orders.audit import Audited, audit, read_orders
 from streams.tools.orders.verb import UnknownFactError, the_one
 
@@ -157,11 +154,8 @@ def of_alerts(alerts: Iterable[Alert], key: RunKey) -> dict[str, str]:
 
 def _used(settings: Settings, typed: str, tenant_id: str | None, now_ms: int) -> dict[RunKey, dict[str, str]]:
     """Runs of the last day whose ids begin as was typed, each with what it has said of itself."""
-    deadline = seconds() + MOST_LOOKING_S
     found: dict[RunKey, dict[str, str]] = {}
-    for record in records_between(settings, ("usage.v1",), now_ms - DAY_MS, now_ms + DAY_MS, progress=True):
-        if seconds() > deadline:
-            raise UnknownFactError(f"the usage of the last day was not read through in {MOST_LOOKING_S:.0f} s")
+    for record in recent_usage(settings, now_ms):
         try:
             usage = decode_usage(record.value())
         except Undecodable:

@@ -12,7 +12,7 @@ import msgspec
 from models.rules.policy import Policy
 from schemas.alert import Alert
 from schemas.control import Command, Target, TargetType
-from schemas.duration import DAY_MS, HOUR_MS, MINUTE_MS
+from schemas.duration import DAY_MS, UNITS_MS
 from schemas.errors import SettingsError, SpendfuseError
 from schemas.money import usd_to_nanousd
 from schemas.operator import Kill, OperatorMessage
@@ -21,7 +21,6 @@ from schemas.policy import epoch_ms
 Options = argparse.Namespace
 Fields = dict[str, Any]
 
-UNITS_MS = {"s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 Status = Literal["in force", "until the incident ends", "done", "over", "replaced", "lifted", "repeated", "refused"]
 """What has become of an order. `lifted`: a resume ended it. `repeated`: the same order once more, which changes
 nothing. `refused`: nobody obeys it, and why stands beside it."""
@@ -165,11 +164,6 @@ def look_at_incident(tenant_id: str, incident_id: str, facts: Facts) -> Iterator
     yield f"It is about: {alert.summary}"
     if alert.state == "resolved":
         yield "That incident has ended: the order is for the record."
-
-
-def about_incident(order: Any) -> tuple[str, ...]:
-    """The subject of an order about an incident."""
-    return (order.tenant_id, "incident", order.incident_id)
 
 
 def _moment_ms(text: str) -> int:

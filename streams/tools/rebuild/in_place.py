@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from tqdm import tqdm
 
-from models.stimuli import SpendDue, SpendSeen
 from schemas.errors import BrokerError, SpendfuseError
 from schemas.internal.spend import ALL_TENANTS, SpendDelta
 from streams.broker_time import BrokerTime
@@ -28,6 +27,7 @@ from streams.settings import Settings
 from streams.tools.inspection.terminal import confirm
 from streams.worker.fence import FENCE_KEY, moved_on, write_fence
 from streams.worker.generations.reading import newest_fences, records
+from streams.worker.generations.silent import drain_rows, take_in, time_of
 from streams.worker.partition import Partition
 from streams.worker_group import GROUP
 
@@ -80,7 +80,7 @@ def run_rebuild(settings: Settings, *, publish_again: bool = False) -> int:
         for number in sorted(range(count), key=lambda number: number == home):  # last, when all deltas are known
             partition = Partition(number, count, policy, {}, None, brokers=brokers)
             spend = _Spend(deltas, is_home=number == home)
-            _rebuild(settings, consumer, producer, partition, count, spend)
+            _rebuild(settings, consumer, producer, partition, spend)
     except KafkaException as error:
         raise BrokerError(error.args[0].str()) from error
     finally:
@@ -137,26 +137,8 @@ class _Spend(NamedTuple):
         """What this partition takes in of the others, in the order of time."""
         return iter(sorted(self.deltas, key=lambda delta: delta.ts_ms) if self.is_home else ())
 
-    def pass_on(self, partition: Partition) -> None:
-        """Send what the partition has counted itself since the last call."""
-        partition.engine.handle(SpendDue())
-        for effect in partition.engine.drain_effects():
-            if not isinstance(effect.value, SpendDelta):
-                continue
-            if self.is_home:
-                partition.engine.handle(SpendSeen(effect.value))
-            else:
-                self.deltas.append(effect.value)
 
-
-def _rebuild(
-    settings: Settings,
-    consumer: Consumer,
-    producer: Producer,
-    partition: Partition,
-    partitions: int,
-    spend: _Spend,
-) -> None:
+def _rebuild(settings: Settings, consumer: Consumer, producer: Producer, partition: Partition, spend: _Spend) -> None:
     number = partition.number
     inputs = [TopicPartition(settings.topic(name), number) for name in ("usage.v1", "operator.v1")]
     ends = [max(0, one.offset) for one in consumer.committed(inputs, TIMEOUT_S)]
@@ -173,48 +155,32 @@ def _rebuild(
         records(settings, one.topic, {number: (low, end)}) for one, low, end in zip(inputs, lows, ends, strict=True)
     ]
     total = sum(max(0, end - low) for low, end in zip(lows, ends, strict=True))
-    ordered = merge(*streams, spend.stream(), key=_time_of)
+    ordered = merge(*streams, spend.stream(), key=time_of)
     for index, message in enumerate(tqdm(ordered, total=total, desc=f"partition {number}", disable=None), 1):
-        if isinstance(message, SpendDelta):
-            partition.engine.handle(SpendSeen(message))
-        elif message.topic() == inputs[0].topic:
-            partition.usage(message)
-        else:
-            partition.operator(message, orders)
+        take_in(partition, message, inputs[0].topic, orders)
         if index % TAKE_ROWS_EVERY == 0:
-            spend.pass_on(partition)
-            _take(partition, rows)
-    spend.pass_on(partition)
-    _take(partition, rows)
+            _take_rows(partition, spend, rows)
+    _take_rows(partition, spend, rows)
     partition.usage_offset, partition.operator_offset = ends[0] - 1, ends[1] - 1
     partition.spend_offset = watermarks(consumer, TopicPartition(settings.topic("spend.v1"), number), TIMEOUT_S)[1] - 1
     await_no_workers(settings)
-    _write(settings, producer, partition, rows, partitions)
+    _write(settings, producer, partition, rows)
     print(f"partition {number}: {len(rows):,} rows rebuilt, up to offset {ends[0] - 1} of usage.v1")
 
 
-def _time_of(message: Any) -> int:
-    return message.ts_ms if isinstance(message, SpendDelta) else int(message.timestamp()[1])
-
-
-def _take(partition: Partition, rows: dict[bytes, bytes]) -> None:
-    partition.engine.drain_effects()
-    partition.engine.drain_repeats()
-    partition.misplaced.clear()
-    for key, value in partition.engine.drain_rows():
+def _take_rows(partition: Partition, spend: _Spend, rows: dict[bytes, bytes]) -> None:
+    for key, value in drain_rows(partition, spend.deltas, is_home=spend.is_home):
         if value is None:
             rows.pop(key, None)
         else:
             rows[key] = value
 
 
-def _write(
-    settings: Settings, producer: Producer, partition: Partition, rows: dict[bytes, bytes], partitions: int
-) -> None:
+def _write(settings: Settings, producer: Producer, partition: Partition, rows: dict[bytes, bytes]) -> None:
     """The old rows out, the new ones in, the fence last: until it stands, no worker starts from what is there."""
     topic, number = settings.topic("state.v1"), partition.number
     old = StateReader(settings, lambda: None).read([number])[number]
-    fence = partition.fence(partitions)
+    fence = partition.fence()
     written: list[tuple[bytes, bytes | None]] = [(FENCE_KEY, None)]
     written += [(key, None) for key in old if key not in rows and key != FENCE_KEY]
     written += rows.items()

@@ -9,13 +9,14 @@ from array import array
 from collections.abc import Sequence
 from itertools import pairwise
 
+from models.engine import TOO_LATE_MS
+from schemas.duration import DAY_MS, MINUTE_MS
 from schemas.usage import END_MS, FIRST_MS
 
-AHEAD_MS = 5 * 60_000
+AHEAD_MS = 5 * MINUTE_MS
 """A leap within what a broker accepts moves nobody's time by much, and is left alone."""
-TOO_LATE_MS = 24 * 3_600_000
 LOOK_AHEAD = 64
-EDGE_MS = 30 * TOO_LATE_MS
+EDGE_MS = 30 * DAY_MS
 EDGE_GAPS = 8
 """The last line has no lines after it, and the first none before. Each is wrong if it stands apart by more than 30 days
 and by more than so many times the widest gap between the lines next to it: a monthly log has wide gaps."""

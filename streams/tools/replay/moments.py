@@ -3,10 +3,9 @@
 import re
 from datetime import datetime
 
+from schemas.duration import UNITS_MS
 from schemas.errors import SettingsError
 from schemas.policy import epoch_ms
-
-UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 24 * 3_600_000, "w": 7 * 24 * 3_600_000}
 
 
 def moment_ms(text: str, name: str, now_ms: int) -> int:

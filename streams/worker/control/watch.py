@@ -210,7 +210,7 @@ class ControlWatch:
                 continue
             log.warning("a command is gone from control.v1 and is written again", extra=fields(key=key))
             for partition in partitions.values():
-                partition.engine.repeat(command.tenant_id, Target(command.target_type, command.target_id))
+                partition.engine.repeat(command.tenant_id, command.target)
 
     def _check_keys(self, number: int, partition: Partition) -> None:
         """Have the key checks of new tenants written, and answer what was forged before anything was known of them."""

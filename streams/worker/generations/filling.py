@@ -16,7 +16,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 
 from models.rules.policy import Policy
 from models.state.rows import SCHEMA
-from models.stimuli import SpendDue, SpendSeen
 from schemas.codec import decode_spend, encode
 from schemas.duration import HOUR_MS
 from schemas.errors import SpendfuseError, StateError, Undecodable
@@ -29,7 +28,8 @@ from streams.kafka.state_reader import StateReader
 from streams.settings import Settings
 from streams.worker.fence import FENCE_KEY, Fence, moved_on, read_fence, refuse_lost_state, write_fence
 from streams.worker.generations.reading import QUERY_TIMEOUT_S, bounds, newest_fences, records
-from streams.worker.partition import Partition
+from streams.worker.generations.silent import drain_rows, take_in, time_of
+from streams.worker.partition import Partition, next_offsets
 from streams.worker_group import GROUP
 
 CALL_S: Final = 60.0
@@ -211,24 +211,19 @@ class Filling:
             for topic, start, end in zip(topics, starts, ends, strict=True)
         ]
         due = seconds() + COMMIT_EVERY_S
-        for index, message in enumerate(merge(*streams, spend, key=_time_of), 1):
-            if isinstance(message, SpendDelta):
-                partition.engine.handle(SpendSeen(message))
-            elif message.topic() == topics[0]:
-                partition.usage(message)
-            else:
-                partition.operator(message, self._orders)
+        for index, message in enumerate(merge(*streams, spend, key=time_of), 1):
+            take_in(partition, message, topics[0], self._orders)
             on_record()
-            if index % TAKE_EVERY == 0 or self._is_another_hour(message):
+            if index % TAKE_EVERY == 0 or self._turn_hour(message):
                 self._alive()
-                self._drop_effects()
+                self._drain()
                 if seconds() > due and not spend:  # that is part of the fence as a whole
                     self._commit()
                     due = seconds() + COMMIT_EVERY_S
         partition.usage_offset = max(partition.usage_offset, ends[0] - 1)
         partition.operator_offset = max(partition.operator_offset, ends[1] - 1)
         partition.spend_offset = spend_offset
-        self._drop_effects()
+        self._drain()
         self._commit()
 
     def take_over(self, left: Fence | None, consumer: Consumer) -> None:
@@ -240,12 +235,14 @@ class Filling:
         partition.take_over(left)
         if left is not None and left.policy_stamp == partition.engine.policy.stamp:
             partition.engine.catch_up()
-        self._drop_effects()
+        self._drain()
         self._commit(consumer)
 
-    def _is_another_hour(self, message: Any) -> bool:
-        """Whether an hour has begun: of what was spent across tenants, nothing is to be passed on a day late."""
-        hour = _time_of(message) // HOUR_MS
+    def _turn_hour(self, message: Any) -> bool:
+        """Go to the message's hour. Returns whether it is another one than before: of what was spent across tenants,
+        nothing is to be passed on a day late.
+        """
+        hour = time_of(message) // HOUR_MS
         is_another, self._hour = hour != self._hour, hour
         return is_another
 
@@ -271,21 +268,11 @@ class Filling:
                 continue  # its dead letter has been written, by whoever owns the partition
         return sorted(found, key=lambda delta: delta.ts_ms), last
 
-    def _drop_effects(self) -> None:
-        """What the workers of the generation before have published is not published again."""
-        partition, engine = self.partition, self.partition.engine
-        engine.handle(SpendDue())
-        for effect in engine.drain_effects():
-            if not isinstance(effect.value, SpendDelta):
-                continue
-            if self._is_home:
-                engine.handle(SpendSeen(effect.value))
-            else:
-                self._deltas.append(effect.value)
-        engine.drain_effects()
-        engine.drain_repeats()
-        partition.misplaced.clear()
-        self._rows.update(engine.drain_rows())
+    def _drain(self) -> None:
+        """What the workers of the generation before have published is not published again: rows are kept, and what was
+        spent across tenants.
+        """
+        self._rows.update(drain_rows(self.partition, self._deltas, is_home=self._is_home))
 
     def _commit(self, taking_over: Consumer | None = None) -> None:
         """Rows, what was spent across tenants, and the fence last, all at once."""
@@ -296,7 +283,7 @@ class Filling:
                 self._send(topic, key, value, self._number)
             for delta in self._deltas:
                 self._send(spend_topic, ALL_TENANTS.encode(), encode(delta), -1)
-            fence = self.partition.fence(self._partitions)
+            fence = self.partition.fence()
             if taking_over is not None:
                 self._leave_mark(fence, taking_over)
             self._send(topic, FENCE_KEY, write_fence(fence), self._number)
@@ -313,10 +300,7 @@ class Filling:
         mark = write_fence(moved_on(fence, self._settings.state_generation))
         before = self._settings.at_generation(self._predecessor.number)
         self._send(before.topic("state.v1"), FENCE_KEY, mark, self._number)
-        offsets = [
-            TopicPartition(self._settings.topic(name), self._number, offset + 1)
-            for name, offset in self.partition.offsets.items()
-        ]
+        offsets = next_offsets(self._settings, self.partition)
         self._producer.send_offsets_to_transaction(offsets, consumer.consumer_group_metadata(), OFFSETS_S)
 
     def _send(self, topic: str, key: bytes, value: bytes | None, number: int) -> None:
@@ -362,7 +346,3 @@ class Filling:
                 f"{self._settings.state_generation} takes it over"
             )
         return KafkaException(reason)
-
-
-def _time_of(message: Any) -> int:
-    return message.ts_ms if isinstance(message, SpendDelta) else int(message.timestamp()[1])

@@ -29,7 +29,7 @@ from streams.worker.fence import (
     refuse_lost_state,
 )
 from streams.worker.generations.filling import Filling, Predecessor, TakenOver
-from streams.worker.generations.told import told_since
+from streams.worker.generations.published import levels_since
 from streams.worker.partition import Partition
 
 log = logging.getLogger("spendfuse.generations")
@@ -37,8 +37,8 @@ log = logging.getLogger("spendfuse.generations")
 QUERY_TIMEOUT_S: Final = 15.0
 LONG: Final = 1_000_000
 """More records than these take half a minute and longer to read: a rebuild that goes on until now makes it short."""
-TOLD_MS: Final = DAY_MS
-"""So long before a takeover is looked for what was told of limits across tenants."""
+LOOK_BACK_MS: Final = DAY_MS
+"""How long before a takeover levels of limits across tenants may have been published that are reached again."""
 TRIES: Final = 20
 AGAIN_S: Final = 0.5
 
@@ -93,7 +93,8 @@ class Restorer:
         """
         partition = self._checked(assignment, number, rows)
         if partition.has_left_another and partition_of(ALL_TENANTS.encode(), assignment.partitions) == number:
-            partition.told = told_since(self._settings, number, partition.taken_over_ms - TOLD_MS, self._alive)
+            since_ms = partition.taken_over_ms - LOOK_BACK_MS
+            partition.published = levels_since(self._settings, number, since_ms, self._alive)
         return partition
 
     def _checked(self, assignment: Assignment, number: int, rows: dict[bytes, bytes]) -> Partition:

@@ -6,6 +6,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from schemas.codec import UNREADABLE
 from streams.gateway.sources.batch import Unreadable
 from streams.gateway.sources.otlp.values import (
     Attributes,
@@ -80,7 +81,7 @@ def read_json(body: bytes) -> list[Log]:
     """The same from OTLP's JSON. Raises `Unreadable`."""
     try:
         logs = _decode(body or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unreadable(f"this is no OTLP/JSON log export: {error}") from None
     check_count(sum(len(scope.logRecords) for of in logs.resourceLogs for scope in of.scopeLogs), "log records")
     return [

@@ -5,14 +5,14 @@ from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 
-from schemas.codec import decode_usage, encode
 from schemas.edge.access_key import AccessKey
 from schemas.errors import Undecodable
-from streams.gateway.sources.batch import Batch, Item, Rejected
+from streams.gateway.sources.batch import Batch, Rejected
 from streams.gateway.sources.coding_agents import claude_code, codex, gemini_cli
 from streams.gateway.sources.otlp.answers import is_json, problem, taken
 from streams.gateway.sources.otlp.log import Log, read_json, read_protobuf
 from streams.gateway.sources.source import Headers, Source
+from streams.gateway.sources.usage_item import usage_item
 
 AGENTS: Final[tuple[Callable[[Log], dict[str, Any] | None], ...]] = (
     claude_code.of_log, codex.of_log, gemini_cli.of_log,
@@ -32,11 +32,9 @@ def read_logs(headers: Headers, body: bytes, key: AccessKey) -> Batch:
             batch.ignored += 1
             continue
         try:
-            message = decode_usage(encode(members | {"tenant_id": key.tenant_id}))
+            batch.items.append(usage_item(members, key.tenant_id))
         except Undecodable as fault:
             batch.rejected.append(Rejected(place, fault.reason, fault.detail, b""))
-            continue
-        batch.items.append(Item(key.tenant_id, encode(message)))
     return batch
 
 

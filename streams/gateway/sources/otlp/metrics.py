@@ -9,6 +9,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
+from schemas.codec import UNREADABLE
 from schemas.edge.access_key import AccessKey
 from streams.gateway.sources.batch import Batch, Unreadable
 from streams.gateway.sources.otlp.answers import is_json, problem, taken
@@ -38,7 +39,7 @@ def read_metrics(headers: Headers, body: bytes, _: AccessKey) -> Batch:
 def _json(body: bytes) -> int:
     try:
         metrics: Any = _decode(body or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unreadable(f"this is no OTLP/JSON metrics export: {error}") from None
     return sum(len(scope.metrics) for of in metrics.resourceMetrics for scope in of.scopeMetrics)
 

@@ -6,6 +6,7 @@ import msgspec
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from schemas.codec import UNREADABLE
 from streams.gateway.sources.batch import Unreadable
 from streams.gateway.sources.otlp.values import (
     Attributes,
@@ -88,7 +89,7 @@ def read_json(body: bytes) -> list[Span]:
     """The same from OTLP's JSON. Raises `Unreadable`."""
     try:
         traces = _decode(body or b"{}")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Unreadable(f"this is no OTLP/JSON trace export: {error}") from None
     check_count(sum(len(scope.spans) for of in traces.resourceSpans for scope in of.scopeSpans), "spans")
     return [

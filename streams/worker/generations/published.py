@@ -1,7 +1,7 @@
-"""What was told of limits across tenants before a partition was taken over, so that it is not told again.
+"""Levels of limits across tenants that were published before a partition was taken over, so that none is twice.
 
-Their spend reaches the partition where it comes together from all others, and with another generation of the state it
-does so cut otherwise and later: a level that the generation before has told of is reached once more.
+Such spend reaches the partition where it comes together from all others, and with another generation of the state it
+does so cut otherwise and later: a level that the generation before has published is reached once more.
 """
 
 from collections import Counter
@@ -21,19 +21,19 @@ from streams.worker.generations.reading import QUERY_TIMEOUT_S, bounds, records
 from streams.worker_group import GROUP
 
 RISING: Final = ("open", "escalated")
-Told = tuple[str, str, float]
-"""Incident, state and level."""
+Level = tuple[str, str, float]
+"""Incident id, state, and the share of the limit."""
 
 
-def told_key(alert: Alert) -> Told | None:
-    """What an alert tells of, if that is a level of a limit across tenants; None for any other."""
+def level_of(alert: Alert) -> Level | None:
+    """The level that an alert is about, if it is one of a limit across tenants; None for any other alert."""
     if alert.tenant_id != ALL_TENANTS or alert.state not in RISING:
         return None
     return alert.incident_id, alert.state, alert.level
 
 
-def told_since(settings: Settings, number: int, since_ms: int, alive: Callable[[], None]) -> Counter[Told]:
-    """What the partition's workers have told of since then.
+def levels_since(settings: Settings, number: int, since_ms: int, alive: Callable[[], None]) -> Counter[Level]:
+    """The levels that the partition's workers have published since then, with how often.
 
     Raises:
         BrokerError: alerts.v1 cannot be read, or may not.
@@ -49,14 +49,14 @@ def told_since(settings: Settings, number: int, since_ms: int, alive: Callable[[
     if start.offset < 0:  # nothing came since
         return Counter()
     _, end = bounds(settings, topic, number)
-    found: Counter[Told] = Counter()
+    found: Counter[Level] = Counter()
     for message in records(settings, topic, {number: (start.offset, end)}, alive):
         if message.key() != ALL_TENANTS.encode():
             continue
         try:
             alert = decode_alert(message.value())
         except Undecodable:
-            continue  # of a version that is newer; at worst it is told twice
-        if (key := told_key(alert)) is not None:
-            found[key] += 1
+            continue  # of a version that is newer; at worst it is published twice
+        if (level := level_of(alert)) is not None:
+            found[level] += 1
     return found
