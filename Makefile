@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
-PROCESSES ?= 3
+PROCESSES ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test connect-tests sink-tests browser-tests js-test deploy-check check exactly-once compiled day bench format lock schemas clean
