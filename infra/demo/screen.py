@@ -62,6 +62,7 @@ class Message:
         whose = next((at for at, each in enumerate(details) if each.startswith("owner")), len(details) - 1)
         self._details = details[: whose + 1]
         self.orders_kill = any(each.startswith("A kill was sent") for each in details)
+        self.tells_of_stop = any(each.startswith("The run stopped") for each in details)
 
     def lines(self, *, is_first: bool = True) -> Iterable[str]:
         """The message in a terminal: how bad, what, how far, what was done, what to do where it pages; whose it is in
@@ -103,6 +104,8 @@ class Story:
         """Kills that were shown: command -> incident."""
         self._awaited: set[str] = set()
         """Incidents of a kill whose stop was not shown yet."""
+        self._stopped: set[str] = set()
+        """Those whose stop was shown."""
         self._aside: list[Message] = []
         self.messages = 0
         """Messages of alerting that were taken in."""
@@ -120,6 +123,10 @@ class Story:
             if tenant_id is not None and tenant_id not in self._tenants:
                 self._aside.append(message)
             elif message.word == "RESOLVED":
+                # Of what was over before it could be told, alerting tells only the end.
+                self._told.add(message.incident_id)
+                if message.tells_of_stop and message.incident_id not in self._stopped:
+                    self._awaited.add(message.incident_id)
                 self._ends.append(message)
             else:
                 self._show(message)
@@ -165,6 +172,7 @@ class Story:
             if command_id in self._ordered:
                 del self._stops[command_id]
                 self._awaited.discard(self._ordered[command_id])
+                self._stopped.add(self._ordered[command_id])
                 self._event("STOPPED", text)
         for message in [one for one in self._ends if one.incident_id not in self._awaited]:
             self._ends.remove(message)

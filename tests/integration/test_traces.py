@@ -45,6 +45,9 @@ def test_worker_alerting_and_gateway_tell_one_trace(
             gateway.wait_ready()
             for tenant_id, token in tokens.items():
                 loop(gateway, token, tenant_id)
+            for tenant_id in tokens:
+                # Before the run obeys: of what is over before it could be told, only its end is told.
+                wait_until(lambda of=tenant_id: is_told(sink, of), 30, "the owner is told of the kill")  # type: ignore[misc]
             for token in tokens.values():
                 wait_until(lambda shown=token: is_denied(gateway, shown), 30, "the run is denied")  # type: ignore[misc]
             wait_until(lambda: has_all(told_of(sink, killer(sink, TENANT))), 30, f"the whole trace; {worker.tail()}")
@@ -93,6 +96,11 @@ def told_of(sink: Listening, cause: str, tenant_id: str = TENANT) -> list[Told]:
     """All of one trace."""
     wanted = f"{trace_id(tenant_id, cause):032x}"
     return [one for one in spans_at(sink) if one.trace_id == wanted]
+
+
+def is_told(sink: Listening, tenant_id: str) -> bool:
+    """Whether the owner has been told of the kill."""
+    return any(one.name == "alerting tells" for one in told_of(sink, killer(sink, tenant_id), tenant_id))
 
 
 def has_all(found: list[Told]) -> bool:

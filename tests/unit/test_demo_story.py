@@ -86,15 +86,30 @@ def test_causes_come_before_what_follows(order: tuple[str, ...]) -> None:
     assert "STOPPED   r1, 16 ms after the cause; overshoot $0.00" in shown.getvalue()
 
 
+@pytest.mark.parametrize("order", list(permutations(("kill", "stop", "end"))), ids="-".join)
+def test_what_is_over_before_it_was_told_has_an_order_too(order: tuple[str, ...]) -> None:
+    """A busy machine tells only the end of a run that stopped at once: the kill and the stop stand before it, and none
+    of them waits for the chapter's end.
+    """
+    begun, shown = story()
+    tell: dict[str, Any] = {
+        "end": lambda: begun.message(told(END)[0], "acme"),
+        "kill": lambda: begun.kill(KILL),
+        "stop": lambda: begun.stop(KILL.command_id, "r1", 16, 0),
+    }
+    for name in order:
+        tell[name]()
+    assert words(shown) == ["KILL", "STOPPED", "RESOLVED"]
+
+
 def test_what_never_comes_holds_nothing_back() -> None:
     """A kill whose page was lost is shown at the end of its chapter, and another tenant's message at the very end."""
     begun, shown = story()
     begun.kill(KILL)
-    begun.message(told(END)[0], "acme")
     begun.message(told(PAGE)[0], "globex")
     assert words(shown) == []
     begun.end_chapter()
-    assert words(shown) == ["KILL", "RESOLVED"]
+    assert words(shown) == ["KILL"]
     assert [each.word for each in begun.asides()] == ["CRITICAL"]
 
 
