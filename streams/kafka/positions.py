@@ -1,16 +1,19 @@
 """Where topics end and how far groups have come, asked of the broker without reading a record."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
+from confluent_kafka import OFFSET_INVALID, ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 
+from schemas.errors import BrokerError
 from streams.kafka.admin import REQUEST_TIMEOUT_S, answer
 from streams.kafka.client import Admin
 
 Place = tuple[str, int]
 """Topic and partition."""
+NOT_TOLD: Final = OFFSET_INVALID
+"""The offset of a partition whose leader has not answered: there is no error then."""
 
 
 def group_offsets(admin: Admin, group: str) -> dict[Place, int]:
@@ -25,13 +28,25 @@ def group_offsets(admin: Admin, group: str) -> dict[Place, int]:
 def committed_ends(admin: Admin, places: Iterable[Place]) -> dict[Place, int]:
     """Where the committed records of each partition end. Raises `BrokerError`."""
     latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    return {place: found.offset for place, found in _listed(admin, places, latest).items()}
+    return {place: told_offset(found, place) for place, found in _listed(admin, places, latest).items()}
 
 
 def first_offsets(admin: Admin, places: Iterable[Place]) -> dict[Place, int]:
     """Where each partition begins. Raises `BrokerError`."""
     earliest = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-    return {place: found.offset for place, found in _listed(admin, places, earliest).items()}
+    return {place: told_offset(found, place) for place, found in _listed(admin, places, earliest).items()}
+
+
+def told_offset(found: Any, place: Place) -> int:
+    """Where a partition begins or ends, of what `list_offsets` has found.
+
+    Raises:
+        BrokerError: that is not known.
+    """
+    offset = int(found.offset)
+    if offset == NOT_TOLD:
+        raise BrokerError(f"no broker says where {place[0]}, partition {place[1]}, begins and ends")
+    return offset
 
 
 def newest_times(admin: Admin, places: Iterable[Place]) -> dict[Place, int]:

@@ -10,6 +10,7 @@ from faust.types import TP
 
 from schemas.errors import BrokerError
 from streams.kafka.client import Admin
+from streams.kafka.positions import told_offset
 from streams.settings import Settings
 
 QUERY_TIMEOUT_S = 5.0
@@ -69,7 +70,7 @@ class Lag:
         ends = {}
         for each, future in futures.items():
             found = await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)
-            ends[TP(each.topic, each.partition)] = found.offset
+            ends[TP(each.topic, each.partition)] = told_offset(found, (each.topic, each.partition))
         return ends
 
 

@@ -16,6 +16,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # of
 from schemas.alert import WATCHDOG, Alert
 from streams.clock import BrokerClock, monotonic_ms
 from streams.kafka.client import Admin
+from streams.kafka.positions import NOT_TOLD
 from streams.process.logs import fields
 from streams.process.metrics import Metrics
 from streams.service_alert import service_alert
@@ -56,7 +57,7 @@ class DeadMansSwitch:
             partition = partitions.get(number)
             if partition is None:
                 del self._ends[number]
-            elif future.done() and future.exception() is not None:
+            elif future.done() and _is_unanswered(future):
                 del self._ends[number]
                 self._ask_again(now_ms)
             elif future.done() and partition.read_to >= future.result().offset:
@@ -102,3 +103,7 @@ class DeadMansSwitch:
             summary=f"Partition {number} has counted all of its input.",
             next_action="Nothing. If this stops coming, see docs/runbooks/dead-mans-switch.md.",
         )
+
+
+def _is_unanswered(future: Future[Any]) -> bool:
+    return future.exception() is not None or future.result().offset == NOT_TOLD

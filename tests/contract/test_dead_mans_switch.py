@@ -1,14 +1,18 @@
 """When a partition may say that it is alive, asked of a broker that answers."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import OFFSET_INVALID, Producer, TopicPartition
 
 from infra.kafka.embedded import EmbeddedBroker
 from models.rules.policy import default_policy
 from schemas.alert import WATCHDOG, Alert
 from streams.clock import BrokerClock, wall_ms
+from streams.kafka.client import Admin
 from streams.process.metrics import Metrics
 from streams.settings import Settings
 from streams.worker.dead_mans_switch import DeadMansSwitch
@@ -77,4 +81,23 @@ def test_it_can_be_switched_off(input_end: str) -> None:
     tick = beating(input_end, partition, watchdog_s=0)
     until_ms = wall_ms() + 500
     wait_until(lambda: tick() is not None or wall_ms() > until_ms, 10, "half a second")
+    assert partition.beat is None
+
+
+def test_what_no_broker_has_said_is_no_end_that_was_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that goes away leaves an offset that is none, without an error: nobody is told that all is well."""
+    asked: list[int] = []
+
+    def unanswered(_self: Admin, places: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, "Future[Any]"]:
+        futures = {each: Future[Any]() for each in places}
+        for future in futures.values():
+            future.set_result(SimpleNamespace(offset=OFFSET_INVALID))
+            asked.append(1)
+        return futures
+
+    monkeypatch.setattr(Admin, "list_offsets", unanswered)
+    partition = Partition(0, 1, default_policy(), {}, None)
+    partition.usage_offset = RECORDS
+    beating("127.0.0.1:1", partition, watchdog_s=60)()
+    assert asked
     assert partition.beat is None

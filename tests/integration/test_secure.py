@@ -94,7 +94,10 @@ def test_a_cluster_is_secured_and_used(
         worker.wait_said("state restored")
         assert worker.stop() == 0, worker.tail()
     act_by(folder / "sf-reader.toml", monkeypatch, asking)
-    assert main(["topics", "apply"]) != 0, "it may look, and no more"
+    policy = tmp_path / "policy.toml"
+    policy.write_text('version = "1"\n', encoding="utf-8")
+    assert main(["topics", "check"]) == 0
+    assert main(["policy", "publish", str(policy)]) == 4, "it may look, and no more"
     known = settings_in(folder / "sf-reader.toml")
     for wrong in ({"kafka_sasl_password": "wrong"}, {"kafka_ssl_ca": None}):
         with pytest.raises(KafkaException):

@@ -1,11 +1,16 @@
 """How far behind is alerting, and does it still read the topic that it has read?"""
 
 import asyncio
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import OFFSET_INVALID, TopicPartition
 from faust.types import TP
 
+from schemas.errors import BrokerError
+from streams.kafka.client import Admin
 from streams.notifier.lag import Lag, TopicTruncated
 from streams.settings import Settings
 
@@ -41,3 +46,18 @@ def test_what_is_missing_of_a_topic_is_noticed(
             asyncio.run(measuring)
     else:
         assert asyncio.run(measuring) == {0: lag}
+
+
+def test_a_leader_that_does_not_answer_is_no_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that goes away leaves an offset that is none, without an error: the topic has lost nothing by that."""
+
+    def unanswered(_self: Admin, places: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, "Future[Any]"]:
+        futures = {each: Future[Any]() for each in places}
+        for future in futures.values():
+            future.set_result(SimpleNamespace(offset=OFFSET_INVALID))
+        return futures
+
+    monkeypatch.setattr(Admin, "list_offsets", unanswered)
+    with pytest.raises(BrokerError) as raised:
+        asyncio.run(Lag(Settings(), "alerts", "orders").measure(Reader(), [0]))
+    assert not isinstance(raised.value, TopicTruncated)
