@@ -26,7 +26,7 @@ from tests.support.traffic import RandomTraffic, random_answer, random_order
 DEMO = Path(__file__).parents[2] / "infra" / "demo"
 DEMO_EVENTS = 8_000
 SEEDS = (1, 2, 3)
-ROUNDS = 2_000
+ROUNDS = 1_400
 
 EVERYTHING = """
 version = "everything"
