@@ -124,7 +124,7 @@ class Tables:
             model = None if provider is None else provider.find_model(spelling, all_providers=providers)
             standard = without_fast_mode(spelling)
             if standard is not None and (model is None or not model.id.endswith(_FAST)):
-                sells = name.provider in (None, _FAST_AT, *HOSTS)
+                sells = name.provider is None or name.provider == _FAST_AT or name.provider in HOSTS
                 return Found(name.provider or _FAST_AT, spelling, _in_fast_mode(standard)) if sells else None
             if provider is not None and model is not None:
                 key = (provider.id, id(model))
