@@ -1,6 +1,6 @@
 """Rules that nobody writes into a policy: what the service says of itself."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from models.detectors.base import Detector
 from models.rules.finding import Finding
@@ -12,6 +12,27 @@ class ServiceRule(Detector[RuleSettings]):
     """A fixed rule: the engine sees when it is broken, and this says so."""
 
     settings_class: ClassVar[type[RuleSettings]] = RuleSettings
+
+    def _found(
+        self,
+        value: int,
+        unit: str,
+        summary: str,
+        next_action: str,
+        limit: int | None = None,
+        evidence: dict[str, Any] | None = None,
+    ) -> Finding:
+        """The rule is broken by so much, at its own severity."""
+        return Finding(
+            level=1.0,
+            severity=self.settings.severity,
+            value=value,
+            unit=unit,
+            summary=summary,
+            next_action=next_action,
+            limit=limit,
+            evidence=evidence or {},
+        )
 
 
 class BlastRadiusRule(ServiceRule):
@@ -27,9 +48,7 @@ class LiveRunsRule(ServiceRule):
 
     def finding(self, tenant_id: str, runs: int, limit: int) -> Finding:
         """One more than the `limit` has begun, beside `runs` that are watched."""
-        return Finding(
-            level=1.0,
-            severity=self.settings.severity,
+        return self._found(
             value=runs,
             limit=limit,
             unit="runs",
@@ -45,9 +64,7 @@ class ForgottenRunsRule(ServiceRule):
 
     def finding(self, tenant_id: str, units: int, limit: int) -> Finding:
         """Of more than the `limit` the oldest are forgotten; `units` are left."""
-        return Finding(
-            level=1.0,
-            severity=self.settings.severity,
+        return self._found(
             value=units,
             limit=limit,
             unit="runs",
@@ -64,9 +81,7 @@ class ForgedCommandRule(ServiceRule):
 
     def finding(self, tenant_id: str, target: Target, how: str) -> Finding:
         """Somebody has written something about the target; `how` says what, in words that follow `somebody`."""
-        return Finding(
-            level=1.0,
-            severity=self.settings.severity,
+        return self._found(
             value=1,
             unit="records",
             summary=f"{tenant_id}: somebody {how} on control.v1, about the {target.type} {target.id}. No guard with "
@@ -85,9 +100,7 @@ class TenantsRule(ServiceRule):
         """The `latest` tenant is one too many beside the `tenants` that are known: it counts as the one named
         `overflow`.
         """
-        return Finding(
-            level=1.0,
-            severity=self.settings.severity,
+        return self._found(
             value=tenants,
             limit=limit,
             unit="tenants",

@@ -208,7 +208,7 @@ class PolicyWatch:
 
     def news(self, partition: int, theirs: str, ours: str, now_ms: int) -> Alert | None:
         """What is to be said of a difference; None once that was said today."""
-        alert = _alert(partition, theirs, ours, now_ms)
+        alert = policies_alert(partition, theirs, ours, now_ms)
         if self._said.get(partition) == alert.alert_id:
             return None
         self._said[partition] = alert.alert_id
@@ -281,7 +281,7 @@ def topics_alert(differences: Sequence[str], loses_records: bool, at_ms: int, po
     )
 
 
-def _alert(partition: int, theirs: str, ours: str, at_ms: int) -> Alert:
+def policies_alert(partition: int, theirs: str, ours: str, at_ms: int) -> Alert:
     """One a day for a partition and a pair of policies: said again after a restart, it is the same alert."""
     return service_alert(
         POLICIES_DIFFER,
