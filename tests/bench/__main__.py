@@ -5,8 +5,10 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from infra.kafka.jars import KafkaUnavailableError
+from infra.service import ROOT
 from tests.bench import (
     alarms,
     asleep,
@@ -38,7 +40,7 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "asleep": lambda options: asleep.measure(options.runs or 1_000_000, options.rounds or 1),
     "alarms": lambda options: alarms.measure(options.rounds or 2, first=options.seed),
     "worker": lambda options: throughput.measure(options.events or 300_000, options.rounds or 3),
-    "latency": lambda options: latency.measure(options.rates, options.seconds, options.rounds or 1),
+    "latency": lambda options: latency.measure(_sides(options), options.rates, options.seconds, options.rounds or 1),
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
     "gateway": lambda options: gateway.measure(options.seconds, options.rounds or 1),
     "guards": lambda options: guards.measure(options.causes, options.guards),
@@ -90,7 +92,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=_positive, help="runs, for memory, asleep and restore")
     parser.add_argument("--rates", type=_positive, nargs="+", default=[1_000, 10_000], help="for latency, events/s")
     parser.add_argument("--seconds", type=_positive, default=15, help="for latency, how long each rate is offered")
+    parser.add_argument("--home", type=Path, default=ROOT, help="for latency, the folder whose worker is measured")
+    parser.add_argument("--beside", type=Path, help="for latency, another folder whose worker takes turns with it")
+    parser.add_argument(
+        "--policy", type=Path, help="for latency, a policy for all; each one's own bench policy if not given"
+    )
     return parser
+
+
+def _sides(options: Options) -> list[latency.Side]:
+    homes = [options.home] if options.beside is None else [options.beside, options.home]
+    return [latency.side(home, options.policy) for home in homes]
 
 
 def _part(name: str) -> str:

@@ -1,14 +1,22 @@
-"""From a cause to its command: an event passes a run's cap, and a read_committed consumer sees the kill."""
+"""From a cause to its command: an event passes a run's cap, and a read_committed consumer sees the kill.
+
+    python -m tests.bench latency [--home FOLDER] [--beside FOLDER] [--policy FILE]
+
+For "not slower than before": give as `--beside` a checkout of the commit before. Both take turns on one broker, each
+under its own `plain` policy, or both under one that both can read. What `make compiled` has built is `build/compiled`.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
 
+from infra.service import ROOT
 from schemas.codec import decode_command
 from schemas.signing import is_key_check
 from schemas.topics import topic_name
@@ -17,7 +25,7 @@ from tests.bench.engine import describe, policy_file
 from tests.bench.load import Event, Shape, UsageLoad
 from tests.bench.machine import ANY_CORE
 from tests.bench.report import Part, percentile
-from tests.bench.worker_process import Sample, WorkerProcess
+from tests.bench.worker_process import Sample, WorkerProcess, step_names
 
 POLICY = "plain"
 LIVE_RUNS = 5_000
@@ -32,6 +40,10 @@ BROKER_WARM_UP_S = 90
 """
 WARM_UP_RATE = 1_000
 TIMEOUT_S = 60.0
+TURN_S = 0.001
+"""What is due within so long is sent at once. Looking at the clock for each event cost nearly a core at 10,000
+events/s, of two that the worker and the broker need as well.
+"""
 SETTLE_S = 2.0
 """How long commands may still arrive after the last event."""
 
@@ -45,6 +57,19 @@ class Planned(NamedTuple):
     cause_id: str | None
 
 
+class Side(NamedTuple):
+    """A worker that is measured."""
+
+    home: Path
+    """The folder whose code is run."""
+    policy: Path
+
+    @property
+    def title(self) -> str:
+        """What tells it from another one."""
+        return f"{self.home.name} under {self.policy.name}"
+
+
 class Round(NamedTuple):
     """One run at one rate."""
 
@@ -53,42 +78,66 @@ class Round(NamedTuple):
     unanswered: int
     batch_ms: float
     """Mean of the worker's batches, from taking one to its commit."""
+    steps_ms: dict[str, float]
+    """Step of the loop -> milliseconds per batch."""
     busy: float
     """Share of its core that the worker used."""
 
 
-def measure(rates: Sequence[int], seconds: int, rounds: int) -> Part:
-    """Offer each rate for some seconds, each time to a new worker."""
+def side(home: Path, policy: Path | None = None) -> Side:
+    """The worker of a folder, under a policy; its own `plain` one unless given."""
+    own = home / "tests" / "bench" / "policies" / f"{POLICY}.toml"
+    return Side(home.resolve(), (policy or (own if own.is_file() else policy_file(POLICY))).resolve())
+
+
+def measure(sides: Sequence[Side], rates: Sequence[int], seconds: int, rounds: int) -> Part:
+    """Offer each rate for some seconds, each time to a new worker of each side in turn."""
     part = Part("latency", "from produce() of the causing event to the command at a read_committed consumer")
     with bench_broker(ANY_CORE) as bootstrap:
         part.notes = [broker_note(ANY_CORE), describe(POLICY)]
         warm_up(bootstrap)
         for rate in rates:
-            found = [_run_round(bootstrap, rate, seconds) for _ in range(rounds)]
-            for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0)):
-                waits = [percentile(each.waits_ms, share) for each in found]
-                part.add(f"{rate:,} events/s offered: {name}", "ms", waits)
-            part.add(f"{rate:,} events/s offered: sent", "events/s", [each.offered_per_s for each in found])
-            part.add(f"{rate:,} events/s offered: worker's mean batch", "ms", [each.batch_ms for each in found])
-            part.add(f"{rate:,} events/s offered: worker's core used", "share", [each.busy for each in found])
-            part.add(f"{rate:,} events/s offered: no command seen", "causes", [each.unanswered for each in found])
+            found: dict[Side, list[Round]] = {one: [] for one in sides}
+            for _ in range(rounds):
+                for one in sides:
+                    found[one].append(_run_round(bootstrap, one, rate, seconds))
+            base: dict[str, float] = {}
+            for one, ours in found.items():
+                _fill_in(part, f"{rate:,} events/s" + (f", {one.title}" if len(sides) > 1 else ""), ours, base)
     part.notes.append(f"{CAUSES_PER_S * seconds} causes a round, after {WARM_UP_S} s without")
     part.notes.append(f"the broker was warmed up for {BROKER_WARM_UP_S} s; the producer waits 1 ms to fill batches")
     part.notes.append("nothing is pinned: broker, worker, producer and consumer share all cores")
     return part
 
 
+def _fill_in(part: Part, label: str, found: Sequence[Round], base: dict[str, float]) -> None:
+    """Add the rounds of one side. The first side's medians become the `base` of the others."""
+    figures = {
+        name: ("ms", [percentile(each.waits_ms, share) for each in found])
+        for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+    } | {
+        "sent": ("events/s", [each.offered_per_s for each in found]),
+        "worker's mean batch": ("ms", [each.batch_ms for each in found]),
+        **{f"step {step}": ("ms/batch", [each.steps_ms[step] for each in found]) for step in found[0].steps_ms},
+        "worker's core used": ("share", [each.busy for each in found]),
+        "no command seen": ("causes", [each.unanswered for each in found]),
+    }
+    for name, (unit, values) in figures.items():
+        added = part.add(f"{label}: {name}", unit, values, base.get(name))
+        base.setdefault(name, added.median)
+
+
 def warm_up(bootstrap: str) -> None:
     """Have a new broker work for a while, as one in use has."""
-    with fresh_topics(bootstrap) as prefix, _worker(bootstrap, prefix):
+    with fresh_topics(bootstrap) as prefix, _worker(bootstrap, prefix, side(ROOT)):
         load = UsageLoad(Shape(int(time.time() * 1000), WARM_UP_RATE, LIVE_RUNS))
         events = load.events(WARM_UP_RATE * BROKER_WARM_UP_S)
         plan = [Planned(event, number / WARM_UP_RATE, None) for number, event in enumerate(events)]
         offer(bootstrap, topic_name(prefix, "usage.v1"), plan)
 
 
-def _run_round(bootstrap: str, rate: int, seconds: int) -> Round:
-    with fresh_topics(bootstrap) as prefix, _worker(bootstrap, prefix) as worker:
+def _run_round(bootstrap: str, one: Side, rate: int, seconds: int) -> Round:
+    with fresh_topics(bootstrap) as prefix, _worker(bootstrap, prefix, one) as worker:
         load = UsageLoad(Shape(int(time.time() * 1000), rate, LIVE_RUNS))
         opening = fill(bootstrap, prefix, load.opening())
         before = worker.watch(lambda sample: sample.applied >= opening, TIMEOUT_S)[-1]
@@ -100,22 +149,26 @@ def _run_round(bootstrap: str, rate: int, seconds: int) -> Round:
             connection.send("enough")
             seen: dict[str, float] = connection.recv()
     waits = [1000 * (seen[cause] - at_s) for cause, at_s in sent.items() if cause in seen]
-    return Round(waits, len(plan) / took_s, len(sent) - len(waits), _mean_batch_ms(before, after), _busy(before, after))
+    batches = max(1.0, _grown(before, after, "spendfuse_batch_seconds_count"))
+    return Round(
+        waits,
+        len(plan) / took_s,
+        len(sent) - len(waits),
+        1000 * _grown(before, after, "spendfuse_batch_seconds_sum") / batches,
+        {step: 1000 * _grown(before, after, name) / batches for name, step in step_names(after).items()},
+        _busy(before, after),
+    )
 
 
-def _worker(bootstrap: str, prefix: str) -> WorkerProcess:
+def _worker(bootstrap: str, prefix: str, one: Side) -> WorkerProcess:
     """Like everything in this part, free to run on any core: pinned together, broker, producer and consumer would be
     waiting for each other, and not for the worker.
     """
-    return WorkerProcess(bootstrap, prefix, policy_file(POLICY), ANY_CORE)
+    return WorkerProcess(bootstrap, prefix, one.policy, ANY_CORE, home=one.home)
 
 
-def _mean_batch_ms(before: Sample, after: Sample) -> float:
-    total_s, count = (
-        after.numbers[f"spendfuse_batch_seconds_{part}"] - before.numbers[f"spendfuse_batch_seconds_{part}"]
-        for part in ("sum", "count")
-    )
-    return 1000 * total_s / max(1.0, count)
+def _grown(before: Sample, after: Sample, name: str) -> float:
+    return after.numbers.get(name, 0.0) - before.numbers.get(name, 0.0)
 
 
 def _busy(before: Sample, after: Sample) -> float:
@@ -141,8 +194,9 @@ def offer(bootstrap: str, topic: str, plan: Sequence[Planned]) -> tuple[dict[str
     sent: dict[str, float] = {}
     start_s = time.monotonic()
     for event, due_s, cause_id in plan:
-        while (ahead_s := start_s + due_s - time.monotonic()) > 0:
-            producer.poll(min(ahead_s, 0.001))
+        if start_s + due_s > time.monotonic():
+            producer.poll(0)
+            time.sleep(max(0.0, start_s + due_s - time.monotonic(), TURN_S))
         if cause_id is not None:
             sent[cause_id] = time.monotonic()
         send(producer, topic, event)

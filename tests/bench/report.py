@@ -78,7 +78,7 @@ def write(parts: Iterable[Part], facts: Mapping[str, str], options: Mapping[str,
         "parts": [_plain(part) for part in parts],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def _plain(part: Part) -> dict[str, object]:

@@ -10,11 +10,10 @@ from tests.bench.broker import bench_broker, broker_note, fill, fresh_topics, st
 from tests.bench.engine import EVENT_RATE, POLICIES, describe, policy_file
 from tests.bench.load import Shape, UsageLoad
 from tests.bench.report import Part
-from tests.bench.worker_process import Sample, WorkerProcess
+from tests.bench.worker_process import Sample, WorkerProcess, step_names
 
 RUN_TIMEOUT_S = 240.0
 LIVE_RUNS = 5_000
-_STEP = 'spendfuse_step_seconds_total{step="'
 
 
 class Speed(NamedTuple):
@@ -91,11 +90,10 @@ def _speed(first: Sample, last: Sample) -> Speed:
     def grown(name: str) -> float:
         return last.numbers.get(name, 0.0) - first.numbers.get(name, 0.0)
 
-    steps = [name for name in last.numbers if name.startswith(_STEP)]
     return Speed(
         events_per_s=events / max(1e-9, last.at_s - first.at_s),
         cpu_s_per_million=1e6 * (last.cpu_s - first.cpu_s) / events,
-        steps_us={name.removeprefix(_STEP).removesuffix('"}'): 1e6 * grown(name) / events for name in steps},
+        steps_us={step: 1e6 * grown(name) / events for name, step in step_names(last).items()},
         rows_per_event=grown("spendfuse_rows_total") / events,
         events_per_batch=events / max(1.0, grown("spendfuse_batches_total")),
     )

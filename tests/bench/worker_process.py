@@ -1,5 +1,6 @@
 """The real worker as a process of its own, watched from outside: its metrics page and /proc."""
 
+import re
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from infra.service import ROOT, Service
 from tests.bench.machine import WORKER_CORE, cpu_seconds, on_core
 
 SAMPLE_EVERY_S = 0.2
+_STEP = re.compile(r'spendfuse_step_seconds_total\{step="(\w+)"\}')
 
 
 class Sample(NamedTuple):
@@ -25,6 +27,11 @@ class Sample(NamedTuple):
     def applied(self) -> int:
         """Input records whose effects are committed."""
         return int(self.numbers.get('spendfuse_applied_offset{partition="0"}', -1)) + 1
+
+
+def step_names(sample: Sample) -> dict[str, str]:
+    """Metric of a step of the worker's loop -> the step."""
+    return {name: found[1] for name in sample.numbers if (found := _STEP.fullmatch(name))}
 
 
 class WorkerProcess(Service):
