@@ -8,11 +8,7 @@ import math
 from typing import Any, NamedTuple
 
 from models.baselines.cost_level import CostLevel, Spread, spread_of
-
-SOON = 10
-"""So many runs of a workflow are near: half of the fewest that a rule may judge by."""
-
-_expected = False
+from models.baselines.page_hinkley import load_page_hinkley
 
 
 class Watched(NamedTuple):
@@ -30,24 +26,6 @@ class Watched(NamedTuple):
     """Number of the run after the last with which it found a shift, 0 for none yet."""
 
 
-def expect(level: CostLevel) -> None:
-    """Note that a level will be judged, if it has come near to it: see `is_expected`."""
-    global _expected  # noqa: PLW0603  # of the process, as what is loaded is
-    _expected = _expected or level.count >= SOON
-
-
-def is_expected() -> bool:
-    """Whether any level in this process has come near to being judged. Most processes never get there; one that has is
-    to `load` beside its work, because between two events nobody may wait for that.
-    """
-    return _expected
-
-
-def load() -> None:
-    """Load the library of the test, which takes a second or two and 70 MB."""
-    import river.drift  # noqa: F401  # see above
-
-
 def last_alarm(level: CostLevel, rule: str, start: int, fewest: int, smallest: float, odds: float) -> int:
     """Number of the run after the last with which the test found that the level had shifted since run `start`, up or
     down; 0 for never. After each it begins anew.
@@ -56,7 +34,6 @@ def last_alarm(level: CostLevel, rule: str, start: int, fewest: int, smallest: f
     much likelier the runs must be with such a shift than without.
     """
     start = max(start, level.first)
-    expect(level)
     runs = level.count - start
     if runs < fewest:
         return 0
@@ -79,8 +56,6 @@ def _page_hinkley(spread: Spread, fewest: int, smallest: float, odds: float) -> 
     """A run further than half of `smallest` beyond the mean so far speaks for a shift, by its distance; the threshold
     is where what has been said together makes the shift `odds` times likelier.
     """
-    from river.drift import PageHinkley
-
-    return PageHinkley(
+    return load_page_hinkley()(
         min_instances=fewest, delta=smallest / 2, threshold=math.log(odds) * spread.sigma**2 / smallest, alpha=1.0
     )

@@ -2,17 +2,13 @@
 
 import logging
 import signal
-import threading
-import time
 
-from models.baselines import shift_watch
+from models.baselines.page_hinkley import load_page_hinkley
 from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.process.service import claimed_settings, watched
 from streams.tracing.exporting import tracing
 from streams.worker.worker import Worker
-
-LOOK_S = 1.0
 
 log = logging.getLogger("spendfuse")
 
@@ -22,7 +18,7 @@ def run_worker() -> int:
     with claimed_settings("worker") as settings, tracing("worker") as tracer:
         if settings.engine_key is None:
             log.warning("SPENDFUSE_ENGINE_KEY is not set: commands go out unsigned, and guards with keys ignore them")
-        threading.Thread(target=_load_ahead, name="load", daemon=True).start()
+        load_page_hinkley()
         metrics = Metrics()
         broker = BrokerWatch(settings)
         worker = Worker(settings, metrics, broker, tracer)
@@ -31,10 +27,3 @@ def run_worker() -> int:
         with watched(settings, metrics, broker, lambda: worker.beat_ms, worker.fault):
             worker.run()
     return 0
-
-
-def _load_ahead() -> None:
-    """Load what finds shifts once somebody comes near to needing it: many workers never do, and none at its start."""
-    while not shift_watch.is_expected():
-        time.sleep(LOOK_S)
-    shift_watch.load()

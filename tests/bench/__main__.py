@@ -30,6 +30,7 @@ from tests.bench import (
 )
 from tests.bench.machine import facts
 from tests.bench.report import Part
+from tests.bench.worker_process import Side, side
 
 Options = argparse.Namespace
 
@@ -39,7 +40,9 @@ PARTS: dict[str, Callable[[Options], Part]] = {
     "memory": lambda options: memory.measure(options.runs or 20_000, options.rounds or 1),
     "asleep": lambda options: asleep.measure(options.runs or 1_000_000, options.rounds or 1),
     "alarms": lambda options: alarms.measure(options.rounds or 2, first=options.seed),
-    "worker": lambda options: throughput.measure(options.events or 300_000, options.rounds or 3),
+    "worker": lambda options: throughput.measure(
+        options.events or 300_000, options.rounds or 3, options.policy or engine.POLICIES, options.beside
+    ),
     "latency": lambda options: latency.measure(_sides(options), options.rates, options.seconds, options.rounds or 1),
     "telling": lambda options: telling.measure(options.seconds, options.rounds or 1),
     "gateway": lambda options: gateway.measure(options.seconds, options.rounds or 1),
@@ -93,16 +96,24 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rates", type=_positive, nargs="+", default=[1_000, 10_000], help="for latency, events/s")
     parser.add_argument("--seconds", type=_positive, default=15, help="for latency, how long each rate is offered")
     parser.add_argument("--home", type=Path, default=ROOT, help="for latency, the folder whose worker is measured")
-    parser.add_argument("--beside", type=Path, help="for latency, another folder whose worker takes turns with it")
     parser.add_argument(
-        "--policy", type=Path, help="for latency, a policy for all; each one's own bench policy if not given"
+        "--beside",
+        type=Path,
+        metavar="FOLDER",
+        help="for latency and worker, another checkout that takes turns with it",
+    )
+    parser.add_argument(
+        "--policy",
+        nargs="+",
+        metavar="NAME",
+        help="for latency (one) and worker: of the checkout's own bench, or a file",
     )
     return parser
 
 
-def _sides(options: Options) -> list[latency.Side]:
+def _sides(options: Options) -> list[Side]:
     homes = [options.home] if options.beside is None else [options.beside, options.home]
-    return [latency.side(home, options.policy) for home in homes]
+    return [side(home, (options.policy or [latency.POLICY])[0]) for home in homes]
 
 
 def _part(name: str) -> str:

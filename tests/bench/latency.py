@@ -1,9 +1,10 @@
 """From a cause to its command: an event passes a run's cap, and a read_committed consumer sees the kill.
 
-    python -m tests.bench latency [--home FOLDER] [--beside FOLDER] [--policy FILE]
+    python -m tests.bench latency [--home FOLDER] [--beside FOLDER] [--policy NAME OR FILE]
 
 For "not slower than before": give as `--beside` a checkout of the commit before. Both take turns on one broker, each
-under its own `plain` policy, or both under one that both can read. What `make compiled` has built is `build/compiled`.
+under its own `plain` policy, or both under a file that both can read. What `make compiled` has built is
+`build/compiled`.
 """
 
 import time
@@ -11,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
@@ -21,11 +21,11 @@ from schemas.codec import decode_command
 from schemas.signing import is_key_check
 from schemas.topics import topic_name
 from tests.bench.broker import bench_broker, broker_note, fast_producer, fill, fresh_topics, send
-from tests.bench.engine import describe, policy_file
+from tests.bench.engine import describe
 from tests.bench.load import Event, Shape, UsageLoad
 from tests.bench.machine import ANY_CORE
 from tests.bench.report import Part, percentile
-from tests.bench.worker_process import Sample, WorkerProcess, step_names
+from tests.bench.worker_process import Sample, Side, WorkerProcess, side, step_names
 
 POLICY = "plain"
 LIVE_RUNS = 5_000
@@ -59,19 +59,6 @@ class Planned(NamedTuple):
     cause_id: str | None
 
 
-class Side(NamedTuple):
-    """A worker that is measured."""
-
-    home: Path
-    """The folder whose code is run."""
-    policy: Path
-
-    @property
-    def title(self) -> str:
-        """What tells it from another one."""
-        return f"{self.home.name} under {self.policy.name}"
-
-
 class Round(NamedTuple):
     """One run at one rate."""
 
@@ -84,12 +71,6 @@ class Round(NamedTuple):
     """Step of the loop -> milliseconds per batch."""
     busy: float
     """Share of its core that the worker used."""
-
-
-def side(home: Path, policy: Path | None = None) -> Side:
-    """The worker of a folder, under a policy; its own `plain` one unless given."""
-    own = home / "tests" / "bench" / "policies" / f"{POLICY}.toml"
-    return Side(home.resolve(), (policy or (own if own.is_file() else policy_file(POLICY))).resolve())
 
 
 def measure(sides: Sequence[Side], rates: Sequence[int], seconds: int, rounds: int) -> Part:
@@ -131,7 +112,7 @@ def _fill_in(part: Part, label: str, found: Sequence[Round], base: dict[str, flo
 
 def warm_up(bootstrap: str) -> None:
     """Have a new broker work for a while, as one in use has."""
-    with fresh_topics(bootstrap) as prefix, _worker(bootstrap, prefix, side(ROOT)):
+    with fresh_topics(bootstrap) as prefix, _worker(bootstrap, prefix, side(ROOT, POLICY)):
         load = UsageLoad(Shape(int(time.time() * 1000), WARM_UP_RATE, LIVE_RUNS))
         events = load.events(WARM_UP_RATE * BROKER_WARM_UP_S)
         plan = [Planned(event, number / WARM_UP_RATE, None) for number, event in enumerate(events)]

@@ -11,12 +11,14 @@ from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
+from infra.service import ROOT
 from schemas.topics import topic_name
 from tests.bench.broker import bench_broker, broker_note, fresh_topics, make_topic
 from tests.bench.engine import BATCH, describe
 from tests.bench.machine import WORKER_CORE, on_core
 from tests.bench.report import Part
 from tests.bench.throughput import run_round, write_log
+from tests.bench.worker_process import side
 
 VENV = Path(".cache/peers-venv")
 LOCK = Path("requirements/peers.lock")
@@ -64,7 +66,7 @@ def measure(events: int, rounds: int) -> Part:
     with bench_broker() as bootstrap:
         for _ in range(rounds):
             for title, policy in OURS.items():
-                ours = run_round(bootstrap, policy, events)
+                ours = run_round(bootstrap, side(ROOT, policy), events)
                 found[title].append(Speed(ours.events_per_s, ours.cpu_s_per_million))
             with fresh_topics(bootstrap) as prefix:
                 total = write_log(bootstrap, prefix, events)

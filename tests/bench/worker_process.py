@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from infra.service import ROOT, Service
+from tests.bench.engine import policy_file
 from tests.bench.machine import WORKER_CORE, cpu_seconds, on_core
 
 SAMPLE_EVERY_S = 0.2
@@ -27,6 +28,26 @@ class Sample(NamedTuple):
     def applied(self) -> int:
         """Input records whose effects are committed."""
         return int(self.numbers.get('spendfuse_applied_offset{partition="0"}', -1)) + 1
+
+
+class Side(NamedTuple):
+    """A worker that is measured, perhaps beside another one."""
+
+    home: Path
+    """The folder whose code is run."""
+    policy: Path
+
+    @property
+    def title(self) -> str:
+        """What tells it from another one."""
+        return f"{self.home.name} under {self.policy.stem}"
+
+
+def side(home: Path, policy: str) -> Side:
+    """The worker of a folder, under a policy of its own bench or a file; under this checkout's if it has no bench."""
+    own = home / "tests" / "bench" / "policies" / f"{policy}.toml"
+    named = own if own.is_file() else policy_file(policy)
+    return Side(home.resolve(), (named if named.is_file() else Path(policy)).resolve())
 
 
 def step_names(sample: Sample) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from typing import Any, Final
 
-from models.baselines import shift_watch
 from models.baselines.cost_level import CostLevel
 from models.baselines.recent_costs import RecentCosts
 from models.baselines.run_days import RunDays
@@ -58,5 +57,4 @@ class Cohort(Row):
         recent, sessions, level, days = fields
         cohort.recent, cohort.sessions = RecentCosts.from_bytes(recent), RecentCosts.from_bytes(sessions)
         cohort.level, cohort.days = CostLevel.read(level), RunDays.read(days)
-        shift_watch.expect(cohort.level)
         return cohort
