@@ -174,6 +174,18 @@ def test_openrouters_activity_is_one_call_a_row(tmp_path: Path) -> None:
     assert calls["gen-3"].status == "cancelled"
 
 
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "1,250", "n/a", "1e999"])
+def test_a_row_whose_count_is_no_number_is_told_and_not_taken_for_nothing(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A spreadsheet has been at it; the other rows count."""
+    row = {"generation_id": "gen-1", "created_at": "2026-11-01 09:20:46", "cost_total": "0.1", "tokens_prompt": "25"}
+    rows = [row, row | {"generation_id": "gen-2", "tokens_prompt": text}]
+    messages = imported("openrouter-csv", written(tmp_path / "activity.csv", rows, "csv"))
+    assert [message.run_id for message in messages] == ["gen-1"]
+    assert "not read: 1 lines, a column of numbers holds something else" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("source", ["litellm-spend-logs", "langfuse-export", "openrouter-csv"])
 @pytest.mark.parametrize("text", ["", "[{]", "a,b\n1,2\n", "{torn\n", "[1, null]", "\x00\xff"])
 def test_a_file_of_something_else_makes_no_log(

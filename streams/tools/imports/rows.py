@@ -1,6 +1,7 @@
 """Files of rows, whichever way they are written: one JSON object a line, an array of them, or CSV with a header."""
 
 import csv
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -91,8 +92,13 @@ def unpacked(value: object) -> Any:
 
 
 def number(value: object) -> float:
-    """A column's number; 0 where it says none."""
-    try:
-        return float(value) if isinstance(value, str | int | float) else 0.0
-    except ValueError:
+    """A column's number; 0 where it is empty. Raises `Undecodable` for anything else: half a row counts nowhere."""
+    if value is None or value == "":
         return 0.0
+    try:
+        found = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise Undecodable("wrong_value", "a column of numbers holds something else")
+    return found
