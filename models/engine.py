@@ -361,7 +361,7 @@ class Engine:
         if not route.is_attributed:
             self._quality.unattributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
-            self._obedience.call_seen(tenant, run, call, at_ms)
+            self._obedience.call_seen(tenant, run, call, cost_nanousd, at_ms)
 
     def _tool_call(self, tenant: Tenant, run: Run, call: ToolCall, at_ms: int) -> None:
         route = self._runs.route(tenant, run, call)
@@ -380,7 +380,7 @@ class Engine:
             if not route.is_attributed:
                 self._quality.unattributed(tenant, route, call.run_id, cost_nanousd, at_ms)
         if tenant.commands:
-            self._obedience.call_seen(tenant, run, call, at_ms)
+            self._obedience.call_seen(tenant, run, call, cost_nanousd, at_ms)
 
     def _word_of_run(self, tenant: Tenant, run: Run, message: UsageMessage, at_ms: int) -> None:
         """What a run says of itself besides its calls."""

@@ -47,9 +47,10 @@ def done(alert: Alert) -> str:
 
 def _so_far(alert: Alert) -> str:
     if "killed_by" in alert.evidence:
+        several = "runs_going_on" in alert.evidence
         if alert.evidence.get("is_silent"):
-            return "It is not known whether it has stopped."
-        return "Not stopped: the kill has had no effect so far."
+            return f"It is not known whether {'they have' if several else 'it has'} stopped."
+        return f"Not stopped: the {'kills have' if several else 'kill has'} had no effect so far."
     if alert.detector in ABOUT_DATA:
         return "Nothing was stopped: this is about records, not about a run."
     if isinstance(stopped := alert.evidence.get("runs_stopped"), int):
@@ -88,6 +89,9 @@ def _why_not(alert: Alert) -> str:
 
 def _ended(alert: Alert) -> str:
     lasted = f" The incident lasted {lasted}." if (lasted := _lasted(alert)) else ""
+    if "runs_going_on" in alert.evidence:
+        spent = _overshoot(alert)
+        return f"No call of them was seen for an hour; {spent} was spent after their kills.{lasted}"
     return f"{_how(alert)}{_unconfirmed(alert)}{_cost(alert)}.{lasted}{_told(alert)}"
 
 

@@ -23,7 +23,7 @@ _OUTCOMES = {
 """What runs came to, and how it is called."""
 _UNSAID = frozenset({
     # In the summary.
-    "active_days", "active_hours", "at_limit", "call_nanousd", "calls_in_a_row", "changed", "changed_from",
+    "active_days", "active_hours", "agents_in_a_row", "at_limit", "call_nanousd", "calls_in_a_row", "changed", "changed_from",
     "changed_to", "contract_nanousd", "counter", "counts", "day_runs", "days", "days_in_a_row", "dear_runs",
     "extra_nanousd", "failed_in_a_row", "finished_contexts", "finished_runs", "finished_sessions", "kind", "last",
     "missed_nanousd", "missing", "of_tool_calls", "period", "resent_nanousd", "results_verified", "runs_in_a_row",
@@ -32,7 +32,7 @@ _UNSAID = frozenset({
     # In what is said of the incident's course.
     "action", "back_to_normal", "cause_to_stop_ms", "late", "limit_raised", "nudge_delivered_ms", "nudged_ms",
     "is_silent", "overshoot_nanousd", "run_status",
-    "runs_stopped", "since_ms",
+    "runs_going_on", "runs_stopped", "since_ms",
     # In lines of their own.
     "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",
     "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash",
@@ -194,7 +194,7 @@ def _accepted(alert: Alert) -> Iterator[str]:
 def _latest_runs(alert: Alert) -> Iterator[str]:
     runs = alert.evidence.get("latest_runs")
     if isinstance(runs, list) and runs:
-        yield f"stopped last: {_listed(runs)}"
+        yield f"{'found last' if 'runs_going_on' in alert.evidence else 'stopped last'}: {_listed(runs)}"
 
 
 def _results(alert: Alert) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 from typing import Any, Final
 
-from models.commands.commands import Commands, overshoot, stop_evidence
+from models.commands.commands import ANSWERED, Commands, overshoot, stop_evidence
 from models.commands.nudges import Nudges
 from models.commands.standing import StandingCommand
+from models.commands.workflow_stops import WorkflowStops, disobedience_key
 from models.detectors.base import Detector
 from models.incidents.incident import Subject
 from models.incidents.incidents import Incidents
@@ -28,6 +29,7 @@ class Obedience:
         self._incidents = incidents
         self._commands = commands
         self._nudges = nudges
+        self._workflow_stops = WorkflowStops(state, incidents)
 
     def acknowledge(self, tenant: Tenant, ack: CommandAck, at_ms: int) -> None:
         """A guard has answered. A kill that was obeyed is confirmed at once: what it was given for is over."""
@@ -51,7 +53,7 @@ class Obedience:
                 others |= evidence  # it was given for its workflow's incident, which goes on
             self._incidents.resolve_unit(tenant, unit_key, at_ms, others)
 
-    def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, at_ms: int) -> None:
+    def call_seen(self, tenant: Tenant, run: Run, call: LlmCall | ToolCall, cost_nanousd: int, at_ms: int) -> None:
         """A run has made a call while commands stand: was it one that should have been dead?"""
         commanded = tenant.commanded
         if run.unit_id not in commanded and run.root_run_id not in commanded and run.session_id not in commanded:
@@ -60,7 +62,7 @@ class Obedience:
             if command.action == "kill" and command.out_ms and command.stands(self._state.now_ms):
                 for rule in self._state.policy.command_rules:
                     finding = rule.call_after(command, call, overshoot(tenant, command), self._state.now_ms)
-                    self._note(tenant, rule, finding, command, run, at_ms)
+                    self._note(tenant, rule, finding, command, run, cost_nanousd, at_ms)
                     if finding is not None:
                         self._repeat(tenant, command)
 
@@ -93,7 +95,7 @@ class Obedience:
             return  # over before anybody could answer
         for rule in self._state.policy.command_rules:
             finding = rule.unanswered(command, overshoot(tenant, command))
-            self._note(tenant, rule, finding, command, running[0], now_ms)
+            self._note(tenant, rule, finding, command, running[0], 0, now_ms)
 
     def _note(
         self,
@@ -102,16 +104,21 @@ class Obedience:
         finding: Finding | None,
         command: StandingCommand,
         run: Run,
+        cost_nanousd: int,
         at_ms: int,
     ) -> None:
         if finding is None:
             return
         subject = Subject(
-            key=(command.target_type, command.target_id, command.issued_ms),
+            key=disobedience_key(command),
             scope={"tenant_id": tenant.tenant_id, command.target_type: command.target_id},
             owner=command.origin.owner,
             run_id=run.unit_id,
             run=run,
             unit_key=command.disobeyed,
         )
+        if command.target_type in ANSWERED:
+            subject, finding = self._workflow_stops.about_disobedience(
+                tenant, rule, finding, subject, command, cost_nanousd
+            )
         self._incidents.note_and_publish(tenant, rule, finding, subject, at_ms)

@@ -140,6 +140,12 @@ class Incidents:
         for incident_id in sorted(tenant.unit_incidents.get(unit_key, ())):
             self._forget(tenant, tenant.incidents[incident_id])
 
+    def forget_ended(self, tenant: Tenant, rule: Detector[Any], key: tuple[str | int, ...], aspect: str) -> None:
+        """What is over is forgotten before its time: the same again is news, however soon."""
+        incident = tenant.incidents.get(self.id_of(tenant, rule, key, aspect))
+        if incident is not None and incident.alert is None:
+            self._forget(tenant, incident)
+
     def release_unit(self, tenant: Tenant, unit_key: str, at_ms: int, evidence: dict[str, Any]) -> None:
         """An operator lets a unit go on: what stopped it is over, and is found anew if it comes back."""
         for incident_id in sorted(tenant.unit_incidents.get(unit_key, ())):
