@@ -184,8 +184,8 @@ class SequenceDetector(Detector[S]):
         """Whether a call of that tool says that its agent is done, as the rule's settings have it."""
         return False
 
-    def across_runs(self, call: FailingCall) -> Finding | None:
-        """What is true of a call that the runs of a session or run tree make again and again, and that fails."""
+    def keeps_failing(self, call: FailingCall) -> Finding | None:
+        """What is true of a call that fails in run after run, with agent after agent, or round after round."""
         return None
 
     @abstractmethod

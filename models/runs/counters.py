@@ -18,6 +18,7 @@ from models.runs.groups import Groups
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.call_history import CallHistory
+from models.state.units.failing import FailingCall
 from models.state.units.groups import Group
 from models.state.units.route import Route
 from models.state.units.runs import Run
@@ -136,12 +137,13 @@ class UnitCounters:
             if failed and call.error_type is not None:
                 failed = self._state.policy.is_failure(call.error_type)
             finishes, writes = self._tools.get(call.tool) or self._learn_tool(call.tool)
-            if history.tool(call, failed, run.cost_nanousd, finishes, writes):
+            if recurs := history.tool(call, failed, run.cost_nanousd, finishes, writes):
                 self._step(tenant, run, route, route.tool_rules, history, call, at_ms)
             if failed:
-                self._failed_in_group(tenant, run, route, call, history.tools.newest, at_ms)
+                self._failed_again(tenant, run, route, call, history, at_ms)
             elif tenant.failing and call.status == "ok":
-                self.failures.worked(tenant, run, call, history.tools.newest, writes=writes or call.writes)
+                name, writes = history.tools.newest, writes or call.writes
+                self.failures.worked(tenant, run, call, name, writes=writes, made_before=recurs)
 
     def _step(
         self,
@@ -159,28 +161,42 @@ class UnitCounters:
                     finding = replace(finding, evidence={**finding.evidence, "agent": call.agent})
                 self._apply(tenant, run, run, route, rule, finding, at_ms)
 
-    def _failed_in_group(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, name: bytes, at_ms: int) -> None:
-        """A call has failed in a run: maybe it has in the other runs of its session or tree as well."""
-        failing = self.failures.failed(tenant, run, call, name, at_ms)
-        if failing is None:
-            return
+    def _failed_again(
+        self, tenant: Tenant, run: Run, route: Route, call: ToolCall, history: CallHistory, at_ms: int
+    ) -> None:
+        """A call has failed: maybe it has in the other runs of its session or tree as well, with the run's other
+        agents, or before something was changed.
+        """
+        for failing in self.failures.failed(tenant, run, call, history, at_ms):
+            for rule in route.tool_rules:
+                if (finding := rule.keeps_failing(failing)) is not None:
+                    self._apply_to_group(tenant, run, route, rule, failing, finding, at_ms)
+
+    def _apply_to_group(
+        self,
+        tenant: Tenant,
+        run: Run,
+        route: Route,
+        rule: SequenceDetector[Any],
+        failing: FailingCall,
+        finding: Finding,
+        at_ms: int,
+    ) -> None:
         group = failing.group
 
         def targets(is_news: bool, action: Action) -> Iterable[Stop]:
             del is_news, action  # compiled code knows no lambda that takes whatever comes
             return [Stop(group, failing.spent_nanousd)]
 
-        for rule in route.tool_rules:
-            if (finding := rule.across_runs(failing)) is not None:
-                subject = replace(
-                    self._subject(tenant, run, run, route),
-                    key=(group.type, group.id),
-                    scope={"tenant_id": tenant.tenant_id, group.type: group.id},
-                    run_id=None,
-                    unit_key=f"{group.type}/{group.id}",
-                    ends_ms=self._state.now_ms + finding.lasts_ms,
-                )
-                self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)
+        subject = replace(
+            self._subject(tenant, run, run, route),
+            key=(group.type, group.id),
+            unit_key=f"{group.type}/{group.id}",
+            ends_ms=self._state.now_ms + finding.lasts_ms,
+        )
+        if group.type != "run":
+            subject = replace(subject, scope={"tenant_id": tenant.tenant_id, group.type: group.id}, run_id=None)
+        self._enforcement.apply(tenant, rule, finding, subject, at_ms, targets)
 
     def judge(self, tenant: Tenant, unit: Unit, run: Run, route: Route, at_ms: int) -> None:
         """Ask a unit's rules what is true of it, and set its next trips."""

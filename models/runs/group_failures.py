@@ -1,10 +1,15 @@
-"""Loops across the runs of a session, or of a run tree: each makes the same failing call once or twice and gives up.
+"""Calls that fail again and again where no single history shows it.
 
-Runs of a session come one after another. Children of a run may all begin at once, and all look for a file that is not
-there before they get on with their work: of them it is only sure that they go in circles where each had given up when
-the next one failed. A child that belongs to a session counts there.
+Across the runs of a session, or of a run tree: each makes the same failing call once or twice and gives up. Runs of a
+session come one after another. Children of a run may all begin at once, and all look for a file that is not there
+before they get on with their work: of them it is only sure that they go in circles where each had given up when the
+next one failed. A child that belongs to a session counts there.
+
+Across the agents of one run, of which nobody knows whether they have given up. And across what one agent writes: it
+changes something, tries the same again, and it fails as before.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 import xxhash
@@ -12,7 +17,8 @@ import xxhash
 from models.incidents.incidents import Incidents
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
-from models.state.units.failing import FailingCall, FailingCalls
+from models.state.units.call_history import CallHistory
+from models.state.units.failing import FailingCall, FailingCalls, Failures
 from models.state.units.runs import Run
 from schemas.control import Target
 from schemas.duration import MINUTE_MS
@@ -21,8 +27,8 @@ from schemas.usage import ToolCall
 SOON_MS: Final = 10 * MINUTE_MS
 """In a row means soon: a failure later than this after the one before begins anew."""
 MOST_GROUPS: Final = 10_000
-"""Sessions and run trees of a tenant with failing calls that are watched; of more the one whose first failure is oldest
-is not."""
+"""Sessions, run trees and runs of a tenant with failing calls that are watched; of more the one whose first failure is
+oldest is not."""
 
 GroupKey = tuple[str, ...]
 
@@ -34,40 +40,36 @@ class GroupFailures:
         self._state = state
         self._incidents = incidents
 
-    def failed(self, tenant: Tenant, run: Run, call: ToolCall, name: bytes, at_ms: int) -> FailingCall | None:
-        """Take in a call that has failed. Returns what is known of it, if it has arguments and the run is one of a
-        session or a child in a run tree.
-
-        `name` is a short one of its tool and arguments.
+    def failed(
+        self, tenant: Tenant, run: Run, call: ToolCall, history: CallHistory, at_ms: int
+    ) -> Iterator[FailingCall]:
+        """Take in a call that has failed. Gives what is known of it, if it has arguments: in the run's session or tree,
+        with the run's agents if it has several, and in rounds if its agent has lately made it with the same result.
         """
-        key = _group_of(run)
-        if key is None or call.args_hash is None:
-            return None
-        row = tenant.failing.get(key) or self._open(tenant, key)
-        failures = row.failures(name, call.tool, at_ms - SOON_MS)
-        in_turn = True
-        if failures.run_id != run.unit_id and (previous := tenant.run(failures.run_id)) is not None:
-            failures.spent(previous.cost_nanousd)
-            in_turn = row.group.type == "session" or _has_given_up(previous)
-        result = call.result_shape_hash or call.result_hash or ""
-        failures.add(run.unit_id, result and _short(result), run.cost_nanousd, at_ms, in_turn=in_turn)
-        self._state.touch(row)
-        return FailingCall(
-            row.group,
-            name.hex(),
-            call.tool,
-            failures.runs,
-            failures.failures,
-            failures.verified,
-            failures.spent_nanousd,
-        )
+        if call.args_hash is None:
+            return
+        tools = history.tools
+        if (key := _group_of(run)) is not None:
+            yield self._count(tenant, key, run, call, tools.newest, run.unit_id, at_ms)
+        if run.agents:
+            yield self._count(tenant, _agents_of(run), run, call, tools.newest, call.agent or run.unit_id, at_ms)
+        if tools.loop_tools is not None:
+            rounds = str(tools.written_at)  # what fails again with nothing written between is one round
+            yield self._count(tenant, _rounds_of(run, call), run, call, tools.newest, rounds, at_ms)
 
-    def worked(self, tenant: Tenant, run: Run, call: ToolCall, name: bytes, *, writes: bool) -> None:
-        """Take in a call that has worked: in a session or tree with failing ones it ends its own row, and all if it
-        `writes`.
+    def worked(self, tenant: Tenant, run: Run, call: ToolCall, name: bytes, *, writes: bool, made_before: bool) -> None:
+        """Take in a call that has worked: where it failed it ends its own row, and if it `writes`, those of others that
+        wait for what may be different now.
         """
-        key = _group_of(run)
-        row = None if key is None else tenant.failing.get(key)
+        if (key := _group_of(run)) is not None:
+            self._worked(tenant, key, call, name, writes=writes)
+        if run.agents:
+            self._worked(tenant, _agents_of(run), call, name, writes=writes)
+        if made_before:
+            self._worked(tenant, _rounds_of(run, call), call, name, writes=False)
+
+    def _worked(self, tenant: Tenant, key: GroupKey, call: ToolCall, name: bytes, *, writes: bool) -> None:
+        row = tenant.failing.get(key)
         if row is None:
             return
         if writes:
@@ -76,10 +78,40 @@ class GroupFailures:
             return
         self._state.touch(row)
 
+    def _count(
+        self, tenant: Tenant, key: GroupKey, run: Run, call: ToolCall, name: bytes, member: str, at_ms: int
+    ) -> FailingCall:
+        """Count one more failure of the call that `name` is short for, made by `member`."""
+        row = tenant.failing.get(key) or self._open(tenant, key)
+        failures = row.failures(name, call.tool, at_ms - SOON_MS)
+        result = call.result_shape_hash or call.result_hash or ""
+        result = result and _short(result)
+        in_turn = True
+        if row.members == "rounds":
+            if not failures.failed_with(result):
+                failures = row.calls[name] = Failures(call.tool)  # it fails otherwise: that is progress
+        elif row.members == "agents":
+            in_turn = False
+        elif failures.member != member and (previous := tenant.run(failures.member)) is not None:
+            failures.spent(previous.cost_nanousd)
+            in_turn = row.group.type == "session" or _has_given_up(previous)
+        in_one_run = row.group.type == "run"
+        failures.add(member, result, run.cost_nanousd, at_ms, in_turn=in_turn, in_one_run=in_one_run)
+        self._state.touch(row)
+        return FailingCall(
+            row.group,
+            row.members,
+            name.hex(),
+            call.tool,
+            failures.count,
+            failures.failures,
+            failures.verified,
+            failures.spent_nanousd,
+        )
+
     def restart(self, tenant: Tenant, group: Target) -> None:
-        """Somebody has let a session or tree go on: its failures are no part of a new loop."""
-        row = tenant.failing.get(_key_of(group))
-        if row is not None and row.group == group:
+        """Somebody has let a session, tree or run go on: its failures are no part of a new loop."""
+        for row in [row for row in tenant.failing.values() if row.group == group]:
             row.calls.clear()
             self._state.touch(row)
 
@@ -103,7 +135,7 @@ class GroupFailures:
     def _forget(self, tenant: Tenant, row: FailingCalls) -> None:
         del tenant.failing[row.group_key]
         group = row.group
-        if not tenant.remembers("session" if group.type == "session" else "run_tree", group.id):
+        if not tenant.remembers(row.kind_of_group, group.id):
             self._incidents.resolve_unit(tenant, f"{group.type}/{group.id}", self._state.now_ms, {})
             self._incidents.forget_unit(tenant, f"{group.type}/{group.id}")
         self._state.forget(row)
@@ -121,8 +153,14 @@ def _group_of(run: Run) -> GroupKey | None:
     return None if run.root_run_id == run.unit_id else (run.root_run_id, "run_tree")
 
 
-def _key_of(group: Target) -> GroupKey:
-    return (group.id,) if group.type == "session" else (group.id, group.type)
+def _agents_of(run: Run) -> GroupKey:
+    """The key of a run's agents."""
+    return (run.unit_id, "run")
+
+
+def _rounds_of(run: Run, call: ToolCall) -> GroupKey:
+    """The key of the rounds of the agent that makes a call."""
+    return (run.unit_id, "run", call.agent or "")
 
 
 def _has_given_up(run: Run) -> bool:

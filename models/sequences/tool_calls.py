@@ -271,6 +271,11 @@ class ToolCalls:
         return self._calls
 
     @property
+    def written_at(self) -> int:
+        """How many of them there were when something was last changed, or after a long pause."""
+        return self._written_at
+
+    @property
     def newest(self) -> bytes:
         """A short name for the last of them, of tool and arguments."""
         return self._steps[:_SIGNATURE]

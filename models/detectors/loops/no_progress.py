@@ -6,6 +6,7 @@ from pydantic import Field
 
 from models.detectors.base import SequenceDetector, register
 from models.detectors.loops.in_a_row import (
+    PageCount,
     Pollers,
     RowSettings,
     about,
@@ -20,6 +21,7 @@ from models.rules.finding import Finding
 from models.sequences.pace import are_paced
 from models.sequences.tool_calls import IN_A_ROW, NO_NEWS, STEPS, Among, Known, ToolCalls
 from models.state.units.call_history import CallHistory
+from models.state.units.failing import FailingCall
 from schemas.usage import ToolCall
 
 AMONG: Final = 12
@@ -38,6 +40,9 @@ class NoProgressSettings(RowSettings, Pollers):
     no_news_at: Annotated[int, Field(ge=0)] = NO_NEWS
     """Calls in a row, with whatever arguments, whose results had all come before: a notice at most, at least 30; 0
     means never."""
+    rounds_notice_at: PageCount = 15
+    """Rounds in which something was written and the same call then failed with the same result: a notice at most; 0
+    means never."""
 
 
 @register
@@ -50,7 +55,8 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
     call in a row whose results come in turn pages when none of the last ten was new. Where results have no hash,
     where the tool is a poller or the call waits for something, it warns and does not page. What repeats in a row is
     for `repeat`, what goes round in a circle for `cycle`. Thirty calls in a row of which none has a new result are
-    told of, too, though their arguments differ.
+    told of, too, though their arguments differ; and so is a call that has failed with the same result for the
+    fifteenth time, though something was written before each.
     """
 
     name = "no_progress"
@@ -69,6 +75,20 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
             known = Known(0, 0)  # one call whose result changes: it gets on while a new one comes now and then
         finding = self._page(tools, call, same, known) or self._notice(tools, call, same, known)
         return finding and about(finding, "", self.settings, self._nudge(tools, call, same, known))
+
+    def keeps_failing(self, call: FailingCall) -> Finding | None:
+        """What is true of a call that fails as before, whatever was written since."""
+        limit = self.settings.rounds_notice_at
+        if call.members != "rounds" or not 0 < limit <= call.count:
+            return None
+        summary = (
+            f"{call.tool} has failed {call.count} times with the same arguments and result, and something was changed "
+            f"before each{spent_since(call.spent_nanousd)}"
+        )
+        advice = "Look at the last changes: none of them makes a difference. A cap on the run would stop it."
+        evidence: dict[str, object] = {"tool": call.tool, "calls_in_a_row": call.count, "status": "error"}
+        nudge = sentence(f"{plain(call.tool)} has failed {call.count} times in the same way, whatever you changed.")
+        return about(notice(call.count, 0, summary, advice, evidence), call.name, self.settings, nudge)
 
     def _nudge(self, tools: ToolCalls, call: ToolCall, same: Among, known: Known) -> str:
         """What the agent is told: only where results are known to be the same, and nothing is waited for."""

@@ -21,8 +21,12 @@ from models.state.units.call_history import CallHistory
 from models.state.units.failing import FailingCall
 from schemas.usage import ToolCall
 
-_GROUPS: Final[dict[str, str]] = {"session": "session, one after another,", "run_tree": "run tree"}
-"""What a summary calls the runs that have something in common."""
+_GROUPS: Final[dict[str, str]] = {
+    "session": "runs of the session, one after another,",
+    "run_tree": "runs of the run tree",
+    "run": "agents of the run",
+}
+"""What a summary calls those that have something in common."""
 
 
 class RepeatSettings(RowSettings, ToolPatterns):
@@ -44,7 +48,8 @@ class Repeat(SequenceDetector[RepeatSettings]):
     ones of half a minute, or by a back-off, or takes three seconds itself, pages only at `poll_page_at` (60), and
     `pollers` never do. One that fails by a back-off, as retries in a tool do, pages at `failing_page_at`. Where run
     after run of a session or run tree makes the same failing call once or twice, with the same result and nothing
-    written between, it is told of; a run tree pages only where each run had given up before the next one failed.
+    written between, it is told of; a run tree pages only where each run had given up before the next one failed. So it
+    is where agent after agent of one run fails at the same call: that never pages.
     """
 
     name = "repeat"
@@ -60,16 +65,20 @@ class Repeat(SequenceDetector[RepeatSettings]):
         finding = self._page(history, call, row) or self._notice(history, call, row)
         return finding and about(finding, history.tools.repeated(1), self.settings, self._nudge(history, call, row))
 
-    def across_runs(self, call: FailingCall) -> Finding | None:
-        """What is true of a call that fails in run after run of a session or run tree."""
+    def keeps_failing(self, call: FailingCall) -> Finding | None:
+        """What is true of a call that fails in run after run of a session or run tree, or with agent after agent."""
         settings = self.settings
-        if call.runs < settings.notice_at:
+        if call.members == "rounds" or call.count < settings.notice_at:
             return None
         summary = (
-            f"{call.runs} runs of the {_GROUPS[call.group.type]} have called {call.tool} with the same arguments, and "
-            f"it failed each time{spent_since(call.spent_nanousd)}"
+            f"{call.count} {_GROUPS[call.group.type]} have called {call.tool} with the same arguments, and it failed "
+            f"each time{spent_since(call.spent_nanousd)}"
         )
-        evidence: dict[str, object] = {"tool": call.tool, "calls_in_a_row": call.failures, "runs_in_a_row": call.runs}
+        evidence: dict[str, object] = {
+            "tool": call.tool,
+            "calls_in_a_row": call.failures,
+            f"{call.members}_in_a_row": call.count,
+        }
         limit = settings.failing_page_at
         if settings.page_at and 0 < limit <= call.verified:
             advice = "Stop whatever starts these runs; find out why the call fails."

@@ -1,79 +1,98 @@
-"""The tool calls that fail in run after run of a session or run tree: what no single run's history shows."""
+"""The tool calls that fail in run after run of a session or run tree, with agent after agent of a run, or round after
+round of changes: what no single history shows.
+"""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from models.state.rows import PLAIN, Row
+from models.state.units.unit import UnitKind
 from schemas.control import Target
 
 MOST_CALLS: Final = 8
-"""Different failing calls of one session or run tree that are remembered, the latest."""
-MOST_OF_A_RUN: Final = 2
-"""So many failures of the same call in one run count: more of them in a row are the run's own loop."""
+"""Different failing calls of one session, run tree or run that are remembered, the latest."""
+MOST_OF_A_MEMBER: Final = 2
+"""So many failures of the same call in one run (agent, round) count: more of them in a row are its own loop."""
+
+Members = Literal["runs", "agents", "rounds"]
+"""Who makes the same failing call: the runs of a session or run tree; the agents of one run; or one agent, in rounds
+between which it has written something.
+"""
 
 
 class FailingCall(NamedTuple):
-    """One call that has failed in the runs of a session or run tree, with none in between that worked.
+    """One call that has failed with member after member, with none in between that worked.
 
-    runs      in how many runs, one after another
-    failures  how often, of each run at most `MOST_OF_A_RUN` times
-    verified  how often with the result of the last time, and in runs that are known to have come one after another
+    count     with how many of `members`, one after another
+    failures  how often, of each at most `MOST_OF_A_MEMBER` times
+    verified  how often with the result of the last time, and with members that are known to have come one after another
     """
 
     group: Target
+    """The session, run tree or run that they belong to."""
+    members: Members
     name: str
     tool: str
-    runs: int
+    count: int
     failures: int
     verified: int
     spent_nanousd: int
-    """What these runs have cost from the first of these calls to the last, as far as they are remembered."""
+    """What was spent from the first of these calls to the last, as far as it is remembered."""
 
 
 class Failures:
     """How often one call has failed, brought up to date by `add`."""
 
-    __slots__ = ("_in_run", "_result", "_run_nanousd", "failures", "last_ms", "run_id", "runs", "spent_nanousd", "tool",
+    __slots__ = ("_by_last", "_result", "_run_nanousd", "count", "failures", "last_ms", "member", "spent_nanousd", "tool",
                  "verified")  # fmt: skip
 
     def __init__(self, tool: str) -> None:
         self.tool = tool
-        self.runs = self.failures = self.verified = 0
+        self.count = self.failures = self.verified = 0
         self.last_ms = 0
         self.spent_nanousd = 0
-        self.run_id = ""
-        """The run that has made it last."""
+        self.member = ""
+        """Who has made it last."""
         self._result = ""
-        self._in_run = 0
+        self._by_last = 0
         self._run_nanousd = 0
 
+    def failed_with(self, result: str) -> bool:
+        """Whether it is known to have failed with that result the last time."""
+        return result == self._result != ""
+
     def spent(self, nanousd: int) -> None:
-        """What the run that has made it last has cost by now."""
+        """What the run in which it was made last has cost by now."""
         self.spent_nanousd += nanousd - self._run_nanousd
         self._run_nanousd = nanousd
 
-    def add(self, run_id: str, result: str, run_nanousd: int, at_ms: int, *, in_turn: bool) -> None:
+    def add(
+        self, member: str, result: str, run_nanousd: int, at_ms: int, *, in_turn: bool, in_one_run: bool = False
+    ) -> None:
         """Add a failure; `result` is a short name of its result. An unknown one is empty, and like no other. `in_turn`
-        says that the run before has given up.
+        says that the member before has given up, `in_one_run` that all members spend in one run.
         """
-        if run_id != self.run_id:
-            self.runs += 1
-            self.run_id, self._in_run = run_id, 0
-            self._run_nanousd = run_nanousd if self.runs == 1 else 0
+        if member != self.member:
+            self.count += 1
+            self.member, self._by_last = member, 0
+            if self.count == 1:
+                self._run_nanousd = run_nanousd
+            elif not in_one_run:
+                self._run_nanousd = 0
         self.spent(run_nanousd)
         self.last_ms = max(self.last_ms, at_ms)
         if result != self._result or not result or not in_turn:
             self._result, self.verified = result, 0
-        if self._in_run < MOST_OF_A_RUN:
-            self._in_run += 1
+        if self._by_last < MOST_OF_A_MEMBER:
+            self._by_last += 1
             self.failures += 1
             self.verified += 1
 
     def to_row(self) -> tuple[Any, ...]:
         """The state as plain values."""
         return (
-            self.tool, self.runs, self.failures, self.verified, self.last_ms, self.spent_nanousd, self.run_id,
-            self._result, self._in_run, self._run_nanousd,
+            self.tool, self.count, self.failures, self.verified, self.last_ms, self.spent_nanousd, self.member,
+            self._result, self._by_last, self._run_nanousd,
         )  # fmt: skip
 
     @classmethod
@@ -81,14 +100,14 @@ class Failures:
         """What `to_row` described."""
         one = cls(row[0])
         (
-            _, one.runs, one.failures, one.verified, one.last_ms, one.spent_nanousd, one.run_id, one._result,
-            one._in_run, one._run_nanousd,
+            _, one.count, one.failures, one.verified, one.last_ms, one.spent_nanousd, one.member, one._result,
+            one._by_last, one._run_nanousd,
         ) = row  # fmt: skip
         return one
 
 
 class FailingCalls(Row):
-    """The failing calls of a session or run tree, by a short name of tool and arguments, for as long as they go on."""
+    """The failing calls of a session, run tree or run, by a short name of tool and arguments, for as long as they go on."""
 
     __slots__ = ("calls", "due_ms", "group_key", "tenant_id")
     kind: ClassVar[str] = "failing"
@@ -97,15 +116,29 @@ class FailingCalls(Row):
         super().__init__()
         self.tenant_id = tenant_id
         self.group_key = group_key
-        """The id of a session; of a run tree, its id and that it is one."""
+        """The id of a session; of a run tree or a run, its id and that it is one; of one agent's rounds, its name too."""
         self.due_ms = due_ms
         """When it is looked at whether they do."""
         self.calls: dict[bytes, Failures] = {}
 
     @property
+    def kind_of_group(self) -> UnitKind:
+        """Whether they are a session's, a run tree's or a run's."""
+        if len(self.group_key) == 1:
+            return "session"
+        return "run" if self.group_key[1] == "run" else "run_tree"
+
+    @property
     def group(self) -> Target:
-        """The session or run tree, as commands to it name it."""
-        return Target("session" if len(self.group_key) == 1 else "run_tree", self.group_key[0])
+        """The session, run tree or run, as commands to it name it."""
+        return Target(self.kind_of_group, self.group_key[0])
+
+    @property
+    def members(self) -> Members:
+        """Who makes them."""
+        if self.kind_of_group != "run":
+            return "runs"
+        return "agents" if len(self.group_key) == 2 else "rounds"
 
     @property
     def last_ms(self) -> int:
