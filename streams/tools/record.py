@@ -13,13 +13,13 @@ from typing import IO, Any, Literal, cast
 
 import msgspec
 
-from models.rules.policy import read_policy_json
 from schemas.codec import UNREADABLE, decode_operator, decode_usage, encode
 from schemas.errors import PolicyError, SettingsError, Undecodable
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.partitioner import origin_of
 from streams.kafka.time_range import records_between
 from streams.kafka.whole_topic import committed_records
+from streams.process.policies import read_published
 from streams.settings import Settings
 from streams.tools.event_log import Record, Until
 
@@ -48,15 +48,22 @@ def run_record(settings: Settings, span: Range, out: Path) -> int:
 
 def refusals(settings: Settings, counts: Counter[str]) -> list[str]:
     """What people must know of messages that are not in the log."""
-    if not counts["refused"]:
-        return []
-    unknown = not settings.operator_public_keys
-    hint = "; SPENDFUSE_OPERATOR_PUBLIC_KEY is not set, so that none could be checked" if unknown else ""
-    return [f"{counts['refused']:,} operators' messages left out: not signed by an operator's key{hint}"]
+    lines: list[str] = []
+    if counts["refused"]:
+        unknown = not settings.operator_public_keys
+        hint = "; SPENDFUSE_OPERATOR_PUBLIC_KEY is not set, so that none could be checked" if unknown else ""
+        lines.append(f"{counts['refused']:,} operators' messages left out: not signed by an operator's key{hint}")
+    if counts["faulty policies"]:
+        rules = "the one before it rules, as it did"
+        if counts["no policy before"]:
+            rules = "no other is left, so that nobody knows which one ruled; say which with --policy"
+        lines.append(f"the newest policy from before this time is not valid: {rules}")
+    return lines
 
 
 def write_record(settings: Settings, span: Range, out: Path) -> Counter[str]:
-    """Write the recorded log to a file. Returns how many records of each topic it holds, and how many were `refused`.
+    """Write the recorded log to a file. Returns how many records of each topic it holds, and how many were `refused`;
+    how many `faulty policies` are newer than the one in force before the range, and whether there is `no policy before`.
 
     What the runs of the range did before it is not in it: a replay begins with nothing spent.
     """
@@ -69,9 +76,11 @@ def write_record(settings: Settings, span: Range, out: Path) -> Counter[str]:
 
 
 def _records(settings: Settings, span: Range, counts: Counter[str]) -> Iterator[Record]:
-    if (in_force := _policy_before(settings, span.since_ms)) is not None:
+    in_force, counts["faulty policies"] = _policy_before(settings, span.since_ms)
+    if in_force is not None:
         counts["policy.v1"] += 1
         yield in_force
+    counts["no policy before"] = in_force is None
     names = {settings.topic(name): name for name in TOPICS}
     orders = OrderReader.of(settings)
     for message in records_between(settings, TOPICS, span.since_ms, span.until_ms, progress=True):
@@ -93,17 +102,19 @@ def _records(settings: Settings, span: Range, counts: Counter[str]) -> Iterator[
             counts["refused"] += 1
 
 
-def _policy_before(settings: Settings, since_ms: int) -> Record | None:
-    """The policy in force when the range begins, as far as the topic still holds it."""
+def _policy_before(settings: Settings, since_ms: int) -> tuple[Record | None, int]:
+    """The policy in force when the range begins, as far as the topic still holds it, and how many after it were refused."""
     found: Record | None = None
+    refused = 0
     for message in committed_records(settings, "policy.v1"):
         if message.timestamp()[1] < since_ms and (record := _policy(settings, message)) is not None:
             try:
-                read_policy_json(message.value() or b"")
+                read_published(message.value())
             except PolicyError:
+                refused += 1
                 continue
-            found = record
-    return found
+            found, refused = record, 0
+    return found, refused
 
 
 def _policy(settings: Settings, message: Any) -> Record | None:

@@ -156,9 +156,10 @@ def test_a_recorded_log_gives_the_facts_of_the_live_run(kafka_topics: TopicSpace
 
 def test_a_log_of_one_tenant_holds_nothing_of_another(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """With --tenant the file has that tenant's records and the policies in force, from before the range as well, in
-    the order of their appends, and ends with the time to which it goes.
+    the order of their appends, and ends with the time to which it goes. A faulty policy from before the range is told of.
     """
     publish(kafka_topics, tmp_path, "early", 10)
+    append(kafka_topics, "policy.v1", b'{"cap": "none"}', Settings().policy_name)
     middle_ms = wall_ms()
     for number, tenant in enumerate(("acme", "other", "acme")):
         value = call("r", 1, f"e{number}", tenant)
@@ -167,7 +168,8 @@ def test_a_log_of_one_tenant_holds_nothing_of_another(kafka_topics: TopicSpace, 
     out = tmp_path / "log.jsonl"
     since = datetime.fromtimestamp(middle_ms / 1000, UTC).isoformat()
     publish(kafka_topics, tmp_path, "late", 5)
-    run(kafka_topics, "record", "--tenant", "acme", "--since", since, "--out", str(out))
+    said = run(kafka_topics, "record", "--tenant", "acme", "--since", since, "--out", str(out)).stdout
+    assert "the newest policy from before this time is not valid: the one before it rules" in said
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     usage = [line["value"]["event_id"] for line in lines if line.get("topic") == "usage.v1"]
     policies = [line["value"]["version"] for line in lines if line.get("topic") == "policy.v1"]
