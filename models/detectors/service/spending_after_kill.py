@@ -1,7 +1,7 @@
 """`spending_after_kill`: a kill was not obeyed."""
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -9,10 +9,13 @@ from models.commands.standing import StandingCommand
 from models.detectors.base import CommandDetector, register
 from models.rules.finding import Finding
 from models.sequences.pauses import LONGEST_CALL_MS
-from schemas.duration import format_duration
+from schemas.duration import HOUR_MS, format_duration
 from schemas.money import format_usd
 from schemas.policy import RuleSettings
 from schemas.usage import LlmCall, ToolCall
+
+_LONGEST_TOOL_CALL_MS: Final = HOUR_MS
+"""A build or a run of tests may have begun so long ago; a model call has not."""
 
 
 class SpendingAfterKillSettings(RuleSettings):
@@ -35,7 +38,8 @@ class SpendingAfterKill(CommandDetector[SpendingAfterKillSettings]):
         self, command: StandingCommand, call: LlmCall | ToolCall, overshoot_nanousd: int, now_ms: int
     ) -> Finding | None:
         # Its own clock may run ahead; and who says of every call that it began long ago would never be heard of.
-        began_ms = min(max(_began_ms(call), now_ms - LONGEST_CALL_MS), now_ms)
+        longest_ms = _LONGEST_TOOL_CALL_MS if isinstance(call, ToolCall) else LONGEST_CALL_MS
+        began_ms = min(max(_began_ms(call), now_ms - longest_ms), now_ms)
         if began_ms <= command.out_ms + self.settings.grace_seconds * 1000:
             return None
         since_ms = began_ms - command.out_ms
