@@ -66,7 +66,7 @@ class UnitCounters:
         if premium is None:
             premium = self._learn_premium(call.model)
         retry = call.attempt > 1
-        stands_out = False
+        stands_out = is_cut = False
         if run.unit_id:
             context = run.context
             agent = call.agent  # most of the time None, which is compared faster as an object
@@ -86,6 +86,7 @@ class UnitCounters:
             ):
                 context.tokens = tokens
             else:
+                is_cut = context.is_cut_by(call)
                 stands_out = context.add(call, run.calls, run.tool_calls)
         run.input_tokens += call.input_tokens
         run.output_tokens += call.output_tokens
@@ -114,6 +115,8 @@ class UnitCounters:
             history = run.history if agent == run.agent else run.history_of(agent)
             if history.model(call, run.cost_nanousd):
                 self._step(tenant, run, route, route.model_rules, history, call, at_ms)
+            if is_cut:
+                history.tools.context_cut()
 
     def tool_call(self, tenant: Tenant, run: Run, route: Route, call: ToolCall, cost_nanousd: int, at_ms: int) -> None:
         """Count a tool call in its run, session and tree, and ask whoever is concerned."""

@@ -5,14 +5,10 @@ new piece of work begins with a smaller context; and an accepted output was take
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-from models.sequences.pauses import span_ms
+from models.sequences.pauses import is_answer, span_ms
 from schemas.usage import LlmCall, ToolCall
-
-ANSWERED_MS: Final = 10_000
-"""Whoever goes on later than this after the finishing call began was answered by somebody. Where nobody says when a
-model call began, it began at once."""
 
 FinishesRow = tuple[int, int, bool, int, int, int]
 
@@ -54,9 +50,7 @@ class Finishes:
     def model_called(self, call: LlmCall) -> None:
         """The run goes on. Whatever follows from a finishing call starts anew, unless it came at once."""
         if self._is_open:
-            known = call.started_ms is not None or call.latency_ms is not None
-            answered = known and span_ms(call)[0] - self._started_ms > ANSWERED_MS
-            if answered or 0 < call.input_tokens < self._input_tokens:
+            if is_answer(call, self._started_ms) or 0 < call.input_tokens < self._input_tokens:
                 self.count = 0
             self._is_open = False
         if call.input_tokens:

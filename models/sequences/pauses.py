@@ -14,6 +14,8 @@ LONGEST_PAUSE_MINUTES: Final = 60
 LONGEST_PAUSE_MS: Final = LONGEST_PAUSE_MINUTES * MINUTE_MS
 LONGEST_CALL_MS: Final = 10 * MINUTE_MS
 """No call counts as under way for longer, whatever it says of its start."""
+ANSWERED_MS: Final = 10_000
+"""A harness goes on at once; whoever goes on later than this was answered by somebody."""
 _MOST_PAUSES: Final = 4
 
 Pause = tuple[int, ...]
@@ -36,6 +38,14 @@ def span_ms(call: LlmCall | ToolCall) -> tuple[int, int]:
     started_ms = min(call.started_ms, ts_ms)
     ended_ms = max(started_ms + latency_ms, ts_ms)
     return started_ms, min(ended_ms, ts_ms + LONGEST_CALL_MS)
+
+
+def is_answer(call: LlmCall, since_ms: int) -> bool:
+    """Whether somebody has answered the agent before this call: it began long after `since_ms`, when the agent was
+    done. Where nobody says when a call began, it began at once.
+    """
+    known = call.started_ms is not None or call.latency_ms is not None
+    return known and span_ms(call)[0] - since_ms > ANSWERED_MS
 
 
 def with_pause(pauses: tuple[Pause, ...], pause: Pause) -> tuple[Pause, ...]:

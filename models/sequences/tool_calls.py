@@ -69,6 +69,8 @@ LONGEST_ROUND_MS: Final = MINUTE_MS
 same."""
 LONGEST_MEMORY_MINUTES: Final = 10
 """After a longer pause than this a call may tell something new, though it tells the same."""
+LEAST_BETWEEN_CUTS: Final = 8
+"""Tool calls since what was told began to count. A loop among three calls is sure within as many."""
 SLOW_MS: Final = 3_000
 """A call that works and takes so long is made to take its time, such as a look at a build or a run of tests: what it is
 about may change by itself. Calls that cost nothing but the model's time to ask for them are faster."""
@@ -228,6 +230,19 @@ class ToolCalls:
             if writes or self._alike_before:
                 self._remember_told(writes and call.status == "ok", alike=False, verified=False)
         return known or failed or self.no_news >= NO_NEWS
+
+    def context_cut(self) -> None:
+        """The agent's context was thrown away, and with it what it was told: that may be asked for once more. Not again
+        within a few calls: who calls with a small context in between, and does not say who it is, looks the same.
+        """
+        if self._calls - self._written_at >= LEAST_BETWEEN_CUTS:
+            self._start_anew()
+
+    def answered(self) -> None:
+        """A person has come back to what the agent said: what follows is no part of a row, as after a long pause."""
+        if self._calls:
+            self._start_anew()
+            self._pauses = with_pause(self._pauses, (LONGEST_MEMORY_MINUTES + 1, self._calls, self._failures))
 
     def same_calls(self, within: int) -> SameCalls:
         """The row of same tool calls at the end, without a pause of more than `within` minutes in it."""

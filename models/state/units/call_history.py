@@ -10,6 +10,7 @@ from typing import Any
 
 from models.sequences.finishes import Finishes, FinishesRow
 from models.sequences.model_calls import ModelCalls, ModelCallsRow
+from models.sequences.pauses import is_answer
 from models.sequences.tool_calls import MOST_OF_A_STEP, ToolCalls, ToolCallsRow
 from schemas.usage import LlmCall, ToolCall
 
@@ -80,7 +81,9 @@ class CallHistory:
         """
         if call.cache_hit:
             return call.status == "error"
-        tool_since, self.step_calls = self.step_calls > 0, 0
+        is_after_model, tool_since, self.step_calls = self.step_calls == 0, self.step_calls > 0, 0
+        if is_after_model and is_answer(call, self.models.last_ms):
+            self.tools.answered()
         if self.finishes is not None:
             self.finishes.model_called(call)
         return self.models.add(call, tool_since, cost_nanousd)

@@ -140,6 +140,10 @@ class Context:
         self.input_trip = min(input_tokens, _full(before)) if before else input_tokens
         self.output_trip = output_tokens
 
+    def is_cut_by(self, call: LlmCall) -> bool:
+        """Whether half or more of a large context is gone with this call, which is not taken in yet."""
+        return LARGE <= self.tokens >= 2 * call.input_tokens > 0 and not call.cache_hit
+
     def add(self, call: LlmCall, calls: int, tool_calls: int) -> bool:
         """Take in a call that is not simply a little larger than the last one. `calls` and `tool_calls` are the run's.
         Returns whether rules should look.
