@@ -23,8 +23,9 @@ _OUTCOMES = {
 """What runs came to, and how it is called."""
 _UNSAID = frozenset({
     # In the summary.
-    "active_days", "active_hours", "agents_in_a_row", "at_limit", "call_nanousd", "calls_in_a_row", "changed", "changed_from",
-    "changed_to", "contract_nanousd", "counter", "counts", "day_runs", "days", "days_in_a_row", "dear_runs",
+    "active_days", "active_hours", "agents_in_a_row", "at_limit", "call_nanousd", "calls_in_a_row", "changed",
+    "changed_from", "changed_to", "contract_nanousd", "counter", "counts", "day_runs", "days", "days_in_a_row",
+    "dear_runs",
     "extra_nanousd", "failed_in_a_row", "finished_contexts", "finished_runs", "finished_sessions", "kind", "last",
     "missed_nanousd", "missing", "of_tool_calls", "period", "resent_nanousd", "results_verified", "runs_in_a_row",
     "runs_since", "sent_in_a_row", "share", "surely_the_same", "tokens", "tool", "tools", "usual_share",

@@ -148,6 +148,11 @@ def _short(*names: str) -> str:
     return derived_id(*names)[:16]
 
 
+def _named(what: str, workflow: str) -> str:
+    """Runs of a workflow, as a summary names them."""
+    return f"{what} of {workflow}" if workflow != UNATTRIBUTED else f"{what} that name no workflow"
+
+
 def _counted(finding: Finding, incident: Incident | None, run_id: str | None, workflow: str) -> Finding:
     """The finding as one about the workflow: how many of its runs, and which ones last."""
     evidence = {} if incident is None or incident.alert is None else incident.alert.evidence
@@ -157,7 +162,7 @@ def _counted(finding: Finding, incident: Incident | None, run_id: str | None, wo
         finding,
         level=1.0,
         aspect=ASPECT,
-        summary=f"{stopped} runs of {workflow} were stopped one after another. The latest: {finding.summary}",
+        summary=f"{stopped} {_named('runs', workflow)} were stopped. The latest: {finding.summary}",
         next_action="Stop whatever starts them, such as a schedule or a queue, and look at what they have in common.",
         evidence={**finding.evidence, "runs_stopped": stopped, "latest_runs": latest, "workflow": workflow},
     )
@@ -176,14 +181,14 @@ def _going_on(
     evidence = {} if incident is None or incident.alert is None else incident.alert.evidence
     count = int(evidence.get("runs_going_on", OWN_PAGES)) + is_new
     latest = [*evidence.get("latest_runs", ()), *([command.target_id] if is_new else [])][-LATEST_RUNS:]
-    what = f"{command.target_type.replace('_', ' ')}s"
+    what = _named(f"{command.target_type.replace('_', ' ')}s", workflow)
     return replace(
         finding,
         aspect=ASPECT,
         value=spent_nanousd,
-        summary=f"{count} killed {what} of {workflow} went on: {format_usd(spent_nanousd)} spent since their kills"
+        summary=f"{count} killed {what} went on: {format_usd(spent_nanousd)} spent since their kills"
         if spent_nanousd
-        else f"Nobody acknowledged the kills of {count} {what} of {workflow}; nothing was spent since",
+        else f"Nobody acknowledged the kills of {count} {what}; nothing was spent since",
         next_action="Revoke the model key that they use, or stop what runs them; then find out why their guards did "
         "not act.",
         evidence={

@@ -15,6 +15,7 @@ from typing import Final
 import xxhash
 
 from models.incidents.incidents import Incidents
+from models.sequences.tool_calls import ToolCalls
 from models.state.partition import PartitionState
 from models.state.tenant import Tenant
 from models.state.units.call_history import CallHistory
@@ -50,12 +51,12 @@ class GroupFailures:
             return
         tools = history.tools
         if (key := _group_of(run)) is not None:
-            yield self._count(tenant, key, run, call, tools.newest, run.unit_id, at_ms)
+            yield self._count(tenant, key, run, call, tools, run.unit_id, at_ms)
         if run.agents:
-            yield self._count(tenant, _agents_of(run), run, call, tools.newest, call.agent or run.unit_id, at_ms)
+            yield self._count(tenant, _agents_of(run), run, call, tools, call.agent or run.unit_id, at_ms)
         if tools.loop_tools is not None:
             rounds = str(tools.written_at)  # what fails again with nothing written between is one round
-            yield self._count(tenant, _rounds_of(run, call), run, call, tools.newest, rounds, at_ms)
+            yield self._count(tenant, _rounds_of(run, call), run, call, tools, rounds, at_ms)
 
     def worked(self, tenant: Tenant, run: Run, call: ToolCall, name: bytes, *, writes: bool, made_before: bool) -> None:
         """Take in a call that has worked: where it failed it ends its own row, and if it `writes`, those of others that
@@ -79,9 +80,10 @@ class GroupFailures:
         self._state.touch(row)
 
     def _count(
-        self, tenant: Tenant, key: GroupKey, run: Run, call: ToolCall, name: bytes, member: str, at_ms: int
+        self, tenant: Tenant, key: GroupKey, run: Run, call: ToolCall, tools: ToolCalls, member: str, at_ms: int
     ) -> FailingCall:
-        """Count one more failure of the call that `name` is short for, made by `member`."""
+        """Count one more failure of the newest of `tools`, made by `member`."""
+        name = tools.newest
         row = tenant.failing.get(key) or self._open(tenant, key)
         failures = row.failures(name, call.tool, at_ms - SOON_MS)
         result = call.result_shape_hash or call.result_hash or ""
@@ -90,6 +92,7 @@ class GroupFailures:
         if row.members == "rounds":
             if not failures.failed_with(result):
                 failures = row.calls[name] = Failures(call.tool)  # it fails otherwise: that is progress
+                failures.spent_nanousd = tools.spent_in_row
         elif row.members == "agents":
             in_turn = False
         elif failures.member != member and (previous := tenant.run(failures.member)) is not None:
@@ -103,7 +106,7 @@ class GroupFailures:
             row.members,
             name.hex(),
             call.tool,
-            failures.count,
+            failures.count + (row.members == "rounds"),  # and the one that the first of these is like
             failures.failures,
             failures.verified,
             failures.spent_nanousd,

@@ -63,7 +63,7 @@ def refusals(settings: Settings, counts: Counter[str]) -> list[str]:
 
 def write_record(settings: Settings, span: Range, out: Path) -> Counter[str]:
     """Write the recorded log to a file. Returns how many records of each topic it holds, and how many were `refused`;
-    how many `faulty policies` are newer than the one in force before the range, and whether there is `no policy before`.
+    how many `faulty policies` are newer than the one in force before the range, and if there is `no policy before`.
 
     What the runs of the range did before it is not in it: a replay begins with nothing spent.
     """
@@ -103,7 +103,7 @@ def _records(settings: Settings, span: Range, counts: Counter[str]) -> Iterator[
 
 
 def _policy_before(settings: Settings, since_ms: int) -> tuple[Record | None, int]:
-    """The policy in force when the range begins, as far as the topic still holds it, and how many after it were refused."""
+    """The policy in force when the range begins, as far as the topic still holds it; how many were refused after it."""
     found: Record | None = None
     refused = 0
     for message in committed_records(settings, "policy.v1"):

@@ -156,7 +156,7 @@ def test_a_recorded_log_gives_the_facts_of_the_live_run(kafka_topics: TopicSpace
 
 def test_a_log_of_one_tenant_holds_nothing_of_another(kafka_topics: TopicSpace, tmp_path: Path) -> None:
     """With --tenant the file has that tenant's records and the policies in force, from before the range as well, in
-    the order of their appends, and ends with the time to which it goes. A faulty policy from before the range is told of.
+    the order of their appends, and ends with the time to which it goes. A faulty policy from before it is told of.
     """
     publish(kafka_topics, tmp_path, "early", 10)
     append(kafka_topics, "policy.v1", b'{"cap": "none"}', Settings().policy_name)

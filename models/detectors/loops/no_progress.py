@@ -40,7 +40,7 @@ class NoProgressSettings(RowSettings, Pollers):
     no_news_at: Annotated[int, Field(ge=0)] = NO_NEWS
     """Calls in a row, with whatever arguments, whose results had all come before: a notice at most, at least 30; 0
     means never."""
-    rounds_notice_at: PageCount = 15
+    rounds_notice_at: PageCount = 10
     """Rounds in which something was written and the same call then failed with the same result: a notice at most; 0
     means never."""
 
@@ -56,7 +56,7 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
     where the tool is a poller or the call waits for something, it warns and does not page. What repeats in a row is
     for `repeat`, what goes round in a circle for `cycle`. Thirty calls in a row of which none has a new result are
     told of, too, though their arguments differ; and so is a call that has failed with the same result for the
-    fifteenth time, though something was written before each.
+    tenth time, though something was written before each.
     """
 
     name = "no_progress"
@@ -79,16 +79,16 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
     def keeps_failing(self, call: FailingCall) -> Finding | None:
         """What is true of a call that fails as before, whatever was written since."""
         limit = self.settings.rounds_notice_at
-        if call.members != "rounds" or not 0 < limit <= call.count:
+        if call.members != "rounds" or not 0 < limit <= call.in_a_row:
             return None
         summary = (
-            f"{call.tool} has failed {call.count} times with the same arguments and result, and something was changed "
-            f"before each{spent_since(call.spent_nanousd)}"
+            f"{call.tool} has failed {call.in_a_row} times with the same arguments and result, and something was "
+            f"changed before each{spent_since(call.spent_nanousd)}"
         )
         advice = "Look at the last changes: none of them makes a difference. A cap on the run would stop it."
-        evidence: dict[str, object] = {"tool": call.tool, "calls_in_a_row": call.count, "status": "error"}
-        nudge = sentence(f"{plain(call.tool)} has failed {call.count} times in the same way, whatever you changed.")
-        return about(notice(call.count, 0, summary, advice, evidence), call.name, self.settings, nudge)
+        evidence: dict[str, object] = {"tool": call.tool, "calls_in_a_row": call.in_a_row}
+        nudge = sentence(f"{plain(call.tool)} has failed {call.in_a_row} times in the same way, whatever you changed.")
+        return about(notice(call.in_a_row, 0, summary, advice, evidence), call.name, self.settings, nudge)
 
     def _nudge(self, tools: ToolCalls, call: ToolCall, same: Among, known: Known) -> str:
         """What the agent is told: only where results are known to be the same, and nothing is waited for."""
@@ -146,7 +146,7 @@ class NoProgress(SequenceDetector[NoProgressSettings]):
 def _again(tools: ToolCalls, call: ToolCall, same: Among) -> str:
     return (
         f"Tool {call.tool} was called {same.verified} times among the last {same.first + 1} calls with the same "
-        f"arguments and result, nothing written between{spent_since(tools.spent_since(same.first))}"
+        f"arguments and result, no write between{spent_since(tools.spent_since(same.first))}"
     )
 
 

@@ -68,18 +68,18 @@ class Repeat(SequenceDetector[RepeatSettings]):
     def keeps_failing(self, call: FailingCall) -> Finding | None:
         """What is true of a call that fails in run after run of a session or run tree, or with agent after agent."""
         settings = self.settings
-        if call.members == "rounds" or call.count < settings.notice_at:
+        if call.members == "rounds" or call.in_a_row < settings.notice_at:
             return None
         summary = (
-            f"{call.count} {_GROUPS[call.group.type]} have called {call.tool} with the same arguments, and it failed "
-            f"each time{spent_since(call.spent_nanousd)}"
+            f"{call.in_a_row} {_GROUPS[call.group.type]} have called {call.tool} with the same arguments, and it "
+            f"failed each time{spent_since(call.spent_nanousd)}"
         )
         evidence: dict[str, object] = {
             "tool": call.tool,
             "calls_in_a_row": call.failures,
-            f"{call.members}_in_a_row": call.count,
+            f"{call.members}_in_a_row": call.in_a_row,
         }
-        limit = settings.failing_page_at
+        limit = 0 if call.members == "agents" else settings.failing_page_at
         if settings.page_at and 0 < limit <= call.verified:
             advice = "Stop whatever starts these runs; find out why the call fails."
             finding = page(settings, call.failures, limit, summary, advice, evidence)
@@ -96,13 +96,9 @@ class Repeat(SequenceDetector[RepeatSettings]):
         if call.status == "error" and history.tools.backs_off(count):
             limit = max(limit, settings.failing_page_at)
         outcome = " and the same result" if row.verified >= count else "; its results are not reported"
-        advice = (
-            "Stop it if it still runs. If this tool only waits for something, list it under `pollers` of this rule."
-        )
         if count < limit and 0 < settings.failing_page_at <= row.failing:
             count, limit = row.failing, settings.failing_page_at
             outcome = " and failed each time"
-            advice = "Stop it if it still runs; find out why the call fails."
         if count < limit:
             return None
         if _waits(history, call, count):
@@ -113,7 +109,7 @@ class Repeat(SequenceDetector[RepeatSettings]):
             f"Tool {call.tool} was called {count} times in a row with the same arguments{outcome}"
             f"{spent_since(history.tools.spent_in_row)}"
         )
-        return page(settings, count, limit, summary, advice, _evidence(call, row, count))
+        return page(settings, count, limit, summary, _advice(call), _evidence(call, row, count))
 
     def _notice(self, history: CallHistory, call: ToolCall, row: SameCalls) -> Finding | None:
         count = row.alike
@@ -143,6 +139,15 @@ class Repeat(SequenceDetector[RepeatSettings]):
         got = "failed in the same way" if call.status == "error" else "got the same result"
         calls = f"You have called {plain(call.tool)} {row.alike} times in a row with the same arguments"
         return sentence(f"{calls} and {got} each time.")
+
+
+def _advice(call: ToolCall) -> str:
+    """What to do about the same call again and again: what fails or changes something waits for nothing."""
+    if call.status == "error":
+        return "Stop it if it still runs; find out why the call fails."
+    if call.writes:
+        return "Stop it if it still runs, and look at what it has changed: it did so each time."
+    return "Stop it if it still runs. If this tool only waits for something, list it under `pollers` of this rule."
 
 
 def _waits(history: CallHistory, call: ToolCall, count: int) -> bool:

@@ -23,7 +23,7 @@ between which it has written something.
 class FailingCall(NamedTuple):
     """One call that has failed with member after member, with none in between that worked.
 
-    count     with how many of `members`, one after another
+    in_a_row  with how many of `members`, one after another
     failures  how often, of each at most `MOST_OF_A_MEMBER` times
     verified  how often with the result of the last time, and with members that are known to have come one after another
     """
@@ -33,7 +33,7 @@ class FailingCall(NamedTuple):
     members: Members
     name: str
     tool: str
-    count: int
+    in_a_row: int
     failures: int
     verified: int
     spent_nanousd: int
@@ -43,8 +43,8 @@ class FailingCall(NamedTuple):
 class Failures:
     """How often one call has failed, brought up to date by `add`."""
 
-    __slots__ = ("_by_last", "_result", "_run_nanousd", "count", "failures", "last_ms", "member", "spent_nanousd", "tool",
-                 "verified")  # fmt: skip
+    __slots__ = ("_by_last", "_result", "_run_nanousd", "count", "failures", "last_ms", "member", "spent_nanousd",
+                 "tool", "verified")  # fmt: skip
 
     def __init__(self, tool: str) -> None:
         self.tool = tool
@@ -107,7 +107,7 @@ class Failures:
 
 
 class FailingCalls(Row):
-    """The failing calls of a session, run tree or run, by a short name of tool and arguments, for as long as they go on."""
+    """The failing calls of a session, tree or run, by a short name of tool and arguments, for as long as they go on."""
 
     __slots__ = ("calls", "due_ms", "group_key", "tenant_id")
     kind: ClassVar[str] = "failing"
@@ -116,7 +116,7 @@ class FailingCalls(Row):
         super().__init__()
         self.tenant_id = tenant_id
         self.group_key = group_key
-        """The id of a session; of a run tree or a run, its id and that it is one; of one agent's rounds, its name too."""
+        """The id of a session; of a tree or a run, its id and that it is one; of an agent's rounds, its name too."""
         self.due_ms = due_ms
         """When it is looked at whether they do."""
         self.calls: dict[bytes, Failures] = {}
