@@ -48,8 +48,7 @@ def test_the_same_call_among_others_warns_at_the_third_and_pages_at_the_fifth() 
     found = no_progress(calls(between("search:a/x", 5)))
     assert [(finding.level, finding.value) for finding in found] == [(0.5, 3), (0.5, 4), (1.0, 5)]
     assert found[-1].summary == (
-        "Tool search was called 5 times among the last 9 calls with the same arguments and result, nothing written "
-        "between."
+        "Tool search was called 5 times among the last 9 calls with the same arguments and result, no write between."
     )
     assert "Stop it" in found[-1].next_action
 

@@ -82,7 +82,7 @@ class CallHistory:
         if call.cache_hit:
             return call.status == "error"
         is_after_model, tool_since, self.step_calls = self.step_calls == 0, self.step_calls > 0, 0
-        if is_after_model and is_answer(call, self.models.last_ms):
+        if is_after_model and self.tools.same_call and is_answer(call, self.models.last_ms):
             self.tools.answered()
         if self.finishes is not None:
             self.finishes.model_called(call)
