@@ -172,6 +172,7 @@ class Incidents:
         incident = tenant.incidents.get(incident_id)
         if incident is None and finding.level > 0:
             incident = self._new(tenant, incident_id, rule.rule, finding.aspect, subject)
+            self._state.touch(incident)
         if incident is not None and incident.level < finding.level < 1:
             incident.level, incident.limit = finding.level, finding.limit
             self._state.touch(incident)
