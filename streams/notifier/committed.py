@@ -6,7 +6,7 @@ of aborted transactions would be sent. Everything between the app and aiokafka's
 
 import logging
 import ssl
-from typing import Any
+from typing import Any, Final
 
 import faust
 from faust.transport.drivers import aiokafka as driver
@@ -17,6 +17,8 @@ from streams.process.logs import fields
 from streams.settings import Settings
 
 log = logging.getLogger("spendfuse.alerting")
+
+GROUP: Final = "spendfuse-alerting"
 
 
 class CommittedConsumerThread(driver.AIOKafkaConsumerThread):
@@ -83,7 +85,7 @@ def committed_app(settings: Settings) -> CommittedApp:
     """
     session_s = settings.session_timeout_ms / 1000
     return CommittedApp(
-        f"{settings.prefix}spendfuse-alerting",
+        settings.group(GROUP),
         broker=[f"kafka://{address.strip()}" for address in settings.kafka_bootstrap.split(",")],
         broker_session_timeout=session_s,
         broker_heartbeat_interval=session_s / 3,
