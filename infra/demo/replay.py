@@ -178,6 +178,9 @@ def _demo(screen: Screen, *, once: bool) -> int:
             result = _run(stack, screen, once=once)
         except EmbeddedBrokerError as error:
             raise SpendfuseError(str(error)) from None
+        except KeyboardInterrupt:
+            _say_that_it_ends(screen)
+            raise
         finally:
             ignore_from_now_on()  # it is ending
     if once:
@@ -388,3 +391,9 @@ def _stay(screen: Screen, page: str, bootstrap: str, prefix: str, keys: Keys, wa
     screen.line("Ctrl-C ends it.")
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
+    _say_that_it_ends(screen)
+
+
+def _say_that_it_ends(screen: Screen) -> None:
+    screen.line()
+    screen.step("ending", "what was started, in a few seconds")

@@ -19,6 +19,7 @@ from schemas.duration import DAY_MS, MINUTE_MS
 from schemas.errors import BrokerError
 from schemas.routing import PAGERS
 from streams.clock import BrokerClock
+from streams.kafka.admin import in_background
 from streams.kafka.client import Admin
 from streams.kafka.topics import Drift, drifted
 from streams.notifier.metrics import NotifierMetrics
@@ -286,7 +287,8 @@ class TopicsWatch:
     async def run(self) -> None:
         """Look for as long as nobody ends it, and have people told once a day of what is not mended."""
         while True:
-            found = await asyncio.to_thread(self._look)
+            # A broker that does not answer holds up nobody's end.
+            found = await asyncio.wrap_future(in_background(self._look, "topics-watch"))
             self._looks = {each: self._looks.get(each, 0) + 1 for each in found}
             lasting = [each for each in found if self._looks[each] >= (LOOKS_GRAVE if each.effect else LOOKS)]
             self._metrics.topics_differ.set(len(lasting))

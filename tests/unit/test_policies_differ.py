@@ -1,8 +1,9 @@
 """Worker and alerting under different policies: said after a while, once a day, and never of one that is on its way."""
 
 import asyncio
+import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -90,6 +91,29 @@ def test_topics_that_stay_as_they_were_not_declared_are_told(monkeypatch: pytest
     assert [(one.severity, one.value) for one in told] == [("error", 1), ("error", 1), ("error", 2), ("warning", 1)]
     assert told[0].summary == f"Topics are not as declared: b. {PARTS}"
     assert {one.rule for one in told} <= IN_NO_POLICY
+
+
+def test_a_broker_that_does_not_answer_holds_up_nobodys_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alerting that is told to end while it asks for the topics' settings ends, and not when the broker gives up."""
+    asked, let_go = threading.Event(), threading.Event()
+    answered: list[bool] = []
+
+    def look(*_: object) -> Any:
+        asked.set()
+        answered.append(let_go.wait(30))
+        return []
+
+    async def begin_and_end() -> None:
+        policy, notifier = read_policy_toml(HEAD), cast("Any", None)
+        watch = TopicsWatch(Settings(), lambda: policy, notifier, NotifierMetrics(), BrokerClock())
+        watching = asyncio.create_task(watch.run())
+        await asyncio.to_thread(asked.wait, 30)
+        watching.cancel()
+
+    monkeypatch.setattr("streams.notifier.own_alerts.drifted", look)
+    asyncio.run(begin_and_end())
+    assert answered == []
+    let_go.set()
 
 
 class Ended(Exception):
