@@ -7,7 +7,7 @@ from streams.process.ending import run_to_end
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; returns its exit code."""
-    from infra.demo.replay import main as replay
+    from infra.demo.replay import main as replay  # noqa: PLC0415
 
     return replay(arguments)
 

@@ -330,12 +330,10 @@ def test_one_address_says_which_way(gateway: ScriptedGateway, monkeypatch: pytes
 
 def test_a_key_of_another_tenant_is_told_for_nobody_could_stop_these_runs(gateway: ScriptedGateway) -> None:
     """Its commands are another tenant's, so that nothing is known of what stands against these."""
-    with (
-        connect(gateway.url, key=KEY, tenant_id="globex", when_blind="stop") as connection,
-        pytest.raises(Stopped, match="the tenant acme, and these are runs of globex"),
-    ):
+    with connect(gateway.url, key=KEY, tenant_id="globex", when_blind="stop") as connection:
         connection.guard._blind_after_s = 1.0  # how long the first check waits
-        connection.guard.check(connection.run())
+        with pytest.raises(Stopped, match="the tenant acme, and these are runs of globex"):
+            connection.guard.check(connection.run())
 
 
 def test_over_http_no_kafka_client_is_imported(gateway: ScriptedGateway) -> None:
