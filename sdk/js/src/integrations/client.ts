@@ -24,11 +24,10 @@ interface PostOptions {
 
 /** What `post` returns: a promise that parses the answer when somebody asks for that. */
 interface Answer {
-  responsePromise: Promise<unknown>;
-  parseResponse: (...given: unknown[]) => unknown;
+  parse: () => Promise<unknown>;
   parsedPromise?: unknown;
   asResponse: () => Promise<unknown>;
-  _thenUnwrap: (transform: unknown) => Answer;
+  _thenUnwrap: (transform: (data: unknown) => unknown) => Answer;
 }
 
 interface Parts {
@@ -128,41 +127,34 @@ export class GuardedClient {
 
   /** See what becomes of it, when that is asked for. */
   #watch(answer: Answer, begun: () => Asked | undefined): Answer {
-    if (typeof answer.parseResponse !== "function" || !(answer.responsePromise instanceof Promise)) {
+    if ([answer.parse, answer.asResponse, answer._thenUnwrap].some((each) => typeof each !== "function")) {
       this.#unseen.happened();
       return answer;
     }
-    const { parseResponse } = answer;
-    answer.responsePromise = answer.responsePromise.catch((error: unknown) => {
-      const asked = begun();
-      const why = asked?.isStream ? (stopOf(asked) ?? error) : error;
-      asked?.call.failed(asked.seen, why);
-      throw why;
-    });
-    answer.parseResponse = async (...given) => {
-      const asked = begun() as Asked;
-      try {
-        return this.#answered(await parseResponse(...given), asked);
-      } catch (error) {
-        asked.call.ended(asked.seen, error);
-        throw error;
-      }
-    };
-    return this.#watchUnparsed(answer, () => begun()?.call.unseen());
+    return this.#heard(answer._thenUnwrap((data) => this.#answered(data, begun() as Asked)), begun);
   }
 
-  #watchUnparsed(answer: Answer, unseen: () => void): Answer {
-    const asResponse = answer.asResponse.bind(answer);
-    const thenUnwrap = answer._thenUnwrap.bind(answer);
+  /** The same promise, and whatever the client derives of it: how it fails is seen, and whether it is never parsed. */
+  #heard(answer: Answer, begun: () => Asked | undefined): Answer {
+    const [parse, asResponse, thenUnwrap] = [answer.parse.bind(answer), answer.asResponse.bind(answer), answer._thenUnwrap.bind(answer)];
+    answer.parse = () => parse().catch(async (error: unknown) => {
+      const asked = begun();
+      if (!asked) throw error; // it was not allowed
+      const isAnswered = await asResponse().then(() => true, () => false);
+      const why = asked.isStream ? (stopOf(asked) ?? error) : error;
+      if (isAnswered) asked.call.ended(asked.seen, why);
+      else asked.call.failed(asked.seen, why);
+      throw why;
+    });
     answer.asResponse = () => {
       const response = asResponse();
       if (answer.parsedPromise === undefined) {
         this.#unseen.happened();
-        response.then(unseen, () => undefined);
+        response.then(() => begun()?.call.unseen(), () => undefined);
       }
       return response;
     };
-    answer._thenUnwrap = (transform) => this.#watchUnparsed(thenUnwrap(transform), unseen);
+    answer._thenUnwrap = (transform) => this.#heard(thenUnwrap(transform), begun);
     return answer;
   }
 
