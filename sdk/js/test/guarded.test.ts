@@ -115,7 +115,13 @@ const ENDS: Record<string, [does: (stream: Streaming, all: World, run: Run) => P
   "is cut by its provider": [async (stream, { provider }) => { provider.breaksOff = true; await read(stream); }, "error"],
   "is killed while it says nothing": [
     async (stream, { gateway }, run) => {
-      for await (const part of stream) if (isWritten(part)) gateway.command("kill", ["run", run.runId]);
+      for await (const part of stream) {
+        if (!isWritten(part)) continue;
+        setImmediate(() => { // the answer is awaited by then
+          gc(); // what the kill aborts is held by nobody but the request
+          gateway.command("kill", ["run", run.runId]);
+        });
+      }
     },
     "cancelled",
   ],
