@@ -89,7 +89,7 @@ class Outbox:
         with self._changed:
             size = len(record.value)
             fits = self._unsent < self._max_records and self._unsent_bytes + size <= self._max_bytes
-            if fits:
+            if fits and not self._closing:
                 self.stats.accepted += 1
                 self._unsent += 1
                 self._unsent_bytes += size
