@@ -73,6 +73,10 @@ class Pipeline:
         """Whether a receiver has been sent the review of a week."""
         return self._log.has_reviewed(week, receiver)
 
+    def log_lost(self) -> list[Effect]:
+        """The log has lost records: write again what a restart needs of it."""
+        return [*self._log.again()]
+
     def tick(self, now_ms: int) -> list[Effect]:
         """Send what is due."""
         effects = self._resume(now_ms)

@@ -15,9 +15,10 @@ UNREADABLE_DELIVERIES: Final = "unreadable-deliveries"
 POLICIES_DIFFER: Final = "policies-differ"
 UNREADABLE_FLOOD: Final = "unreadable-flood"
 TOPICS_DIFFER: Final = "topics-differ"
+DELIVERIES_LOST: Final = "deliveries-lost"
 RULES: Final = frozenset({
     WATCHDOG, UNREADABLE_ALERTS, UNREADABLE_DELIVERIES, RECEIVER_UNREACHABLE, POLICIES_DIFFER, UNREADABLE_FLOOD,
-    TOPICS_DIFFER,
+    TOPICS_DIFFER, DELIVERIES_LOST,
 })  # fmt: skip
 """Names of the rules that such alerts are of."""
 IN_NO_POLICY: Final = SERVICE_RULES | RULES

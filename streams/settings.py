@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from models.rules.policy import Policy, default_policy, read_policy_toml
 from schemas.errors import SettingsError
@@ -213,6 +213,21 @@ class Settings(BaseModel):
     def _from_commas(cls, given: Any) -> Any:
         return [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else given
 
+    @model_validator(mode="after")
+    def _agree(self) -> "Settings":
+        """Of two that contradict each other one would count, and nobody would know which."""
+        protocol = self.kafka_security_protocol.upper()
+        login = self.kafka_sasl_mechanism or self.kafka_sasl_username or self.kafka_sasl_password
+        faults = {
+            f"{PREFIX}KAFKA_SECURITY_PROTOCOL is {protocol}, which logs nobody in, and {PREFIX}KAFKA_SASL_… says as "
+            "whom: set SASL_SSL or SASL_PLAINTEXT": bool(login) and not protocol.startswith("SASL"),
+            f"{PREFIX}KAFKA_SECURITY_PROTOCOL is {protocol}, without TLS, and {PREFIX}KAFKA_SSL_… names certificates: "
+            "set SSL or SASL_SSL": bool(self.kafka_ssl_ca or self.kafka_ssl_certificate) and "SSL" not in protocol,
+        }
+        if found := [fault for fault, is_there in faults.items() if is_there]:
+            raise ValueError("; ".join(found))
+        return self
+
     def topic(self, name: str) -> str:
         """The name of a topic on this cluster, in the generation of the state that these settings name."""
         return f"{self.prefix}{of_generation(name, self.state_generation)}"
@@ -325,7 +340,10 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
-        lines = [f"  - {PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
+        lines = [
+            f"  - {PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" if fault["loc"] else f"  - {fault['msg']}"
+            for fault in error.errors()
+        ]
         raise SettingsError("the settings have faults:\n" + "\n".join(lines)) from None
 
 

@@ -119,6 +119,7 @@ class DeliveryLog:
         self._pending: dict[str, Delivery] = {}
         self._sent: dict[tuple[str, str], Delivery] = {}
         self._notified: dict[str, set[str]] = {}
+        self._others: dict[str, Order | Reviewed] = {}
         self._restored: list[Entry] = []
         self.unreadable: dict[str, str] = {}
         """Key -> why, of the entries that were set aside when the log was read: of another version, or not ours."""
@@ -170,7 +171,14 @@ class DeliveryLog:
     def record(self, entry: Entry) -> Record:
         """Enter it. What is returned must be published before anything that follows from it is done."""
         self._apply(entry)
-        return Record(entry.key, _tenant_id(entry), _encode(entry))
+        return _record_of(entry)
+
+    def again(self) -> list[Record]:
+        """What a restart needs and the log has in memory, to be published where deliveries.v1 has lost it: what is
+        pending, what was last sent of each incident, and orders.
+        """
+        entries = (*self._others.values(), *self._sent.values(), *self._pending.values())
+        return [_record_of(entry) for entry in entries]
 
     def forget(self, now_ms: int) -> Iterator[Record]:
         """Tombstones for what nobody can ask about any more. Looks once an hour."""
@@ -182,11 +190,14 @@ class DeliveryLog:
             is_open = last is not None and last.key == key and last.alert.state != "resolved"
             if at_ms + (KEEP_OPEN_MS if is_open else KEEP_CLOSED_MS) <= now_ms:
                 del self._closed[key]
+                self._others.pop(key, None)
                 if last is not None and last.key == key:
                     self._forget_sent(last)
                 yield Record(key, tenant_id, None)
 
     def _apply(self, entry: Entry) -> None:
+        if not isinstance(entry, Delivery):
+            self._others[entry.key] = entry
         if isinstance(entry, Order):
             self._closed[entry.key] = (expires_ms(entry.message), entry.message.tenant_id, None)
         elif isinstance(entry, Reviewed):
@@ -230,6 +241,10 @@ def _entry_of(key: str, value: bytes) -> Entry:
     if isinstance(entry, Delivery) and not (0 <= entry.due_ms < END_MS and 0 <= entry.at_ms < END_MS):
         raise Undecodable("bad_time", "it is due, or was written, at an impossible time")
     return entry
+
+
+def _record_of(entry: Entry) -> Record:
+    return Record(entry.key, _tenant_id(entry), _encode(entry))
 
 
 def _tenant_id(entry: Entry) -> str:

@@ -4,7 +4,10 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from email.message import Message
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -12,7 +15,7 @@ from tests.support.kafka import wait_until
 from tests.support.scripted_gateway import KEY, ScriptedGateway
 
 from spendfuse import Emitter, Guard, Stopped, connect
-from spendfuse._http.gateway import Gateway
+from spendfuse._http.gateway import Answer, Gateway
 from spendfuse.http import HttpControl, HttpTransport
 from spendfuse.testing import FakeControl
 
@@ -58,6 +61,68 @@ def test_what_is_refused_for_the_moment_is_sent_again_under_its_id(gateway: Scri
         assert emitter.flush(TIMEOUT_S) == 0
         assert emitter.stats.dropped == emitter.stats.refused == 0
     assert [event["event_id"] for event in gateway.received] == [*ids, *ids], "the second time for the lost answer"
+
+
+def in_a_minute() -> str:
+    """That moment as HTTP has it."""
+    return formatdate(time.time() + 60, usegmt=True)
+
+
+@pytest.mark.parametrize("said", ["60", in_a_minute, "86400"], ids=["seconds", "date", "more than a minute"])
+def test_who_asks_to_be_left_alone_is_and_a_flush_tries_once(
+    gateway: ScriptedGateway, said: str | Callable[[], str]
+) -> None:
+    """Nothing is sent while a gateway, or a proxy before it, wants nothing, not what is reported meanwhile either;
+    whoever ends then loses nothing if it takes it after all.
+    """
+    gateway.refusals = [(429, {})]
+    gateway.retry_after = said if isinstance(said, str) else said()
+    with Emitter(transport(gateway)) as emitter:
+        emitter.emit({**CALL, "event_id": "before"})
+        wait_until(lambda: gateway.requests, TIMEOUT_S, "it is refused")
+        wait_until(lambda: emitter._outbox._resting, TIMEOUT_S, "and knows it")
+        emitter.emit({**CALL, "event_id": "meanwhile"})
+        wait_until(lambda: emitter.stats.resent == 1, TIMEOUT_S, "it would try again")
+        assert emitter.flush(TIMEOUT_S) == 0
+    assert gateway.requests == [["before"], ["before", "meanwhile"]]
+
+
+def test_whoever_ends_asks_again_while_there_is_time(gateway: ScriptedGateway) -> None:
+    """Who has nothing to come back for is not kept from sending by a refusal that comes at the end."""
+    gateway.refusals = [(429, {}), (503, {})]
+    gateway.retry_after = "60"
+    emitter = Emitter(transport(gateway))
+    emitter.emit(CALL)
+    assert emitter.close(TIMEOUT_S) == 0
+
+
+DATE = "Sat, 28 Nov 2026 14:00:00 GMT"
+SAID: dict[str, tuple[dict[str, str], float]] = {
+    "nothing": ({}, 0), "seconds": ({"Retry-After": " 120 "}, 120), "fractions": ({"Retry-After": "1.5"}, 0),
+    "below zero": ({"Retry-After": "-5"}, 0), "words": ({"Retry-After": "later"}, 0), "empty": ({"Retry-After": ""}, 0),
+    "other digits": ({"Retry-After": "\u0665"}, 0),
+    "a date": ({"Retry-After": "Sat, 28 Nov 2026 14:00:30 GMT", "Date": DATE}, 30),
+    "a date in the past": ({"Retry-After": "Sat, 28 Nov 2026 13:00:00 GMT", "Date": DATE}, 0),
+    "a date of another year": ({"Retry-After": "Sat, 28 Nov 0000 14:00:30 GMT", "Date": DATE}, 0),
+    "a date without a clock": ({"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("headers", "rest_s"), SAID.values(), ids=SAID)
+def test_when_to_come_again_is_by_the_clock_of_who_says_it(headers: dict[str, str], rest_s: float) -> None:
+    """Seconds or a date; what is neither asks for nothing."""
+    answer = Message()
+    for name, value in headers.items():
+        answer[name] = value
+    assert Answer(429, None, answer).rest_s == rest_s
+
+
+def test_a_gateway_that_has_moved_says_where() -> None:
+    """Redirections are not followed, because they would take the key along: whoever has the old address is told."""
+    headers = Message()
+    headers["Location"] = "https://spendfuse.example/v1/key"
+    why = Gateway("http://spendfuse.example", KEY).why(Answer(301, None, headers))
+    assert why == "http://spendfuse.example answers 301: it has moved to https://spendfuse.example/v1/key"
 
 
 def test_what_is_wrong_in_itself_is_refused_alone_and_told(
@@ -261,6 +326,14 @@ def test_one_address_says_which_way(gateway: ScriptedGateway, monkeypatch: pytes
         connect("http://127.0.0.1:9", key=KEY)
     with pytest.raises(ValueError, match="SPENDFUSE_TENANT"):
         connect("kafka:9092")
+
+
+def test_a_key_of_another_tenant_is_told_for_nobody_could_stop_these_runs(gateway: ScriptedGateway) -> None:
+    """Its commands are another tenant's, so that nothing is known of what stands against these."""
+    with connect(gateway.url, key=KEY, tenant_id="globex", when_blind="stop") as connection:
+        connection.guard._blind_after_s = 1.0  # how long the first check waits
+        with pytest.raises(Stopped, match="the tenant acme, and these are runs of globex"):
+            connection.guard.check(connection.run())
 
 
 def test_over_http_no_kafka_client_is_imported(gateway: ScriptedGateway) -> None:

@@ -77,6 +77,7 @@ def test_children_know_their_parent_and_root(emitter: Emitter, transport: Memory
         (SystemExit(), "completed"),
         (SystemExit(0), "completed"),
         (SystemExit(1), "failed"),
+        (SystemExit(143), "cancelled"),
         (ExceptionGroup("of tasks", [Paused("p")]), "cancelled"),
         (ExceptionGroup("of tasks", [ValueError(), ExceptionGroup("of theirs", [Stopped("s")])]), "killed"),
         (ExceptionGroup("of tasks", [Paused("p"), ValueError()]), "failed"),

@@ -1,12 +1,20 @@
 """Who calls: the keys of keys.v1, in memory."""
 
+import asyncio
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from schemas.edge.access_key import OF_ONE_TENANT, AccessKey, AccessKeys, AccessScope, read_token
 from schemas.internal.spend import ALL_TENANTS
+from streams.clock import seconds
 from streams.edge.follower import Follower
 from streams.settings import Settings
+
+NEW_KEY_S: Final = 1.0
+"""So long a key that is not known is waited for: it may have been made just now."""
+LOOK_EVERY_S: Final = 0.02
+MOST_AWAITED: Final = 100
+"""Requests that may wait so at a time: what shows made-up keys holds up nobody, and asks no broker."""
 
 
 class Refused(Exception):
@@ -22,6 +30,7 @@ class KeyRing:
 
     def __init__(self, settings: Settings) -> None:
         self._keys = AccessKeys()
+        self._awaited = 0
         self.unreadable = 0
         """Records of keys.v1 that are no keys."""
         self._follower = Follower(settings, "keys.v1", self._take)
@@ -42,6 +51,19 @@ class KeyRing:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    async def wait_for_new(self, shown: str | None) -> None:
+        """Return once the key that is shown is known, or is not to be expected any more."""
+        token = read_token(shown or "")
+        if token is None or token.key_id in self._keys or self._awaited >= MOST_AWAITED:
+            return
+        self._awaited += 1
+        until_s = seconds() + NEW_KEY_S
+        try:
+            while token.key_id not in self._keys and seconds() < until_s:
+                await asyncio.sleep(LOOK_EVERY_S)
+        finally:
+            self._awaited -= 1
 
     def check(self, shown: str | None, scope: AccessScope) -> AccessKey:
         """The key that a caller has shown, if it allows `scope`. Raises `Refused`."""

@@ -1,7 +1,6 @@
 """`python -m streams enforcer` from start to end: a thread for each key, none waits for another's provider."""
 
 import logging
-import signal
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +24,7 @@ from streams.kafka.whole_topic import committed_records
 from streams.process.broker_watch import BrokerWatch
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
+from streams.process.watchdog import when_told_to_end
 from streams.provider_api import ProviderError
 from streams.settings import Settings
 from streams.tracing.enforcing import EnforcerTraces
@@ -46,8 +46,7 @@ def run_enforcer(path: Path) -> int:
         existing_topics(settings, (TOPIC, "control.v1"))
         metrics, broker, traces = EnforcerMetrics(), BrokerWatch(settings), EnforcerTraces(tracer)
         enforcers, end = _enforcers(settings, configured), threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: end.set())
+        when_told_to_end(end.set)
         with (
             Standing(settings, traces.take) as standing,
             Threads(enforcers, standing, metrics, traces) as threads,

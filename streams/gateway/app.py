@@ -118,6 +118,7 @@ class Gateway:
     ) -> web.RouteDef:
         async def handle(request: web.Request) -> web.StreamResponse:
             started = seconds()
+            await self._keys.wait_for_new(shown_token(request.headers))
             status, body, content_type = await answer(request)
             self._metrics.requests.labels(name, str(status)).inc()
             self._metrics.request_seconds.labels(name).observe(seconds() - started)
@@ -134,8 +135,10 @@ class Gateway:
 
     async def _follow(self, request: web.Request) -> web.StreamResponse:
         """What stands, as events; see `ControlStreams`."""
+        shown = shown_token(request.headers)
+        await self._keys.wait_for_new(shown)
         try:
-            return await self._streams.serve(request, shown_token(request.headers))
+            return await self._streams.serve(request, shown)
         except Refused as error:
             answer = plain_problem(request.headers, error.status, str(error))
             hints = HINTS.get(error.status)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final, NamedTuple, TypeVar
@@ -48,22 +48,30 @@ class BrokerRefusedError(BrokerError):
         """The broker's answer, a code of `confluent_kafka.KafkaError`."""
 
 
+def in_background(call: Callable[[], Result], name: str) -> Future[Result]:
+    """Make a call in a thread of its own, because the client's own wait hears no Ctrl-C. Nobody waits for it when the
+    process ends.
+    """
+    asked: Future[Result] = Future()
+    asked.set_running_or_notify_cancel()
+
+    def ask() -> None:
+        try:
+            asked.set_result(call())
+        except BaseException as error:  # it belongs to whoever waits
+            asked.set_exception(error)
+
+    threading.Thread(target=ask, name=name, daemon=True).start()
+    return asked
+
+
 def topics_on_broker(admin: Admin) -> dict[str, TopicMetadata]:
     """All topics by name, with their partitions and leaders.
 
     Raises:
         BrokerUnreachableError: the broker did not answer in time.
     """
-    asked: Future[dict[str, TopicMetadata]] = Future()
-
-    def ask() -> None:
-        try:
-            asked.set_result(dict(admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics))
-        except BaseException as error:  # it belongs to whoever waits
-            asked.set_exception(error)
-
-    # In a thread, because the client's own wait hears no Ctrl-C.
-    threading.Thread(target=ask, name="list-topics", daemon=True).start()
+    asked = in_background(lambda: dict(admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics), "list-topics")
     refused_s: float | None = None
     while not wait([asked], _LOOK_AGAIN_S).done:
         admin.poll(0)  # hands out what the client has to say for itself

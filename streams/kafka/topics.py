@@ -5,7 +5,7 @@ Nothing here deletes a topic or changes how many partitions one has: both lose o
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # it offers these names, but does not export them
@@ -29,6 +29,8 @@ from streams.kafka.client import Admin, missing_right
 from streams.settings import Settings
 
 _RETENTION: Final = frozenset({"retention.ms", "retention.bytes"})
+LOSES: Final = "Records are deleted that are needed still."
+PARTS: Final = "Records of a tenant part from the state made of them."
 _TEMPORARY: Final = frozenset({"leader.replication.throttled.replicas", "follower.replication.throttled.replicas"})
 """Settings that Kafka's own tools put on a topic while they move it: no drift, and not to be taken away."""
 
@@ -139,13 +141,19 @@ def check(admin: Admin, prefix: str, generation: int = 1) -> list[str]:
     return differences + _unequal(found)
 
 
-def drifted(admin: Admin, prefix: str, generation: int = 1) -> tuple[list[str], bool]:
-    """How the settings of the topics that this client may see differ from their declarations, and whether the broker
-    throws records away for it. Raises as `check` does.
-    """
+class Drift(NamedTuple):
+    """How a topic differs from its declaration."""
+
+    text: str
+    effect: str = ""
+    """What it does from now on, in a sentence; empty where it does nothing at once."""
+
+
+def drifted(admin: Admin, prefix: str, generation: int = 1) -> list[Drift]:
+    """How the topics that this client may see differ from their declarations. Raises as `check` does."""
     found = _look(admin, prefix, load_topics(generation=generation)).values()
-    lines = [line for each in found for line in each.drift_lines()]
-    return [*lines, *_unequal({each.spec.name: each for each in found})], any(each.loses_records for each in found)
+    settings = [Drift(line, LOSES if each.loses_records else "") for each in found for line in each.drift_lines()]
+    return [*settings, *(Drift(line, PARTS) for line in _unequal({each.spec.name: each for each in found}))]
 
 
 def run_apply(settings: Settings) -> int:

@@ -17,14 +17,14 @@ from confluent_kafka import KafkaException
 from faust.types import TP, EventT
 
 from alerting.delivery.dispatcher import Pending
-from alerting.delivery.log import DeliveryLog
+from alerting.delivery.log import KEEP_CLOSED_MS, DeliveryLog
 from alerting.delivery.throttle import Throttle
 from alerting.effects import Failed, Record, Send, Sent
 from alerting.pipeline import Pipeline
 from models.rules.policy import Policy
-from schemas.alert import WATCHDOG
+from schemas.alert import WATCHDOG, Alert
 from schemas.codec import decode_alert
-from schemas.errors import SpendfuseError, Undecodable
+from schemas.errors import BrokerError, SpendfuseError, Undecodable
 from streams import clock
 from streams.broker_time import BrokerTime
 from streams.clock import BrokerClock
@@ -32,14 +32,15 @@ from streams.kafka.order_reader import OrderReader
 from streams.kafka.state_reader import ChangelogStalled, Rows, StateReader
 from streams.notifier.committed import committed_app
 from streams.notifier.heartbeat import Heartbeat
-from streams.notifier.lag import Lag, Progress, TopicTruncated
+from streams.notifier.lag import Lag, Progress, TopicTruncated, alerts_read
 from streams.notifier.metrics import NotifierMetrics
-from streams.notifier.notifier import Notifier, RoutingChanged, Stimulus
+from streams.notifier.notifier import LogLost, Notifier, RoutingChanged, Stimulus
 from streams.notifier.own_alerts import (
     MOST_NAMED,
     PolicyWatch,
     ReceiverWatch,
     TopicsWatch,
+    deliveries_lost_alert,
     set_aside_alert,
     unreadable_alert,
 )
@@ -95,7 +96,7 @@ class NotifierApp:
         self._reviewing: list[asyncio.Task[None]] = []
         """What runs where the first partition is, once for all: weekly reviews, and the look at the topics."""
         self._paging: set[asyncio.Task[None]] = set()
-        self._lag = Lag(settings, self._alerts, self._orders)
+        self._lag = Lag(settings, self._alerts, self._orders, log=self._deliveries)
         for topic in (self._alerts, self._orders):
             metrics.unreadable.labels(topic)  # a series that begins with its first record hides that one from a rate
         self._policy_watch = PolicyWatch()
@@ -159,9 +160,11 @@ class NotifierApp:
         await self._compare_policies(now_ms)
         await self._tell_unreachable(pending, now_ms)
         try:
-            lag = await self._lag.measure(self.app.consumer, self._notifiers)
+            lag, cut = await self._lag.measure(self.app.consumer, self._notifiers)
         except TopicTruncated as error:
             self._fatal(error)
+        for number in cut:
+            await self._write_again(number)
         for number, behind in lag.items():
             self._metrics.lag.labels(number).set(behind)
         notifiers = self._notifiers.values()
@@ -169,6 +172,14 @@ class NotifierApp:
             lag, sum(each.waiting for each in notifiers), sum(each.handled for each in notifiers)
         ):
             self._alive()
+
+    async def _write_again(self, number: int) -> None:
+        """What deliveries.v1 has lost of a partition is in memory still."""
+        log.error("deliveries.v1 has lost records; what is known is written again", extra=fields(partition=number))
+        await self._notifiers[number].submit(LogLost())
+        await self._notifiers[number].submit(
+            deliveries_lost_alert(number, None, self._brokers.now_ms(), self._policy.version)
+        )
 
     async def _compare_policies(self, now_ms: int) -> None:
         ours = self._policy.version
@@ -342,13 +353,31 @@ class NotifierApp:
         self._metrics.set_aside.labels(number).set(len(deliveries.unreadable))
         if deliveries.unreadable:
             self._page_set_aside(number, deliveries.unreadable)
+        if not rows:
+            await self._page_lost(number)
         return Pipeline(self._policy.routing, deliveries, self._throttle)
 
     def _page_set_aside(self, number: int, unreadable: Mapping[str, str]) -> None:
         """Say what of the log cannot be read, once for the same entries, the way every alert goes."""
         about = fields(partition=number, entries=len(unreadable), keys=sorted(unreadable)[:MOST_NAMED])
         log.error("entries of the log of deliveries were set aside", extra=about)
-        page = set_aside_alert(number, unreadable, self._brokers.now_ms(), self._policy.version)
+        self._page(number, set_aside_alert(number, unreadable, self._brokers.now_ms(), self._policy.version))
+
+    async def _page_lost(self, number: int) -> None:
+        """Say that the log is gone, if there was one: each alert that somebody was to hear of leaves an entry."""
+        now_ms = self._brokers.now_ms()
+        try:
+            # Of half the time for which entries are kept, so that none of them was forgotten in order.
+            count = await asyncio.to_thread(alerts_read, self._settings, number, now_ms - KEEP_CLOSED_MS // 2)
+        except (BrokerError, KafkaException) as error:
+            log.warning("whether deliveries.v1 has lost records is not known", extra=fields(error=str(error)))
+            return
+        if count:
+            log.error("deliveries.v1 has lost its records", extra=fields(partition=number, alerts=count))
+            self._page(number, deliveries_lost_alert(number, count, now_ms, self._policy.version))
+
+    def _page(self, number: int, page: Alert) -> None:
+        """Hand an alert to a notifier that has yet to begin."""
         paging = asyncio.create_task(self._notifiers[number].submit(page))
         self._paging.add(paging)
         paging.add_done_callback(self._paging.discard)

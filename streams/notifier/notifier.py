@@ -18,7 +18,12 @@ class RoutingChanged:
     """The pipeline is to be made anew, from the log and the routing now in force."""
 
 
-Decided = Alert | OperatorMessage | Sent | Failed | Reviewed
+@dataclass(frozen=True, slots=True)
+class LogLost:
+    """The partition's log has lost records: what the pipeline knows of it is to be written again."""
+
+
+Decided = Alert | OperatorMessage | Sent | Failed | Reviewed | LogLost
 Stimulus = Decided | RoutingChanged
 Published = Awaitable[Any]
 """Done once the broker has a record."""
@@ -160,5 +165,7 @@ def _decide(pipeline: Pipeline, stimulus: Decided, now_ms: int) -> list[Effect]:
             return pipeline.failed(stimulus)
         case Reviewed():
             return pipeline.reviewed(stimulus)
+        case LogLost():
+            return pipeline.log_lost()
         case _:
             return pipeline.operator(stimulus, now_ms)

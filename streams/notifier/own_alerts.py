@@ -19,12 +19,14 @@ from schemas.duration import DAY_MS, MINUTE_MS
 from schemas.errors import BrokerError
 from schemas.routing import PAGERS
 from streams.clock import BrokerClock
+from streams.kafka.admin import in_background
 from streams.kafka.client import Admin
-from streams.kafka.topics import drifted
+from streams.kafka.topics import Drift, drifted
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.notifier import Notifier
 from streams.process.logs import fields
 from streams.service_alert import (
+    DELIVERIES_LOST,
     POLICIES_DIFFER,
     TOPICS_DIFFER,
     UNREADABLE_ALERTS,
@@ -38,8 +40,12 @@ log = logging.getLogger("spendfuse.alerting")
 MOST_NAMED = 5
 PATIENCE_MS: Final = 2 * MINUTE_MS
 """A policy that has just been published reaches one process before another."""
-TOPICS_EVERY_S: Final = 600.0
-"""Between two looks at the topics' settings. What stands at both is no upgrade under way."""
+TOPICS_EVERY_S: Final = 25.0
+"""Between two looks at the topics' settings."""
+LOOKS_GRAVE: Final = 2
+LOOKS: Final = 24
+"""At so many looks one after another a difference must stand before it is told: what has no grave effect may be an
+upgrade under way."""
 FRESH_MS: Final = 10 * MINUTE_MS
 """A sign of life that is older tells of a time when another policy may have been in force."""
 
@@ -129,6 +135,44 @@ def set_aside_alert(partition: int, unreadable: Mapping[str, str], at_ms: int, p
         "what they said of alerts to be sent is unknown.",
         next_action="Look whether somebody was to be told: python -m streams deliveries check. "
         "Then take them out: python -m streams deliveries repair --save FILE",
+    )
+
+
+def deliveries_lost_alert(partition: int, unsent: int | None, at_ms: int, policy_version: str) -> Alert:
+    """The log of deliveries has lost records. One a day for a partition.
+
+    Args:
+        partition: of deliveries.v1.
+        unsent: how many alerts of the last day were read whose entries are gone; None where a process that runs has
+            written all of it again.
+        at_ms: now.
+        policy_version: of the policy in force.
+    """
+    if unsent is None:
+        text = (
+            "has lost records, or was made anew. What is still to be sent was written again from memory; it would be "
+            "lost had alerting been restarted before."
+        )
+    else:
+        text = (
+            f"is empty, although {unsent} alerts of the last day were read: what of them was still to be sent is lost, "
+            "and so are silences. Incidents that are open are told again with their next reminder."
+        )
+    return service_alert(
+        DELIVERIES_LOST,
+        partition,
+        at_ms,
+        policy_version,
+        about=[at_ms // DAY_MS],
+        said="written again" if unsent is None else "lost",
+        severity="warning" if unsent is None else "error",
+        level=0.5 if unsent is None else 1.0,
+        value=unsent or 0,
+        unit="records",
+        evidence={"records": unsent or 0},
+        summary=f"deliveries.v1, partition {partition}, {text}",
+        next_action="Look what is open: python -m streams incidents. Then find who deleted the topic or its records: "
+        "docs/runbooks/deliveries-set-aside.md.",
     )
 
 
@@ -235,47 +279,55 @@ class TopicsWatch:
         self._notifier = notifier
         self._metrics = metrics
         self._brokers = brokers
-        self._before: list[str] = []
-        """What the last look found."""
+        self._admin = Admin(settings)
+        self._looks: dict[Drift, int] = {}
+        """Difference -> the looks at which it stood, up to the last."""
+        self._told: list[Drift] = []
 
     async def run(self) -> None:
         """Look for as long as nobody ends it, and have people told once a day of what is not mended."""
         while True:
-            differences, loses_records = await asyncio.to_thread(self._look)
-            lasting = [line for line in differences if line in self._before]
-            self._before = differences
+            # A broker that does not answer holds up nobody's end.
+            found = await asyncio.wrap_future(in_background(self._look, "topics-watch"))
+            self._looks = {each: self._looks.get(each, 0) + 1 for each in found}
+            lasting = [each for each in found if self._looks[each] >= (LOOKS_GRAVE if each.effect else LOOKS)]
             self._metrics.topics_differ.set(len(lasting))
             if lasting:
-                alert = topics_alert(lasting, loses_records, self._brokers.now_ms(), self._policy().version)
-                log.warning("topics are not as declared", extra=fields(differences=lasting))
-                await self._notifier.submit(alert)
+                await self._tell(lasting)
+            self._told = lasting
             await asyncio.sleep(TOPICS_EVERY_S)
 
-    def _look(self) -> tuple[list[str], bool]:
+    async def _tell(self, lasting: list[Drift]) -> None:
+        if lasting != self._told:
+            log.warning("topics are not as declared", extra=fields(differences=[each.text for each in lasting]))
+        await self._notifier.submit(topics_alert(lasting, self._brokers.now_ms(), self._policy().version))
+
+    def _look(self) -> list[Drift]:
         settings = self._settings
         try:
-            return drifted(Admin(settings), settings.prefix, settings.state_generation)
+            return drifted(self._admin, settings.prefix, settings.state_generation)
         except (BrokerError, KafkaException) as error:
             log.info("whether topics are as declared is not known", extra=fields(error=str(error)))
-            return self._before, False
+            return list(self._looks)
 
 
-def topics_alert(differences: Sequence[str], loses_records: bool, at_ms: int, policy_version: str) -> Alert:
+def topics_alert(found: Sequence[Drift], at_ms: int, policy_version: str) -> Alert:
     """One a day for the same differences: said again after a restart, it is the same alert."""
+    differences = [each.text for each in found]
     more = f" and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
-    loss = " Records are deleted that are needed still." if loses_records else ""
+    effects = "".join(f" {effect}" for effect in dict.fromkeys(each.effect for each in found if each.effect))
     return service_alert(
         TOPICS_DIFFER,
         0,
         at_ms,
         policy_version,
         about=(*differences, at_ms // DAY_MS),
-        severity="error" if loses_records else "warning",
-        level=1.0 if loses_records else 0.5,
+        severity="error" if effects else "warning",
+        level=1.0 if effects else 0.5,
         value=len(differences),
         unit="settings",
-        evidence={"differences": list(differences[:MOST_NAMED])},
-        summary=f"Topics are not as declared: {'; '.join(differences[:MOST_NAMED])}{more}.{loss}",
+        evidence={"differences": differences[:MOST_NAMED]},
+        summary=f"Topics are not as declared: {'; '.join(differences[:MOST_NAMED])}{more}.{effects}",
         next_action="python -m streams topics check shows all of them, and python -m streams topics apply mends them. "
         "See docs/runbooks/topics-differ.md.",
     )

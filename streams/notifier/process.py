@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
@@ -24,6 +23,7 @@ from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields
 from streams.process.policies import Policies
 from streams.process.service import claimed_settings, watched
+from streams.process.watchdog import when_told_to_end
 from streams.settings import Settings
 from streams.tools.order import TopicFacts, check_key
 from streams.tools.orders.verb import UnknownFactError
@@ -56,8 +56,8 @@ async def _run(settings: Settings, policies: Policies, metrics: NotifierMetrics,
     notifier = NotifierApp(settings, policy, metrics, CrashPoints(os.environ.get(VARIABLE)), brokers, tracer)
     broker = BrokerWatch(settings)
     end = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, end.set)
+    loop = asyncio.get_running_loop()
+    when_told_to_end(lambda: loop.call_soon_threadsafe(end.set))
     log.info("alerting started", extra=fields(policy_version=policy.version, receivers=list(policy.routing.receivers)))
     try:
         with watched(settings, metrics, broker, lambda: notifier.progress_ms, lambda: _idle(notifier)):

@@ -7,7 +7,6 @@ that are left are closed, whatever they are at.
 
 import asyncio
 import logging
-import signal
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from aiohttp.typedefs import Handler, Middleware
 from schemas.errors import SettingsError
 from streams.clock import monotonic_ms
 from streams.process.logs import fields
+from streams.process.watchdog import when_told_to_end
 from streams.settings import PREFIX
 
 log = logging.getLogger("spendfuse.http")
@@ -157,9 +157,8 @@ class Serving:
     @asynccontextmanager
     async def until_told(self, server: HttpServer) -> AsyncIterator[asyncio.Event]:
         """Serve within the block, which gets what is set once a signal asks the process to end."""
-        told = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, told.set)
+        told, loop = asyncio.Event(), asyncio.get_running_loop()
+        when_told_to_end(lambda: loop.call_soon_threadsafe(told.set))
         async with server:
             self._beat_ms = monotonic_ms()
             beating = asyncio.create_task(self._beat())

@@ -14,7 +14,7 @@ from streams.process.broker_watch import BrokerWatch
 from streams.process.logs import fields, start_logging
 from streams.process.pages import HealthCheck, pages
 from streams.process.slots import Role, claim_slot
-from streams.process.watchdog import Watchdog
+from streams.process.watchdog import END_SIGNALS, GRACE_S, GracePeriod, Watchdog
 from streams.settings import Settings, read_settings, unknown_variables
 
 log = logging.getLogger("spendfuse")
@@ -32,16 +32,17 @@ def claimed_settings(role: Role) -> Iterator[Settings]:
     """The settings of a process that runs in this role, its slot claimed until the end of the block; logs are on.
 
     Told to end while it starts, which may wait for a broker, the process leaves in order and with 0: before its pages
-    say anything. What it installs of its own is for when it is at work.
+    say anything. `when_told_to_end` is for when it is at work. In either case it has a grace period for that.
     """
     settings = read_settings()
     start_logging(settings.log_level)
     if unknown := unknown_variables():
         log.warning("these variables are no settings", extra=fields(names=unknown))
     slot = claim_slot(settings, role)
-    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, lambda *_: sys.exit(0)) for number in END_SIGNALS}
     try:
-        yield settings.model_copy(update={"slot": slot.name})
+        with GracePeriod(GRACE_S):
+            yield settings.model_copy(update={"slot": slot.name})
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

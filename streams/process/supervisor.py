@@ -17,6 +17,7 @@ from schemas.errors import SettingsError
 from streams.clock import monotonic_ms, seconds
 from streams.process.logs import fields
 from streams.process.pages import pages
+from streams.process.watchdog import when_told_to_end
 from streams.settings import PREFIX, Settings
 
 log = logging.getLogger("spendfuse.supervisor")
@@ -222,7 +223,6 @@ def run_supervisor(
     """Keep them running until a signal ends it; returns the exit code. Raises `SettingsError`."""
     children = processes(settings, workers, with_gateway=with_gateway, with_console=with_console, polled=polled)
     supervisor = Supervisor(children)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: supervisor.stop())
+    when_told_to_end(supervisor.stop)
     with pages(settings, supervisor.registry, supervisor.healthy):
         return supervisor.run()

@@ -1,7 +1,6 @@
 """`python -m streams reconcile run`: one pass, or one after another until told to end."""
 
 import logging
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from streams.process.broker_watch import BrokerWatch
 from streams.process.logs import fields
 from streams.process.policies import policy_in_force
 from streams.process.service import claimed_settings, watched
+from streams.process.watchdog import when_told_to_end
 from streams.reconcile.compare import DayDifference, compare
 from streams.reconcile.config import Console, read_consoles
 from streams.reconcile.days import last_days
@@ -73,8 +73,7 @@ def run_on(path: Path, days: int, every_ms: int) -> int:
         existing_topics(settings, (TOPIC, "usage.v1"))
         metrics, broker, end = ReconcileMetrics(), BrokerWatch(settings), threading.Event()
         loop = Loop(settings, consoles, days, every_ms, metrics, end)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: end.set())
+        when_told_to_end(end.set)
         with watched(settings, metrics, broker, lambda: loop.beat_ms, loop.fault):
             loop.go_on()
     return 0

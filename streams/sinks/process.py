@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from streams.process.crash_points import VARIABLE, CrashPoints
 from streams.process.logs import fields
 from streams.process.policies import Policies
 from streams.process.service import claimed_settings, watched
+from streams.process.watchdog import when_told_to_end
 from streams.settings import Settings, read_settings
 from streams.sinks.metrics import SinkMetrics
 from streams.sinks.prices import PolicyPrices
@@ -38,8 +38,7 @@ def run_sink(to: str | None) -> int:
     """Write into a store until told to end. Raises `SpendfuseError` with what to do."""
     with claimed_settings("sink") as settings:
         metrics, end = SinkMetrics(), threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: end.set())
+        when_told_to_end(end.set)
         with _sink(settings, store_of(settings, to), metrics) as sink:
             broker = BrokerWatch(settings)
             loop = Loop(sink, metrics, broker, end)

@@ -7,9 +7,10 @@ command line, where every user of the machine could read them.
 import secrets
 import sys
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from schemas.codec import decode_key_check
+from schemas.control import KeyCheck
 from schemas.errors import SettingsError, Undecodable
 from schemas.signing import EngineKeys, OperatorKey, is_key_check
 from streams.kafka.admin import partition_count
@@ -26,7 +27,7 @@ Whose = Literal["engine", "operator"]
 def run_generate() -> int:
     """Print new root keys, with the public key of the operators'."""
     engine, operator = _new_root(), _new_root()
-    _say("for workers alone: they sign commands with it")
+    _say("for the workers of this installation alone: they sign commands with it, and whoever holds it is obeyed")
     _print("ENGINE_KEY", engine)
     _say("for those who give orders, and for alerting where Slack's buttons do")
     _print("OPERATOR_KEY", operator)
@@ -107,22 +108,37 @@ def key_faults(settings: Settings, tenant_id: str | None) -> Iterator[tuple[str,
     """Each tenant with what is wrong, by the last of its key checks."""
     engine = None if settings.engine_root_key is None else EngineKeys(settings.engine_root_key)
     ours = {key.hex() for key in settings.operator_public_keys}
-    for message in committed_records(settings, "control.v1"):
-        if not is_key_check(message.key()):
-            continue
-        value = message.value()
-        try:
-            check = decode_key_check(value)
-        except Undecodable:
-            continue  # deleted, or forged: the worker writes it again
+    for check, message in _key_checks(settings):
         if tenant_id not in (None, check.tenant_id):
             continue
         faults = []
-        if engine is not None and not engine.has_signed(check, value, message.headers()):
+        if engine is not None and not engine.has_signed(check, message.value(), message.headers()):
             faults.append("the worker signs with another engine key, or this is none of its key checks")
         if ours and not ours & set(check.operator_keys):
             faults.append("the worker refuses orders of the operator's key here")
         yield check.tenant_id, faults
+
+
+def signs_with_our_key(settings: Settings, prefix: str) -> bool:
+    """Whether the workers of another installation on this cluster, under that prefix, sign with the engine key that is
+    set here. Raises `BrokerError`.
+    """
+    if settings.engine_root_key is None:
+        return False
+    engine = EngineKeys(settings.engine_root_key)
+    checks = _key_checks(settings.model_copy(update={"prefix": prefix}))
+    return any(engine.has_signed(check, message.value(), message.headers()) for check, message in checks)
+
+
+def _key_checks(settings: Settings) -> Iterator[tuple[KeyCheck, Any]]:
+    """The key checks on control.v1, each with its record."""
+    for message in committed_records(settings, "control.v1"):
+        if not is_key_check(message.key()):
+            continue
+        try:
+            yield decode_key_check(message.value()), message
+        except Undecodable:
+            continue  # deleted, or forged: the worker writes it again
 
 
 def _needed(root: bytes | None, name: str) -> bytes:

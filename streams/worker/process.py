@@ -1,12 +1,12 @@
 """`python -m streams worker` from start to end."""
 
 import logging
-import signal
 
 from models.baselines.page_hinkley import load_page_hinkley
 from streams.process.broker_watch import BrokerWatch
 from streams.process.metrics import Metrics
 from streams.process.service import claimed_settings, watched
+from streams.process.watchdog import when_told_to_end
 from streams.tracing.exporting import tracing
 from streams.worker.worker import Worker
 
@@ -22,8 +22,7 @@ def run_worker() -> int:
         metrics = Metrics()
         broker = BrokerWatch(settings)
         worker = Worker(settings, metrics, broker, tracer)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop())
+        when_told_to_end(worker.stop)
         with watched(settings, metrics, broker, lambda: worker.beat_ms, worker.fault):
             worker.run()
     return 0

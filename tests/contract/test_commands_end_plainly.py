@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -282,6 +282,17 @@ def test_somebody_presses_ctrl_c(
     assert [line for line in (said + rest).splitlines() if line.startswith(("Traceback", "Exception"))] == []
 
 
+def test_ctrl_c_while_the_demo_loads(here: EmbeddedBroker, tmp_path: Path) -> None:
+    """It takes a second to load what the demo needs: whoever changes their mind meanwhile sees no traceback."""
+    process = _started("infra.demo --once", here, tmp_path, options=("-X", "importtime"))
+    assert process.stderr is not None
+    _read_to(process.stderr, "confluent_kafka")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=TAIL_S)
+    assert process.returncode == INTERRUPTED
+    assert "Traceback" not in said
+
+
 def test_ctrl_c_while_nobody_answers(here: EmbeddedBroker, tmp_path: Path) -> None:
     """Who mistyped an address need not wait until the client gives up."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -303,6 +314,7 @@ def _started(
     out: IO[bytes] | None = None,
     *,
     both: bool = False,
+    options: Sequence[str] = (),
     more: Mapping[str, str] | None = None,
 ) -> "subprocess.Popen[str]":
     """A command in a process of its own. With `both`, what it says goes to its standard output as well."""
@@ -312,7 +324,7 @@ def _started(
         f"SPENDFUSE_{name}": value for name, value in (more or {}).items()
     }
     return subprocess.Popen(
-        [sys.executable, "-u", "-c", HEEDING, *words.split()],
+        [sys.executable, *options, "-u", "-c", HEEDING, *words.split()],
         cwd=ROOT,
         env=inherited | given,
         stdin=subprocess.PIPE,

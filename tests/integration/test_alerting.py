@@ -20,6 +20,11 @@ from schemas.alert import WATCHDOG
 from schemas.codec import encode
 from schemas.operator import Silence
 from streams.clock import wall_ms
+from streams.kafka.client import Admin
+from streams.kafka.positions import group_offsets
+from streams.kafka.whole_topic import committed_records
+from streams.notifier.committed import GROUP
+from streams.settings import Settings
 from tests.support.alerting_process import (
     TO_THE_HOOK,
     AlertingProcess,
@@ -69,7 +74,9 @@ def wait_told(process: AlertingProcess, hook: Listening, incident: str) -> None:
 
 
 def test_what_was_aborted_reaches_nobody(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """Row 53: alerts of an aborted transaction are never told, whether before, between or after committed ones."""
+    """Row 53: alerts of an aborted transaction are never told, whether before, between or after committed ones. What
+    was told is committed, and not read again by the next process.
+    """
     log, now_ms = AlertLog(kafka_topics), wall_ms()
     with (
         Listening(webhook()) as hook,
@@ -85,6 +92,10 @@ def test_what_was_aborted_reaches_nobody(kafka_topics: TopicSpace, tmp_path: Pat
         wait_told(process, hook, "last")
         assert process.stop() == 0, process.tail()
         assert sorted(incidents(hook)) == ["last", *(f"real-{number}" for number in range(6))]
+    settings = Settings(kafka_bootstrap=kafka_topics.bootstrap, prefix=kafka_topics.prefix)
+    read_to = group_offsets(Admin(settings), settings.group(GROUP))
+    starts = {number: read_to.get((kafka_topics.name("alerts.v1"), number), 0) for number in range(4)}
+    assert [record.offset() for record in committed_records(settings, "alerts.v1", starts=starts)] == []
 
 
 def is_told(chat: Listening, pager: Listening, steps: int) -> bool:

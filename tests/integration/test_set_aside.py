@@ -1,18 +1,23 @@
-"""What alerting cannot read of its own log ends nothing: it is set aside, paged, and removed by a command."""
+"""What alerting cannot read of its own log ends nothing: it is set aside, paged, and removed by a command. What is gone
+of the log is written again, or told.
+"""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from alerting.delivery.log import Delivery, decode_entry
 from schemas.errors import SettingsError
 from streams.__main__ import main
 from streams.clock import wall_ms
+from streams.kafka.client import Admin
+from streams.kafka.topics import apply
 from streams.settings import Settings
 from streams.tools.deliveries import repair_deliveries
 from tests.support.alerting_process import TO_THE_HOOK, AlertingProcess, AlertLog, Listening
-from tests.support.kafka import Record, TopicSpace, produce
-from tests.support.receivers import webhook
+from tests.support.kafka import Record, TopicSpace, produce, read_all, wait_until
+from tests.support.receivers import Answer, webhook
 from tests.support.telling import alert
 
 BAD = {b"gone/hook": b"garbage", b"newer/hook": b'{"type":"of a newer version"}', b"\xff\xfe": b"[]"}
@@ -65,3 +70,60 @@ def test_nothing_is_removed_that_is_not_kept(tmp_path: Path) -> None:
     """Without a file to keep it in, nothing is even looked at."""
     with pytest.raises(SettingsError, match="--save FILE"):
         repair_deliveries(Settings(), None)
+
+
+TWO_HOOKS = """
+version = "two hooks"
+[receivers.ours]
+type = "webhook"
+url = "{ours}"
+[receivers.busy]
+type = "webhook"
+url = "{busy}"
+[[route]]
+match = {{tenant_id = "spendfuse"}}
+receivers = ["ours"]
+[[route]]
+receivers = ["busy"]
+"""
+
+
+def make_anew(space: TopicSpace, topic: str) -> None:
+    """Somebody deletes a topic, and makes it again."""
+    admin = Admin(Settings(kafka_bootstrap=space.bootstrap))
+    admin.delete_topics([space.name(topic)], request_timeout=10)[space.name(topic)].result(20)
+    wait_until(lambda: space.name(topic) not in admin.list_topics(timeout=10).topics, 20, "it is gone")
+    assert apply(admin, space.prefix, space.partitions, 1).created == (space.name(topic),)
+
+
+def pending(space: TopicSpace) -> list[str]:
+    """The incidents that somebody has still to be told of, by the log of deliveries."""
+    values = {record.key: record.value for record in read_all(space.bootstrap, space.name("deliveries.v1"))}
+    entries = [decode_entry(value) for value in values.values() if value is not None]
+    return [one.alert.incident_id for one in entries if isinstance(one, Delivery) and one.status == "pending"]
+
+
+def test_a_log_that_is_made_anew_is_filled_again_or_told(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """While alerting runs, from its memory, and that is told; while it does not, it says at its start what is lost, and
+    at the next one nothing.
+    """
+    policy = tmp_path / "policy.toml"
+    with Listening(webhook()) as ours, Listening(webhook()) as busy:
+        busy.receiver.always = Answer(429, headers={"Retry-After": "3600"})
+        policy.write_text(TWO_HOOKS.format(ours=ours.url, busy=busy.url), encoding="utf-8")
+
+        with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
+            process.wait_owning(kafka_topics.partitions)
+            AlertLog(kafka_topics).write(alert("waits", at_ms=wall_ms()))
+            process.wait_said("not sent")
+            make_anew(kafka_topics, "deliveries.v1")
+            process.wait_for(lambda: told(ours), 60, "it is told")
+            assert pending(kafka_topics) == ["waits"]
+            assert process.stop() == 0, process.tail()
+        make_anew(kafka_topics, "deliveries.v1")
+        for _ in range(2):
+            with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
+                process.wait_for(lambda: len(told(ours)) == 2, 60, "the loss is told")
+                process.wait_owning(kafka_topics.partitions)
+                assert process.stop() == 0, process.tail()
+    assert told(ours) == ["deliveries-lost"] * 2

@@ -143,12 +143,10 @@ def test_a_setting_that_loses_records_is_told_from_others(
     admin: Admin, kafka_topics: TopicSpace, topic: str, setting: str, value: str, loses: bool
 ) -> None:
     """To delete what is needed still is worse than to keep too much, or to write nothing."""
-    assert drifted(admin, kafka_topics.prefix) == ([], False)
+    assert drifted(admin, kafka_topics.prefix) == []
     set_config(admin, kafka_topics.name(topic), setting, value)
-    wait_until(lambda: drifted(admin, kafka_topics.prefix)[0], 10, "the setting differs")
-    lines, found = drifted(admin, kafka_topics.prefix)
-    assert len(lines) == 1
-    assert (f"{setting} is {value}" in lines[0], found) == (True, loses)
+    [found] = wait_until(lambda: drifted(admin, kafka_topics.prefix), 10, "the setting differs")
+    assert (f"{setting} is {value}" in found.text, bool(found.effect)) == (True, loses)
 
 
 def test_a_topic_that_went_missing_is_made_again(admin: Admin, kafka_topics: TopicSpace) -> None:

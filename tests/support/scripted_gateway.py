@@ -20,8 +20,12 @@ class ScriptedGateway:
     def __init__(self) -> None:
         self.received: list[dict[str, Any]] = []
         """Messages taken, each as often as it came."""
+        self.requests: list[list[str]] = []
+        """Event ids of each request to `/v1/events`."""
         self.refusals: list[tuple[int, dict[str, Any]]] = []
         """Status and answer of the next requests to `/v1/events`, before they are taken again."""
+        self.retry_after: str | None = None
+        """What refusals say of when to come again."""
         self.reject: set[str] = set()
         """Event ids that are rejected for themselves."""
         self.drops = 0
@@ -61,6 +65,7 @@ def _handler(gateway: ScriptedGateway) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             events = [json.loads(line) for line in body.splitlines()]
+            gateway.requests.append([event["event_id"] for event in events])
             if len(body) > gateway.most_bytes:
                 self._answer(413, {})
                 return
@@ -118,6 +123,8 @@ def _handler(gateway: ScriptedGateway) -> type[BaseHTTPRequestHandler]:
             body = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
+            if status >= 400 and gateway.retry_after is not None:
+                self.send_header("Retry-After", gateway.retry_after)
             self.end_headers()
             self.wfile.write(body)
 

@@ -102,6 +102,5 @@ class ServiceProcess(Service):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.running:
-            self.kill()
+        self.kill()  # where it has ended by itself, what it has started may run still
         self._said.unlink(missing_ok=True)

@@ -83,6 +83,11 @@ class World:
         self._wait_ms = None
         self._perform(self.pipeline.tick(self.now_ms))
 
+    def lose_log(self) -> None:
+        """Have the log deleted under a process that notices."""
+        self.store.clear()
+        self._perform(self.pipeline.log_lost())
+
     def messages(self, receiver: str = "console") -> list[Send]:
         """What a receiver has said."""
         return [send for _, send in self.arrived if send.receiver == receiver]

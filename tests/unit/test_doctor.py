@@ -14,6 +14,7 @@ from schemas.duration import HOUR_MS, MINUTE_MS
 from schemas.signing import OperatorKey
 from streams.__main__ import main
 from streams.kafka.admin import GroupDescription, Member
+from streams.kafka.records import Records
 from streams.settings import read_settings
 from streams.tools.inspection.cluster_checks import GROUPS, clock_finding, lag_finding, owners_finding
 from streams.tools.inspection.doctor import advice, lines
@@ -28,6 +29,7 @@ from streams.tools.inspection.service_checks import (
 )
 from streams.worker.fence import Fence
 from tests.support.facts import NOW_MS, alert, command
+from tests.support.kafka import Record, produce
 
 OPERATOR = "the root key of operators, in tests"
 ENGINE = "the root key of the engine, in tests"
@@ -230,6 +232,28 @@ def test_a_broker_that_cannot_say_is_no_fault_of_ours(
     assert "ok       keys" in said
     assert "SPENDFUSE_METRICS_PORTS" in said
     assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("other_key", "is_told"), [(ENGINE, True), ("another root key of an engine, in tests", False)])
+def test_another_installation_with_the_same_key_is_told(
+    broker: EmbeddedBroker,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    other_key: str,
+    is_told: bool,
+) -> None:
+    """A command does not name its installation: one of another's with the same engine key would be obeyed here."""
+    for prefix in ("prod.", "test."):
+        broker.create_topics(prefix, 2)
+    check = Records(read_settings({"SPENDFUSE_ENGINE_KEY": other_key})).key_check("acme")
+    assert check is not None
+    produce(broker.bootstrap, "test.control.v1", [Record(check.value, check.key, tuple(check.headers or ()))])
+    monkeypatch.setenv("SPENDFUSE_PREFIX", "prod.")
+    monkeypatch.setenv("SPENDFUSE_ENGINE_KEY", ENGINE)
+    monkeypatch.setattr("streams.kafka.topics.REQUEST_TIMEOUT_S", 1)
+    main(["doctor"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("the workers under the prefix 'test.' sign with this engine key as well" in said) == is_told
 
 
 def test_a_broker_that_is_away_is_code_4(

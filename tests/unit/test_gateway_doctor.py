@@ -60,6 +60,16 @@ def test_a_key_with_which_nothing_came_is_told_so() -> None:
     assert "the key cc: 1 model call" in told[1]
 
 
+def test_what_a_gateway_answers_by_itself_is_nobody_who_reports_past_it() -> None:
+    """Whoever has stopped a first run over HTTP looks for no second system that writes to Kafka."""
+    ack = {"type": "command_ack", "event_id": "a", "ts_ms": AT_MS, "tenant_id": "acme", "run_id": "r1",
+           "command_id": "c1", "acted": "stopped"}  # fmt: skip
+    arrivals = found((CLAUDE, {}))
+    arrivals.add(decode_usage(encode(ack)), DIRECT, AT_MS)
+    arrivals.add(decode_usage(encode(ack)), CLAUDE, AT_MS)
+    assert {origin: stream.others for origin, stream in arrivals.streams.items()} == {CLAUDE: 1}
+
+
 def test_the_run_of_what_came_last_is_named() -> None:
     """Whoever has just connected a system knows what to stop for a try; one that came again is the last, too."""
     came = found(

@@ -1,8 +1,9 @@
 """Worker and alerting under different policies: said after a while, once a day, and never of one that is on its way."""
 
 import asyncio
+import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from schemas.alert import WATCHDOG, Alert
 from schemas.duration import DAY_MS, MINUTE_MS
 from schemas.errors import BrokerError, PolicyError
 from streams.clock import BrokerClock
+from streams.kafka.topics import LOSES, PARTS, Drift
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.own_alerts import FRESH_MS, PATIENCE_MS, PolicyWatch, TopicsWatch
 from streams.service_alert import IN_NO_POLICY, known_rules, service_alert
@@ -56,10 +58,11 @@ def test_signs_of_life_of_before_say_nothing_of_now() -> None:
 
 
 def test_topics_that_stay_as_they_were_not_declared_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not what one look finds, which may be an upgrade under way; what stands at two is told as one alert a day, by
-    whose severity somebody is woken where records are deleted; and a look that fails ends nothing.
+    """Not what one look finds; what has an effect at once is told when it stands at two, and wakes somebody; the rest
+    may be an upgrade under way, and is told when it stands for long; and a look that fails ends nothing.
     """
-    looks: list[Any] = [(["a", "b"], True), (["b"], True), BrokerError("silent"), (["b"], False), ([], False)]
+    a, b, mild = Drift("a", LOSES), Drift("b", PARTS), Drift("mild")
+    looks: list[Any] = [[a, b], [b, mild], BrokerError("silent"), [b, mild], [mild], []]
     told: list[Alert] = []
     counted: list[float | None] = []
     metrics = NotifierMetrics()
@@ -78,14 +81,39 @@ def test_topics_that_stay_as_they_were_not_declared_are_told(monkeypatch: pytest
 
     monkeypatch.setattr("streams.notifier.own_alerts.drifted", look)
     monkeypatch.setattr("streams.notifier.own_alerts.TOPICS_EVERY_S", 0.0)
+    monkeypatch.setattr("streams.notifier.own_alerts.LOOKS", 3)
     notifier: Any = SimpleNamespace(submit=submit)
     policy = read_policy_toml(HEAD)
     with pytest.raises(Ended):
         asyncio.run(TopicsWatch(Settings(), lambda: policy, notifier, metrics, BrokerClock()).run())
-    assert counted == [0, 0, 1, 1, 1, 0]
-    assert {(one.rule, one.tenant_id, one.value) for one in told} == {("topics-differ", "spendfuse", 1)}
-    assert [one.severity for one in told] == ["error", "warning", "warning"]
+    assert counted == [0, 0, 1, 1, 2, 1, 0]
+    assert {(one.rule, one.tenant_id) for one in told} == {("topics-differ", "spendfuse")}
+    assert [(one.severity, one.value) for one in told] == [("error", 1), ("error", 1), ("error", 2), ("warning", 1)]
+    assert told[0].summary == f"Topics are not as declared: b. {PARTS}"
     assert {one.rule for one in told} <= IN_NO_POLICY
+
+
+def test_a_broker_that_does_not_answer_holds_up_nobodys_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alerting that is told to end while it asks for the topics' settings ends, and not when the broker gives up."""
+    asked, let_go = threading.Event(), threading.Event()
+    answered: list[bool] = []
+
+    def look(*_: object) -> Any:
+        asked.set()
+        answered.append(let_go.wait(30))
+        return []
+
+    async def begin_and_end() -> None:
+        policy, notifier = read_policy_toml(HEAD), cast("Any", None)
+        watch = TopicsWatch(Settings(), lambda: policy, notifier, NotifierMetrics(), BrokerClock())
+        watching = asyncio.create_task(watch.run())
+        await asyncio.to_thread(asked.wait, 30)
+        watching.cancel()
+
+    monkeypatch.setattr("streams.notifier.own_alerts.drifted", look)
+    asyncio.run(begin_and_end())
+    assert answered == []
+    let_go.set()
 
 
 class Ended(Exception):

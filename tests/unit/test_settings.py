@@ -37,11 +37,31 @@ def test_faulty_file_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_secrets_are_not_printed() -> None:
     """Neither the settings' text nor an error shows a key."""
-    settings = read_settings({"SPENDFUSE_ENGINE_KEY": "hunter2" * 6, "SPENDFUSE_KAFKA_SASL_PASSWORD": "hunter3"})
+    secrets = {"SPENDFUSE_ENGINE_KEY": "hunter2" * 6, "SPENDFUSE_KAFKA_SASL_PASSWORD": "hunter3"}
+    settings = read_settings({**secrets, "SPENDFUSE_KAFKA_SECURITY_PROTOCOL": "SASL_SSL"})
     assert "hunter" not in repr(settings)
     with pytest.raises(SettingsError) as caught:
         read_settings({"SPENDFUSE_ENGINE_KEY": "hunter2" * 6, "SPENDFUSE_PARTITIONS": "x"})
     assert "hunter" not in str(caught.value)
+    with pytest.raises(SettingsError) as caught:
+        read_settings(secrets)
+    assert "hunter" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        ({"KAFKA_SASL_USERNAME": "ana"}, "set SASL_SSL or SASL_PLAINTEXT"),
+        ({"KAFKA_SASL_USERNAME": "ana", "KAFKA_SECURITY_PROTOCOL": "SSL"}, "set SASL_SSL or SASL_PLAINTEXT"),
+        ({"KAFKA_SSL_CA": "/ca.pem"}, "set SSL or SASL_SSL"),
+        ({"KAFKA_SSL_CA": "/ca.pem", "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT"}, "set SSL or SASL_SSL"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(given: dict[str, str], hint: str) -> None:
+    """One of the two would count in silence: traffic without TLS, or a client without a name."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings({f"SPENDFUSE_{name}": value for name, value in given.items()})
+    assert hint in str(caught.value)
 
 
 def test_misspelt_variables_are_found() -> None:

@@ -1,6 +1,7 @@
 """The supervisor of one machine: what ends is started again, ever more patiently, and health says so."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -10,6 +11,8 @@ from streams.clock import pause
 from streams.process.supervisor import LONGEST_PAUSE_MS, STEADY_MS, Child, Supervisor, processes
 from streams.settings import Settings
 from streams.tools.polls.registry import polled_systems
+from tests.support.kafka import wait_until
+from tests.support.service_process import ServiceProcess
 
 
 class Clock:
@@ -79,3 +82,20 @@ def test_systems_are_polled_beside_the_others_where_they_are_named() -> None:
     for wrong in (["langfuse"], ["unheard-of=acme"], ["langfuse=acme", "langfuse=umbrella"]):
         with pytest.raises(SettingsError, match="--poll"):
             polled_systems(wrong)
+
+
+def test_a_test_that_fails_leaves_nothing_behind() -> None:
+    """What a supervised process has started ends with the block, also where the supervisor has ended before."""
+    started = "import subprocess; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    with ServiceProcess(["timeit", "-n1", "-r1", started], {}) as process:
+        assert process.wait_exit() == 0
+        left = Path(f"/proc/{process.text.split()[0]}/stat")
+        assert _runs(left)
+    wait_until(lambda: not _runs(left), 10, "it is gone")
+
+
+def _runs(stat: Path) -> bool:
+    try:
+        return stat.read_text(encoding="utf-8").split(")")[-1].split()[0] not in "ZX"
+    except OSError:
+        return False

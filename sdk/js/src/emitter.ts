@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { Gateway, GatewayError, type Answer } from "./http/gateway.js";
+import { Gateway, GatewayError, retryAfterMs, type Answer } from "./http/gateway.js";
 import { sleep } from "./process/clock.js";
 import { forgetAtExit, sendAtExit, type AtExit, type Parcel } from "./process/ending.js";
 import { RareWarning, quietly, said, toConsole, type Warn } from "./process/warnings.js";
@@ -60,6 +60,7 @@ export class Emitter implements AtExit {
   #mostOfARequest = MOST_BYTES_OF_A_REQUEST;
   #refusedSinceFlush = 0;
   #isSending = false;
+  #isClosing = false;
   #isClosed = false;
   #hurry: (() => void) | null = null;
 
@@ -122,6 +123,7 @@ export class Emitter implements AtExit {
   /** Flush and end; what `flush` does. Later events are dropped and counted. */
   async close(timeoutMs = 5_000): Promise<number> {
     if (this.#isClosed) return this.#waiting.length;
+    this.#isClosing = true;
     const missing = await this.flush(timeoutMs);
     this.#end();
     return missing;
@@ -181,7 +183,7 @@ export class Emitter implements AtExit {
     try {
       const answer = await this.#gateway.request("/v1/events", { method: "POST", body: bodyOf(batch) });
       if (answer.status === TOO_LARGE) return this.#split(batch);
-      restMs = Math.min(Math.max(1_000 * Number(answer.headers["retry-after"] ?? 0) || 0, REST_MS), MOST_REST_MS);
+      if (!this.#isClosing) restMs = Math.min(Math.max(retryAfterMs(answer.headers), REST_MS), MOST_REST_MS);
       const refused = refusedIn(answer, batch.length);
       if (refused === null) throw this.#gateway.refused(answer);
       this.#settle(batch, refused);

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { CallDimensions, RunIdentity } from "./control/standing.js";
 import type { Emitter } from "./emitter.js";
 import { endedBy, type FinishStatus } from "./errors.js";
-import type { Guard } from "./guard.js";
+import type { Advice, Guard } from "./guard.js";
 import { derivedId, hashOf, shapeHashOf } from "./usage/hashing.js";
 import { ATTRIBUTION, nanousd, type UsageEvent } from "./usage/wire.js";
 
@@ -148,6 +148,16 @@ export class Run implements RunIdentity {
   /** Throw Stopped or Paused while the run may not make that call. */
   check(call: CallDimensions = {}): void {
     this.#guard.check(this, call);
+  }
+
+  /** Whether the run should go on with a cheaper model. Asking while it should acknowledges that: follow the answer. */
+  advice(call: CallDimensions = {}): Advice {
+    return this.#guard.advice(this, call);
+  }
+
+  /** A sentence to put before the model, if there is one; each once, and nearly always null. */
+  nudge(): string | null {
+    return this.#guard.nudge(this);
   }
 
   /** A run started by this one: same tree, session and attribution unless told otherwise; limits are not inherited. */

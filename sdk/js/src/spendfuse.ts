@@ -3,7 +3,7 @@ import { Emitter } from "./emitter.js";
 import { Guard } from "./guard.js";
 import { Gateway, GatewayError } from "./http/gateway.js";
 import { Run, type RunOptions } from "./run.js";
-import type { Warn } from "./process/warnings.js";
+import { toConsole, type Warn } from "./process/warnings.js";
 import type { HashKey } from "./usage/hashing.js";
 
 /** What is left out comes from SPENDFUSE_URL, SPENDFUSE_KEY, SPENDFUSE_TENANT and SPENDFUSE_WHEN_BLIND, or the key. */
@@ -30,6 +30,8 @@ export class Spendfuse {
     readonly tenantId: string,
     readonly emitter: Emitter,
     readonly guard: Guard,
+    /** Who is told what goes wrong. */
+    readonly warn: Warn,
   ) {
     this.#gateway = gateway;
   }
@@ -52,7 +54,7 @@ export class Spendfuse {
     const emitter = new Emitter(gateway, { ...options, tenantId });
     const guard = new Guard(gateway, emitter, { ...options, tenantId, whenBlind });
     await guard.ready(options.readyMs);
-    return new Spendfuse(gateway, tenantId, emitter, guard);
+    return new Spendfuse(gateway, tenantId, emitter, guard, options.warn ?? toConsole);
   }
 
   /** A run, begun. End it with `finish`, or have `around` do it. */

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
 import { Emitter, type EmitterOptions } from "../src/emitter.js";
-import { Gateway } from "../src/http/gateway.js";
+import { Gateway, retryAfterMs } from "../src/http/gateway.js";
 import { Spendfuse } from "../src/index.js";
 import { KEY, ScriptedGateway, json, type Event } from "./support.js";
 
@@ -77,6 +77,24 @@ test("who asks to be left alone for a while is", async (context) => {
   const begunMs = performance.now();
   while (gateway.received.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
   assert.ok(performance.now() - begunMs >= 1_900);
+});
+
+test("who closes asks again while there is time, whatever a refusal says", async (context) => {
+  const { gateway, emitter } = await begun(context);
+  for (let time = 0; time < 2; time++) gateway.answers.push((_, response) => json(response, 429, {}, { "Retry-After": "60" }));
+  emitter.emit(CALL);
+  assert.equal(await emitter.close(30_000), 0);
+});
+
+const DATE = "Sat, 28 Nov 2026 14:00:00 GMT";
+const SAID: [headers: Record<string, string>, restMs: number][] = [
+  [{}, 0], [{ "retry-after": " 120 " }, 120_000], [{ "retry-after": "1.5" }, 0], [{ "retry-after": "-5" }, 0], [{ "retry-after": "later" }, 0],
+  [{ "retry-after": "Sat, 28 Nov 2026 14:00:30 GMT", date: DATE }, 30_000], [{ "retry-after": "Sat, 28 Nov 2026 13:00:00 GMT", date: DATE }, 0],
+  [{ "retry-after": "Thu, 01 Jan 1970 00:00:00 GMT" }, 0],
+];
+
+test("when to come again is said in seconds, or as a date by the clock of who says it", () => {
+  for (const [headers, restMs] of SAID) assert.equal(retryAfterMs(headers), restMs, JSON.stringify(headers));
 });
 
 test("a gateway that is started anew is asked again at once", async (context) => {

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { Provider, WORDS } from "./provider.js";
 import { KEY, ScriptedGateway, node, until } from "./support.js";
 
 const HOME = fileURLToPath(new URL("../../", import.meta.url));
@@ -14,44 +15,37 @@ const PAGE = fileURLToPath(new URL("../../../../docs/connect/typescript.md", imp
 const STRICT = {
   strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, skipLibCheck: false,
   module: "nodenext", target: "es2022", types: ["node"],
+  paths: { openai: ["./client.d.mts"], "@anthropic-ai/sdk": ["./client.d.mts"] },
 };
 const USES = `if (typeof spendfuse.Spendfuse.connect !== "function" || !(new spendfuse.Stopped("x") instanceof Error)) process.exitCode = 1;`;
 const TYPED = `
+import Anthropic from "@anthropic-ai/sdk";
 import { Spendfuse, Stopped, currentRun, type LlmCall, type Run } from "spendfuse";
+import { guarded } from "spendfuse/anthropic";
 const sessionId: string | undefined = process.env["SESSION"];
 const spendfuse: Spendfuse = await Spendfuse.connect({ url: undefined, hashKey: "k" });
 const run: Run = spendfuse.run({ workflow: "support", sessionId, capUsd: "2.50", tags: { team: "red" } });
 const call: LlmCall = { model: "gpt-5", inputTokens: 12, responseId: sessionId };
 const answer: number = await run.around(async (same) => { same.check({ model: "gpt-5" }); same.llmCall(call); return 5; });
+const anthropic: Anthropic = guarded(new Anthropic({ apiKey: "none" }), spendfuse, { workflow: sessionId, cheaper: { a: "b" } });
+// @ts-expect-error what is no client
+guarded({}, spendfuse);
 const end: () => void = spendfuse.guard.onStop((of, stopped: Stopped) => console.log(of.runId, stopped.reason));
 // @ts-expect-error a word that is none of the outcomes
 currentRun()?.outcome("done");
 // @ts-expect-error a count that nobody knows
 run.llmCall({ model: "gpt-5", inputTokes: answer });
 end();
+export const used = anthropic;
 `;
-/** As much of the client of OpenAI as the page uses. */
-const OPENAI_TYPES = `
-declare class OpenAI {
-  responses: {
-    create(body: { model: string; input: string }, options?: { signal?: AbortSignal }): Promise<{ id: string; usage?: OpenAI.Responses.ResponseUsage }>;
-    create(body: { model: string; input: string; stream: true }, options?: { signal?: AbortSignal }): Promise<AsyncIterable<OpenAI.Responses.ResponseStreamEvent>>;
-  };
-}
-declare namespace OpenAI.Responses {
-  interface ResponseUsage { input_tokens: number; output_tokens: number }
-  type ResponseStreamEvent = { type: "response.output_text.delta"; delta: string } | { type: "response.completed"; response: { usage?: ResponseUsage } };
-}
-export default OpenAI;
-`;
-const OPENAI = `
-const usage = { input_tokens: 100, output_tokens: 20 };
-async function* parts() {
-  yield { type: "response.output_text.delta", delta: "Hello" };
-  yield { type: "response.completed", response: { usage } };
-}
-export default class OpenAI {
-  responses = { create: async ({ stream }) => (stream ? parts() : { id: "resp_0123456789abcdef", usage }) };
+/** As much of the official clients as is used here: to look through all of their types takes minutes. */
+const CLIENT_TYPES = `
+type Part = { type: "response.output_text.delta"; delta: string } | { type: "response.completed" };
+export default class Client {
+  constructor(options?: { apiKey?: string });
+  post<T>(path: string, options?: { body?: unknown } | Promise<{ body?: unknown }>): Promise<T>;
+  withOptions(options: { timeout?: number }): this;
+  responses: { create(body: { model: string; input: string; stream: true }): Promise<AsyncIterable<Part>> };
 }
 `;
 
@@ -66,10 +60,7 @@ function put(path: string, text: string | object): void {
 before(() => {
   folder = mkdtempSync(join(tmpdir(), "spendfuse-pack-"));
   mkdirSync(join(folder, "node_modules", "spendfuse"), { recursive: true });
-  for (const name of ["@types", "undici-types"]) symlinkSync(join(HOME, "node_modules", name), join(folder, "node_modules", name));
-  put("node_modules/openai/package.json", { name: "openai", type: "module", types: "index.d.ts", main: "index.js" });
-  put("node_modules/openai/index.d.ts", OPENAI_TYPES);
-  put("node_modules/openai/index.js", OPENAI);
+  for (const name of ["@types", "undici-types", "openai", "@anthropic-ai"]) symlinkSync(join(HOME, "node_modules", name), join(folder, "node_modules", name));
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -84,6 +75,7 @@ test("what is packed can be imported, required and compiled against, and what th
   put("imports.mjs", `import * as spendfuse from "spendfuse";\n${USES}`);
   put("requires.cjs", `const spendfuse = require("spendfuse");\n${USES}`);
   put("typed.mts", TYPED);
+  put("client.d.mts", CLIENT_TYPES);
   put("tsconfig.json", { compilerOptions: STRICT, include: ["*.mts"] });
   const compiled = await node([join(HOME, "node_modules", "typescript", "bin", "tsc"), "--project", folder], {}, folder);
   assert.equal(compiled.code, 0, compiled.out);
@@ -91,11 +83,11 @@ test("what is packed can be imported, required and compiled against, and what th
     const done = await node([script], {}, folder);
     assert.equal(done.code, 0, `${script}: ${done.err}`);
   }
-  const gateway = await ScriptedGateway.listening();
-  context.after(() => gateway.close());
-  const env = { SPENDFUSE_URL: gateway.url, SPENDFUSE_KEY: KEY, OPENAI_API_KEY: "none" };
-  for (const page of ["page0.mjs", "page1.mjs"]) assert.deepEqual(await node([page], env, folder), { code: 0, out: "", err: "" });
-  assert.deepEqual(gateway.ofType("llm_call").map((call) => [call["input_tokens"], call["output_tokens"], call["status"]]), [[100, 20, undefined], [100, 20, "ok"]]);
+  const [gateway, provider] = [await ScriptedGateway.listening(), await Provider.listening()];
+  context.after(() => [gateway, provider].forEach((each) => each.close()));
+  const env = { SPENDFUSE_URL: gateway.url, SPENDFUSE_KEY: KEY, OPENAI_API_KEY: "none", OPENAI_BASE_URL: `${provider.url}/v1` };
+  for (const [page, out] of [["page0.mjs", WORDS + WORDS], ["page1.mjs", ""]] as const) assert.deepEqual(await node([page], env, folder), { code: 0, out, err: "" });
+  assert.deepEqual(gateway.ofType("llm_call").map((call) => [call["input_tokens"], call["output_tokens"]]), [[100, 20], [1_200, 150]]);
   const loop = node(["page2.mjs"], env, folder);
   const first = await until(() => gateway.ofType("llm_call")[2]);
   gateway.command("kill", ["run", String(first["run_id"])]);

@@ -2,10 +2,11 @@
 
 `connect()` makes emitter and guard by one address, `run()` begins a run of the process's own connection, and
 `spendfuse.openai`, `.anthropic`, `.langchain`, `.openai_agents`, `.pydantic_ai`, `.crewai`, `.claude_agent`, `.autogen`
-and `.gptcache` do the rest for whoever uses one of these. By hand, over Kafka:
+and `.gptcache` do the rest for whoever uses one of these.
 
-Where Kafka is, the prefix of its topics and the login come from the environment, `SPENDFUSE_KAFKA_BOOTSTRAP` first
-among it; so do the tenant's keys, as `python -m streams keys derive --tenant acme` prints them:
+By hand, over Kafka: where that is, the prefix of its topics and the login come from the environment,
+`SPENDFUSE_KAFKA_BOOTSTRAP` first among it; so do the tenant's keys, as `python -m streams keys derive --tenant acme`
+prints them:
 
     from spendfuse import Emitter, Guard, Stopped, keys_from_environment
     from spendfuse.kafka import KafkaControl, KafkaTransport

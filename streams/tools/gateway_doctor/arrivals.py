@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from schemas.dead_letter import DeadLetter, Reason
-from schemas.usage import LlmCall, ToolCall, UsageMessage
-from streams.gateway.origin import Origin
+from schemas.usage import CommandAck, LlmCall, ToolCall, UsageMessage
+from streams.gateway.origin import DIRECT, Origin
 
 TOGETHER_MS: Final = 5_000
 """Two calls of one model with equal tokens, within so much time and from two sources, are one call told twice."""
@@ -91,6 +91,8 @@ class Arrivals:
 
     def add(self, message: UsageMessage, origin: Origin, append_ms: int) -> None:
         """Take note of a message."""
+        if origin == DIRECT and isinstance(message, CommandAck):
+            return  # a gateway answers commands by itself for whoever asks it: nobody reports past it
         stream = self.streams[origin]
         if message.event_id in self._seen:
             stream.again += 1

@@ -49,7 +49,7 @@ def topics(around: Surroundings) -> Iterator[Finding]:
     settings = around.settings
     under = f"under the prefix {settings.prefix!r}" if settings.prefix else "without a prefix"
     if around.missing:
-        others = sorted(_other_prefixes(around))
+        others = around.other_prefixes
         advice = "python -m streams topics apply"
         if settings.kafka_security_protocol.upper() != "PLAINTEXT":
             advice += "; if they are there, grant the role reader: python -m infra.kafka.access --help"
@@ -177,12 +177,6 @@ def _waiting(settings: Settings, topic: str, starts: dict[Place, int], ends: dic
     )
     records = Counter(message.partition() for message in read) if few else Counter[int]()
     return behind | {place: records[place[1]] for place in few}
-
-
-def _other_prefixes(around: Surroundings) -> Iterator[str]:
-    for topic in around.topics:
-        if topic.endswith("usage.v1") and topic != around.settings.topic("usage.v1"):
-            yield topic.removesuffix("usage.v1")
 
 
 def _counted(count: int, what: str) -> str:

@@ -38,6 +38,13 @@ class Surroundings:
         """Declared topics that are not on the broker, or that this client may not see."""
         return [name for name in load_topics() if self.settings.topic(name) not in self.topics]
 
+    @property
+    def other_prefixes(self) -> list[str]:
+        """Those of other installations on this cluster, as far as this client may see their topics."""
+        prefixes = {topic.removesuffix("usage.v1") for topic in self.topics if topic.endswith("usage.v1")}
+        of_others = prefixes - {self.settings.prefix}
+        return sorted(prefix for prefix in of_others if f"{prefix}control.v1" in self.topics)  # not `provider_usage.v1`
+
     def places(self, name: str) -> list[Place]:
         """The partitions of one of our topics; none where it is missing."""
         topic = self.settings.topic(name)

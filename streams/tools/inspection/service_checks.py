@@ -26,7 +26,7 @@ from streams.process.policies import read_published
 from streams.settings import Settings
 from streams.tools.inspection.finding import Finding, Surroundings
 from streams.tools.inspection.incident_facts import readable_alerts
-from streams.tools.keys import key_faults
+from streams.tools.keys import key_faults, signs_with_our_key
 from streams.tools.order import TopicFacts
 from streams.worker.fence import FENCE_KEY, Fence
 
@@ -36,6 +36,9 @@ TAIL: Final = 16
 """Offsets at the end of a changelog among which its newest fence is."""
 TAIL_S: Final = 10.0
 PAGE_S: Final = 3.0
+MOST_OTHERS: Final = 6
+"""Other installations on the cluster whose key checks are read."""
+SHARED: Final = "a key for each installation: python -m streams keys rotate engine; docs/stopping.md, Keys"
 ANSWERED: Final = ("run", "session", "run_tree")
 
 
@@ -59,6 +62,10 @@ def keys(around: Surroundings) -> Iterator[Finding]:
         yield Finding("ok", f"{shown}. No worker with a key has seen a tenant yet, so nothing was compared")
     else:
         yield Finding("ok", f"{shown}. So say all key checks of workers ({len(found)})")
+    shared = [prefix for prefix in around.other_prefixes[:MOST_OTHERS] if signs_with_our_key(settings, prefix)]
+    if shared:
+        text = f"the workers under the prefix {', '.join(map(repr, shared))} sign with this engine key as well"
+        yield Finding("warning", f"{text}: guards here obey their commands, where they are copied", SHARED)
 
 
 def key_ids(settings: Settings) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """`poll`: what another system knows of calls, asked for again and again, and each call written once."""
 
 import logging
-import signal
 import threading
 from typing import Final
 
@@ -11,6 +10,7 @@ from streams.kafka.admin import existing_topics
 from streams.process.broker_watch import BrokerWatch
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
+from streams.process.watchdog import when_told_to_end
 from streams.provider_api import ProviderError
 from streams.settings import Settings, read_others, read_settings
 from streams.tools.polls.cursor import TOPIC
@@ -49,8 +49,7 @@ def run_poll(name: str, tenant_id: str, *, since_ms: int, every_s: float) -> int
     with claimed_settings("poller") as settings:
         metrics, broker, end = PollMetrics(), BrokerWatch(settings), threading.Event()
         loop = Loop(open_reader(settings, name, tenant_id, since_ms), name, every_s, metrics, end)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: end.set())
+        when_told_to_end(end.set)
         with watched(settings, metrics, broker, lambda: loop.beat_ms, loop.fault):
             loop.go_on()
     return 0

@@ -132,6 +132,14 @@ export class Gateway {
   }
 }
 
+/** For how many milliseconds an answer asks to be left alone: `Retry-After` (RFC 9110, 10.2.3), a date by its own clock. */
+export function retryAfterMs(headers: http.IncomingHttpHeaders): number {
+  const said = headers["retry-after"]?.trim() ?? "";
+  if (/^\d+$/.test(said)) return 1_000 * Number(said);
+  const [untilMs, nowMs] = /GMT$/.test(said) ? [Date.parse(said), Date.parse(headers.date ?? "")] : [NaN, NaN]; // it parses "-5"
+  return Math.max(untilMs - (Number.isNaN(nowMs) ? Date.now() : nowMs), 0) || 0;
+}
+
 class StaleConnection extends Error {
   override readonly message = "the connection was closed";
 }

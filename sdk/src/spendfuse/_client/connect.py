@@ -77,7 +77,7 @@ def connect(
     feed: ControlFeed
     if address.startswith(("http://", "https://")):
         tenant_id, when_blind = _by_key(Gateway(address, key), tenant_id, when_blind)
-        transport, feed = _over_http(address, key)
+        transport, feed = HttpTransport(address, key=key), HttpControl(address, key=key, tenant_id=tenant_id)
     else:
         tenant_id, when_blind = _said(tenant_id, when_blind)
         keys = keys or (keys_from_environment() if f"{PREFIX}TENANT_KEY" in os.environ else None)
@@ -85,10 +85,6 @@ def connect(
     emitter = Emitter(transport, hash_key=hash_key)
     guard = Guard(feed, emitter, when_blind=when_blind, tenant_id=tenant_id, keys=keys, first_check_waits=True)
     return Connection(tenant_id, emitter, guard)
-
-
-def _over_http(url: str, key: str | None) -> tuple[Transport, ControlFeed]:
-    return HttpTransport(url, key=key), HttpControl(url, key=key)
 
 
 def _over_kafka(bootstrap: str, config: Mapping[str, object] | None) -> tuple[Transport, ControlFeed]:

@@ -56,6 +56,9 @@ class Paused(SpendfuseError):
         self.incident_id = incident_id
 
 
+ENDED_BY_SIGNAL = (130, 143)
+"""What programs exit with that end because of a SIGINT or a SIGTERM: 128 and the signal's number."""
+
 End = Literal["completed", "stopped", "cancelled", "failed"]
 
 
@@ -63,7 +66,7 @@ def ended_by(error: BaseException | None) -> End:
     """Return how a block ended that `error` has left; several at once, as of a task group, count by the worst of them.
 
     What is no `Exception` is nobody's failure: an interrupt, a cancellation, an exit of the program or of a greenlet.
-    An exit with a code other than 0 is one.
+    An exit with a code other than 0 is one, but for those that shells give to whoever was ended by SIGINT or SIGTERM.
     """
     ends = {_end(each) for each in _leaves(error)}
     order: tuple[End, ...] = ("stopped", "failed", "cancelled")
@@ -85,7 +88,7 @@ def _end(error: BaseException | None) -> End:
         case Stopped():
             return "stopped"
         case SystemExit(code=code):
-            return "completed" if code in (None, 0) else "failed"
+            return "completed" if code in (None, 0) else "cancelled" if code in ENDED_BY_SIGNAL else "failed"
         case Paused() | asyncio.CancelledError():
             return "cancelled"
         case Exception():

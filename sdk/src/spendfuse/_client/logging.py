@@ -40,7 +40,7 @@ class RareWarning:
         tell_of_forks(self)
 
     def forked(self) -> None:
-        """Begin anew in a child; see `_fork`."""
+        """Begin anew in a child; see `fork`."""
         self._lock = threading.RLock()
 
     def happened(self, detail: str = "") -> None:

@@ -41,14 +41,21 @@ class HttpControl:
 
     is_verified = True
 
-    def __init__(self, url: str | None = None, *, key: str | None = None) -> None:
-        """What is left out comes from SPENDFUSE_URL and SPENDFUSE_KEY. Raises ValueError when nobody says it."""
+    def __init__(self, url: str | None = None, *, key: str | None = None, tenant_id: str | None = None) -> None:
+        """What is left out comes from SPENDFUSE_URL and SPENDFUSE_KEY. Raises ValueError when nobody says it.
+
+        A key tells of the commands of its tenant: with `tenant_id` nothing is known while it is another one's.
+        """
         self._gateway = Gateway(url, key)
+        self._tenant_id = tenant_id
         self._trouble = RareWarning("%d failures to follow the gateway's commands: %s")
         self._fresh_at_s: float | None = None
-        self._reading: _Reading | None = _Reading(self._gateway, self._trouble)
+        self._reading: _Reading | None = self._read()
         """None in a forked child that has not read yet."""
         tell_of_forks(self)
+
+    def _read(self) -> "_Reading":
+        return _Reading(self._gateway, self._tenant_id, self._trouble)
 
     def forked(self) -> None:
         """Leave to the parent what it reads with; a child begins anew."""
@@ -60,7 +67,7 @@ class HttpControl:
     def poll(self, timeout_s: float) -> list[ControlRecord]:
         """Return the next records, waiting at most `timeout_s` for the first."""
         if self._reading is None:
-            self._reading = _Reading(self._gateway, self._trouble)
+            self._reading = self._read()
         records: list[ControlRecord] = []
         for heard in self._reading.take(timeout_s):
             if isinstance(heard, _Fresh):
@@ -86,9 +93,10 @@ class HttpControl:
 class _Reading:
     """The stream, read by a thread of this process."""
 
-    def __init__(self, gateway: Gateway, trouble: RareWarning) -> None:
+    def __init__(self, gateway: Gateway, tenant_id: str | None, trouble: RareWarning) -> None:
         self.failure: str | None = f"an answer of {gateway.url}"
         self._gateway = gateway
+        self._tenant_id = tenant_id
         self._trouble = trouble
         self._heard: deque[ControlRecord | _Fresh] = deque()
         self._changed = threading.Condition()
@@ -142,7 +150,7 @@ class _Reading:
             given = {"Accept": "text/event-stream", **({"Last-Event-ID": self._last_id} if self._last_id else {})}
             response = self._gateway.request(connection, "GET", "/v1/control", headers=given)
             if response.status != 200:
-                raise GatewayError(self._gateway.why(response.status, read_answer(response)), response.status)
+                raise GatewayError(self._gateway.why(read_answer(response)), response.status)
             self._hear(response, begun_s)
         finally:
             connection.close()
@@ -157,8 +165,15 @@ class _Reading:
                 self._last_id = event_id or self._last_id
             elif name in ("hello", "fresh"):
                 ahead_s = data["at_s"] - begun_s if ahead_s is None else ahead_s
-                if name == "fresh":
+                if name == "hello":
+                    self._meet(data["tenant_id"])
+                else:
                     self._note(data["blind"], None if data["blind"] else data["at_s"] - ahead_s - data["age_s"])
+
+    def _meet(self, tenant_id: str) -> None:
+        """Commands are those of the key's tenant: to another one's runs nothing would ever be said."""
+        if self._tenant_id not in (None, tenant_id):
+            raise GatewayError(f"the key is one of the tenant {tenant_id}, and these are runs of {self._tenant_id}")
 
     def _note(self, blind: str | None, at_s: float | None) -> None:
         """What the gateway knew before this process asked for the first time is not yet all that stood then."""

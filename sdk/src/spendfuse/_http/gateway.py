@@ -3,8 +3,11 @@
 import http.client
 import json
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -29,6 +32,27 @@ class KeyInfo:
     tenant_id: str
     scopes: tuple[str, ...]
     when_blind: Literal["continue", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a gateway, or somebody in between, has answered."""
+
+    status: int
+    said: Any
+    """The body as JSON; None for anything else."""
+    headers: Message
+
+    @property
+    def rest_s(self) -> float:
+        """For how long it asks to be left alone: `Retry-After` (RFC 9110, 10.2.3) in seconds, or as a date, which is by
+        its own clock where it tells that. 0 where it asks for nothing that can be read.
+        """
+        said = self.headers.get("Retry-After", "").strip()
+        if said.isascii() and said.isdigit():
+            return float(said)
+        until_s, now_s = _http_date_s(said), _http_date_s(self.headers.get("Date", ""))
+        return max(until_s - (now_s or time.time()), 0.0)
 
 
 class Gateway:
@@ -70,31 +94,42 @@ class Gateway:
         """Whose key that is. Raises GatewayError."""
         connection = self.connect(timeout_s)
         try:
-            response = self.request(connection, "GET", "/v1/key")
-            answer = read_answer(response)
-            if response.status != 200:
-                raise GatewayError(self.why(response.status, answer), response.status)
-            when_blind = cast("Literal['continue', 'stop']", str(answer["when_blind"]))
-            return KeyInfo(str(answer["tenant_id"]), tuple(answer["scopes"]), when_blind)
+            answer = read_answer(self.request(connection, "GET", "/v1/key"))
+            if answer.status != 200:
+                raise GatewayError(self.why(answer), answer.status)
+            said = answer.said
+            when_blind = cast("Literal['continue', 'stop']", str(said["when_blind"]))
+            return KeyInfo(str(said["tenant_id"]), tuple(said["scopes"]), when_blind)
         except (OSError, http.client.HTTPException, KeyError, TypeError) as error:
             raise GatewayError(self.unreachable(error)) from None
         finally:
             connection.close()
 
-    def why(self, status: int, answer: Any) -> str:
+    def why(self, answer: Answer) -> str:
         """What a refusal means, for people."""
-        said = answer.get("error") if isinstance(answer, dict) else None
-        return f"{self.url} answers {status}: {said or 'is it a gateway of Spendfuse?'}"
+        said = answer.said.get("error") if isinstance(answer.said, dict) else None
+        elsewhere = answer.headers.get("Location") if 300 <= answer.status < 400 else None
+        moved = f"it has moved to {elsewhere}" if elsewhere else None
+        return f"{self.url} answers {answer.status}: {said or moved or 'is it a gateway of Spendfuse?'}"
 
     def unreachable(self, error: BaseException) -> str:
         """What a missing answer means, for people."""
         return f"{self.url} does not answer: {error or type(error).__name__}"
 
 
-def read_answer(response: http.client.HTTPResponse) -> Any:
-    """What the body says as JSON; None for anything else."""
+def _http_date_s(said: str) -> float:
+    """Epoch seconds; 0 for what is no date."""
+    try:
+        return parsedate_to_datetime(said).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def read_answer(response: http.client.HTTPResponse) -> Answer:
+    """The answer with its body."""
     body = response.read(MAX_ANSWER_BYTES)
     try:
-        return json.loads(body or b"null")
+        said = json.loads(body or b"null")
     except ValueError:
-        return None
+        said = None
+    return Answer(response.status, said, response.headers)

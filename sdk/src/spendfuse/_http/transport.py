@@ -3,12 +3,11 @@
 import http.client
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any
 
 from spendfuse._client.fork import never_free, tell_of_forks
-from spendfuse._http.gateway import Gateway, read_answer
+from spendfuse._http.gateway import Answer, Gateway, read_answer
 from spendfuse._usage.transport import Done, Record, Undelivered
 
 LINGER_S = 0.01
@@ -76,18 +75,18 @@ class HttpTransport:
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         body = b"\n".join(each.record.value for each in waiting)
         try:
-            status, answer = self._post(body)
+            answer = self._post(body)
         except Exception as error:  # whatever it was: these records are nowhere but here
             self._drop_connection()
             failed = Undelivered(self._gateway.unreachable(error), retriable=True)
             outcomes: Sequence[Undelivered | None] = [failed] * len(waiting)
         else:
-            too_large = status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            outcomes = self._split(waiting) if too_large else self._outcomes(status, answer, len(waiting))
+            too_large = answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            outcomes = self._split(waiting, answer) if too_large else self._outcomes(answer, len(waiting))
         for each, outcome in zip(waiting, outcomes, strict=True):
             each.done(each.record, outcome)
 
-    def _post(self, body: bytes) -> tuple[int, Any]:
+    def _post(self, body: bytes) -> Answer:
         is_new = self._connection is None
         try:
             return self._ask(body)
@@ -97,33 +96,32 @@ class HttpTransport:
             self._drop_connection()
             return self._ask(body)
 
-    def _ask(self, body: bytes) -> tuple[int, Any]:
+    def _ask(self, body: bytes) -> Answer:
         if self._connection is None:
             self._connection = self._gateway.connect()
-        response = self._gateway.request(self._connection, "POST", "/v1/events", body)
-        return response.status, read_answer(response)
+        return read_answer(self._gateway.request(self._connection, "POST", "/v1/events", body))
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
 
-    def _split(self, waiting: Sequence[_Waiting]) -> Sequence[Undelivered]:
+    def _split(self, waiting: Sequence[_Waiting], answer: Answer) -> Sequence[Undelivered]:
         """Have records go in smaller requests from now on: a proxy may take less than the gateway does."""
         largest = max(len(each.record.value) for each in waiting)
         self._most_bytes = max(sum(len(each.record.value) for each in waiting) // 2 - largest, 1)
-        why = self._gateway.why(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "the request is too large"})
+        why = self._gateway.why(replace(answer, said={"error": "the request is too large"}))
         return [Undelivered(why, retriable=len(waiting) > 1, at_once=len(waiting) > 1)] * len(waiting)
 
-    def _outcomes(self, status: int, answer: Any, count: int) -> Sequence[Undelivered | None]:
+    def _outcomes(self, answer: Answer, count: int) -> Sequence[Undelivered | None]:
         """What became of each record."""
-        rejected = answer.get("rejected") if isinstance(answer, dict) else None
-        if status not in (200, 400) or not isinstance(rejected, list):
-            return [Undelivered(self._gateway.why(status, answer), retriable=True)] * count
+        rejected = answer.said.get("rejected") if isinstance(answer.said, dict) else None
+        if answer.status not in (200, 400) or not isinstance(rejected, list):
+            return [Undelivered(self._gateway.why(answer), retriable=True, rest_s=answer.rest_s)] * count
         outcomes: list[Undelivered | None] = [None] * count
         try:
             for each in rejected:
                 outcomes[each["index"]] = Undelivered(f"{each['reason']}: {each['detail']}", retriable=False)
         except (KeyError, IndexError, TypeError):  # somebody in between has made it up
-            return [Undelivered(self._gateway.why(status, None), retriable=True)] * count
+            return [Undelivered(self._gateway.why(replace(answer, said=None)), retriable=True)] * count
         return outcomes

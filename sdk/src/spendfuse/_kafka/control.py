@@ -86,8 +86,8 @@ class KafkaControl:
     def waiting_for(self) -> str | None:
         """Which broker, topic or partition it waits for; None if it has read all that is there."""
         reading = self._reading
-        if reading is None or (ends := reading.probe.latest) is None:
-            failure = None if reading is None else reading.probe.failure
+        failure = None if reading is None else reading.probe.failure
+        if reading is None or failure is not None or (ends := reading.probe.latest) is None:
             return f"an answer of {self._bootstrap} about {self._topic}: {failure or 'none so far'}"
         for partition, end in ends.by_partition.items():
             if (position := reading.positions.get(partition, 0)) < end:

@@ -6,6 +6,7 @@ amount of memory and never a wait.
 """
 
 import heapq
+import math
 import threading
 import time
 from collections import deque
@@ -18,6 +19,8 @@ POLL_IN_FLIGHT_S = 0.02
 POLL_IDLE_S = 1.0
 REST_S = 1.0
 """Before a failed record is sent again; then all that have rested go as fast as the broker takes them."""
+MOST_REST_S = 60.0
+"""For how long nothing is sent at most, whoever asks for that."""
 JOIN_S = 2.0
 
 
@@ -53,6 +56,8 @@ class Outbox:
         self._again: list[_Item] = []
         """A heap: those whose turn it was already, and is again before all that are queued."""
         self._resting: deque[tuple[float, _Item]] = deque()
+        self._quiet_until_s = 0.0
+        """Before that nothing is sent, because the receiver has asked for it."""
         self._unsent = 0
         self._unsent_bytes = 0
         self._in_flight = 0
@@ -100,10 +105,12 @@ class Outbox:
     def flush(self, timeout_s: float) -> int:
         """Wait until all is delivered or refused, at most `timeout_s`.
 
+        Nothing rests any longer than until now, so that each is tried once more, whoever has asked to be sent nothing.
         Return how many records the broker does not have: unsent ones, and those it has refused since the last flush.
         """
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
+            self._end_rests()
             while self._unsent and (left_s := deadline_s - time.monotonic()) > 0:
                 self._changed.wait(left_s)
             refused, self._refused = self._refused, 0
@@ -161,17 +168,25 @@ class Outbox:
     def _next(self) -> _Item | None:
         """The one to send now, marked in flight; None after a while without one."""
         with self._changed:
-            self._wake_rested()
-            if not self._again and not self._queued and not self._stopping:
+            self._wake_rested(time.monotonic())
+            if not self._has_next and not self._stopping:
                 self._changed.wait(POLL_IN_FLIGHT_S if self._in_flight or self._resting else POLL_IDLE_S)
-            if not self._again and not self._queued:
+            if not self._has_next:
                 return None
             self._in_flight += 1
             return heapq.heappop(self._again) if self._again else self._queued.popleft()
 
-    def _wake_rested(self) -> None:
-        now_s = time.monotonic()
-        while self._resting and self._resting[0][0] <= now_s:
+    @property
+    def _has_next(self) -> bool:
+        return bool(self._again or self._queued) and time.monotonic() >= self._quiet_until_s
+
+    def _end_rests(self) -> None:
+        self._quiet_until_s = 0.0
+        self._wake_rested(math.inf)
+        self._changed.notify_all()
+
+    def _wake_rested(self, until_s: float) -> None:
+        while self._resting and self._resting[0][0] <= until_s:
             heapq.heappush(self._again, self._resting.popleft()[1])
             self.stats.resent += 1
 
@@ -182,7 +197,10 @@ class Outbox:
                 heapq.heappush(self._again, item)
                 self.stats.resent += 1
             elif failure is not None and failure.retriable:
-                self._resting.append((time.monotonic() + REST_S, item))
+                now_s = time.monotonic()
+                self._resting.append((now_s + REST_S, item))
+                if failure.rest_s and not self._closing:
+                    self._quiet_until_s = now_s + min(failure.rest_s, MOST_REST_S)
             else:
                 self._unsent -= 1
                 self._unsent_bytes -= len(item.record.value)

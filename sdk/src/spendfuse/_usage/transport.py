@@ -17,11 +17,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """Why a record did not arrive, whether sending it again could help, and whether that needs no rest before."""
+    """Why a record did not arrive, whether sending it again could help, and whether that needs no rest before.
+
+    `rest_s`, where it is not 0, is for how long the receiver has asked to be sent nothing at all.
+    """
 
     reason: str
     retriable: bool
     at_once: bool = False
+    rest_s: float = 0.0
 
 
 Done = Callable[[Record, Undelivered | None], None]
