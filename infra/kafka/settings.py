@@ -48,6 +48,8 @@ def broker_settings(
         # The cleaner looks often, so that a test of compaction need not wait, and takes little of the heap.
         "log.cleaner.backoff.ms": "500",
         "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
+        # Nor does it take a core to itself from those who share this machine: 64 MB at once made kills a second late.
+        "log.cleaner.io.max.bytes.per.second": str(8 * 1024 * 1024),
     }
     return settings | dict(extra or {})
 
