@@ -48,7 +48,7 @@ class WorkflowStops:
         if stopped_for is not None:
             return subject, finding
         if incident is None:
-            if not self._note_run(tenant, rule, workflow, subject.run_id):
+            if not self._note_run(tenant, _short(rule.rule, workflow), subject.run_id):
                 return subject, finding
             self._incidents.forget_ended(tenant, rule, shared.key, ASPECT)
         return shared, _counted(finding, incident, subject.run_id, workflow)
@@ -74,7 +74,8 @@ class WorkflowStops:
         shared = self._of_workflow(tenant, workflow, subject, command.target_type)
         incident = self._incidents.find(tenant, rule, shared.key, ASPECT)
         if incident is None:
-            if not self._note_run(tenant, rule, f"{command.target_type}/{workflow}", command.target_id):
+            going_on = f"{command.target_type}/{_short(rule.rule, workflow)}"
+            if not self._note_run(tenant, going_on, command.target_id):
                 return subject, finding
             self._incidents.forget_ended(tenant, rule, shared.key, ASPECT)
         latest = () if incident is None or incident.alert is None else incident.alert.evidence.get("latest_runs", ())
@@ -121,13 +122,14 @@ class WorkflowStops:
             return None
         return command.origin.incident_id
 
-    def _note_run(self, tenant: Tenant, rule: Detector[Any], workflow: str, run_id: str) -> bool:
-        """Note one more run that the rule has found. Returns whether it is more than the third within an hour.
+    def _note_run(self, tenant: Tenant, key: str, run_id: str) -> bool:
+        """Note one more run under what stands for a rule and a workflow. Returns whether it is more than the third
+        within an hour.
 
         A run that is let go on and found again counts once.
         """
         since_ms = self._state.now_ms - HOUR_MS
-        key, run = _short(rule.rule, workflow), _short(run_id)
+        run = _short(run_id)
         recent = [stop for stop in tenant.stops.get(key, ()) if stop[0] > since_ms and stop[1] != run]
         if key not in tenant.stops and len(tenant.stops) >= MOST_REMEMBERED:
             tenant.stops = {k: stops for k, stops in tenant.stops.items() if stops[-1][0] > since_ms}
