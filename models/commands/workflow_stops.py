@@ -2,6 +2,7 @@
 incident is about the workflow.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -78,7 +79,7 @@ class WorkflowStops:
             if not self._note_run(tenant, going_on, command.target_id):
                 return subject, finding
             self._incidents.forget_ended(tenant, rule, shared.key, ASPECT)
-        latest = () if incident is None or incident.alert is None else incident.alert.evidence.get("latest_runs", ())
+        latest = _evidence(incident).get("latest_runs", ())
         is_new = incident is None or (own is None and command.target_id not in latest)
         if own is None:
             self._incidents.assume(tenant, rule, finding, subject)
@@ -155,9 +156,14 @@ def _named(what: str, workflow: str) -> str:
     return f"{what} of {workflow}" if workflow != UNATTRIBUTED else f"{what} that name no workflow"
 
 
+def _evidence(incident: Incident | None) -> Mapping[str, Any]:
+    """What the workflow's incident has said so far."""
+    return {} if incident is None or incident.alert is None else incident.alert.evidence
+
+
 def _counted(finding: Finding, incident: Incident | None, run_id: str | None, workflow: str) -> Finding:
     """The finding as one about the workflow: how many of its runs, and which ones last."""
-    evidence = {} if incident is None or incident.alert is None else incident.alert.evidence
+    evidence = _evidence(incident)
     stopped = int(evidence.get("runs_stopped", OWN_PAGES)) + (run_id is not None)
     latest = [*evidence.get("latest_runs", ()), *([] if run_id is None else [run_id])][-LATEST_RUNS:]
     return replace(
@@ -180,7 +186,7 @@ def _going_on(
     is_new: bool,
 ) -> Finding:
     """The finding as one about the workflow: how many of its runs go on, which ones last, and what that has cost."""
-    evidence = {} if incident is None or incident.alert is None else incident.alert.evidence
+    evidence = _evidence(incident)
     count = int(evidence.get("runs_going_on", OWN_PAGES)) + is_new
     latest = [*evidence.get("latest_runs", ()), *([command.target_id] if is_new else [])][-LATEST_RUNS:]
     what = _named(f"{command.target_type.replace('_', ' ')}s", workflow)

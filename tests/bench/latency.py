@@ -32,10 +32,8 @@ LIVE_RUNS = 5_000
 CAUSES_PER_S = 10
 COST_NANOUSD = 41 * 10**9
 """Above the cap of a run in the bench's policies."""
-WARM_UP_S = 15
-"""How long a rate is offered before the first cause. By then the first workflows have ten finished runs, for which a
-worker loads river: once in its life, and for a second what it decides waits longer (p99 160 to 280 ms, not 75).
-"""
+WARM_UP_S = 5
+"""How long a rate is offered before the first cause."""
 BROKER_WARM_UP_S = 90
 """How long a new broker commits transactions before anything is measured. Its Java is slow until it is compiled: at
 1,000 events/s, commands took 153 ms (p99) in a broker's first half minute and 38 ms after a minute and a half.
@@ -94,7 +92,6 @@ def measure(sides: Sequence[Side], rates: Sequence[int], seconds: int, rounds: i
 
 
 def _fill_in(part: Part, label: str, found: Sequence[Round], base: dict[str, float]) -> None:
-    """Add the rounds of one side. The first side's medians become the `base` of the others."""
     figures = {
         name: ("ms", [percentile(each.waits_ms, share) for each in found])
         for name, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
@@ -105,9 +102,7 @@ def _fill_in(part: Part, label: str, found: Sequence[Round], base: dict[str, flo
         "worker's core used": ("share", [each.busy for each in found]),
         "no command seen": ("causes", [each.unanswered for each in found]),
     }
-    for name, (unit, values) in figures.items():
-        added = part.add(f"{label}: {name}", unit, values, base.get(name))
-        base.setdefault(name, added.median)
+    part.add_side(label, figures, base)
 
 
 def warm_up(bootstrap: str) -> None:
@@ -132,13 +127,13 @@ def _run_round(bootstrap: str, one: Side, rate: int, seconds: int) -> Round:
             connection.send("enough")
             seen: dict[str, float] = connection.recv()
     waits = [1000 * (seen[cause] - at_s) for cause, at_s in sent.items() if cause in seen]
-    batches = max(1.0, _grown(before, after, "spendfuse_batch_seconds_count"))
+    batches = max(1.0, after.grown(before, "spendfuse_batch_seconds_count"))
     return Round(
         waits,
         len(plan) / took_s,
         len(sent) - len(waits),
-        1000 * _grown(before, after, "spendfuse_batch_seconds_sum") / batches,
-        {step: 1000 * _grown(before, after, name) / batches for name, step in step_names(after).items()},
+        1000 * after.grown(before, "spendfuse_batch_seconds_sum") / batches,
+        {step: 1000 * after.grown(before, name) / batches for name, step in step_names(after).items()},
         _busy(before, after),
     )
 
@@ -148,10 +143,6 @@ def _worker(bootstrap: str, prefix: str, one: Side) -> WorkerProcess:
     waiting for each other, and not for the worker.
     """
     return WorkerProcess(bootstrap, prefix, one.policy, ANY_CORE, home=one.home)
-
-
-def _grown(before: Sample, after: Sample, name: str) -> float:
-    return after.numbers.get(name, 0.0) - before.numbers.get(name, 0.0)
 
 
 def _busy(before: Sample, after: Sample) -> float:

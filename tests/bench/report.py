@@ -47,6 +47,14 @@ class Part:
         self.figures.append(figure)
         return figure
 
+    def add_side(self, label: str, figures: Mapping[str, tuple[str, list[float]]], base: dict[str, float]) -> None:
+        """Take in all figures of one side, by name with their units. The first side's medians become the `base` of the
+        others.
+        """
+        for name, (unit, rounds) in figures.items():
+            added = self.add(f"{label}: {name}", unit, rounds, base.get(name))
+            base.setdefault(name, added.median)
+
 
 def print_facts(facts: Mapping[str, str]) -> None:
     """Print what was measured on."""

@@ -67,9 +67,7 @@ def _fill_in(part: Part, speeds: Mapping[Side, Sequence[Speed]]) -> None:
             "rows": ("per event", [each.rows_per_event for each in found]),
             "batch": ("events", [each.events_per_batch for each in found]),
         }
-        for name, (unit, values) in figures.items():
-            added = part.add(f"{one.title}: {name}", unit, values, base.get(name))
-            base.setdefault(name, added.median)
+        part.add_side(one.title, figures, base)
 
 
 def compiled_home() -> Path | None:
@@ -104,13 +102,10 @@ def _go_through(bootstrap: str, prefix: str, one: Side, total: int) -> Speed:
 def _speed(first: Sample, last: Sample) -> Speed:
     events = max(1, last.applied - first.applied)
 
-    def grown(name: str) -> float:
-        return last.numbers.get(name, 0.0) - first.numbers.get(name, 0.0)
-
     return Speed(
         events_per_s=events / max(1e-9, last.at_s - first.at_s),
         cpu_s_per_million=1e6 * (last.cpu_s - first.cpu_s) / events,
-        steps_us={step: 1e6 * grown(name) / events for name, step in step_names(last).items()},
-        rows_per_event=grown("spendfuse_rows_total") / events,
-        events_per_batch=events / max(1.0, grown("spendfuse_batches_total")),
+        steps_us={step: 1e6 * last.grown(first, name) / events for name, step in step_names(last).items()},
+        rows_per_event=last.grown(first, "spendfuse_rows_total") / events,
+        events_per_batch=events / max(1.0, last.grown(first, "spendfuse_batches_total")),
     )

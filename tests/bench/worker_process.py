@@ -29,6 +29,10 @@ class Sample(NamedTuple):
         """Input records whose effects are committed."""
         return int(self.numbers.get('spendfuse_applied_offset{partition="0"}', -1)) + 1
 
+    def grown(self, since: "Sample", name: str) -> float:
+        """By how much a metric is more than it was."""
+        return self.numbers.get(name, 0.0) - since.numbers.get(name, 0.0)
+
 
 class Side(NamedTuple):
     """A worker that is measured, perhaps beside another one."""
