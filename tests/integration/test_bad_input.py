@@ -7,11 +7,11 @@ from typing import Any
 
 from tests.support.corpus import ACCEPTED, REFUSED, TENANT
 from tests.support.kafka import Record, TopicSpace, produce, read_all
+from tests.support.messages import YESTERDAY_MS
 from tests.support.state_rows import counted
 from tests.support.worker_process import WorkerProcess
 
 GOOD_NANOUSD = 1_000_003
-TS_MS = 1_795_276_800_000
 SECOND = "second"
 HOME = 2
 """The partition of both tenants."""
@@ -20,10 +20,10 @@ HOME = 2
 def good(number: int, tenant: str = TENANT, **fields: Any) -> Record:
     """A message that costs `GOOD_NANOUSD`."""
     call = {
-        "type": "llm_call", "event_id": f"good-{number}", "ts_ms": TS_MS, "tenant_id": tenant,
+        "type": "llm_call", "event_id": f"good-{number}", "ts_ms": YESTERDAY_MS, "tenant_id": tenant,
         "run_id": f"good-{number % 7}", "model": "m", "cost_nanousd": GOOD_NANOUSD,
     } | fields  # fmt: skip
-    return Record(json.dumps(call).encode(), tenant.encode(), timestamp_ms=TS_MS, partition=HOME)
+    return Record(json.dumps(call).encode(), tenant.encode(), timestamp_ms=YESTERDAY_MS, partition=HOME)
 
 
 def feed(space: TopicSpace, records: Sequence[Record]) -> list[Record]:
@@ -48,7 +48,7 @@ def test_each_kind_of_bad_record_is_set_aside_and_its_neighbours_count(kafka_top
         records.append(good(len(records)))
         if reason:
             reasons[len(records)] = reason
-        records.append(Record(value, TENANT.encode(), timestamp_ms=TS_MS, partition=HOME))
+        records.append(Record(value, TENANT.encode(), timestamp_ms=YESTERDAY_MS, partition=HOME))
     records.append(good(len(records)))
     sent = feed(kafka_topics, records)
     with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix) as worker:
@@ -68,8 +68,8 @@ def test_each_kind_of_bad_record_is_set_aside_and_its_neighbours_count(kafka_top
 
 def test_spend_under_another_tenants_key_is_refused(kafka_topics: TopicSpace) -> None:
     """A producer that may only write its own key cannot spend in somebody else's name; without a key it is believed."""
-    forged = Record(good(1, "victim").value, b"attacker", timestamp_ms=TS_MS, partition=HOME)
-    unkeyed = Record(good(2, "modest").value, None, timestamp_ms=TS_MS, partition=HOME)
+    forged = Record(good(1, "victim").value, b"attacker", timestamp_ms=YESTERDAY_MS, partition=HOME)
+    unkeyed = Record(good(2, "modest").value, None, timestamp_ms=YESTERDAY_MS, partition=HOME)
     sent = feed(kafka_topics, [good(0, "attacker"), forged, unkeyed, good(3, "attacker")])
     with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix) as worker:
         worker.wait_applied({HOME: last_offset(sent)})
@@ -82,7 +82,7 @@ def test_spend_under_another_tenants_key_is_refused(kafka_topics: TopicSpace) ->
 
 def bad(key: str | None) -> Record:
     """A record that nobody can read."""
-    return Record(b"not a message", None if key is None else key.encode(), timestamp_ms=TS_MS, partition=HOME)
+    return Record(b"not a message", None if key is None else key.encode(), timestamp_ms=YESTERDAY_MS, partition=HOME)
 
 
 def test_a_flood_from_one_producer_stops_nobody(kafka_topics: TopicSpace) -> None:

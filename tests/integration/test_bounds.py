@@ -8,10 +8,10 @@ from typing import Any
 from models.rules.policy import read_policy_toml
 from streams.kafka.partitioner import partition_of
 from tests.support.kafka import Record, TopicSpace, produce, read_all
+from tests.support.messages import YESTERDAY_MS
 from tests.support.state_rows import counted
 from tests.support.worker_process import WorkerProcess
 
-TS_MS = 1_795_276_800_000
 TENANTS, RULES, STALL_LIMIT_S = 1_500, 500, 2
 LOOPING = "tenant-77"
 STOPS_LOOPS = '[[repeat]]\nname = "loops"\nmode = "enforce"\naction = "kill"\n'
@@ -28,11 +28,11 @@ def spend(space: TopicSpace, tenants: int, event: str = "e") -> dict[int, int]:
     for number in range(tenants):
         tenant = f"tenant-{number}"
         call = {
-            "type": "llm_call", "event_id": event, "ts_ms": TS_MS, "tenant_id": tenant, "run_id": "r", "model": "m",
-            "cost_nanousd": 10**9,
+            "type": "llm_call", "event_id": event, "ts_ms": YESTERDAY_MS, "tenant_id": tenant, "run_id": "r",
+            "model": "m", "cost_nanousd": 10**9,
         }  # fmt: skip
         home = partition_of(tenant.encode(), space.partitions)
-        records.append(Record(json.dumps(call).encode(), tenant.encode(), timestamp_ms=TS_MS, partition=home))
+        records.append(Record(json.dumps(call).encode(), tenant.encode(), timestamp_ms=YESTERDAY_MS, partition=home))
     sent = produce(space.bootstrap, space.name("usage.v1"), records)
     return {
         number: max(one.offset or 0 for one in sent if one.partition == number) for number in range(space.partitions)
@@ -51,10 +51,10 @@ def loop(space: TopicSpace) -> None:
     records = []
     for number in range(12):
         call = {
-            "type": "tool_call", "event_id": f"loop-{number}", "ts_ms": TS_MS + number, "tenant_id": LOOPING,
+            "type": "tool_call", "event_id": f"loop-{number}", "ts_ms": YESTERDAY_MS + number, "tenant_id": LOOPING,
             "run_id": "looping", "tool": "search", "args_hash": "a", "result_hash": "x",
         }  # fmt: skip
-        records.append(Record(json.dumps(call).encode(), LOOPING.encode(), (), TS_MS + number, home))
+        records.append(Record(json.dumps(call).encode(), LOOPING.encode(), (), YESTERDAY_MS + number, home))
     produce(space.bootstrap, space.name("usage.v1"), records)
 
 
@@ -77,7 +77,7 @@ def test_many_rules_for_many_tenants_hold_nobody_up(kafka_topics: TopicSpace, tm
         worker.wait_applied(spend(kafka_topics, TENANTS))
         assert worker.stop() == 0, worker.tail()
     loop(kafka_topics)
-    produce(bootstrap, kafka_topics.name("policy.v1"), [Record(many, b"default", timestamp_ms=TS_MS)])
+    produce(bootstrap, kafka_topics.name("policy.v1"), [Record(many, b"default", timestamp_ms=YESTERDAY_MS)])
     with WorkerProcess(bootstrap, prefix, few, STALL_LIMIT_S=STALL_LIMIT_S) as worker:
         worker.wait_said("command")
         worker.process.kill()

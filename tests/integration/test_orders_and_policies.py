@@ -35,12 +35,11 @@ from streams.settings import Settings
 from streams.worker.worker import Worker
 from tests.integration.test_topics import forget_records
 from tests.support.kafka import Record, TopicSpace, commands_on, produce, read_all, wait_until
-from tests.support.messages import acknowledge
+from tests.support.messages import YESTERDAY_MS, acknowledge
 from tests.support.service_process import ENGINE_KEY, OPERATOR_KEY, ROOT, ServiceProcess
 from tests.support.worker_process import WorkerProcess
 
 TENANT = "acme"
-TS_MS = 1_795_276_800_000
 HOUR_MS = 3_600_000
 POLICY = """
 version = "{version}"
@@ -58,7 +57,7 @@ def policy_file(folder: Path, version: str, limit_usd: float) -> Path:
     return path
 
 
-def spend(space: TopicSpace, run: str, usd: int, event: str, ts_ms: int = TS_MS, partition: int = 0) -> None:
+def spend(space: TopicSpace, run: str, usd: int, event: str, ts_ms: int = YESTERDAY_MS, partition: int = 0) -> None:
     """A model call of a run."""
     call = {
         "type": "llm_call", "event_id": event, "ts_ms": ts_ms, "tenant_id": TENANT, "run_id": run, "model": "m",

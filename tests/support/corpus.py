@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 from schemas.codec import MAX_DEPTH, MAX_MESSAGE_BYTES
 from schemas.dead_letter import Reason
+from tests.support.messages import YESTERDAY_MS
 
 TENANT = "corpus"
 VALID: dict[str, Any] = {
     "type": "llm_call",
     "event_id": "corpus-1",
-    "ts_ms": 1_795_276_800_000,
+    "ts_ms": YESTERDAY_MS,
     "tenant_id": TENANT,
     "run_id": "run-1",
     "model": "claude-sonnet-4-5",

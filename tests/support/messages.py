@@ -6,6 +6,7 @@ from typing import Any
 from schemas.control import Target
 from schemas.operator import Acknowledge, Feedback, Kill, LimitException, OperatorMessage, Resume, Verdict
 from schemas.usage import CommandAck, LlmCall, Outcome, RunFinished, RunStarted, ToolCall
+from streams.clock import wall_ms
 
 USD = 10**9
 SECOND_MS = 1000
@@ -14,6 +15,8 @@ HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 MONDAY_MS = 1_795_392_000_000
 """2026-11-23T00:00:00Z, the Monday on which tests happen unless they say otherwise."""
+YESTERDAY_MS = wall_ms() - DAY_MS
+"""For what a real broker keeps: no retention takes it, no kill runs out and no budget's day ends while a test runs."""
 
 _numbers = count(1)
 
