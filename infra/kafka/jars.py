@@ -1,10 +1,13 @@
 """The jars of a local Kafka broker: fetched once by Maven, kept outside the build tree, shared by every checkout."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 KAFKA_VERSION = "4.1.1"
@@ -46,11 +49,29 @@ def fetch_jars() -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with (target.parent / f"{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with only_one_makes(target):
         if not target.is_dir():
             _fetch_into(target)
     return target
+
+
+def class_archive() -> Path:
+    """Where the archive of a broker's classes is, if `local.archive_classes` has made one for this Kafka and Java.
+
+    Java takes no archive of another build of itself, so that each has its own.
+    """
+    java = Path(shutil.which("java") or "java").resolve()
+    changed_ns = java.stat().st_mtime_ns if java.exists() else 0
+    build = hashlib.sha256(f"{java} {changed_ns}".encode()).hexdigest()[:12]
+    return jars_folder().with_name(f"kafka-{KAFKA_VERSION}-{build}.jsa")
+
+
+@contextmanager
+def only_one_makes(target: Path) -> Iterator[None]:
+    """Whoever else on this machine wants to make the same waits until this one has."""
+    with target.with_name(f"{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _fetch_into(target: Path) -> None:

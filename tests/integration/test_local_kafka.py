@@ -82,6 +82,17 @@ def test_a_failed_fetch_leaves_nothing_that_looks_complete(empty_machine: Path, 
     assert [each.suffix for each in jars_folder().parent.iterdir()] == [".lock"]
 
 
+def test_an_archive_of_classes_that_java_cannot_use_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that an interrupted machine or another build of Java has left: the broker starts as it does without one."""
+    spoilt = tmp_path / "spoilt.jsa"
+    spoilt.write_bytes(b"no archive at all")
+    monkeypatch.setattr("infra.kafka.local.class_archive", lambda: spoilt)
+    with LocalKafka() as kafka:
+        assert kafka.pid is not None
+
+
 def test_without_java_the_reason_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A skipped test tells what would enable it."""
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 
 from infra.kafka.jars import KAFKA_VERSION, KafkaUnavailableError, missing_tools
-from infra.kafka.local import QUICK_START, LocalKafka, free_ports, wait_until_it_answers
+from infra.kafka.local import QUICK_START, LocalKafka, archive_classes, free_ports, wait_until_it_answers
 from infra.kafka.settings import broker_settings
 from schemas.signing import REPEAT_HEADER, is_key_check
 from schemas.topics import topic_name
@@ -81,7 +81,7 @@ def start_kafka(java_options: Sequence[str] = QUICK_START) -> RealKafka:
     starters: dict[Source, Callable[[], RealKafka]] = {
         "address": _GivenKafka,
         "container": _ContainerKafka,
-        "local": partial(LocalKafka, java_options=java_options),
+        "local": partial(_local_kafka, java_options),
     }
     for source in sources.usable:
         try:
@@ -89,6 +89,11 @@ def start_kafka(java_options: Sequence[str] = QUICK_START) -> RealKafka:
         except KafkaUnavailableError as error:
             faults.append(f"{source}: {error}")
     raise KafkaUnavailableError("; ".join(faults))
+
+
+def _local_kafka(java_options: Sequence[str]) -> LocalKafka:
+    archive_classes()
+    return LocalKafka(java_options=java_options)
 
 
 def demanded() -> bool:
