@@ -19,7 +19,7 @@ $(READY): requirements/dev.lock sdk/pyproject.toml
 	@echo "setting up, 1 of 3: $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "setting up, 2 of 3: packages, $$(grep -c '==' $<) of them, in a minute or two"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.lock
 	@echo "setting up, 3 of 3: the client"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e ./sdk
 	@touch $@

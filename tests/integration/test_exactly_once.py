@@ -14,8 +14,8 @@ from tests.support.kafka import TopicSpace, wait_until
 from tests.support.load import POLICY, Flow, Shape, usage_log, write_events
 from tests.support.worker_process import WorkerProcess
 
-EVENTS = int(os.environ.get("SPENDFUSE_TEST_EVENTS", "50000"))
-"""Each is judged by worker, backtest, a fresh engine and a recount: `make exactly-once` has four times as many."""
+EVENTS = int(os.environ.get("SPENDFUSE_TEST_EVENTS", "25000"))
+"""Each is judged by worker, backtest, a fresh engine and a recount: `make exactly-once` has eight times as many."""
 SEED = 20_261_122
 KILLS = 12
 RATE_PER_S = 5000

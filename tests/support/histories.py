@@ -263,6 +263,7 @@ class Case:
 
 
 @cache
+@cache
 def random_case(seed: int, rounds: int = ROUNDS, *, policies_change: bool = True) -> Case:
     """All message types, orders, ticks, and changes of policy; commands are answered now and then."""
     draw = Random(seed)
