@@ -689,12 +689,14 @@ def test_a_run_is_over_when_its_last_object_is(
 
 
 @pytest.mark.parametrize(("when_blind", "state"), [("continue", "free"), ("stop", "stopped")])
-def test_the_first_check_may_wait(control: FakeControl, emitter: Emitter, when_blind: Any, state: str) -> None:
+def test_the_first_check_may_wait(
+    control: FakeControl, emitter: Emitter, clock: Clock, when_blind: Any, state: str
+) -> None:
     """A program that asks as soon as it runs neither misses what stands nor stops for not having looked; where there
     is nothing to be read in time, it does as it was told to while it is blind.
     """
     control.put(KILL)
-    with Guard(control, emitter, when_blind=when_blind, first_check_waits=True) as guard:
+    with Guard(control, emitter, when_blind=when_blind, first_check_waits=True, clock_ms=clock) as guard:
         assert state_of(guard, emitter.run("acme", run_id="r2")) == "free"
         assert state_of(guard, emitter.run("acme", run_id="r1")) == "stopped"
     away = FakeControl(ready=False)
