@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from tests.support.kafka import wait_until
 
-from spendfuse import derive_keys, keys_from_environment
+from spendfuse import connect, derive_keys, keys_from_environment
 from spendfuse._client.environment import kafka_config
 from spendfuse.kafka import KafkaTransport
 
@@ -50,6 +51,26 @@ def test_what_is_left_out_comes_from_the_environment() -> None:
     made = transport()
     assert {name: made._config[name] for name in CONFIG} == CONFIG
     assert made._topic == "prod.usage.v1"
+
+
+@pytest.mark.parametrize("end", ["\r", "\n", "\r\n", " "], ids=["CR", "LF", "CR LF", "space"])
+def test_what_a_file_leaves_around_a_value_is_not_part_of_it(monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """A file of variables that was written on Windows, or a key that was read with the end of its line."""
+    for name, value in VARIABLES.items():
+        monkeypatch.setenv(f"SPENDFUSE_{name}", value + end)
+    made = transport()
+    kept = {"sasl.password": "secret "} if end == " " else {}  # a password's own
+    assert {name: made._config[name] for name in CONFIG} == CONFIG | kept
+    assert made._topic == "prod.usage.v1"
+    monkeypatch.setenv("SPENDFUSE_URL", f"http://127.0.0.1:9{end}")
+    monkeypatch.setenv("SPENDFUSE_KEY", f"sf_0{end}")
+    monkeypatch.setenv("SPENDFUSE_TENANT", f"acme{end}")
+    monkeypatch.setenv("SPENDFUSE_WHEN_BLIND", f"continue{end}")
+    with connect() as connection:
+        assert connection.tenant_id == "acme"
+        wait_until(
+            lambda: "http://127.0.0.1:9 does not answer" in str(connection.guard.waiting_for), 30, "it asks there"
+        )
 
 
 def test_what_is_given_goes_before_the_environment() -> None:

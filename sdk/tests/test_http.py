@@ -2,8 +2,10 @@
 
 import logging
 import os
+import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from email.message import Message
@@ -14,6 +16,7 @@ import pytest
 from tests.support.kafka import wait_until
 from tests.support.scripted_gateway import KEY, ScriptedGateway
 
+import spendfuse._http.control
 from spendfuse import Emitter, Guard, Stopped, connect
 from spendfuse._http.gateway import Answer, Gateway
 from spendfuse.http import HttpControl, HttpTransport
@@ -96,6 +99,26 @@ def test_whoever_ends_asks_again_while_there_is_time(gateway: ScriptedGateway) -
     assert emitter.close(TIMEOUT_S) == 0
 
 
+def test_the_commands_of_a_gateway_that_asks_to_be_left_alone_are_asked_for_later(gateway: ScriptedGateway) -> None:
+    """Whoever follows them does not press on a gateway, or a proxy before it, that has too much to do."""
+    gateway.streams_refused, gateway.retry_after = 1, "1"
+    with Guard(HttpControl(gateway.url, key=KEY), Emitter(transport(gateway)), when_blind="stop") as guard:
+        assert guard.wait_ready(TIMEOUT_S)
+    first_s, second_s = gateway.asked_s
+    assert second_s - first_s >= 1
+
+
+def test_no_kill_waits_for_as_long_as_somebody_wants_to_be_left_alone(
+    gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked again after ten seconds at most (here, a hundredth of one), whatever a proxy wishes."""
+    assert spendfuse._http.control.MOST_REST_S == 10
+    monkeypatch.setattr("spendfuse._http.control.MOST_REST_S", 0.01)
+    gateway.streams_refused, gateway.retry_after = 1, "3600"
+    with Guard(HttpControl(gateway.url, key=KEY), Emitter(transport(gateway)), when_blind="stop") as guard:
+        assert guard.wait_ready(TIMEOUT_S)
+
+
 DATE = "Sat, 28 Nov 2026 14:00:00 GMT"
 SAID: dict[str, tuple[dict[str, str], float]] = {
     "nothing": ({}, 0), "seconds": ({"Retry-After": " 120 "}, 120), "fractions": ({"Retry-After": "1.5"}, 0),
@@ -123,6 +146,39 @@ def test_a_gateway_that_has_moved_says_where() -> None:
     headers["Location"] = "https://spendfuse.example/v1/key"
     why = Gateway("http://spendfuse.example", KEY).why(Answer(301, None, headers))
     assert why == "http://spendfuse.example answers 301: it has moved to https://spendfuse.example/v1/key"
+
+
+ANSWERS = {
+    "a proxy with too much to do": (429, "Too Many Requests"), "a proxy without a gateway": (502, "Bad Gateway"),
+    "somebody else": (404, "is it a gateway of Spendfuse?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "why"), ANSWERS.values(), ids=ANSWERS)
+def test_what_somebody_in_between_answers_is_told_as_it_is(status: int, why: str) -> None:
+    """Nobody looks for a wrong address where there is too much to do."""
+    assert Gateway("http://g", KEY).why(Answer(status, None, Message())) == f"http://g answers {status}: {why}"
+
+
+SILENCES: dict[str, tuple[Exception, str]] = {
+    "a certificate of one's own": (ssl.SSLCertVerificationError("self-signed"), "SSL_CERT_FILE"),
+    "a port without TLS": (ssl.SSLError("WRONG_VERSION_NUMBER"), "https://"),
+}
+
+
+@pytest.mark.parametrize(("error", "says"), SILENCES.values(), ids=SILENCES)
+def test_what_is_to_be_done_about_tls_is_said(error: Exception, says: str) -> None:
+    """The library's own words name what is wrong, and not where it is set."""
+    assert says in Gateway("http://g", KEY).unreachable(error)
+
+
+def test_a_word_that_is_no_choice_begins_nothing(gateway: ScriptedGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody follows commands for a connection that was never made; the variable is named."""
+    monkeypatch.setenv("SPENDFUSE_WHEN_BLIND", "Stop")
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match=r"SPENDFUSE_WHEN_BLIND.*'Stop'"):
+        connect(gateway.url, key=KEY, tenant_id="acme")
+    assert not {each for each in set(threading.enumerate()) - before if each.name.startswith("spendfuse")}
 
 
 def test_what_is_wrong_in_itself_is_refused_alone_and_told(

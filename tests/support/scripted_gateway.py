@@ -24,6 +24,10 @@ class ScriptedGateway:
         """Event ids of each request to `/v1/events`."""
         self.refusals: list[tuple[int, dict[str, Any]]] = []
         """Status and answer of the next requests to `/v1/events`, before they are taken again."""
+        self.streams_refused = 0
+        """How many of the next control streams are answered 429."""
+        self.asked_s: list[float] = []
+        """When each control stream was asked for, by a clock that nobody sets."""
         self.retry_after: str | None = None
         """What refusals say of when to come again."""
         self.reject: set[str] = set()
@@ -89,8 +93,15 @@ def _handler(gateway: ScriptedGateway) -> type[BaseHTTPRequestHandler]:
                 self._answer(401, {"error": "this key is not known here"})
             elif self.path == "/v1/key":
                 self._answer(200, gateway.key)
+            elif self._is_stream_refused():
+                self._answer(429, {})
             else:
                 self._stream()
+
+        def _is_stream_refused(self) -> bool:
+            gateway.asked_s.append(time.monotonic())
+            gateway.streams_refused -= 1
+            return gateway.streams_refused >= 0
 
         def _stream(self) -> None:
             last_id = self.headers.get("Last-Event-ID")

@@ -42,10 +42,11 @@ export class Spendfuse {
    * what nobody has said, and if the gateway has to be asked and does not answer.
    */
   static async connect(options: ConnectOptions = {}): Promise<Spendfuse> {
-    const env = process.env;
-    const gateway = new Gateway(options.url ?? env["SPENDFUSE_URL"], options.key ?? env["SPENDFUSE_KEY"]);
-    let tenantId = options.tenantId ?? (env["SPENDFUSE_TENANT"] || undefined);
-    let whenBlind = options.whenBlind ?? ((env["SPENDFUSE_WHEN_BLIND"] || undefined) as WhenBlind | undefined);
+    const gateway = new Gateway(options.url ?? setting("SPENDFUSE_URL"), options.key ?? setting("SPENDFUSE_KEY"));
+    let tenantId = options.tenantId ?? setting("SPENDFUSE_TENANT");
+    let whenBlind = options.whenBlind ?? (setting("SPENDFUSE_WHEN_BLIND") as WhenBlind | undefined);
+    if (whenBlind !== undefined && whenBlind !== "continue" && whenBlind !== "stop")
+      throw new Error(`SPENDFUSE_WHEN_BLIND, or whenBlind, is "continue" or "stop", and not ${JSON.stringify(whenBlind)}`);
     if (tenantId === undefined || whenBlind === undefined) {
       const info = await gateway.keyInfo().catch(explained);
       tenantId ??= info.tenantId;
@@ -69,6 +70,11 @@ export class Spendfuse {
     this.#gateway.close();
     return missing;
   }
+}
+
+/** A variable without what a file leaves around it, such as a line's end of Windows; undefined if it is empty. */
+function setting(name: string): string | undefined {
+  return process.env[name]?.trim() || undefined;
 }
 
 function explained(error: unknown): never {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
 import { Paused, Spendfuse, Stopped, type ConnectOptions } from "../src/index.js";
-import { KEY, ScriptedGateway, until } from "./support.js";
+import { KEY, ScriptedGateway, json, until } from "./support.js";
 
 interface World {
   gateway: ScriptedGateway;
@@ -165,6 +165,15 @@ test("a stream is taken up where it ended, whatever ends its lines", async (cont
   gateway.command("kill", ["run", "r2"]);
   await until(() => run.signal.aborted);
   assert.deepEqual(gateway.lastIds, [undefined, "1"]);
+});
+
+test("the commands of a gateway that asks to be left alone are asked for later", async (context) => {
+  const { gateway, connect } = await world(context);
+  gateway.streamAnswers.push((response) => json(response, 429, {}, { "Retry-After": "1" }));
+  const spendfuse = await connect({ whenBlind: "continue" });
+  assert.equal(spendfuse.guard.waitingFor, null);
+  const [first = 0, second = 0] = gateway.askedMs;
+  assert.ok(second - first >= 999, "timers of Node may be a fraction early");
 });
 
 test("a command that makes no sense hides no other, and breaks no check", async (context) => {

@@ -25,6 +25,9 @@ export class ScriptedGateway {
   /** By how much its clock has gone on while its client slept. */
   aheadMs = 0;
   lineEnd = "\n";
+  /** Answers of the next control streams, before they are answered again; when each was asked for. */
+  readonly streamAnswers: ((response: ServerResponse) => void)[] = [];
+  readonly askedMs: number[] = [];
   /** Whether control streams are answered. */
   isHeard = true;
   readonly #streams = new Set<ServerResponse>();
@@ -90,6 +93,9 @@ export class ScriptedGateway {
 
   #stream(request: IncomingMessage, response: ServerResponse): void {
     if (!this.isHeard) return;
+    this.askedMs.push(performance.now());
+    const refusal = this.streamAnswers.shift();
+    if (refusal) return refusal(response);
     const lastId = request.headers["last-event-id"] as string | undefined;
     this.lastIds.push(lastId);
     response.writeHead(200, { "Content-Type": "text/event-stream" });

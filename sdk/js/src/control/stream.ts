@@ -6,6 +6,8 @@ import { RareWarning, said, type Warn } from "../process/warnings.js";
 const SILENCE_MS = 5_000;
 const AGAIN_MS = 200;
 const MOST_AGAIN_MS = 3_000;
+/** For how long nobody asks at most, whoever wants to be left alone: a kill may wait there. */
+const MOST_REST_MS = 10_000;
 const MOST_CHARACTERS_OF_AN_EVENT = 1024 * 1024;
 
 /** Who hears what a gateway says. */
@@ -53,17 +55,19 @@ export class ControlStream {
     let againMs = AGAIN_MS;
     while (!this.#closing.signal.aborted) {
       const begunMs = monotonicMs();
+      let restMs = 0;
       try {
         await this.#read(begunMs);
         this.failure = `${this.#gateway.url} has ended the stream`;
       } catch (error) {
         this.failure = error instanceof GatewayError ? error.message : said(error);
+        if (error instanceof GatewayError) restMs = Math.min(error.restMs, MOST_REST_MS);
       }
       if (this.#closing.signal.aborted) return;
       const wasThere = monotonicMs() - begunMs > SILENCE_MS; // streams end now and then
       againMs = wasThere ? AGAIN_MS : Math.min(2 * againMs, MOST_AGAIN_MS);
       if (!wasThere) this.#trouble.happened(this.failure);
-      await sleep(againMs, this.#closing.signal);
+      await sleep(Math.max(againMs, restMs), this.#closing.signal);
     }
   }
 

@@ -9,13 +9,17 @@ const MOST_BYTES_OF_AN_ANSWER = 16 * 1024 * 1024;
 /** How a connection ends that nobody has used for a while. */
 const STALE = ["ECONNRESET", "EPIPE"];
 
-/** The gateway did not do what it was asked for. `status` is null where nobody answered. */
+/** What a proxy answers, too, in words of HTTP's own where it says no more. */
+const BUSY = [408, 413, 429, 500, 502, 503, 504];
+
+/** The gateway did not do what it was asked for. `status` is null where nobody answered; `restMs` is how long it asks to be left alone. */
 export class GatewayError extends Error {
   override readonly name = "GatewayError";
 
   constructor(
     text: string,
     readonly status: number | null = null,
+    readonly restMs: number = 0,
   ) {
     super(text);
   }
@@ -63,7 +67,7 @@ export class Gateway {
         return await this.#ask(path, asked);
       } catch (error) {
         if (!isNew && error instanceof StaleConnection) continue;
-        throw new GatewayError(`${this.url} does not answer: ${said(error)}`);
+        throw new GatewayError(this.#unreachable(error));
       }
     }
   }
@@ -73,7 +77,7 @@ export class Gateway {
     try {
       return await this.#begin(path, { headers, signal }, false);
     } catch (error) {
-      throw new GatewayError(`${this.url} does not answer: ${said(signal.aborted ? signal.reason : error)}`);
+      throw new GatewayError(this.#unreachable(signal.aborted ? signal.reason : error));
     }
   }
 
@@ -92,13 +96,21 @@ export class Gateway {
   /** What a refusal means, for people. */
   refused({ status, headers, body }: Answer): GatewayError {
     const moved = status >= 300 && status < 400 && headers.location ? `it has moved to ${headers.location}` : undefined;
-    const why = typeof body["error"] === "string" ? body["error"] : (moved ?? "is it a gateway of Spendfuse?");
-    return new GatewayError(`${this.url} answers ${status}: ${why}`, status);
+    const busy = BUSY.includes(status) ? http.STATUS_CODES[status] : undefined;
+    const why = typeof body["error"] === "string" ? body["error"] : (moved ?? busy ?? "is it a gateway of Spendfuse?");
+    return new GatewayError(`${this.url} answers ${status}: ${why}`, status, retryAfterMs(headers));
   }
 
   /** Let go of connections that nobody uses. */
   close(): void {
     this.#agent.destroy();
+  }
+
+  /** What a missing answer means, for people. */
+  #unreachable(error: unknown): string {
+    const code = (error as NodeJS.ErrnoException | null)?.code ?? "";
+    const hint = /CERT|UNABLE_TO/.test(code) ? "; NODE_EXTRA_CA_CERTS names a certificate authority of your own" : "";
+    return `${this.url} does not answer: ${code === "EPROTO" ? "it speaks no https://" : said(error)}${hint}`;
   }
 
   get #headers(): Record<string, string> {

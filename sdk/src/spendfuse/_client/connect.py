@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal, Self, Unpack, cast
 
 from spendfuse._client.emitter import Emitter
-from spendfuse._client.environment import PREFIX, keys_from_environment
+from spendfuse._client.environment import PREFIX, keys_from_environment, setting
 from spendfuse._client.fork import tell_of_forks
 from spendfuse._client.guard import Guard
 from spendfuse._client.run import Run, RunOptions
@@ -68,11 +68,13 @@ def connect(
 
     Raises ValueError for what nobody has said, and ConnectionError if the gateway has to be asked and does not answer.
     """
-    address = address or os.environ.get(f"{PREFIX}URL") or os.environ.get(f"{PREFIX}KAFKA_BOOTSTRAP")
+    address = (address or "").strip() or setting("URL") or setting("KAFKA_BOOTSTRAP")
     if not address:
         raise ValueError(f"nobody says where to report: {MADE_FROM}")
-    tenant_id = tenant_id or os.environ.get(f"{PREFIX}TENANT")
-    when_blind = when_blind or cast("WhenBlind | None", os.environ.get(f"{PREFIX}WHEN_BLIND"))
+    tenant_id = tenant_id or setting("TENANT")
+    when_blind = when_blind or cast("WhenBlind | None", setting("WHEN_BLIND"))
+    if when_blind not in (None, "continue", "stop"):
+        raise ValueError(f'{PREFIX}WHEN_BLIND, or when_blind, is "continue" or "stop", and not {when_blind!r}')
     transport: Transport
     feed: ControlFeed
     if address.startswith(("http://", "https://")):

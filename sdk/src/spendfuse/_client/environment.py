@@ -21,9 +21,18 @@ _LIBRDKAFKA = {
 }
 
 
+def setting(name: str) -> str | None:
+    """Return a variable without what a file leaves around it, such as a line's end of Windows; None if it is empty.
+
+    A password may begin or end with spaces, and loses no more than the end of its line.
+    """
+    value = os.environ.get(PREFIX + name, "")
+    return (value.strip("\r\n") if name.endswith(("_PASSWORD", "_SECRET")) else value.strip()) or None
+
+
 def topic_prefix(given: str | None) -> str:
     """Return what stands before every topic's name: `given`, else SPENDFUSE_PREFIX."""
-    return os.environ.get(f"{PREFIX}PREFIX", "") if given is None else given
+    return (setting("PREFIX") or "") if given is None else given
 
 
 def kafka_config(bootstrap: str | None, given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -31,12 +40,11 @@ def kafka_config(bootstrap: str | None, given: Mapping[str, Any] | None) -> dict
 
     Raises ValueError when nobody says where they are.
     """
-    named = {key: os.environ.get(PREFIX + name) for name, key in _LIBRDKAFKA.items()}
-    config: dict[str, Any] = {key: value for key, value in named.items() if value}
+    config: dict[str, Any] = {key: value for name, key in _LIBRDKAFKA.items() if (value := setting(name))}
     if "sasl.oauthbearer.token.endpoint.url" in config:
         config["sasl.oauthbearer.method"] = "oidc"
     config |= dict(given or {})
-    config.setdefault("bootstrap.servers", bootstrap or os.environ.get(f"{PREFIX}KAFKA_BOOTSTRAP"))
+    config.setdefault("bootstrap.servers", bootstrap or setting("KAFKA_BOOTSTRAP"))
     if not config["bootstrap.servers"]:
         raise ValueError(f"nobody says where Kafka is: give its address, or set {PREFIX}KAFKA_BOOTSTRAP")
     return config
@@ -44,7 +52,7 @@ def kafka_config(bootstrap: str | None, given: Mapping[str, Any] | None) -> dict
 
 def gateway_url(given: str | None) -> str:
     """Return where the gateway is: `given`, else SPENDFUSE_URL. Raises ValueError when nobody says it."""
-    url = given or os.environ.get(f"{PREFIX}URL")
+    url = (given or "").strip() or setting("URL")
     if not url:
         raise ValueError(f"nobody says where the gateway is: give its address, or set {PREFIX}URL")
     return url.rstrip("/")
@@ -52,7 +60,7 @@ def gateway_url(given: str | None) -> str:
 
 def gateway_key(given: str | None) -> str:
     """Return the key to show there: `given`, else SPENDFUSE_KEY. Raises ValueError when there is none."""
-    key = (given or os.environ.get(f"{PREFIX}KEY", "")).strip()
+    key = (given or "").strip() or setting("KEY") or ""
     if not key.isascii() or not key.isprintable() or not key:
         raise ValueError(f"no key for the gateway: set {PREFIX}KEY to what `python -m streams keys create` prints")
     return key
@@ -67,9 +75,8 @@ def keys_from_environment() -> dict[str, tuple[bytes, ...]]:
 
 
 def _keys(name: str) -> tuple[bytes, ...]:
-    text = os.environ.get(PREFIX + name, "")
     try:
-        keys = tuple(bytes.fromhex(part.strip()) for part in text.split(",") if part.strip())
+        keys = tuple(bytes.fromhex(part.strip()) for part in (setting(name) or "").split(",") if part.strip())
     except ValueError:
         keys = ()
     if not keys:

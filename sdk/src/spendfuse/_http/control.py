@@ -24,6 +24,8 @@ SILENCE_S = 5.0
 AGAIN_S = 0.2
 MOST_AGAIN_S = 3.0
 """Between two attempts to connect: doubled from one to the other."""
+MOST_REST_S = 10.0
+"""For how long nobody asks at most, whoever wants to be left alone: a kill may wait there."""
 MOST_WAITING = 10_000
 MAX_LINE_BYTES = 1024 * 1024
 JOIN_S = 1.0
@@ -127,12 +129,14 @@ class _Reading:
     def _work(self) -> None:
         again_s = AGAIN_S
         while not self._closing.is_set():
-            begun_s = time.monotonic()
+            begun_s, rest_s = time.monotonic(), 0.0
             try:
                 self._follow(begun_s)
                 failure = f"{self._gateway.url} has ended the stream"
-            except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, GatewayError) as error:
-                failure = str(error) if isinstance(error, GatewayError) else self._gateway.unreachable(error)
+            except GatewayError as error:
+                failure, rest_s = str(error), min(error.rest_s, MOST_REST_S)
+            except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+                failure = self._gateway.unreachable(error)
             if self._closing.is_set():
                 return
             self.failure = failure
@@ -141,7 +145,7 @@ class _Reading:
             else:
                 again_s = min(2 * again_s, MOST_AGAIN_S)
                 self._trouble.happened(failure)
-            self._closing.wait(again_s)
+            self._closing.wait(max(again_s, rest_s))
 
     def _follow(self, begun_s: float) -> None:
         """Read one connection to its end."""
@@ -150,7 +154,8 @@ class _Reading:
             given = {"Accept": "text/event-stream", **({"Last-Event-ID": self._last_id} if self._last_id else {})}
             response = self._gateway.request(connection, "GET", "/v1/control", headers=given)
             if response.status != 200:
-                raise GatewayError(self._gateway.why(read_answer(response)), response.status)
+                answer = read_answer(response)
+                raise GatewayError(self._gateway.why(answer), answer.status, answer.rest_s)
             self._hear(response, begun_s)
         finally:
             connection.close()

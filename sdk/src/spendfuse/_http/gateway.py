@@ -14,15 +14,21 @@ from urllib.parse import urlsplit
 from spendfuse._client.environment import gateway_key, gateway_url
 
 TIMEOUT_S = 10.0
+BUSY = (408, 413, 429, 500, 502, 503, 504)
+"""What a proxy answers, too, in words of HTTP's own where it says no more."""
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 
 class GatewayError(Exception):
-    """The gateway did not do what it was asked for; the text says why. `status` is None where nobody answered."""
+    """The gateway did not do what it was asked for; the text says why. `status` is None where nobody answered.
 
-    def __init__(self, text: str, status: int | None = None) -> None:
+    `rest_s` is for how long it asks to be left alone.
+    """
+
+    def __init__(self, text: str, status: int | None = None, rest_s: float = 0.0) -> None:
         super().__init__(text)
         self.status = status
+        self.rest_s = rest_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +116,17 @@ class Gateway:
         said = answer.said.get("error") if isinstance(answer.said, dict) else None
         elsewhere = answer.headers.get("Location") if 300 <= answer.status < 400 else None
         moved = f"it has moved to {elsewhere}" if elsewhere else None
-        return f"{self.url} answers {answer.status}: {said or moved or 'is it a gateway of Spendfuse?'}"
+        busy = http.client.responses.get(answer.status) if answer.status in BUSY else None
+        return f"{self.url} answers {answer.status}: {said or moved or busy or 'is it a gateway of Spendfuse?'}"
 
     def unreachable(self, error: BaseException) -> str:
         """What a missing answer means, for people."""
-        return f"{self.url} does not answer: {error or type(error).__name__}"
+        hint = ""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            hint = "; SSL_CERT_FILE names a certificate authority of your own"
+        elif isinstance(error, ssl.SSLError):
+            hint = "; is it https:// that it speaks?"
+        return f"{self.url} does not answer: {error or type(error).__name__}{hint}"
 
 
 def _http_date_s(said: str) -> float:
