@@ -40,6 +40,27 @@ for (const [how, [end, code]] of Object.entries(ENDINGS))
     assert.doesNotMatch(ended.err, /spendfuse/);
   });
 
+/** What Deno 2.9 does at an error that nobody has caught: it tells of the error, and of no exit. */
+const AS_DENO = `
+globalThis.Deno = {};
+globalThis.addEventListener = (kind, hear) => kind === "error" && process.on("uncaughtExceptionMonitor", hear);
+`;
+
+test("a program whose runtime tells of an error and of no exit leaves its calls", async (context) => {
+  const gateway = await gatewayOf(context);
+  const ended = await program(`${AS_DENO}${REPORTS}process.on("uncaughtExceptionMonitor", () => process.reallyExit(7)); throw new Error("their own");`, gateway);
+  assert.equal(ended.code, 7, ended.err);
+  assert.deepEqual(counted(gateway), ["run_started", "llm_call"]);
+});
+
+test("a program that has caught such an error goes on, and what was sent then counts once", async (context) => {
+  const gateway = await gatewayOf(context);
+  const caught = `process.on("uncaughtException", async () => { run.llmCall({ model: "m" }); process.exitCode = await spendfuse.close(); });`;
+  const ended = await program(`${AS_DENO}${REPORTS}${caught} setTimeout(() => { throw new Error("their own"); }, 1);`, gateway);
+  assert.equal(ended.code, 0, ended.err);
+  assert.deepEqual(counted(gateway), ["run_started", "llm_call", "llm_call"]);
+});
+
 test("a worker thread is a program of its own", async (context) => {
   const gateway = await gatewayOf(context);
   const worker = (end: string): string => `

@@ -24,7 +24,22 @@ export function sendAtExit(each: AtExit): void {
   waiting.add(each);
   if (isListening) return;
   isListening = true;
-  process.on("exit", () => waiting.forEach(sendNow));
+  process.on("exit", () => waiting.forEach(endNow));
+  const { Deno, addEventListener } = globalThis as { Deno?: unknown; addEventListener?: (kind: string, hear: () => void) => void };
+  if (Deno !== undefined) for (const kind of ["error", "unhandledrejection"]) addEventListener?.(kind, sendAll);
+}
+
+/**
+ * Deno gives no `exit` event after an error that nobody has caught. Somebody may yet have caught it, so that nothing is
+ * taken for sent: what goes again has the same id, and counts once.
+ */
+function sendAll(): void {
+  waiting.forEach(sendNow);
+}
+
+function endNow(each: AtExit): void {
+  const sent = sendNow(each);
+  if (sent !== null) each.sentAtExit(sent);
 }
 
 /** It has nothing to send any more. */
@@ -32,10 +47,10 @@ export function forgetAtExit(each: AtExit): void {
   waiting.delete(each);
 }
 
-/** Nothing of this thread runs any more at its exit but what waits for another thread. */
-function sendNow(each: AtExit): void {
+/** Send what waits by another thread, for nothing of this one runs any more at its exit; how many bodies have arrived. Null if nothing waits. */
+function sendNow(each: AtExit): number | null {
   const parcel = each.parcel();
-  if (!parcel.bodies.length) return;
+  if (!parcel.bodies.length) return null;
   const count = new Int32Array(new SharedArrayBuffer(8)); // bodies that have arrived; 1 once it has ended
   try {
     new Worker(SENDER, { eval: true, execArgv: [], workerData: { ...parcel, count } });
@@ -43,7 +58,7 @@ function sendNow(each: AtExit): void {
   } catch {
     // no threads are allowed here
   }
-  each.sentAtExit(Atomics.load(count, 0));
+  return Atomics.load(count, 0);
 }
 
 /** A text, so that whatever bundles a program need not know of a second file. */
