@@ -1,6 +1,13 @@
-/** The run must make no further call. `commandId` is null where the guard stopped it by itself, being blind. */
+/**
+ * The run must make no further call. `commandId` is null where the guard stopped it by itself, being blind. Of a guarded
+ * client it is an error of that client's as well.
+ */
 export class Stopped extends Error {
   override readonly name = "Stopped";
+
+  static override [Symbol.hasInstance](error: unknown): error is Stopped {
+    return isOf(this, Stopped, error);
+  }
 
   constructor(
     readonly reason: string,
@@ -16,6 +23,10 @@ export class Stopped extends Error {
 export class Paused extends Error {
   override readonly name = "Paused";
 
+  static override [Symbol.hasInstance](error: unknown): error is Paused {
+    return isOf(this, Paused, error);
+  }
+
   constructor(
     readonly reason: string,
     readonly untilMs: number,
@@ -25,6 +36,24 @@ export class Paused extends Error {
   ) {
     super(reason);
   }
+}
+
+/** A class of errors that takes a text. */
+export type ErrorClass = new (text: string) => Error;
+
+/**
+ * The same as an error of `Theirs`, where it is a Stopped or Paused: the clients of OpenAI and Anthropic let those through
+ * their helpers, and put any other into one of their own.
+ */
+export function inTheirKind(error: unknown, Theirs: ErrorClass | undefined): unknown {
+  if (Theirs === undefined || !(error instanceof Stopped || error instanceof Paused)) return error;
+  return Object.defineProperties(new Theirs(error.message), Object.getOwnPropertyDescriptors(error));
+}
+
+/** By its name and what it says, because a program may hold two copies of this package; by its class of what is made of ours. */
+function isOf(asked: object, ours: typeof Stopped | typeof Paused, error: unknown): boolean {
+  if (asked !== ours) return Function.prototype[Symbol.hasInstance].call(asked as () => void, error);
+  return error instanceof Error && error.name === (ours === Stopped ? "Stopped" : "Paused") && "commandId" in error;
 }
 
 /** An event that the log would refuse. The text names the field, never the value. */

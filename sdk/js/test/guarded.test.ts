@@ -195,6 +195,44 @@ test("no call is made for a run that is killed or paused, in whatever way it ask
   assert.deepEqual(await all.reported("llm_call"), []);
 });
 
+/** The clients' own helpers, read by their events or to their end. */
+const HELPERS: Record<string, (all: World) => { stream: AsyncIterable<unknown>; end: () => Promise<unknown>; kind: typeof OpenAI.OpenAIError }> = {
+  "a chat": (all) => helped(all.openai().chat.completions.stream(CHAT), (stream) => stream.finalContent(), OpenAI.OpenAIError),
+  "a response": (all) => helped(all.openai().responses.stream({ model: "gpt-5", input: WORDS }), (stream) => stream.finalResponse(), OpenAI.OpenAIError),
+  "a message": (all) => helped(all.anthropic().messages.stream(MESSAGES), (stream) => stream.finalText(), Anthropic.AnthropicError),
+};
+
+function helped<S extends AsyncIterable<unknown>, K>(stream: S, end: (stream: S) => Promise<unknown>, kind: K): { stream: S; end: () => Promise<unknown>; kind: K } {
+  return { stream, end: () => end(stream), kind };
+}
+
+for (const [what, opened] of Object.entries(HELPERS))
+  for (const when of ["before it begins", "under way"])
+    test(`whoever reads ${what} by the client's helper catches a Stopped that came ${when}`, async (context) => {
+      const all = await world(context);
+      if (when === "under way") all.provider.mostParts = what === "a message" ? 3 : what === "a chat" ? 2 : 1;
+      const kill = async (run: Run): Promise<void> => {
+        all.gateway.command("kill", ["run", run.runId]);
+        await until(() => run.signal.aborted);
+      };
+      const isOurs = (kind: typeof OpenAI.OpenAIError) => (error: unknown): boolean =>
+        error instanceof Stopped && error.reason === "given by the test" && error instanceof kind && error.stack !== undefined;
+      for (const reads of ["by its parts", "to its end"]) {
+        const run = all.spendfuse.run();
+        await assert.rejects(run.around(async () => {
+          if (when === "before it begins") await kill(run);
+          const before = all.provider.asked.length;
+          const { stream, end, kind } = opened(all);
+          if (reads === "to its end" && when === "under way") void until(() => all.provider.asked.length > before).then(() => kill(run));
+          await assert.rejects(reads === "to its end" ? end() : (async () => {
+            for await (const _ of stream) void kill(run); // whoever is busy then is told of no error, by the helpers
+          })(), isOurs(kind));
+          run.check();
+        }), Stopped);
+      }
+      assert.deepEqual((await all.reported("run_finished")).map((run) => run["status"]), ["killed", "killed"]);
+    });
+
 test("a budget of a model stops the calls of that model alone", async (context) => {
   const all = await world(context);
   const openai = all.openai();
@@ -258,6 +296,23 @@ test("tools are seen in the conversation that goes to the model, each once, and 
   const tools = await all.reported("tool_call");
   assert.deepEqual(tools.map((tool) => [tool["tool"], tool["status"]]), [...Array(5).fill(["search", "ok"]), ["search", "error"]]);
   assert.equal(new Set(tools.map((tool) => `${String(tool["args_hash"])} ${String(tool["result_hash"])}`)).size, 1);
+});
+
+test("tools are seen in a conversation that its provider keeps, which shows their results alone", async (context) => {
+  const all = await world(context);
+  const openai = all.openai();
+  await all.spendfuse.run().around(async () => {
+    for (const query of [1, 2]) {
+      const call = { type: "function_call", call_id: `r${query}`, name: "search", arguments: `{"q":${query}}` };
+      all.provider.output = [call];
+      const { id } = await openai.responses.create(ASKED);
+      all.provider.output = undefined;
+      await openai.responses.create({ ...ASKED, previous_response_id: id, input: [{ type: "function_call_output", call_id: `r${query}`, output: WORDS }] });
+    }
+  });
+  const tools = await all.reported("tool_call");
+  assert.deepEqual(tools.map((tool) => tool["tool"]), ["search", "search"]);
+  assert.equal(new Set(tools.map((tool) => tool["args_hash"])).size, 2, "two questions are two");
 });
 
 test("an answer that is read unparsed is asked for before, and warned of", async (context) => {

@@ -28,6 +28,8 @@ export class Provider {
   /** After how many parts a stream says no more; then it ends if it `breaksOff`, else it stays open. */
   mostParts = Infinity;
   breaksOff = false;
+  /** What responses hold in place of words. */
+  output: Body[] | undefined;
   readonly #server = createServer((request, response) => void this.#answer(request, response));
 
   static async listening(): Promise<Provider> {
@@ -88,7 +90,7 @@ export class Provider {
     const content = [{ type: "output_text", text: WORDS, annotations: [] }];
     const answer = {
       id: this.#id("resp_"), object: "response", created_at: 1, model: "gpt-5-2025-08-07", service_tier: "default", status: "completed",
-      output: [{ type: "message", id: "m", role: "assistant", status: "completed", content }], tools: [], usage: RESPONSE_USAGE,
+      output: this.output ?? [{ type: "message", id: "m", role: "assistant", status: "completed", content }], tools: [], usage: RESPONSE_USAGE,
     };
     const delta = { type: "response.output_text.delta", item_id: "m", output_index: 0, content_index: 0, delta: WORDS };
     return {

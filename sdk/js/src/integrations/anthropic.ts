@@ -50,13 +50,20 @@ export class AnthropicWords implements Words {
     return model !== undefined && at(usageIn(answer), "speed") === "fast" ? `${model}-fast` : model;
   }
 
-  tools(_: string, body: Body): ToolResult[] {
-    const asked = new Map<string, unknown>();
+  asked(answer: unknown): [string, unknown][] {
+    return list(answer, "content").flatMap((block) => {
+      const callId = text(block, "id");
+      return at(block, "type") === "tool_use" && callId !== undefined ? [[callId, block]] : [];
+    });
+  }
+
+  tools(_: string, body: Body, asked: ReadonlyMap<string, unknown>): ToolResult[] {
+    const shown = new Map<string, unknown>();
     return list(body, "messages").flatMap((message) => list(message, "content").flatMap((block) => {
-      if (at(block, "type") === "tool_use") asked.set(text(block, "id") ?? "", block);
+      if (at(block, "type") === "tool_use") shown.set(text(block, "id") ?? "", block);
       const callId = text(block, "tool_use_id");
-      if (at(block, "type") !== "tool_result" || callId === undefined || !asked.has(callId)) return [];
-      const call = asked.get(callId);
+      const call = callId === undefined ? undefined : (shown.get(callId) ?? asked.get(callId));
+      if (at(block, "type") !== "tool_result" || callId === undefined || call === undefined) return [];
       const status = at(block, "is_error") === true ? "error" : "ok";
       return [{ callId, tool: text(call, "name") ?? "unnamed", args: at(call, "input"), result: at(block, "content"), status }];
     }));

@@ -1,4 +1,4 @@
-import { endedBy } from "../errors.js";
+import { endedBy, inTheirKind, type ErrorClass } from "../errors.js";
 import { RareWarning } from "../process/warnings.js";
 import { currentRun, type Run, type RunOptions } from "../run.js";
 import type { Spendfuse } from "../spendfuse.js";
@@ -41,10 +41,15 @@ interface Asked {
   seen: Seen;
   /** What a kill aborts while a stream is under way. */
   killed: AbortSignal;
+  /** What the client's own errors are. */
+  Theirs: ErrorClass | undefined;
   isStream: boolean;
   /** Whether a chunk that only tells the usage is kept from whoever reads the stream: it was not asked for. */
   dropsAdded: boolean;
 }
+
+/** Tools that a model has asked for, and nobody has shown the result of yet. */
+const MOST_ASKED = 1_000;
 
 /** Calls whose streams nobody has any more. */
 const abandoned = new FinalizationRegistry<Asked>(({ call, seen }) => call.ended(seen));
@@ -57,6 +62,8 @@ export class GuardedClient {
   readonly #attribution: RunOptions;
   readonly #reporter: Reporter;
   readonly #unseen: RareWarning;
+  /** Call -> the tool that a model has asked for. A conversation that its provider keeps does not say it again. */
+  readonly #asked = new Map<string, unknown>();
 
   constructor(spendfuse: Spendfuse, words: Words, name: string, { cheaper = {}, ...attribution }: GuardedOptions) {
     this.#spendfuse = spendfuse;
@@ -71,20 +78,21 @@ export class GuardedClient {
   guard<C extends ModelClient>(client: C): C {
     const post = client.post.bind(client) as (path: string, options?: unknown) => unknown;
     const withOptions = client.withOptions.bind(client) as (options: unknown) => C;
+    const Theirs = errorsOf(client);
     const guarded = {
-      post: (path: string, options?: unknown): unknown => this.#post(post, path, options),
+      post: (path: string, options?: unknown): unknown => this.#post(post, Theirs, path, options),
       withOptions: (options: unknown): C => this.guard(withOptions(options)),
     };
     return Object.assign(client, guarded);
   }
 
-  #post(post: (path: string, options?: unknown) => unknown, path: string, options: unknown): unknown {
+  #post(post: (path: string, options?: unknown) => unknown, Theirs: ErrorClass | undefined, path: string, options: unknown): unknown {
     const kind = this.#words.kind(path);
     if (kind === null) return post(path, options);
     const run = currentRun();
     let asked: Asked | undefined;
     const changed = Promise.resolve(options as PostOptions).then((given) => {
-      const begun = this.#begin(kind, run, given);
+      const begun = this.#begin(kind, run, given, Theirs);
       asked = begun.asked;
       return begun.options;
     });
@@ -92,19 +100,22 @@ export class GuardedClient {
   }
 
   /** Ask, and say how the call is to be made. Throws Stopped or Paused. */
-  #begin(kind: string, current: Run | undefined, given: PostOptions): { asked: Asked; options: PostOptions } {
+  #begin(kind: string, current: Run | undefined, given: PostOptions, Theirs: ErrorClass | undefined): { asked: Asked; options: PostOptions } {
     const words = this.#words;
     const run = current ?? this.#spendfuse.run(this.#attribution);
     const wanted = (given.body ?? {}) as Body;
     const route = text(wanted, "model") ?? "unknown";
     const isStream = given.stream === true;
     // What the conversation shows of tools has happened, whatever comes next.
-    this.#reporter.quietly(() => words.tools(kind, wanted).forEach((used) => this.#reporter.tool(run, used)));
+    this.#reporter.quietly(() => words.tools(kind, wanted, this.#asked).forEach((used) => {
+      this.#asked.delete(used.callId);
+      this.#reporter.tool(run, used);
+    }));
     try {
       run.check({ provider: words.provider, model: route });
     } catch (error) {
       if (!current) run.finish(endedBy(error));
-      throw error;
+      throw inTheirKind(error, Theirs);
     }
     const told = this.#commanded(kind, run, wanted, route);
     const { body, addsChunk } = isStream ? words.streamed(kind, told) : { body: told, addsChunk: false };
@@ -112,7 +123,7 @@ export class GuardedClient {
     const call = new ModelCall(run, !current, { model, route, provider: words.provider, prompt: words.prompt(kind, wanted) }, this.#reporter);
     const killed = run.signal;
     const cut = isStream ? { signal: AbortSignal.any(given.signal ? [given.signal, killed] : [killed]) } : {};
-    return { asked: { call, seen: new Seen(words), killed, isStream, dropsAdded: addsChunk }, options: { ...given, ...cut, body } };
+    return { asked: { call, seen: new Seen(words), killed, Theirs, isStream, dropsAdded: addsChunk }, options: { ...given, ...cut, body } };
   }
 
   /** The body with what has been commanded short of a stop: another model, a sentence before it. */
@@ -165,8 +176,16 @@ export class GuardedClient {
       return answer;
     }
     asked.seen.take(answer);
+    this.#noteAsked(answer);
     asked.call.done(asked.seen);
     return answer;
+  }
+
+  #noteAsked(answer: unknown): void {
+    for (const [callId, tool] of this.#words.asked(answer)) {
+      this.#asked.set(callId, tool);
+      if (this.#asked.size > MOST_ASKED) this.#asked.delete(this.#asked.keys().next().value ?? "");
+    }
   }
 
   #follow(parts: Parts, asked: Asked): void {
@@ -181,6 +200,7 @@ export class GuardedClient {
     try {
       for await (const part of parts) {
         seen.take(part);
+        this.#noteAsked(part);
         throwIfStopped(asked);
         if (!(dropsAdded && this.#words.isAdded(part))) yield part;
       }
@@ -196,14 +216,21 @@ export class GuardedClient {
 }
 
 /** Why a call's run was stopped; null if it was not. The command is answered. */
-function stopOf({ killed, call }: Asked): unknown {
+function stopOf({ killed, call, Theirs }: Asked): unknown {
   if (!killed.aborted) return null;
   try {
     call.run.check();
-    return killed.reason; // and was let go on by now
+    return inTheirKind(killed.reason, Theirs); // and was let go on by now
   } catch (stopped) {
-    return stopped;
+    return inTheirKind(stopped, Theirs);
   }
+}
+
+/** What all errors of a client have in common, by the one that it names; undefined if it names none. */
+function errorsOf(client: object): ErrorClass | undefined {
+  const { APIError: named } = client.constructor as { APIError?: unknown };
+  const root: unknown = typeof named === "function" ? Object.getPrototypeOf(named) : undefined;
+  return typeof root === "function" && root.prototype instanceof Error ? (root as ErrorClass) : undefined;
 }
 
 function throwIfStopped(asked: Asked): void {

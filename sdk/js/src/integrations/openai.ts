@@ -62,9 +62,17 @@ export class OpenAIWords implements Words {
     return text(answer, "response", "model") ?? text(answer, "model");
   }
 
-  tools(kind: string, body: Body): ToolResult[] {
+  asked(answer: unknown): [string, unknown][] {
+    const whole = FINAL_EVENTS.includes(text(answer, "type") ?? "") ? at(answer, "response") : answer;
+    return list(whole, "output").flatMap((item) => {
+      const callId = text(item, "call_id");
+      return at(item, "type") === "function_call" && callId !== undefined ? [[callId, item]] : [];
+    });
+  }
+
+  tools(kind: string, body: Body, asked: ReadonlyMap<string, unknown>): ToolResult[] {
     if (kind === "chat") return toolsOfMessages(list(body, "messages"));
-    return kind === "responses" ? toolsOfItems(list(body, "input")) : [];
+    return kind === "responses" ? toolsOfItems(list(body, "input"), asked) : [];
   }
 }
 
@@ -93,13 +101,14 @@ function toolsOfMessages(messages: unknown[]): ToolResult[] {
   });
 }
 
-function toolsOfItems(items: unknown[]): ToolResult[] {
+function toolsOfItems(items: unknown[], before: ReadonlyMap<string, unknown>): ToolResult[] {
   const asked = new Map<string, unknown>();
   return items.flatMap((item) => {
     const callId = text(item, "call_id") ?? "";
     if (at(item, "type") === "function_call") asked.set(callId, item);
-    const isResult = at(item, "type") === "function_call_output" && callId !== "" && asked.has(callId);
-    return isResult ? [used(callId, asked.get(callId), at(item, "output"))] : [];
+    const call = asked.get(callId) ?? before.get(callId);
+    const isResult = at(item, "type") === "function_call_output" && callId !== "" && call !== undefined;
+    return isResult ? [used(callId, call, at(item, "output"))] : [];
   });
 }
 

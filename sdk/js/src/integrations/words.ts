@@ -23,8 +23,10 @@ export interface Words {
   responseId(answer: unknown): string | undefined;
   /** Which model has answered. */
   model(answer: unknown): string | undefined;
-  /** The tools whose results a conversation shows. */
-  tools(kind: string, body: Body): ToolResult[];
+  /** The tools that an answer asks for, by the ids of their calls. */
+  asked(answer: unknown): [callId: string, tool: unknown][];
+  /** The tools whose results a conversation shows. What is `asked` was so in answers that it does not repeat. */
+  tools(kind: string, body: Body, asked: ReadonlyMap<string, unknown>): ToolResult[];
 }
 
 export type Body = Record<string, unknown>;
