@@ -76,20 +76,27 @@ def test_an_agent_with_the_callback_is_stopped_by_what_its_own_calls_cost(
 
 def test_every_kind_of_call_in_a_process_is_reported_once_and_told_of_its_loop() -> None:
     """Synchronous ones, streams, failures, and those by the responses API; none of their text. A sentence that is to be
-    put before the model gets there, once. By its rule, synchronous ones of a run that is killed are not made.
+    put before the model gets there, once. By its rule, synchronous ones of a run that is killed are not made. What a
+    router asks in the block of a run is that run's, and a kill comes out of it at once: it tries no other model.
     """
     told = run_client("litellm", "litellm_in_process.py")
     asked = [line["asked"] for line in told if "asked" in line]
-    assert asked == [[MARKER, "you have asked this before"], [MARKER]]
+    assert asked == [[MARKER, "you have asked this before"], [MARKER], [MARKER]]
     events = [line for line in told if line.get("type") == "llm_call"]
     assert {(event["run_id"], event["status"], event.get("cost_nanousd", 0) > 0) for event in events} == {
         ("sync", "ok", True), ("sync stream", "ok", True), ("sync failure", "error", False), ("stream", "ok", True),
         ("responses", "ok", True), ("nudged", "ok", False), ("block", "ok", True), ("sync block", "ok", True),
+        ("routed", "ok", False),
     }  # fmt: skip
-    assert len(events) == 9
-    assert {(event["workflow"], event["feature"]) for event in events} == {("support", "search")}
+    assert len(events) == 10
+    assert {(event["workflow"], event.get("feature")) for event in events if event["run_id"] != "routed"} == {
+        ("support", "search")
+    }
+    assert [line for line in told if "routed" in line] == [{"routed": "test-rule"}]
     assert len([line for line in told if "stopped" in line]) == 2
-    assert [line["acted"] for line in told if line.get("type") == "command_ack"] == ["stopped", "delivered"]
+    assert [line["acted"] for line in told if line.get("type") == "command_ack"] == [
+        "stopped", "delivered", "stopped",
+    ]  # fmt: skip
     assert MARKER not in json.dumps(events)
 
 

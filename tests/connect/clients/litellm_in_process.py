@@ -63,6 +63,22 @@ def stopped(connection: Connection, control: FakeControl) -> None:
                 print(json.dumps({"stopped": order.rule}))
 
 
+async def routed(connection: Connection, control: FakeControl) -> None:
+    """Calls by a router, which gives each a trace of its own, in the block of a run; then the run is killed."""
+    deployments = [
+        {"model_name": name, "litellm_params": {"model": "mine/model", "api_key": "none"}} for name in ("main", "other")
+    ]
+    router = litellm.Router(model_list=deployments, num_retries=2, fallbacks=[{"main": ["other"]}])
+    with connection.run(run_id="routed") as run:
+        await router.acompletion(model="main", messages=MESSAGES)
+        control.kill(run)
+        try:
+            await router.acompletion(model="main", messages=MESSAGES)
+        except Stopped as order:
+            print(json.dumps({"routed": order.rule}))
+        await asyncio.sleep(0.5)
+
+
 async def asynchronous(connection: Connection, control: FakeControl) -> None:
     """A stream, the responses API, a nudge, and a call that names no run in the block of one."""
     await nudged(control)
@@ -72,6 +88,8 @@ async def asynchronous(connection: Connection, control: FakeControl) -> None:
     with connection.run(run_id="block"):
         await litellm.acompletion(messages=MESSAGES, **options(None))
         await asyncio.sleep(0.5)
+    litellm.pre_call_rules = []  # a callback alone stops what is awaited
+    await routed(connection, control)
     await litellm.aresponses(input=TEXT, **options("responses"))
     await asyncio.sleep(1)  # callbacks run behind the answers
 

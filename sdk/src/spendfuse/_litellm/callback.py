@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import litellm
 from litellm.integrations.custom_logger import CustomLogger
@@ -32,13 +32,33 @@ class LiteLlmRun:
     attribution: Mapping[str, Any] = field(default_factory=dict)
 
 
+class LiteLlmStopped(Stopped):
+    """A run that must end. LiteLLM's router waits and tries again what has no status, or another than this."""
+
+    status_code = 400
+
+    def __init__(self, why: Stopped) -> None:
+        super().__init__(why.reason, rule=why.rule, command_id=why.command_id, incident_id=why.incident_id)
+
+
+class LiteLlmPaused(Paused):
+    """A run that must wait, for longer than a router does."""
+
+    status_code = 400
+
+    def __init__(self, why: Paused) -> None:
+        super().__init__(
+            why.reason, until_ms=why.until_ms, rule=why.rule, command_id=why.command_id, incident_id=why.incident_id
+        )
+
+
 class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that need not be there
     """Reports each call, and asks before it: `litellm.callbacks = [SpendfuseLogger(workflow="support")]`.
 
-    A run is LiteLLM's trace, if the call names one: `litellm_session_id`, `litellm_trace_id`, or `session_id` and
-    `trace_id` in `metadata`; else the one in whose block it is made (`with spendfuse.run(...)`); else the call is a run
-    of its own. `metadata` may name `workflow`, `owner` and the other fields of attribution. Of a synchronous stream
-    LiteLLM tells in a thread that knows of no block: name its run.
+    A run is LiteLLM's trace, if the call names one: `litellm_session_id`, or `session_id` and `trace_id` in `metadata`;
+    else the one in whose block it is made (`with spendfuse.run(...)`); else that of `litellm_trace_id`, which a router
+    gives to every call; else the call is a run of its own. `metadata` may name `workflow`, `owner` and the other fields
+    of attribution. Of a synchronous stream LiteLLM tells in a thread that knows of no block: name its run.
 
     The guard's `Stopped` and `Paused` come out of `acompletion` and its siblings, and out of a proxy as an answer of
     403. Before a synchronous call LiteLLM asks no callback, only its rules: `litellm.pre_call_rules = [logger.rule]`.
@@ -84,7 +104,7 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
         """
         run = CURRENT.get()
         if run is not None:
-            self._connection.guard.check(run, by=NAME)
+            self._ask(run)
         return True
 
     async def async_pre_call_hook(self, user_api_key_dict: Any, cache: Any, data: Any, call_type: Any) -> None:
@@ -113,8 +133,16 @@ class SpendfuseLogger(CustomLogger):  # type: ignore[misc]  # of a library that 
             return None
         model = request.get("model")
         call: CallDimensions = {"model": model} if isinstance(model, str) else {}
-        self._connection.guard.check(run, by=NAME, **call)
+        self._ask(run, **call)
         return run
+
+    def _ask(self, run: RunLike, **call: Unpack[CallDimensions]) -> None:
+        try:
+            self._connection.guard.check(run, by=NAME, **call)
+        except Stopped as why:
+            raise LiteLlmStopped(why) from None
+        except Paused as why:
+            raise LiteLlmPaused(why) from None
 
     def _run(self, request: Mapping[str, Any]) -> RunLike | None:
         named = _named_run(request)
@@ -175,7 +203,8 @@ def _named_run(request: Mapping[str, Any]) -> str | None:
     """The trace that a call names, as LiteLLM will report it; None where it names none."""
     metadata = _metadata(request)
     session = (request.get("litellm_session_id"), metadata.get("session_id"))
-    trace = (request.get("litellm_trace_id"), metadata.get("trace_id"))
+    in_block = CURRENT.get() is not None  # where a trace may be a router's, and is not needed
+    trace = (None if in_block else request.get("litellm_trace_id"), metadata.get("trace_id"))
     pairs = zip(trace, session, strict=True) if _traces_go_first() else zip(session, trace, strict=True)
     return next((id_of(str(candidate)) for pair in pairs for candidate in pair if candidate), None)
 
