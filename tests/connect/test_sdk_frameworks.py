@@ -120,6 +120,16 @@ def tool_calls(log: list[UsageMessage], run_id: str) -> list[ToolCall]:
     return [message for message in log if isinstance(message, ToolCall) and message.run_id == run_id]
 
 
+def ended(log: list[UsageMessage]) -> dict[str, str]:
+    """How each run has ended."""
+    return {run.run_id: run.status for run in log if isinstance(run, RunFinished)}
+
+
+def cut(log: list[UsageMessage], run_id: str) -> Counter[tuple[str, int, int | None]]:
+    """How each of a run's streams ended, with the parts that had come by then, and what was said to be its cost."""
+    return Counter((call.status, call.output_tokens, call.cost_nanousd) for call in model_calls(log, run_id))
+
+
 def check_answer(log: list[UsageMessage], run_id: str, denied_by: str) -> None:
     """The kill of the run is answered once, with whose hook denied."""
     acks = [ack for ack in log if isinstance(ack, CommandAck) and ack.run_id == run_id and ack.acted == "stopped"]
@@ -144,16 +154,18 @@ def test_openai_client(world: World) -> None:
     }
     faults = Counter((call.status, call.error_type, call.cost_nanousd) for call in model_calls(log, "faults"))
     assert faults == {("cancelled", None, None): 1, ("error", "InternalServerError", 0): 1}
-    left = Counter((call.status, call.output_tokens, call.cost_nanousd) for call in model_calls(log, "left"))
-    assert left == {("error", 2, None): 1, ("cancelled", 0, None): 1, ("cancelled", 1, None): 2}, (
-        "what had come by then"
-    )
+    assert cut(log, "left") == {("error", 2, None): 1, ("cancelled", 0, None): 1, ("cancelled", 1, None): 2}
     assert (said["told"], said["last"]) == (1, "you have done this before")
     tools = tool_calls(log, "tools")
     assert [tool.tool for tool in tools] == ["search"] * 3, "the fourth result goes to no model"
     assert len({(tool.args_hash, tool.result_hash) for tool in tools}) == 1, "a loop is seen"
-    others = [message for message in log if isinstance(message, LlmCall) and message.workflow == "support"]
-    assert len(others) == 1, "a call in nobody's block is a run of its own, with the client's attribution"
+    kept = tool_calls(log, "kept")
+    assert [tool.tool for tool in kept] == ["search"] * 2, "the provider keeps what was asked"
+    assert len({tool.args_hash for tool in kept}) == 2, "two questions are two"
+    (alone,) = [run for run in log if isinstance(run, RunStarted) and run.workflow == "support"]
+    assert alone.cap_nanousd == 2_500_000_000, "a call in nobody's block is a run of its own, as the client was told"
+    assert len(model_calls(log, alone.run_id)) == 1
+    assert ended(log)[alone.run_id] == "completed"
     assert said["stopped"] == ["given by the test"] * 3
     assert said["calls_after"] == 0
     assert [call.status for call in model_calls(log, "killed")] == ["ok", "cancelled"]
@@ -186,8 +198,9 @@ def test_anthropic_client(world: World) -> None:
 @needs("frameworks")
 def test_langchain_and_langgraph(world: World) -> None:
     """A callback handler: models and tools are reported once, plain, streamed or awaited; one `invoke` is a run of its
-    thread. A nudge is put before the model of an agent with the middleware, once. A run that is killed while a tool
-    works asks no model any more, and uses no tool.
+    thread. A stream that breaks off or is left costs what has come of it. A nudge is put before the model of an agent
+    with the middleware, once. A run that is killed while a tool works asks no model any more, and uses no tool; one
+    that is killed in a stream ends with it. A tool that waits for a person has not failed.
     """
     said = world.play("sdk_langchain.py")
     log = world.log()
@@ -202,8 +215,10 @@ def test_langchain_and_langgraph(world: World) -> None:
     tools = [tool for run in threads for tool in tool_calls(log, run.run_id)]
     assert [(tool.tool, tool.status) for tool in tools] == [("search", "ok")] * said["used"]
     assert sum(len(model_calls(log, run.run_id)) for run in threads) == said["used"] + 2
-    ended = {run.run_id: run.status for run in log if isinstance(run, RunFinished)}
-    assert [ended[run.run_id] for run in threads] == ["completed"] * 2
+    assert [ended(log)[run.run_id] for run in threads] == ["completed"] * 2
+    assert cut(log, "streams") == {("error", 2, None): 1, ("cancelled", 1, None): 1}
+    assert (said["cut"], cut(log, "cut")) == ("given by the test", {("cancelled", 2, None): 1})
+    assert [(tool.tool, tool.status) for tool in tool_calls(log, "person")] == [("approve", "ok")]
     assert said["heard"] == [1, 0, 1, 0]
     assert said["stopped"] == ["given by the test"] * 4
     assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
@@ -227,7 +242,8 @@ def test_openai_agents(world: World) -> None:
     assert len(model_calls(log, traced)) == 1
     started = [run for run in log if isinstance(run, RunStarted) and run.run_id == traced]
     assert [(run.workflow, run.session_id) for run in started] == [("support desk", "group-1")]
-    assert [run.status for run in log if isinstance(run, RunFinished) and run.run_id == traced] == ["completed"]
+    assert ended(log)[traced] == "completed"
+    assert sorted(ended(log)[run_id] for run_id in said["failed"]) == ["failed", "failed"], "by a model, by a tool"
     assert len(model_calls(log, "nested")) == 3, "the agent that is another's tool as well"
     assert len(model_calls(log, "untraced")) == 1
     assert said["stopped"] == ["you have done this before"] * 2
@@ -238,7 +254,8 @@ def test_openai_agents(world: World) -> None:
 @needs("frameworks")
 def test_pydantic_ai(world: World) -> None:
     """A capability: models and tools are reported once, plain and streamed; a run of the agent is a run of its
-    conversation. A nudge is put before the model; a run that is killed while a tool works asks no model any more.
+    conversation. A stream that breaks off or is left costs what has come of it. A nudge is put before the model; a run
+    that is killed while a tool works asks no model any more.
     """
     said = world.play("sdk_pydantic_ai.py")
     log = world.log()
@@ -246,6 +263,7 @@ def test_pydantic_ai(world: World) -> None:
     assert len(calls) == len(said["ids"]) == 2
     assert {(call.model, call.input_tokens, call.cache_read_tokens, call.output_tokens, call.reasoning_tokens)
             for call in calls} == {("gpt-5-2025-08-07", 100, 40, 20, 5)}  # fmt: skip
+    assert cut(log, "streams") == {("cancelled", 1, None): 2}
     assert [tool.tool for tool in tool_calls(log, "tools")] == ["search"] * 2
     assert said["told"] == 2, "it stays in the conversation"
     (own,) = [run for run in log if isinstance(run, RunStarted) and run.session_id == "conversation-1"]
@@ -277,6 +295,9 @@ def test_claude_agent_sdk(world: World) -> None:
     assert said["stopped"] == ["you have done this before"] * 2
     assert said["asked_after"] == 1
     assert tool_calls(log, "killed") == []
+    talk = [message for message in log if message.run_id == said["talk"]]
+    assert [type(message) for message in talk] == [RunStarted, LlmCall, LlmCall, RunFinished], "one run, two turns"
+    assert ended(log)[said["talk"]] == "completed"
     check_answer(log, "killed", "spendfuse.claude_agent")
 
 
@@ -303,8 +324,9 @@ def test_crewai(world: World) -> None:
 
 @needs("autogen")
 def test_autogen(world: World) -> None:
-    """A guarded model client: models and tools are reported once, plain and streamed. A nudge reaches the model; a run
-    that is killed while a tool works asks no model any more.
+    """A guarded model client: models and tools are reported once, plain and streamed, and streams are asked what they
+    have cost. One that breaks off or is left costs what has come of it. A nudge reaches the model; a run that is killed
+    while a tool works asks no model any more, and one that is killed in a stream ends with it.
     """
     said = world.play("sdk_autogen.py", "autogen")
     log = world.log()
@@ -312,10 +334,14 @@ def test_autogen(world: World) -> None:
     assert len(calls) == len(said["ids"]) == 2
     kinds = ("input_tokens", "cache_read_tokens", "output_tokens", "reasoning_tokens")
     assert [tuple(getattr(call, kind) for kind in kinds) for call in calls] == [(100, 40, 20, 5), (100, 0, 20, 0)]
+    assert cut(log, "streams") == {("error", 2, None): 1, ("cancelled", 1, None): 1}
+    assert (said["cut"], cut(log, "cut")) == ("given by the test", {("cancelled", 2, None): 1})
     assert [tool.tool for tool in tool_calls(log, "tools")] == ["search"] * 2
     assert said["told"] == 1
     assert said["stopped"] == ["you have done this before"] * 2
     assert (said["asked_after"], said["used_after"]) == (1, 1), "the tool that was under way, and the model before it"
+    assert said["team"] == "RuntimeError", "AutoGen makes its own of whatever ends a team"
+    assert ended(log)["team"] == "killed"
     check_answer(log, "killed", "spendfuse.autogen")
 
 

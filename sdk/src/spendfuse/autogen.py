@@ -5,8 +5,10 @@ agent = AssistantAgent("asker", model_client=guarded(OpenAIChatCompletionClient(
 """
 
 import functools
+import inspect
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any, TypeVar, Unpack, cast
 
@@ -67,18 +69,28 @@ class _Calls:
         return guarded_create
 
     def asking_streamed(self, create: Any) -> Any:
+        is_said = part(create, "__self__", "_create_args", "stream_options") is not None
+        asks_usage = "include_usage" in inspect.signature(create).parameters and not is_said
+
         @functools.wraps(create)
         async def guarded_create(messages: Any, **options: Any) -> AsyncGenerator[str | CreateResult, None]:
             call, messages = await self._begin(messages)
+            if asks_usage and "stream_options" not in (options.get("extra_create_args") or {}):
+                options.setdefault("include_usage", True)  # the stream would say nothing of what it has cost
             logged: dict[str, Any] = {}
             _LOGGED.set(logged)
+            written = 0
             try:
-                async for each in create(messages, **options):
-                    if isinstance(each, CreateResult):
-                        _report(call, each, logged)
-                    yield each
+                async with aclosing(create(messages, **options)) as parts:
+                    async for each in parts:
+                        if isinstance(each, CreateResult):
+                            _report(call, each, logged)
+                        written += isinstance(each, str)
+                        if call.run.stop_event.is_set():
+                            await self._integration.acheck(call.run)
+                        yield each
             except BaseException as error:
-                call.ended(error)
+                call.ended(error, {"output_tokens": written} if written else None)
                 raise
             finally:
                 _LOGGED.set(None)

@@ -3,9 +3,11 @@
 from spendfuse.claude_agent import query  # in place of claude_agent_sdk's
 """
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import aclosing
+from types import TracebackType
 from typing import Any, cast
 
 import claude_agent_sdk
@@ -14,9 +16,9 @@ from claude_agent_sdk import AssistantMessage, ClaudeAgentOptions, HookMatcher, 
 from spendfuse._client.connect import Connection
 from spendfuse._client.errors import Paused, Stopped
 from spendfuse._client.run import CURRENT, Run, RunOptions
+from spendfuse._integrations.answer import Seen
 from spendfuse._integrations.anthropic_api import Anthropic
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, text
-from spendfuse._integrations.client import Seen
 
 NAME = "spendfuse.claude_agent"
 HOOK_S = 30.0
@@ -39,9 +41,13 @@ async def query(
     """
     session = _Session(Integration(NAME, connection, attribution), options or ClaudeAgentOptions())
     asked = claude_agent_sdk.query(prompt=prompt, options=session.options, transport=transport)
-    async with aclosing(cast("Any", session.watched(asked))) as messages:
-        async for message in messages:
-            yield message
+    try:
+        async with aclosing(cast("Any", session.watched(asked))) as messages:
+            async for message in messages:
+                yield message
+    except BaseException as error:
+        session.end(error)
+        raise
 
 
 class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
@@ -62,6 +68,19 @@ class ClaudeSDKClient(claude_agent_sdk.ClaudeSDKClient):
         async with aclosing(cast("Any", self._session.watched(super().receive_messages()))) as messages:
             async for message in messages:
                 yield message
+
+    async def disconnect(self) -> None:
+        """As the one that it overrides. The session is over, and its run ends."""
+        await super().disconnect()
+        self._session.end(None)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """As the one that it overrides."""
+        if error is not None:
+            self._session.end(error)
+        return bool(await super().__aexit__(kind, error, trace))
 
 
 class _Session:
@@ -102,10 +121,13 @@ class _Session:
                     await self._integration.acheck(run)
                 if self._shows_parts or not isinstance(message, StreamEvent):
                     yield message
-        except BaseException as error:
-            self._end(error)
+        except (GeneratorExit, asyncio.CancelledError):  # nobody reads on for now: a client's session goes on
+            self._leave(None)
             raise
-        self._end(None)
+        except BaseException as error:
+            self.end(error)
+            raise
+        self.end(None)
 
     def _run(self, session_id: str | None) -> Run | None:
         if self._given is not None or session_id is None:
@@ -146,12 +168,16 @@ class _Session:
                 call.done(self._words.usage(message) or {}, response_id=message_id)
         self._told.clear()
 
-    def _end(self, error: BaseException | None) -> None:
+    def end(self, error: BaseException | None) -> None:
+        """It is over: so are the runs that it has begun, and answers that are under way."""
+        self._leave(error)
+        for run in self._runs.values():
+            run.finish(run.status_after(error))
+
+    def _leave(self, error: BaseException | None) -> None:
         for call, seen in self._calls.values():
             call.ended(error, seen.so_far(), **seen.known)
         self._calls.clear()
-        for run in self._runs.values():
-            run.finish(run.status_after(error))
 
     async def _before_prompt(self, asked: Any, _: str | None, __: Any) -> Any:
         reason = await self._reason(asked)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, Unpack, cast
 
 from spendfuse._client.connect import Connection
 from spendfuse._client.run import RunOptions
+from spendfuse._integrations.answer import Seen
 from spendfuse._integrations.base import Integration, ModelCall, Usage, part, text
-from spendfuse._integrations.client import Seen
 from spendfuse._integrations.openai_api import OpenAI
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -7,7 +7,7 @@ An agent of `langchain.agents.create_agent` hears nudges with `middleware=[handl
 """
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
@@ -16,6 +16,7 @@ from langchain_core.outputs import LLMResult
 
 from spendfuse._client.connect import Connection
 from spendfuse._client.run import CURRENT, CallStatus, Run, RunOptions
+from spendfuse._integrations.answer import Seen
 from spendfuse._integrations.anthropic_api import in_mode
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, Usage, count, part, status_after, text
 from spendfuse._integrations.openai_api import TIERS, openai_usage
@@ -38,7 +39,8 @@ class SpendfuseHandler(BaseCallbackHandler):
         """Each step under way -> the run that it belongs to."""
         self._own: dict[UUID, Run] = {}
         """The steps that have begun a run, which ends with them."""
-        self._calls: dict[UUID, ModelCall] = {}
+        self._calls: dict[UUID, tuple[ModelCall, Seen]] = {}
+        """Each model that is asked, with what has come of its answer."""
         self._tools: dict[UUID, tuple[str, object]] = {}
 
     def middleware(self) -> Any:
@@ -90,27 +92,29 @@ class SpendfuseHandler(BaseCallbackHandler):
         """As `on_chat_model_start`, of a model that takes texts."""
         self._ask_model(prompts, run_id, parent_run_id, more)
 
+    def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **_: Any) -> None:
+        """A part of a streamed answer has come. Raises Stopped once its run is killed, which ends the stream."""
+        if run_id not in self._calls:
+            return
+        call, seen = self._calls[run_id]
+        seen.take(WORDS, part(chunk, "message") or token)
+        if call.run.stop_event.is_set():
+            self._integration.check(call.run)
+
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         """A model has answered."""
-        call = self._calls.pop(run_id, None)
-        if call is not None:
-            message = part(response.generations[0][0], "message") if response.generations else None
-            metadata = part(message, "response_metadata") or {}
-            response_id = text(metadata, "id") or text(message, "id")
-            if response_id is not None and response_id.startswith(("run-", "lc_")):
-                response_id = None  # LangChain's own
-            call.done(
-                _usage(message, part(response, "llm_output")),
-                model=in_mode(text(metadata, "model_name") or text(metadata, "model"), part(metadata, "usage")),
-                response_id=response_id,
-            )
+        if run_id in self._calls:
+            call, seen = self._calls.pop(run_id)
+            seen.take(WORDS, part(response.generations[0][0], "message") if response.generations else None)
+            told = part(response, "llm_output", "token_usage") or part(response, "llm_output", "usage")
+            call.done(seen.usage or (Usage() if told is None else openai_usage(told)), **seen.known)
         self._end(run_id, None)
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """A model has not answered."""
-        call = self._calls.pop(run_id, None)
-        if call is not None:
-            call.ended(error)
+        """A model has not answered, or not to the end."""
+        if run_id in self._calls:
+            call, seen = self._calls.pop(run_id)
+            call.ended(error, seen.begun(), **seen.known)
         self._end(run_id, error)
 
     def on_tool_start(
@@ -136,9 +140,10 @@ class SpendfuseHandler(BaseCallbackHandler):
         self._end(run_id, None)
 
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
-        """A tool has failed."""
-        if status_after(error) == "error":
+        """A tool has failed. One that waits for a person, by an interrupt of LangGraph, has not: it is used again."""
+        if status_after(error) == "error" and not _is_interrupt(error):
             self._report_tool(run_id, None, str(error), type(error).__name__)
+        self._tools.pop(run_id, None)
         self._end(run_id, error)
 
     def _ask_model(self, prompt: object, run_id: UUID, parent_run_id: UUID | None, more: Mapping[str, Any]) -> None:
@@ -146,9 +151,8 @@ class SpendfuseHandler(BaseCallbackHandler):
         model = text(more, "metadata", "ls_model_name") or text(more, "invocation_params", "model") or "unknown"
         provider = text(more, "metadata", "ls_provider")
         self._ask(run, run_id, model=model, provider=provider)
-        self._calls[run_id] = ModelCall(
-            self._integration, run, model, provider=provider, route=model, prompt=prompt
-        )  # fmt: skip
+        call = ModelCall(self._integration, run, model, provider=provider, route=model, prompt=prompt)
+        self._calls[run_id] = (call, Seen())
 
     def _ask(self, run: Run, run_id: UUID, **call: str | None) -> None:
         try:
@@ -181,24 +185,51 @@ class SpendfuseHandler(BaseCallbackHandler):
             run.finish(run.status_after(error))
 
 
-def _usage(message: object, output: object) -> Usage:
-    """Usage as LangChain has it, the same for all providers; where it has none, as the provider has said it."""
-    usage = part(message, "usage_metadata")
-    if usage is None:
-        told = part(output, "token_usage") or part(output, "usage")
-        return Usage() if told is None else openai_usage(told)
-    inputs, outputs = part(usage, "input_token_details"), part(usage, "output_token_details")
-    found: Usage = {
-        "input_tokens": count(usage, "input_tokens"),
-        "output_tokens": count(usage, "output_tokens"),
-        "cache_read_tokens": count(inputs, "cache_read"),
-        "cache_write_tokens": count(inputs, "cache_creation"),
-        "cache_write_1h_tokens": count(inputs, "ephemeral_1h_input_tokens"),
-        "reasoning_tokens": count(outputs, "reasoning"),
-        "input_audio_tokens": count(inputs, "audio"),
-        "output_audio_tokens": count(outputs, "audio"),
-    }
-    tier = part(message, "response_metadata", "service_tier")
-    if tier in TIERS:
-        found["service_tier"] = TIERS[tier]
-    return found
+class _Words:
+    """How LangChain's messages are read, whole or in parts: the same for all providers."""
+
+    def is_output(self, message: object) -> bool:
+        """Whether a part of a stream holds something that the model has written."""
+        if isinstance(message, str):
+            return bool(message)
+        return any(part(message, name) for name in ("content", "tool_call_chunks", "additional_kwargs"))
+
+    def usage(self, message: object) -> Usage | None:
+        """What it says of usage. Of a stream each part tells what it adds to, so that what is 0 there is left out."""
+        usage = part(message, "usage_metadata")
+        if usage is None:
+            return None
+        inputs, outputs = part(usage, "input_token_details"), part(usage, "output_token_details")
+        counts: Usage = {
+            "input_tokens": count(usage, "input_tokens"),
+            "output_tokens": count(usage, "output_tokens"),
+            "cache_read_tokens": count(inputs, "cache_read"),
+            "cache_write_tokens": count(inputs, "cache_creation"),
+            "cache_write_1h_tokens": count(inputs, "ephemeral_1h_input_tokens"),
+            "reasoning_tokens": count(outputs, "reasoning"),
+            "input_audio_tokens": count(inputs, "audio"),
+            "output_audio_tokens": count(outputs, "audio"),
+        }
+        found = cast("Usage", {name: tokens for name, tokens in counts.items() if tokens})
+        tier = part(message, "response_metadata", "service_tier")
+        if tier in TIERS:
+            found["service_tier"] = TIERS[tier]
+        return found
+
+    def response_id(self, message: object) -> str | None:
+        """The provider's id of the answer, where LangChain hands it on and has made none of its own."""
+        response_id = text(message, "response_metadata", "id") or text(message, "id")
+        return None if response_id is None or response_id.startswith(("run-", "lc_")) else response_id
+
+    def model(self, message: object) -> str | None:
+        """Which model has answered, and whether in fast mode."""
+        metadata = part(message, "response_metadata")
+        return in_mode(text(metadata, "model_name") or text(metadata, "model"), part(metadata, "usage"))
+
+
+WORDS = _Words()
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether it is no failure, but LangGraph's way out of a tool, to a person or to another graph."""
+    return any(kind.__name__ == "GraphBubbleUp" for kind in type(error).__mro__)

@@ -7,6 +7,7 @@ await Runner.run(agent, question, hooks=SpendfuseHooks(workflow="support"))
 import threading
 from datetime import datetime
 from typing import Any, Unpack
+from weakref import WeakKeyDictionary, finalize
 
 from agents import RunHooks, Span, Trace, TracingProcessor, add_trace_processor, get_current_trace
 
@@ -35,7 +36,7 @@ class SpendfuseHooks(RunHooks[Any]):
     def __init__(self, connection: Connection | None = None, **attribution: Unpack[RunOptions]) -> None:
         self._integration = Integration(NAME, connection, attribution)
         self._traces = _Traces.of(self._integration)
-        self._untraced: dict[int, ModelCall] = {}
+        self._untraced: WeakKeyDictionary[Any, ModelCall] = WeakKeyDictionary()
 
     async def on_llm_start(self, context: Any, agent: Any, system_prompt: str | None, input_items: list[Any]) -> None:
         """A model is about to be asked. Raises Stopped or Paused."""
@@ -44,11 +45,12 @@ class SpendfuseHooks(RunHooks[Any]):
         if (sentence := self._integration.nudge(run)) is not None:
             input_items.append({"role": "user", "content": sentence})
         if not _is_traced():
-            self._untraced[id(context)] = ModelCall(self._integration, run, model, provider="openai", route=model)
+            call = self._untraced[context] = ModelCall(self._integration, run, model, provider="openai", route=model)
+            finalize(context, call.ended, None)  # no hook tells of a call that fails
 
     async def on_llm_end(self, context: Any, agent: Any, response: Any) -> None:
         """A model has answered; where there is a trace, that tells."""
-        call = self._untraced.pop(id(context), None)
+        call = self._untraced.pop(context, None)
         if call is not None:
             call.done(openai_usage(response.usage), response_id=text(response, "response_id"))
 
@@ -78,6 +80,8 @@ class _Traces(TracingProcessor):
         self._integration = integration
         self.runs: dict[str, Run] = {}
         """Trace -> its run."""
+        self._failed: set[str] = set()
+        """Traces in which something has failed, and no model was heard since."""
 
     @classmethod
     def of(cls, integration: Integration) -> "_Traces":
@@ -101,23 +105,31 @@ class _Traces(TracingProcessor):
     def on_trace_end(self, trace: Trace) -> None:
         """It ends, unless it is somebody's block."""
         run = self.runs.pop(trace.trace_id, None)
+        failed = trace.trace_id in self._failed
+        self._failed.discard(trace.trace_id)
         if run is not None and run.run_id == trace.trace_id[:128]:
-            run.finish("killed" if run.stop_event.is_set() else "completed")
+            run.finish("killed" if run.stop_event.is_set() else "failed" if failed else "completed")
 
     def on_span_start(self, span: Span[Any]) -> None:
         """Nothing is known yet."""
 
     def on_span_end(self, span: Span[Any]) -> None:
         """A model has answered, or failed."""
-        data, run = span.span_data, self.runs.get(span.trace_id)
-        if run is None or data.type not in ("generation", "response"):
+        data, run, failed = span.span_data, self.runs.get(span.trace_id), span.error is not None
+        if run is None:
             return
+        is_model = data.type in ("generation", "response")
+        if failed:
+            self._failed.add(span.trace_id)
+        if not is_model:
+            return
+        if not failed:
+            self._failed.discard(span.trace_id)
         response = part(data, "response")
         model = text(response, "model") or text(data, "model") or "unknown"
         usage = part(data, "usage") or part(response, "usage")
         event_id = response_event_id(text(response, "id")) or span.span_id
         latency_ms = _latency_ms(span)
-        failed = span.error is not None
         facts: dict[str, Any] = {"cost_usd": 0} if failed and usage is None else dict(openai_usage(usage))
         facts |= {"status": "error", "error_type": "model_error"} if failed else {}
         self._integration.report(

@@ -46,10 +46,14 @@ class Spendfuse(AbstractCapability[Any]):
         try:
             response = await handler(request_context)
         except BaseException as error:
-            call.ended(error)
+            billed = part(request_context, "_usage_response_ledger", "responses")
+            begun = billed[-1] if isinstance(billed, list) and billed else None
+            call.ended(error, None if begun is None else _usage(begun), **_known(begun))
             raise
-        response_id = text(response, "provider_response_id")
-        call.done(_usage(part(response, "usage")), model=text(response, "model_name"), response_id=response_id)
+        if _is_cut(response):
+            call.ended(None, _usage(response), **_known(response))
+        else:
+            call.done(_usage(response), **_known(response))
         return response
 
     async def wrap_tool_execute(self, ctx: Any, *, call: Any, tool_def: Any, args: Any, handler: Any) -> Any:
@@ -71,10 +75,13 @@ class Spendfuse(AbstractCapability[Any]):
         return self._integration.current_run()
 
 
-def _usage(usage: object) -> Usage:
+def _usage(response: object) -> Usage:
+    """What an answer has used. One that was left, or has broken off, has a token in each of its parts at least."""
+    usage = part(response, "usage")
+    parts = part(response, "parts") if _is_cut(response) else None
     return {
         "input_tokens": count(usage, "input_tokens"),
-        "output_tokens": count(usage, "output_tokens"),
+        "output_tokens": max(count(usage, "output_tokens"), len(parts or ())),
         "cache_read_tokens": count(usage, "cache_read_tokens"),
         "cache_write_tokens": count(usage, "cache_write_tokens"),
         "cache_write_1h_tokens": count(usage, "cache_write_1h_tokens"),
@@ -82,3 +89,11 @@ def _usage(usage: object) -> Usage:
         "input_audio_tokens": count(usage, "input_audio_tokens"),
         "output_audio_tokens": count(usage, "output_audio_tokens"),
     }
+
+
+def _is_cut(response: object) -> bool:
+    return text(response, "state") in ("incomplete", "interrupted")
+
+
+def _known(response: object) -> dict[str, str | None]:
+    return {"model": text(response, "model_name"), "response_id": text(response, "provider_response_id")}

@@ -1,13 +1,16 @@
 """AutoGen's AgentChat with a guarded model client: models, streams, tools; told and killed."""
 
 import asyncio
+from contextlib import aclosing
 
+import openai
 import spendfuse
 from autogen_agentchat.agents import AssistantAgent
+from autogen_agentchat.teams import RoundRobinGroupChat
 from autogen_core.models import ModelInfo, UserMessage
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from provider import MARKER, Provider
-from session import command, ready, say
+from session import command, kill, ready, say
 from spendfuse.autogen import guarded
 
 provider = Provider()
@@ -41,8 +44,28 @@ async def play() -> None:
     with spendfuse.run(run_id="ways"):
         await agent().run(task=MARKER)
         asked = [UserMessage(content=MARKER, source="user")]
-        [each async for each in client.create_stream(asked, include_usage=True)]
+        [each async for each in client.create_stream(asked)]
     say(ids=provider.ids[:])
+    with spendfuse.run(run_id="streams"):
+        provider.breaks_off = True
+        try:
+            [each async for each in client.create_stream(asked)]
+        except openai.APIConnectionError:
+            provider.breaks_off = False
+        async with aclosing(client.create_stream(asked)) as stream:
+            await anext(stream)
+    with spendfuse.run(run_id="cut") as run:
+        try:
+            async for _ in client.create_stream(asked):
+                kill(run)
+        except spendfuse.Stopped as reason:
+            say(cut=reason.reason)
+    try:
+        with spendfuse.run(run_id="team") as run:
+            kill(run)
+            await RoundRobinGroupChat([agent()], max_turns=2).run(task=MARKER)
+    except Exception as error:
+        say(team=type(error).__name__)
     provider.tool = "search"
     acts.append(("nudge", "tools"))
     with spendfuse.run(run_id="tools"):

@@ -59,6 +59,11 @@ async def play() -> None:
     say(told=len([body for body in provider.asked if "you have done this before" in str(body)]))
     own = [message.session_id for message in await ask() if isinstance(message, ResultMessage)]
     say(session=own[0])
+    async with ClaudeSDKClient(options) as client:
+        for _ in range(2):
+            await client.query(MARKER)
+            talk = [message async for message in client.receive_response()][-1].session_id
+    say(talk=talk)
     stopped = []
     tool_next(("kill", "killed"))
     before = len(provider.asked)

@@ -2,14 +2,17 @@
 
 import asyncio
 
+import openai
 import spendfuse
 from langchain.agents import create_agent
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import MemorySaver
 from langgraph.prebuilt import create_react_agent
+from langgraph.types import Command, interrupt
 from provider import MARKER, Provider
-from session import command, ready, say
+from session import command, kill, ready, say
 from spendfuse.langchain import SpendfuseHandler
 
 provider = Provider()
@@ -17,7 +20,7 @@ connection = ready()
 handler = SpendfuseHandler(workflow="support")
 awaited = asyncio.new_event_loop().run_until_complete
 used: list[str] = []
-kill: list[str] = []
+killed: list[str] = []
 
 
 @tool
@@ -26,7 +29,7 @@ def search(query: str) -> str:
     used.append(query)
     if len(used) == 3:
         provider.tool = None
-    for run_id in kill:
+    for run_id in killed:
         command("kill", run_id)
     return MARKER
 
@@ -39,6 +42,37 @@ with spendfuse.run(run_id="ways"):
     assert "".join(chunk.content for chunk in model.stream(asked, config)) == 2 * MARKER
     awaited(model.ainvoke(asked, config))
 say(ids=provider.ids[:])
+
+with spendfuse.run(run_id="streams"):
+    provider.breaks_off = True
+    try:
+        list(model.stream(asked, config))
+    except openai.APIConnectionError:
+        provider.breaks_off = False
+    for chunk in model.stream(asked, config):
+        if chunk.content:
+            break
+with spendfuse.run(run_id="cut") as run:
+    try:
+        for chunk in model.stream(asked, config):
+            if chunk.content:
+                kill(run)
+    except spendfuse.Stopped as reason:
+        say(cut=reason.reason)
+
+
+@tool
+def approve(query: str) -> str:
+    """Ask a person."""
+    provider.tool = None
+    return str(interrupt(query))
+
+
+with spendfuse.run(run_id="person"):
+    provider.tool = "approve"
+    approving = create_react_agent(model, [approve], checkpointer=MemorySaver())
+    approving.invoke({"messages": asked}, config)
+    approving.invoke(Command(resume="yes"), config)
 
 agent = create_react_agent(model, [search])
 provider.tool = "search"
@@ -59,7 +93,7 @@ say(heard=[str(each).count("you have asked this before") for each in provider.as
 stopped = []
 provider.tool = "search"
 with spendfuse.run(run_id="killed") as run:
-    kill.append("killed")
+    killed.append("killed")
     before, used_before = len(provider.asked), len(used)
     for call in (
         lambda: agent.invoke({"messages": asked}, config),

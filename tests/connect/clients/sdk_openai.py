@@ -14,7 +14,7 @@ from spendfuse.openai import guarded
 ASKED = [{"role": "user", "content": MARKER}]
 provider = Provider()
 given = {"base_url": f"{provider.url}/v1", "api_key": "none", "max_retries": 0}
-client = guarded(OpenAI(**given), workflow="support")
+client = guarded(OpenAI(**given), workflow="support", cap_usd="2.50")
 connection = ready()
 
 
@@ -105,6 +105,18 @@ def with_tools(run_id: str) -> None:
     provider.tool = None
 
 
+def kept_by_the_provider() -> None:
+    """A conversation of which each request shows what is new: a tool's result, without the call that asked for it."""
+    tools = [{"type": "function", "name": "search", "parameters": {}}]
+    for is_streamed in (False, True):
+        provider.tool, provider.args = "search", {"query": str(is_streamed)}
+        answer = client.responses.create(model="gpt-5", input=MARKER, tools=tools, stream=is_streamed)
+        answer = [*answer][-1].response if is_streamed else answer
+        provider.tool = None
+        result = {"type": "function_call_output", "call_id": answer.output[0].call_id, "output": MARKER}
+        client.responses.create(model="gpt-5", previous_response_id=answer.id, input=[result])
+
+
 with spendfuse.run(run_id="ways", workflow="docs"):
     every_way()
     asyncio.run(every_way_awaited())
@@ -117,6 +129,8 @@ with spendfuse.run(run_id="left"):
     abandoned()
 with spendfuse.run(run_id="tools"):
     with_tools("tools")
+with spendfuse.run(run_id="kept"):
+    kept_by_the_provider()
 told = [body for body in provider.asked if "you have done this before" in str(body)]
 say(told=len(told), last=told[0]["messages"][-1]["content"])
 once()

@@ -1,7 +1,9 @@
 """OpenAI's Agents SDK with hooks: models, streams, tools, an agent as a tool; told, killed, and without tracing."""
 
 import asyncio
+from contextlib import suppress
 
+import openai
 import spendfuse
 from agents import (
     Agent,
@@ -9,6 +11,7 @@ from agents import (
     OpenAIResponsesModel,
     RunConfig,
     Runner,
+    UserError,
     function_tool,
 )
 from openai import AsyncOpenAI
@@ -37,6 +40,13 @@ def search(query: str) -> str:
     return MARKER
 
 
+@function_tool(failure_error_function=None)
+def break_down(query: str) -> str:
+    """Fail."""
+    raise RuntimeError(query)
+
+
+broken = Agent(name="broken", model=model, tools=[break_down])
 agent = Agent(name="asker", model=model, tools=[search])
 chat = Agent(name="chat", model=OpenAIChatCompletionsModel(model="gpt-5", openai_client=client))
 
@@ -67,6 +77,14 @@ async def play() -> None:
     provider.completions, provider.args = answered, {"query": MARKER}
     with spendfuse.run(run_id="untraced"):
         await Runner.run(agent, MARKER, hooks=hooks, run_config=RunConfig(tracing_disabled=True))
+    provider.status = 500
+    failed = [f"trace_{number:032}" for number in (1, 2)]
+    with suppress(openai.InternalServerError):
+        await Runner.run(agent, MARKER, hooks=hooks, run_config=RunConfig(trace_id=failed[0]))
+    provider.status, provider.tool = 200, "break_down"
+    with suppress(UserError):
+        await Runner.run(broken, MARKER, hooks=hooks, run_config=RunConfig(trace_id=failed[1]))
+    say(failed=failed)
     stopped = []
     provider.tool = "search"
     with spendfuse.run(run_id="killed"):

@@ -6,6 +6,7 @@ import spendfuse
 from openai import AsyncOpenAI
 from provider import MARKER, Provider
 from pydantic_ai import Agent
+from pydantic_ai.exceptions import ModelAPIError
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from session import command, ready, say
@@ -37,6 +38,16 @@ async def play() -> None:
         async with agent.run_stream(MARKER) as stream:
             assert await stream.get_output() == 2 * MARKER
     say(ids=provider.ids[:])
+    with spendfuse.run(run_id="streams"):
+        provider.breaks_off = True
+        try:
+            async with agent.run_stream(MARKER) as stream:
+                await stream.get_output()
+        except ModelAPIError:
+            provider.breaks_off = False
+        async with agent.run_stream(MARKER) as stream:
+            async for _ in stream.stream_text(delta=True, debounce_by=None):
+                break
     provider.tool = "search"
     acts.append(("nudge", "tools"))
     with spendfuse.run(run_id="tools"):

@@ -25,6 +25,12 @@ def command(action: str, run_id: str, reason: str = "given by the test") -> None
     wait_until(lambda: guard.stats.applied > before)
 
 
+def kill(run: spendfuse.Run) -> None:
+    """Have the test kill a run; it knows when this returns."""
+    command("kill", run.run_id)
+    wait_until(run.stop_event.is_set)
+
+
 def wait_until(holds: Callable[[], bool]) -> None:
     deadline_s = time.monotonic() + TIMEOUT_S
     while not holds():

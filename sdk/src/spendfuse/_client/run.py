@@ -123,6 +123,7 @@ class Run:
         self._emitter = emitter
         self._lock = threading.RLock()  # a signal's handler may report while its own thread does, and so may the end
         self._seq = 0
+        self._begun = False
         self._introduced = False
         self._entered: list[Token[Run | None]] = []
         """One for each block of the run that somebody is in."""
@@ -147,6 +148,11 @@ class Run:
     def forked(self) -> None:
         """Go on in a child, which numbers what it reports of this run by itself."""
         self._lock = threading.RLock()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it has been started, whatever has become of it."""
+        return self._begun
 
     @property
     def finished(self) -> bool:
@@ -227,6 +233,7 @@ class Run:
 
     def start(self) -> Self:
         """Introduce the run, before its first call. Entering the run does this. One that had ended goes on."""
+        self._begun = True
         self._finished = False
         self._introduced = self._report({"type": "run_started", **self._own}) is not None
         for observer in self._emitter.observers:

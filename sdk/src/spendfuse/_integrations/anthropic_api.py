@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spendfuse._integrations.base import ToolResult, Usage, count, part, text
+from spendfuse._integrations.base import ToolResult, Usage, count, listed, part, text
 
 TIERS = ("standard", "priority", "batch")
 
@@ -56,17 +56,21 @@ class Anthropic:
         usage = part(answer, "message", "usage") or part(answer, "usage")
         return in_mode(text(answer, "message", "model") or text(answer, "model"), usage)
 
-    def tools(self, _: str, body: Mapping[str, Any]) -> Iterator[ToolResult]:
-        """The tools whose results a conversation shows."""
-        asked: dict[str, Any] = {}
+    def asked(self, answer: object) -> Iterator[tuple[str, object]]:
+        """The tools that a whole answer asks for, by the ids of their calls."""
+        for block in listed(answer, "content"):
+            if part(block, "type") == "tool_use" and (call_id := text(block, "id")):
+                yield call_id, block
+
+    def tools(self, _: str, body: Mapping[str, Any], asked: Mapping[str, object]) -> Iterator[ToolResult]:
+        """The tools whose results a conversation shows. What is `asked` was so in answers that it does not repeat."""
+        shown: dict[str, object] = {}
         for message in body.get("messages") or ():
-            content = part(message, "content")
-            for block in content if isinstance(content, list | tuple) else ():
+            for block in listed(message, "content"):
                 kind, call_id = part(block, "type"), text(block, "id") or text(block, "tool_use_id")
                 if kind == "tool_use" and call_id:
-                    asked[call_id] = block
-                elif kind == "tool_result" and call_id in asked:
-                    call = asked[call_id]
+                    shown[call_id] = block
+                elif kind == "tool_result" and call_id and (call := shown.get(call_id) or asked.get(call_id)):
                     failed = part(block, "is_error") is True
                     yield ToolResult(
                         call_id, text(call, "name") or "unnamed", part(call, "input"), part(block, "content"),

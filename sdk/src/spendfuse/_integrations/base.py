@@ -8,8 +8,9 @@ import hashlib
 import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -20,7 +21,7 @@ from spendfuse._client.errors import SpendfuseError, ended_by
 from spendfuse._client.fork import tell_of_forks
 from spendfuse._client.guard import Guard
 from spendfuse._client.logging import RareWarning
-from spendfuse._client.run import CURRENT, CallStatus, LlmCallDetails, Run, RunOptions
+from spendfuse._client.run import CURRENT, CallStatus, FinishStatus, LlmCallDetails, Run, RunOptions
 from spendfuse._control.scope import CallDimensions
 from spendfuse._usage.money import Usd
 
@@ -95,7 +96,7 @@ class Integration:
         return self.connection.guard
 
     def current_run(self) -> Run:
-        """The run in whose block the code is; else one of this call's own, which is never introduced."""
+        """The run in whose block the code is; else one of this call's own, not begun: it begins and ends with it."""
         return CURRENT.get() or self.new_run()
 
     def new_run(self, **more: Any) -> Run:
@@ -155,7 +156,10 @@ class Integration:
 
 
 class ModelCall:
-    """One call to a model, from before it is made to its report, which is given once, by the process that made it."""
+    """One call to a model, from before it is made to its report, which is given once, by the process that made it.
+
+    A run that nobody has begun is this call's own, and ends with it, or once nobody has the call any more.
+    """
 
     def __init__(
         self,
@@ -175,10 +179,14 @@ class ModelCall:
         self._started_s = time.monotonic()
         self._process = os.getpid()
         self._is_reported = False
+        self._is_whole_run = not run.is_begun
+        if self._is_whole_run:
+            run.start()
+            weakref.finalize(self, _leave, run, self._process)
 
     def done(self, usage: Usage, *, model: str | None = None, response_id: str | None = None) -> None:
         """It was answered."""
-        self._report({**usage, "event_id": response_event_id(response_id)}, model)
+        self._report({**usage, "event_id": response_event_id(response_id)}, model, "completed")
 
     def ended(self, error: BaseException | None, usage: Usage | None = None, **known: str | None) -> None:
         """It was not answered to its end: because of `error`, or because nobody wanted the rest.
@@ -190,17 +198,30 @@ class ModelCall:
         event_id = response_event_id(known.get("response_id"))
         if status == "error" and usage is None:
             usage = {"cost_usd": 0}
-        self._report(
-            {**(usage or {}), "status": status, "error_type": error_type, "event_id": event_id}, known.get("model")
-        )
+        facts = {**(usage or {}), "status": status, "error_type": error_type, "event_id": event_id}
+        self._report(facts, known.get("model"), "cancelled" if error is None else self.run.status_after(error))
 
-    def _report(self, facts: dict[str, Any], model: str | None) -> None:
+    def unseen(self) -> None:
+        """It goes on out of sight, and is not reported."""
+        self._is_reported = True
+        if self._is_whole_run:
+            self.run.finish("completed")
+
+    def _report(self, facts: dict[str, Any], model: str | None, end: FinishStatus) -> None:
         if self._is_reported or os.getpid() != self._process:
             return
         self._is_reported = True
         latency_ms = round(1000 * (time.monotonic() - self._started_s))
         event = {"model": (model or self._model)[:LONGEST_NAME], "prompt": self._prompt, "latency_ms": latency_ms}
         self._integration.report(self.run, {**self._details, **event, **facts})
+        if self._is_whole_run:
+            self.run.finish(end)
+
+
+def _leave(run: Run, process: int) -> None:
+    """End the run of a call that nobody has ended, unless it is a parent's."""
+    if os.getpid() == process:
+        run.finish("cancelled")
 
 
 def status_after(error: BaseException | None) -> CallStatus:
@@ -236,6 +257,12 @@ def text(thing: object, *names: str) -> str | None:
     """A text; None where it is none."""
     value = part(thing, *names)
     return value if isinstance(value, str) and value else None
+
+
+def listed(thing: object, *names: str) -> Sequence[Any]:
+    """A list; an empty one where it is none."""
+    value = part(thing, *names)
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _dimensions(call: Mapping[str, str | None]) -> CallDimensions:

@@ -5,20 +5,24 @@ What is made from a guarded client (`with_options`, `copy`) is guarded as well.
 
 import functools
 import weakref
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from spendfuse._client.logging import RareWarning
 from spendfuse._client.run import Run
+from spendfuse._integrations.answer import AnswerWords, Seen
 from spendfuse._integrations.base import Integration, ModelCall, ToolResult, Usage, text
 
 C = TypeVar("C")
 RAW = "X-Stainless-Raw-Response"
+MOST_ASKED = 1_000
+"""Tools that a model has asked for, and nobody has shown the result of yet."""
 _UNSEEN = RareWarning("%d calls were made whose usage is not seen, as their answers are read unparsed%s")
 
 
-class Words(Protocol):
+class Words(AnswerWords, Protocol):
     """How calls to one provider are read and changed."""
 
     @property
@@ -43,41 +47,11 @@ class Words(Protocol):
     def is_added(self, chunk: object) -> bool:
         """Whether it is the chunk that only tells the usage."""
 
-    def is_output(self, part: object) -> bool:
-        """Whether a part of a stream holds something that the model has written."""
+    def asked(self, answer: object) -> Iterator[tuple[str, object]]:
+        """The tools that an answer asks for, by the ids of their calls."""
 
-    def usage(self, answer: object) -> Usage | None:
-        """What an answer, or a part of a stream, says of usage; None if it says nothing."""
-
-    def response_id(self, answer: object) -> str | None:
-        """The provider's id of the answer."""
-
-    def model(self, answer: object) -> str | None:
-        """Which model has answered."""
-
-    def tools(self, kind: str, body: Mapping[str, Any]) -> Iterator[ToolResult]:
-        """The tools whose results a conversation shows."""
-
-
-@dataclass(slots=True)
-class Seen:
-    """What the parts of a stream have said so far."""
-
-    usage: Usage = field(default_factory=Usage)
-    known: dict[str, str | None] = field(default_factory=dict)
-    outputs: int = 0
-    """Parts with something that the model has written, of a token each at least."""
-
-    def take(self, words: Words, part: object) -> None:
-        self.known.setdefault("response_id", words.response_id(part))
-        self.known.setdefault("model", words.model(part))
-        self.known = {name: value for name, value in self.known.items() if value is not None}
-        self.usage = cast("Usage", {**self.usage, **(words.usage(part) or {})})
-        self.outputs += words.is_output(part)
-
-    def so_far(self) -> Usage:
-        """The usage of a stream that has broken off, from below: what it was said to be, or what has come of it."""
-        return {**self.usage, "output_tokens": max(self.usage.get("output_tokens", 0), self.outputs)}
+    def tools(self, kind: str, body: Mapping[str, Any], asked: Mapping[str, object]) -> Iterator[ToolResult]:
+        """The tools whose results a conversation shows. What is `asked` was so in answers that it does not repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +78,8 @@ class GuardedClient:
         self._integration = integration
         self._words = words
         self._cheaper = cheaper
+        self._asked: OrderedDict[str, object] = OrderedDict()
+        """Call -> the tool that a model has asked for. A conversation that its provider keeps does not say it again."""
 
     def guard(self, client: C, *, is_async: bool) -> C:
         """Have the client ask; it is returned."""
@@ -170,8 +146,19 @@ class GuardedClient:
         """The run, and the call's body. What the conversation shows of tools has happened, whatever comes next."""
         run = self._integration.current_run()
         body = dict(options.get("body") or {})
-        self._integration.tools(run, self._words.tools(kind, body))
+        self._integration.tools(run, self._shown(kind, body))
         return run, body
+
+    def _shown(self, kind: str, body: Mapping[str, Any]) -> Iterator[ToolResult]:
+        for used in self._words.tools(kind, body, self._asked):
+            self._asked.pop(used.call_id or "", None)
+            yield used
+
+    def _note_asked(self, answer: object) -> None:
+        for call_id, tool in self._words.asked(answer):
+            self._asked[call_id] = tool
+            if len(self._asked) > MOST_ASKED:
+                self._asked.popitem(last=False)
 
     def _begin(self, kind: str, run: Run, body: dict[str, Any], options: Mapping[str, Any]) -> _Asked:
         """The call as it is made: with another model, with a sentence before the model, with its usage told."""
@@ -194,9 +181,11 @@ class GuardedClient:
         if RAW in headers:
             if headers[RAW] != "true" or options.get("stream"):
                 _UNSEEN.happened()
+                asked.call.unseen()
                 return
             answer = answer.parse()
         words = self._words
+        self._note_asked(answer)
         usage = words.usage(answer) or Usage()
         asked.call.done(usage, model=words.model(answer), response_id=words.response_id(answer))
 
@@ -229,6 +218,7 @@ class GuardedClient:
         try:
             for each in parts:
                 seen.take(self._words, each)
+                self._note_asked(each)
                 self._stop(asked.run)
                 if not (asked.drops_added and self._words.is_added(each)):
                     yield each
@@ -242,6 +232,7 @@ class GuardedClient:
         try:
             async for each in parts:
                 seen.take(self._words, each)
+                self._note_asked(each)
                 self._stop(asked.run)
                 if not (asked.drops_added and self._words.is_added(each)):
                     yield each

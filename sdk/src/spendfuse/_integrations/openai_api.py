@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spendfuse._integrations.base import ToolResult, Usage, count, part, text
+from spendfuse._integrations.base import ToolResult, Usage, count, listed, part, text
 
 PATHS = {
     "/chat/completions": "chat", "/responses": "responses", "/embeddings": "embeddings", "/completions": "completions",
@@ -78,12 +78,19 @@ class OpenAI:
         """Which model has answered."""
         return text(answer, "response", "model") or text(answer, "model")
 
-    def tools(self, kind: str, body: Mapping[str, Any]) -> Iterator[ToolResult]:
-        """The tools whose results a conversation shows."""
+    def asked(self, answer: object) -> Iterator[tuple[str, object]]:
+        """The tools that an answer asks for, by the ids of their calls."""
+        whole = part(answer, "response") if part(answer, "type") in FINAL_EVENTS else answer
+        for item in listed(whole, "output"):
+            if part(item, "type") == "function_call" and (call_id := text(item, "call_id")):
+                yield call_id, item
+
+    def tools(self, kind: str, body: Mapping[str, Any], asked: Mapping[str, object]) -> Iterator[ToolResult]:
+        """The tools whose results a conversation shows. What is `asked` was so in answers that it does not repeat."""
         if kind == "chat":
             yield from _tools_of_messages(body.get("messages") or ())
         elif kind == "responses" and not isinstance(body.get("input"), str):
-            yield from _tools_of_items(body.get("input") or ())
+            yield from _tools_of_items(body.get("input") or (), asked)
 
 
 FINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
@@ -124,14 +131,13 @@ def _tools_of_messages(messages: Any) -> Iterator[ToolResult]:
             yield ToolResult(call_id, text(function, "name") or "unnamed", args, part(message, "content"))
 
 
-def _tools_of_items(items: Any) -> Iterator[ToolResult]:
-    asked: dict[str, Any] = {}
+def _tools_of_items(items: Any, before: Mapping[str, object]) -> Iterator[ToolResult]:
+    asked: dict[str, object] = {}
     for item in items:
         call_id, kind = text(item, "call_id"), part(item, "type")
         if kind == "function_call" and call_id:
             asked[call_id] = item
-        elif kind == "function_call_output" and call_id in asked:
-            call = asked[call_id]
+        elif kind == "function_call_output" and call_id and (call := asked.get(call_id) or before.get(call_id)):
             args = parsed(part(call, "arguments"))
             yield ToolResult(call_id, text(call, "name") or "unnamed", args, part(item, "output"))
 
