@@ -16,7 +16,7 @@ from alerting.dedup import News, is_over, news, outranks, overtakes
 from alerting.delivery.backlog import MOST_QUIET_PENDING
 from alerting.delivery.dispatcher import Dispatcher, Pending, delivery_id
 from alerting.delivery.log import Delivery, DeliveryLog, Order, Reviewed
-from alerting.delivery.throttle import Throttle
+from alerting.delivery.throttle import SET_BACK_MS, Throttle
 from alerting.effects import Effect, Failed, Send, Sent, WaitUntil
 from alerting.grouping import Groups, group_key, messages, urgency
 from alerting.muting.flapping import Flapping
@@ -79,6 +79,7 @@ class Pipeline:
 
     def tick(self, now_ms: int) -> list[Effect]:
         """Send what is due."""
+        self._dispatcher.see(now_ms)
         effects = self._resume(now_ms)
         for overdue in self._dispatcher.overdue(now_ms):
             effects += self._failed(overdue)
@@ -204,7 +205,7 @@ class Pipeline:
         return news(
             alert,
             sent=last.alert if last else None,
-            sent_ms=last.at_ms if last else 0,
+            sent_ms=last.at_ms if last and last.at_ms < now_ms + SET_BACK_MS else 0,
             pending=pending.alert if pending else None,
             pending_binds=pending is not None and (pending.maybe_sent or pending.kind == "flapping"),
             pending_is_muted=pending is not None and pending.muted is not None,

@@ -1,12 +1,15 @@
 """What time it is for the brokers: one is asked with a record that it stamps itself, where a topic is kept so."""
 
 import logging
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final
 
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, KafkaError, KafkaException
 
-from schemas.duration import HOUR_MS
+from schemas.duration import MINUTE_MS
 from streams.clock import BrokerClock, monotonic_ms, seconds
+from streams.kafka.admin import in_background
 from streams.kafka.client import make_producer
 from streams.process.logs import fields
 from streams.settings import Settings
@@ -16,14 +19,12 @@ log = logging.getLogger("spendfuse.clocks")
 QUESTION: Final = b'["clock"]'
 """Key of the record. It has no value, so that compaction takes it away, and no reader of rows sees it."""
 ANSWER_S: Final = 5.0
-ASK_AGAIN_MS: Final = 60_000
-"""While nobody has told."""
-BELIEVED_MS: Final = HOUR_MS
-"""A broker's clock may be set, and a machine that was suspended does not count that time."""
+BELIEVED_MS: Final = MINUTE_MS
+"""A broker's clock may be set. Who hears of that later than others takes their signs of life for old ones."""
 EARLIEST_MS: Final = 1_577_836_800_000
 """2020: the embedded broker makes up what it says, and an earlier time is nobody's."""
 WORTH_TELLING_MS: Final = 5_000
-"""A host's clock that differs by less changes nothing that people see."""
+"""A host's clock that differs by less, or by so much more than before, changes nothing that people see."""
 
 
 class BrokerTime:
@@ -40,11 +41,13 @@ class BrokerTime:
         self._clock = clock
         self._topic = settings.topic(topic)
         self._next_ms = 0
+        self._asking: Future[None] | None = None
+        self._said_ahead_ms: int | None = None
         self._has_complained = False
 
     def ask(self, partition: int) -> None:
         """Ask whoever leads that partition. The clock stays as it is where nobody answers, or no time is told."""
-        self._next_ms = monotonic_ms() + ASK_AGAIN_MS
+        self._next_ms = monotonic_ms() + BELIEVED_MS
         try:
             told_ms = self._asked(partition)
         except KafkaException as error:
@@ -54,10 +57,17 @@ class BrokerTime:
             self._complain()
             return
         self._clock.heard(told_ms)
-        self._next_ms = monotonic_ms() + BELIEVED_MS
-        ahead_ms = self._clock.host_ahead_ms
-        say = log.warning if abs(ahead_ms) > WORTH_TELLING_MS else log.info
-        say("the brokers have told their time", extra=fields(host_ahead_ms=ahead_ms))
+        self._say(self._clock.host_ahead_ms)
+
+    def _say(self, ahead_ms: int) -> None:
+        """Say how far this host's clock is ahead: the first time, and when one of the two was set."""
+        before_ms, self._said_ahead_ms = self._said_ahead_ms, ahead_ms
+        if before_ms is None:
+            say = log.warning if abs(ahead_ms) > WORTH_TELLING_MS else log.info
+            say("the brokers have told their time", extra=fields(host_ahead_ms=ahead_ms))
+        elif abs(ahead_ms - before_ms) > WORTH_TELLING_MS:
+            about = fields(host_ahead_ms=ahead_ms, before_ms=before_ms)
+            log.warning("a clock was set: the brokers' or this host's", extra=about)
 
     def _complain(self) -> None:
         """Say once what to do about it: it is asked again and again."""
@@ -67,11 +77,15 @@ class BrokerTime:
         self._has_complained = True
 
     def ask_when_due(self, partition: int) -> bool:
-        """Ask again now and then, sooner while nobody has told. Returns whether it asked."""
-        is_due = monotonic_ms() >= self._next_ms
-        if is_due:
-            self.ask(partition)
-        return is_due
+        """Ask again every minute, beside whatever else is done. Returns whether an answer has come since the last call."""
+        if self._asking is None:
+            if monotonic_ms() >= self._next_ms:
+                self._asking = in_background(partial(self.ask, partition), "broker-time")
+            return False
+        if not self._asking.done():
+            return False
+        self._asking = None
+        return True
 
     def _asked(self, partition: int) -> int | None:
         """The time on the record; None where the broker puts none there. Raises `KafkaException`."""

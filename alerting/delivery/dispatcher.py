@@ -1,5 +1,6 @@
 """Deliveries from pending over in flight to closed. Every step is in the log before the next is taken."""
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -11,7 +12,7 @@ from alerting.dedup import is_over, outranks
 from alerting.delivery.backlog import Backlog
 from alerting.delivery.log import Delivery, DeliveryLog, Status
 from alerting.delivery.retry import QUIET_GIVEN_UP_MS, retry_at_ms
-from alerting.delivery.throttle import Throttle
+from alerting.delivery.throttle import SET_BACK_MS, Throttle
 from alerting.effects import Effect, Failed, Record, Send, Sent
 from alerting.errors import Reason
 from alerting.grouping import LISTED, Message
@@ -57,6 +58,8 @@ class Dispatcher:
         self._left_out: dict[str, int] = {}
         self.dropped: dict[str, int] = {}
         """What became a number since the start, by receiver."""
+        self._latest_ms = 0
+        """The latest time at which something became what it is."""
 
     def restore(self, pending: Iterable[Delivery]) -> list[Effect]:
         """Go on with what was pending, oldest first. Of what was in flight nobody knows whether it arrived."""
@@ -64,11 +67,25 @@ class Dispatcher:
         for delivery in pending:
             unknown = delivery.attempts > 0 and delivery.failure is None
             restored = replace(delivery, maybe_sent=delivery.maybe_sent or unknown)
+            self._latest_ms = max(self._latest_ms, delivery.at_ms)
             if self.backlog.waiting(delivery.subject) is None:
                 self.backlog.add(restored)
             else:
                 effects += self.enqueue(restored)
         return effects
+
+    def see(self, now_ms: int) -> None:
+        """Take note of the time. After a clock that was set back, by this process or before its start, what waits is
+        due as long from now as it was to wait: it would wait for a day because a broker's clock was once a day ahead.
+        """
+        if self._latest_ms - now_ms < SET_BACK_MS:
+            self._latest_ms = max(self._latest_ms, now_ms)
+            return
+        self._latest_ms = now_ms
+        for each in [each for each in self.backlog if each.at_ms > now_ms]:
+            self.backlog.add(replace(each, due_ms=now_ms + max(0, each.due_ms - each.at_ms), at_ms=now_ms))
+        for name, flight in self._flights.items():
+            self._flights[name] = dataclasses.replace(flight, since_ms=min(flight.since_ms, now_ms))
 
     def last(self, subject: tuple[str, str]) -> Delivery | None:
         """What the receiver was last sent of the incident, or is being sent."""

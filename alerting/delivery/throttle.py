@@ -14,6 +14,10 @@ UNREACHABLE_MS = 300_000
 """For how long nothing may arrive before somebody is told."""
 HELD_MS = 1_000
 """How often to look whether a gate is still held."""
+SET_BACK_MS = 10_000
+"""A time that is so much earlier than one seen before is that of a clock that was set back: answers come with times of
+their own, a little apart.
+"""
 OWN_FAULTS = frozenset({"bad_request", "too_long"})
 """What the message did wrong, not the receiver."""
 SET_UP_WRONG = frozenset({"bad_credentials", "no_such_place"})
@@ -37,9 +41,12 @@ class Gate:
         """Whether the last message arrived; not before the first."""
         self.held = False
         """Nothing new may go: this process is about to hand over."""
+        self._latest_ms = 0
+        """The latest time it was told."""
 
     def opens_ms(self, now_ms: int) -> int:
         """When the next message may go; `now_ms` if one may go now."""
+        self._see(now_ms)
         held_until_ms = now_ms + HELD_MS if self.held else 0
         return max(now_ms, self._free_ms, self._broken_until_ms, held_until_ms)
 
@@ -55,10 +62,12 @@ class Gate:
 
     def is_unreachable(self, now_ms: int) -> bool:
         """Whether nothing has arrived for so long that somebody should know."""
+        self._see(now_ms)
         return self.is_broken and now_ms - self.failing_since_ms >= UNREACHABLE_MS
 
     def started(self, now_ms: int) -> None:
         """A message is on its way."""
+        self._see(now_ms)
         self._free_ms = max(self._free_ms, now_ms + KINDS[self.receiver.type].limits.pace_ms)
         if self.is_broken:
             self._broken_until_ms = now_ms + self._break_ms
@@ -73,6 +82,7 @@ class Gate:
     def failed(self, outcome: Failed) -> None:
         """A message has not arrived, or nobody knows."""
         at_ms = outcome.at_ms
+        self._see(at_ms)
         if outcome.retry_after_ms is not None:
             self._free_ms = max(self._free_ms, at_ms + outcome.retry_after_ms)
         if outcome.reason in OWN_FAULTS:
@@ -86,6 +96,17 @@ class Gate:
         if self.is_broken:
             self._break_ms = min(self._break_ms * 2, MOST_BREAK_MS) if was_broken else FIRST_BREAK_MS
             self._broken_until_ms = at_ms + self._break_ms
+
+    def _see(self, now_ms: int) -> None:
+        """Take note of the time. After a clock that was set back all waits are as long as they were before."""
+        by_ms = self._latest_ms - now_ms
+        if by_ms < SET_BACK_MS:
+            self._latest_ms = max(self._latest_ms, now_ms)
+            return
+        self._latest_ms = now_ms
+        self._free_ms -= by_ms
+        self._broken_until_ms -= by_ms
+        self.failing_since_ms -= by_ms
 
 
 class Throttle:

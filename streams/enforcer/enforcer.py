@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from schemas.edge.enforcement import MOST_STEPS, Enforcement, EnforcementState, Step
+from streams.clock import wall_ms
 from streams.enforcer.config import EnforcerSettings
 from streams.enforcer.levers.lever import Lever
 from streams.provider_api import ProviderError
@@ -42,8 +43,8 @@ class Enforcer:
         self._lever = lever
         self._steps = () if known is None else known.steps
         self._write = write
-        self._looked_ms = 0
-        self._again_ms = 0
+        self._looked_ms: int | None = None
+        self._again_ms: int | None = None
         self._differs_since_ms: int | None = None
 
     @property
@@ -66,11 +67,13 @@ class Enforcer:
         return next((step.command_id for step in reversed(self._steps) if step.command_id is not None), None)
 
     def overdue_s(self, now_ms: int) -> float:
-        """For how long the key has not been as it is wanted."""
-        return 0.0 if self._differs_since_ms is None else max(0.0, (now_ms - self._differs_since_ms) / 1000)
+        """For how long the key has not been as it is wanted; `now_ms` as in `step`."""
+        return 0.0 if self._differs_since_ms is None else (now_ms - self._differs_since_ms) / 1000
 
     def step(self, wanted: Wanted, now_ms: int) -> str | None:
         """Bring the key to where it is wanted, if it is time to try. Returns what has been done, in words, or None.
+
+        `now_ms` is of a clock that nobody sets: by a wall clock that was set back a key would wait for a day.
 
         Raises:
             ProviderError: the provider did not do it; it will be tried again.
@@ -81,60 +84,59 @@ class Enforcer:
             return None
         if self._differs_since_ms is None:
             self._differs_since_ms = now_ms
-        if now_ms < self._again_ms:
+        if self._again_ms is not None and now_ms < self._again_ms:
             return None
         try:
-            done = self._close(wanted, now_ms) if wanted.closed else self._open(wanted, now_ms)
+            done = self._close(wanted) if wanted.closed else self._open(wanted)
         except Exception:
             self.failures += 1
             self._again_ms = now_ms + min(AGAIN_AT_MOST_MS, AGAIN_FIRST_MS << min(self.failures - 1, 16))
             raise
-        self.failures = self._again_ms = 0
-        self._differs_since_ms = None
+        self.failures = 0
+        self._again_ms = self._differs_since_ms = None
         self._looked_ms = now_ms
         return done
 
     def _is_settled(self, wanted: Wanted, now_ms: int) -> bool:
         if not wanted.closed:
             return self._last is None or self._last.state == "open"
-        return self._last is not None and self._last.state == "closed" and now_ms < self._looked_ms + LOOK_AGAIN_MS
+        was_looked_at = self._looked_ms is not None and now_ms < self._looked_ms + LOOK_AGAIN_MS
+        return self._last is not None and self._last.state == "closed" and was_looked_at
 
-    def _close(self, wanted: Wanted, now_ms: int) -> str | None:
+    def _close(self, wanted: Wanted) -> str | None:
         last, found = self._last, self._lever.read()
         if found.is_closed:
             if last is not None and last.state == "closed":
                 return None  # looked at, and as it should be
             is_ours = last is not None and last.state in ("closing", "opening") and last.is_ours
-            self._note("closed", wanted, now_ms, last.before if is_ours and last is not None else None, is_ours=is_ours)
+            self._note("closed", wanted, last.before if is_ours and last is not None else None, is_ours=is_ours)
             return "it is closed" if is_ours else "somebody else had closed it: it will stay so when the command ends"
         knows_before = last is not None and last.state != "open" and last.before is not None
         before = last.before if knows_before and last is not None else found.before
         if last is None or last.state != "closing":
-            self._note("closing", wanted, now_ms, before)
+            self._note("closing", wanted, before)
         self._lever.close()
         if not self._lever.read().is_closed:
             raise ProviderError("the provider has answered yes, and the key is still open")
-        self._note("closed", wanted, now_ms, before)
+        self._note("closed", wanted, before)
         return "closed again: somebody had opened it" if last is not None and last.state == "closed" else "closed"
 
-    def _open(self, wanted: Wanted, now_ms: int) -> str:
+    def _open(self, wanted: Wanted) -> str:
         last = self._last
         if last is None or last.before is None:
-            self._note("open", wanted, now_ms, None, is_ours=False)
+            self._note("open", wanted, None, is_ours=False)
             return "somebody else had closed it: it stays so"
         if last.state != "opening":
-            self._note("opening", wanted, now_ms, last.before)
+            self._note("opening", wanted, last.before)
         self._lever.open(last.before)
         if self._lever.read().is_closed:
             raise ProviderError("the provider has answered yes, and the key is still closed")
-        self._note("open", wanted, now_ms, last.before)
+        self._note("open", wanted, last.before)
         return "open again"
 
-    def _note(
-        self, state: EnforcementState, wanted: Wanted, now_ms: int, before: str | None, *, is_ours: bool = True
-    ) -> None:
+    def _note(self, state: EnforcementState, wanted: Wanted, before: str | None, *, is_ours: bool = True) -> None:
         step = Step(
-            state=state, at_ms=now_ms, reason=wanted.reason, command_id=wanted.command_id, before=before,
+            state=state, at_ms=wall_ms(), reason=wanted.reason, command_id=wanted.command_id, before=before,
             is_ours=is_ours,
         )  # fmt: skip
         steps = (*self._steps[1 - MOST_STEPS :], step)

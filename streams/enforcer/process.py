@@ -12,7 +12,7 @@ import msgspec
 from schemas.codec import encode
 from schemas.edge.enforcement import Enforcement
 from schemas.errors import BrokerError
-from streams.clock import monotonic_ms, wall_ms
+from streams.clock import monotonic_ms, seconds, sleepless_ms, wall_ms
 from streams.enforcer.config import EnforcerSettings, read_enforcers
 from streams.enforcer.enforcer import Enforcer, Wanted
 from streams.enforcer.levers import lever_of
@@ -37,6 +37,8 @@ LOOK_S: Final = 0.5
 """Between two looks at what stands."""
 OVERDUE_S: Final = 60.0
 """A key that is not as it is wanted for so long makes the process unhealthy."""
+END_S: Final = 15.0
+"""How long calls to providers that are under way are waited for at the end: longer than one of them may take."""
 
 
 def run_enforcer(path: Path) -> int:
@@ -116,8 +118,11 @@ class Threads:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end.set()
+        until_s = seconds() + END_S
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until_s - seconds()))
+            if thread.is_alive():  # its step is written down: the next start goes on with it, as after a crash
+                log.warning("a key is left half switched; the next start goes on", extra=fields(thread=thread.name))
 
     @property
     def beat_ms(self) -> int:
@@ -126,7 +131,7 @@ class Threads:
 
     def fault(self) -> str | None:
         """Whose key has not been as it is wanted for a minute."""
-        late = [one.settings.name for one in self._enforcers if one.overdue_s(wall_ms()) > OVERDUE_S]
+        late = [one.settings.name for one in self._enforcers if one.overdue_s(sleepless_ms()) > OVERDUE_S]
         return f"not switched for over a minute: {', '.join(late)}" if late else None
 
     def _go_on(self, number: int) -> None:
@@ -141,7 +146,7 @@ class Threads:
         said = {"enforcer": enforcer.settings.name, "key": enforcer.settings.key, "command_id": wanted.command_id}
         begun_ms = wall_ms()
         try:
-            done = enforcer.step(wanted, begun_ms)
+            done = enforcer.step(wanted, sleepless_ms())
         except (ProviderError, BrokerError) as error:
             self._traces.tried(enforcer, wanted, begun_ms, error)
             self._metrics.failures.labels(enforcer.settings.name).inc()
@@ -155,4 +160,4 @@ class Threads:
 def _show(enforcer: Enforcer, metrics: EnforcerMetrics) -> None:
     name = enforcer.settings.name
     metrics.closed.labels(name).set_function(lambda: enforcer.is_closed)
-    metrics.overdue_seconds.labels(name).set_function(lambda: enforcer.overdue_s(wall_ms()))
+    metrics.overdue_seconds.labels(name).set_function(lambda: enforcer.overdue_s(sleepless_ms()))

@@ -145,7 +145,8 @@ class NotifierApp:
 
     async def look(self) -> None:
         """Measure how far behind this process is, and show that it lives."""
-        await self._ask_time()
+        if self._notifiers:
+            self._time.ask_when_due(min(self._notifiers))
         now_ms = self._brokers.now_ms()
         parts = {
             number: notifier.pipeline for number, notifier in self._notifiers.items() if notifier.pipeline is not None
@@ -203,11 +204,6 @@ class NotifierApp:
             if alert is not None:
                 log.warning("news of a receiver", extra=fields(state=alert.state, **alert.evidence))
                 await notifier.submit(alert)
-
-    async def _ask_time(self) -> None:
-        """Go by the brokers' time as soon as one tells it."""
-        if self._notifiers:
-            await asyncio.to_thread(self._time.ask_when_due, min(self._notifiers))
 
     async def hand_over(self) -> None:
         """Let go of all partitions: begin nothing new, wait for what is in flight, record how far it came."""

@@ -1,19 +1,27 @@
 """Keys at providers, switched: against stand-ins made from the providers' documentation, over HTTP."""
 
 from collections.abc import Iterator
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import count, pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args
+from threading import Event
+from typing import Any, Literal, cast, get_args
 
 import pytest
 
 from schemas.codec import encode
 from schemas.edge.enforcement import Enforcement, Step
 from schemas.errors import BrokerError, SettingsError
+from streams.enforcer import process
 from streams.enforcer.config import EnforcerSettings, Provider, read_enforcers
 from streams.enforcer.enforcer import AGAIN_AT_MOST_MS, LOOK_AGAIN_MS, Enforcer, Wanted
 from streams.enforcer.levers import lever_of
+from streams.enforcer.metrics import EnforcerMetrics
+from streams.enforcer.process import Threads
+from streams.enforcer.standing import Standing
 from streams.provider_api import ProviderError
+from streams.tracing.enforcing import EnforcerTraces
+from tests.support.kafka import wait_until
 from tests.support.providers import KEY, SECRET, Providers
 
 PROVIDERS = ("openrouter", "litellm", "anthropic", "openai")
@@ -180,6 +188,49 @@ def test_a_provider_that_refuses_is_asked_again_and_it_is_told(desk: Desk, provi
     assert desk.enforcer.overdue_s(desk.now_ms) > 120
     assert desk.want(KILLED, AGAIN_AT_MOST_MS) == "closed"
     assert (desk.enforcer.overdue_s(desk.now_ms), desk.enforcer.failures) == (0, 0)
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What stands, for `Threads`: a kill."""
+
+    is_blind: bool = False
+
+    def wanted(self, _: EnforcerSettings) -> Wanted:
+        return KILLED
+
+
+def test_a_wall_clock_that_is_set_back_holds_up_no_key(providers: Providers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt was to be a second after the first, by a clock that was set back a day then: the key of somebody
+    who was to be stopped stayed open for a day, and nothing counted as late.
+    """
+    desk, walls = Desk(providers, "openrouter", monkeypatch), count(90 * DAY_MS, -DAY_MS)
+    monkeypatch.setattr(process, "wall_ms", lambda: next(walls))
+    monkeypatch.setattr(process, "LOOK_S", 0.01)
+    providers.refusals.append(503)
+    with Threads([desk.enforcer], cast("Standing", Killed()), EnforcerMetrics(), EnforcerTraces(None)):
+        wait_until(lambda: providers.is_closed("openrouter"), 20, "the key is closed")
+
+
+def test_a_provider_that_hangs_holds_up_nobodys_end(
+    providers: Providers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three calls of ten seconds each were longer than a process that is told to end may take. What was begun is
+    written down, and the next start goes on with it.
+    """
+    monkeypatch.setattr(process, "LOOK_S", 0.01)
+    monkeypatch.setattr(process, "END_S", 0.1)
+    desk, hangs, let_go = Desk(providers, "openrouter", monkeypatch), Event(), Event()
+    lever = lever_of(desk.settings)
+    monkeypatch.setattr(lever, "close", lambda: (hangs.set(), let_go.wait(60)))
+    stuck = Enforcer(desk.settings, lever, None, desk.written.append)
+    with Threads([stuck], cast("Standing", Killed()), EnforcerMetrics(), EnforcerTraces(None)):
+        assert hangs.wait(20)
+    assert [one.state for one in desk.steps] == ["closing"]
+    assert "half switched" in caplog.text
+    desk.begin()
+    assert desk.want(KILLED) == "closed"
+    let_go.set()
 
 
 def test_a_provider_that_says_yes_and_does_nothing_is_not_believed(desk: Desk, providers: Providers) -> None:

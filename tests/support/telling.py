@@ -59,18 +59,18 @@ class World:
     def alert(self, alert: Alert) -> None:
         """Hand in an alert at its time."""
         self.until(max(alert.ts_ms, self.now_ms))
-        self._perform(self.pipeline.alert(alert, self.now_ms))
+        self.perform(self.pipeline.alert(alert, self.now_ms))
 
     def operator(self, message: OperatorMessage) -> None:
         """Hand in an order."""
-        self._perform(self.pipeline.operator(message, self.now_ms))
+        self.perform(self.pipeline.operator(message, self.now_ms))
 
     def until(self, at_ms: int) -> None:
         """Let time pass, waking the pipeline when it asked for it."""
         while self._wait_ms is not None and self._wait_ms <= at_ms:
             assert self._wait_ms >= self.now_ms
             self.now_ms, self._wait_ms = self._wait_ms, None
-            self._perform(self.pipeline.tick(self.now_ms))
+            self.perform(self.pipeline.tick(self.now_ms))
         self.now_ms = max(self.now_ms, at_ms)
 
     def after(self, wait_ms: int) -> None:
@@ -81,12 +81,12 @@ class World:
         """Drop everything but the log, and go on from it."""
         self.pipeline = Pipeline(self.routing, DeliveryLog.read(self.store.items()))
         self._wait_ms = None
-        self._perform(self.pipeline.tick(self.now_ms))
+        self.perform(self.pipeline.tick(self.now_ms))
 
     def lose_log(self) -> None:
         """Have the log deleted under a process that notices."""
         self.store.clear()
-        self._perform(self.pipeline.log_lost())
+        self.perform(self.pipeline.log_lost())
 
     def messages(self, receiver: str = "console") -> list[Send]:
         """What a receiver has said."""
@@ -98,7 +98,8 @@ class World:
             (send.notice.kind, send.notice.alert.state, send.notice.alert.level) for send in self.messages(receiver)
         ]
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def perform(self, effects: list[Effect]) -> None:
+        """Do what the pipeline asks for."""
         # First when to come back: what receivers answer, here at once, may ask for a sooner time.
         for effect in sorted(effects, key=lambda one: not isinstance(one, WaitUntil)):
             self._maybe_crash()
@@ -124,7 +125,7 @@ class World:
         else:
             place = send.notice.first or Receipt({"message": str(len(self.arrived))})
             outcome = self.pipeline.sent(Sent(send.delivery_id, place, self.now_ms))
-        self._perform(outcome)
+        self.perform(outcome)
 
     def _maybe_crash(self) -> None:
         if self.crash_at is None:

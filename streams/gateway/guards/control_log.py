@@ -12,11 +12,16 @@ from typing import Final, NamedTuple
 import msgspec
 from spendfuse import Command, ControlRecord
 
-from streams.clock import wall_ms
+from schemas.duration import HOUR_MS
+from streams.clock import sleepless_ms, wall_ms
 
 ALL_TENANTS: Final = "spendfuse/all-tenants"
 PRUNE_EVERY: Final = 1_000
 """Commands taken between two looks for expired ones."""
+EXPIRED_KEPT_MS: Final = HOUR_MS
+"""How long what has expired is kept, by the wall clock and by one that nobody sets: a clock that was ahead, and is set
+right, lets no run go on that was told to stop. Whoever is sent it judges by a clock of its own.
+"""
 _CURSOR: Final = re.compile(r"\d{1,6}-\d{1,18}(\.\d{1,6}-\d{1,18}){0,999}")
 
 Cursor = dict[int, int]
@@ -40,7 +45,7 @@ class Standing(NamedTuple):
 class ControlLog:
     """Takes commands in one thread, and shows them in any.
 
-    Of each action on a target it keeps the last record until that expires: compaction keeps less.
+    Of each action on a target it keeps the last record until that has expired for a while: compaction keeps less.
     """
 
     def __init__(self) -> None:
@@ -48,6 +53,8 @@ class ControlLog:
         self._tenants: dict[str, dict[_About, Standing]] = {}
         """Each tenant's records; those taken last are at the end."""
         self._ends: Cursor = {}
+        self._expired_ms: dict[int, int] = {}
+        """Number of a record -> when it was first seen to have expired long ago."""
         self._taken = 0
         self._hearers: set[Callable[[], object]] = set()
 
@@ -64,7 +71,7 @@ class ControlLog:
             standings.pop(about, None)  # so that it comes last
             standings[about] = Standing(self._taken, partition, offset, command.expires_ms, _data(record))
             if not self._taken % PRUNE_EVERY:
-                self._forget_expired(wall_ms())
+                self._forget_expired(wall_ms(), sleepless_ms())
             hearers = tuple(self._hearers)
         for wake in hearers:
             wake()
@@ -97,10 +104,18 @@ class ControlLog:
 
         return end
 
-    def _forget_expired(self, now_ms: int) -> None:
+    def _forget_expired(self, now_ms: int, steady_ms: int) -> None:
+        """What has expired for long, by two looks an hour apart."""
+        seen, self._expired_ms = self._expired_ms, {}
         for tenant_id, standings in list(self._tenants.items()):
-            for about in [about for about, standing in standings.items() if standing.expires_ms <= now_ms]:
-                del standings[about]
+            for about, standing in list(standings.items()):
+                if standing.expires_ms + EXPIRED_KEPT_MS > now_ms:
+                    continue
+                since_ms = seen.get(standing.number, steady_ms)
+                if steady_ms < since_ms + EXPIRED_KEPT_MS:
+                    self._expired_ms[standing.number] = since_ms
+                else:
+                    del standings[about]
             if not standings:
                 del self._tenants[tenant_id]
 

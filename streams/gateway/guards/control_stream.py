@@ -17,7 +17,7 @@ import msgspec
 from aiohttp import web
 
 from schemas.edge.access_key import AccessKey
-from streams.clock import seconds, wall_ms
+from streams.clock import seconds
 from streams.edge.key_ring import KeyRing, Refused
 from streams.gateway.guards.control_log import Cursor, cursor_text, read_cursor
 from streams.gateway.guards.desk import GuardDesk
@@ -145,7 +145,7 @@ class _Sending:
     def _commands(self, cursor: Cursor) -> Iterator[bytes]:
         for standing in self._desk.log.after(self._number, self._tenant_id):
             self._number = standing.number
-            if standing.offset < self._known.get(standing.partition, 0) or standing.expires_ms <= wall_ms():
+            if standing.offset < self._known.get(standing.partition, 0):
                 continue
             cursor[standing.partition] = standing.offset + 1
             yield _event("command", standing.data, cursor_text(cursor))

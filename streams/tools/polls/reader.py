@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError
 
 from schemas.duration import HOUR_MS
 from schemas.errors import BrokerError, Undecodable
-from streams.clock import wall_ms
+from streams.clock import sleepless_ms, wall_ms
 from streams.gateway.sources.batch import Item
 from streams.gateway.sources.usage_item import Usage, usage_item
 from streams.kafka.client import flush, make_producer, refuse_without_rights
@@ -56,7 +56,7 @@ class Reader:
         self._key = f"{source}/{tenant_id}"
         begun = Cursor(until_ms=since_ms + overlap_ms, ids={}, began_ms=since_ms)
         self.cursor = read_cursor(settings, self._key) or begun
-        self._swept_ms = 0
+        self._swept_ms: int | None = None
 
     def turn(self) -> Turn:
         """Ask once, and write what is new; a sweep where one is due.
@@ -65,8 +65,8 @@ class Reader:
             ProviderError: the system does not answer; nothing counts as read.
             BrokerError: Kafka does not take what was found; nothing of it counts as read.
         """
-        now_ms = wall_ms()
-        is_sweep = now_ms >= self._swept_ms + SWEEP_EVERY_MS
+        now_ms = sleepless_ms()
+        is_sweep = self._swept_ms is None or now_ms >= self._swept_ms + SWEEP_EVERY_MS
         found = self._write_new(self._sweep_ms if is_sweep else self._since_ms)
         if found.written:
             self.cursor = self.cursor.after(found.written, found.long, self._overlap_ms)
