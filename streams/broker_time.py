@@ -77,7 +77,7 @@ class BrokerTime:
         self._has_complained = True
 
     def ask_when_due(self, partition: int) -> bool:
-        """Ask again every minute, beside whatever else is done. Returns whether an answer has come since the last call."""
+        """Ask again every minute, beside whatever else is done. Returns whether that has ended since the last call."""
         if self._asking is None:
             if monotonic_ms() >= self._next_ms:
                 self._asking = in_background(partial(self.ask, partition), "broker-time")

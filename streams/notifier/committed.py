@@ -6,11 +6,12 @@ of aborted transactions would be sent. Everything between the app and aiokafka's
 
 import logging
 import ssl
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import faust
 from faust.transport.drivers import aiokafka as driver
-from faust.types import TP
+from faust.types import TP, Message
 
 from streams.oauth_tokens import OAuthTokens
 from streams.process.logs import fields
@@ -52,6 +53,15 @@ class CommittedConsumer(driver.Consumer):
                 log.error("a topic ends before what was read of it: it is read from its beginning", extra=about)
                 await self.seek(tp, 0)
                 self._committed_offset[tp] = None
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
+        """Records as they come. Faust takes the offset 0 for none, and sees no gap behind it: where an aborted transaction
+        follows the first record of a partition, nothing was committed until a restart.
+        """
+        async for tp, message in super().getmany(timeout):
+            if self._read_offset[tp] == 0 and message.offset > 1:
+                await self._add_gap(tp, 1, message.offset)
+            yield tp, message
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Take note of offsets without a record, such as the ends of transactions; `offset_to` is that of the record

@@ -106,4 +106,6 @@ def test_a_kill_survives_whoever_writes_there(kafka_topics: TopicSpace, tmp_path
                 guard.check(emitter.run(tenant_id=TENANT, run_id="dear"))
             assert stopped.value.command_id == kill["command_id"]
         assert worker.stop() == 0, worker.tail()
+        assert worker.said("a command is signed anew, with the key that took the place of its own")
+        assert not worker.said("a command is gone from control.v1 and is written again")
     assert len(forgeries(space)) == 1, "to replace a key is no forgery"

@@ -64,6 +64,8 @@ class ControlWatch:
         """Keys whose last command is on the topic no more."""
         self._given: dict[str, Given] = {}
         """Record key -> the engine's last command there, as long as it lasts."""
+        self._signed_before: set[str] = set()
+        """Record keys whose last command is signed with the engine's key of before."""
         self._checked: dict[str, tuple[int, int]] = {}
         """Tenant -> partition and offset of the key check that stands on the topic."""
         self._written: set[str] = set()
@@ -167,7 +169,8 @@ class ControlWatch:
             return "has written a command in another one's place"
         if not self._is_ours(command, value, headers):
             if self._keys_before is not None and self._keys_before.has_signed(command, value, headers):
-                self._given.pop(key, None)  # to be signed anew
+                self._given.pop(key, None)
+                self._signed_before.add(key)
                 return None
             return "has written a command that the engine did not sign"
         given = self._given.get(key)
@@ -203,12 +206,16 @@ class ControlWatch:
     def _compare(self, partitions: Mapping[int, Partition]) -> None:
         """Have every command written once more that should stand on the topic and does not."""
         expected, self._expected = self._expected, {}
+        signed_before, self._signed_before = self._signed_before, set()
         for key, command in expected.items():
             given = self._given.get(key)
             is_there = given is not None and given.seq >= command.seq
             if is_there or command.expires_ms <= self._brokers.now_ms():
                 continue
-            log.warning("a command is gone from control.v1 and is written again", extra=fields(key=key))
+            if key in signed_before:
+                log.info("a command is signed anew, with the key that took the place of its own", extra=fields(key=key))
+            else:
+                log.warning("a command is gone from control.v1 and is written again", extra=fields(key=key))
             for partition in partitions.values():
                 partition.engine.repeat(command.tenant_id, command.target)
 
