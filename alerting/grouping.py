@@ -1,5 +1,6 @@
 """When and with what is it sent? Gathers what is alike into one message; what is critical is sent alone and at once."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from alerting.dedup import RANK, is_over
@@ -18,6 +19,8 @@ MOST_MESSAGES = 20
 """Messages that one receiver is to be sent at a time; what is less urgent is gathered into the last."""
 MOST_CRITICAL_ALONE = 50
 """Beyond it critical incidents share messages too. Each is listed: none becomes a number."""
+RARE = 5
+"""What one rule finds of one tenant up to so many times is no part of a storm."""
 
 Message = tuple[Delivery, ...]
 
@@ -72,9 +75,10 @@ def messages(
     """What is due at one receiver as messages, the most urgent first.
 
     Alone are what is critical, what updates a message of its own, and everything where `joins` is false. What was over
-    before it could be sent is gathered: it is there to be read, and nothing can be done about it.
+    before it could be sent is gathered: it is there to be read, and nothing can be done about it. In a storm what is
+    rare stays alone, and goes first.
     """
-    ready = sorted(ready, key=urgency)
+    ready = in_turn(ready)
     alone: list[Message] = []
     critical: list[Delivery] = []
     groups: dict[tuple[str, ...], list[Delivery]] = {}
@@ -86,11 +90,43 @@ def messages(
         else:
             state = "over" if is_over(delivery.alert) else "open"
             groups.setdefault((state, *delivery.group), []).append(delivery)
-    alone += _in_full(critical, 1 if len(critical) <= MOST_CRITICAL_ALONE else LISTED)
+    alone += _critical(critical)
     pages = _at_most(MOST_MESSAGES, [group for group in groups.values() if group[0].alert.severity in PAGING])
     quiet = _at_most(MOST_MESSAGES, [group for group in groups.values() if group[0].alert.severity not in PAGING])
     listed = [message for group in pages for message in _in_full(group, LISTED)]
-    return sorted([*alone, *listed, *map(tuple, quiet)], key=lambda message: urgency(message[0]))
+    turns = {delivery.key: turn for turn, delivery in enumerate(ready)}
+    return sorted([*alone, *listed, *map(tuple, quiet)], key=lambda message: turns[message[0].key])
+
+
+def in_turn(ready: Iterable[Delivery]) -> list[Delivery]:
+    """What is due at one receiver, the most urgent first. Where very many wait, of what is as bad the rare goes first: a
+    receiver that takes two pages a second would hear of another tenant's after an hour.
+    """
+    deliveries = sorted(ready, key=urgency)
+    if len(deliveries) <= MOST_CRITICAL_ALONE:
+        return deliveries
+    counts = _counts(deliveries)
+    return sorted(deliveries, key=lambda each: (*_badness(each), counts[_finding(each)]))
+
+
+def _critical(critical: list[Delivery]) -> list[Message]:
+    """Each alone, and in a storm all but the rare in messages that list what they are about."""
+    if len(critical) <= MOST_CRITICAL_ALONE:
+        return _in_full(critical, 1)
+    counts = _counts(critical)
+    rare = [each for each in critical if counts[_finding(each)] <= RARE]
+    if len(rare) > MOST_CRITICAL_ALONE:  # many tenants at once are a storm as well
+        return _in_full(critical, LISTED)
+    return [*_in_full(rare, 1), *_in_full([each for each in critical if counts[_finding(each)] > RARE], LISTED)]
+
+
+def _counts(deliveries: Iterable[Delivery]) -> Counter[tuple[str, str]]:
+    return Counter(map(_finding, deliveries))
+
+
+def _finding(delivery: Delivery) -> tuple[str, str]:
+    """Whose it is, and which rule found it."""
+    return delivery.alert.tenant_id, delivery.alert.rule
 
 
 def _at_most(most: int, groups: list[list[Delivery]]) -> list[list[Delivery]]:
@@ -107,6 +143,10 @@ def _in_full(deliveries: list[Delivery], size: int) -> list[Message]:
 
 def urgency(delivery: Delivery) -> tuple[bool, int, int, str]:
     """Sorts what pages and is not over first, then the most severe, then what has waited longest."""
+    return *_badness(delivery), delivery.due_ms, delivery.key
+
+
+def _badness(delivery: Delivery) -> tuple[bool, int]:
     alert = delivery.alert
     wakes = alert.severity in PAGING and not is_over(alert)
-    return not wakes, -RANK[alert.severity], delivery.due_ms, delivery.key
+    return not wakes, -RANK[alert.severity]

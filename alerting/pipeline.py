@@ -18,7 +18,7 @@ from alerting.delivery.dispatcher import Dispatcher, Pending, delivery_id
 from alerting.delivery.log import Delivery, DeliveryLog, Order, Reviewed
 from alerting.delivery.throttle import SET_BACK_MS, Throttle
 from alerting.effects import Effect, Failed, Send, Sent, WaitUntil
-from alerting.grouping import Groups, group_key, messages, urgency
+from alerting.grouping import Groups, group_key, in_turn, messages
 from alerting.muting.flapping import Flapping
 from alerting.muting.mutes import Mute, Mutes
 from alerting.muting.orders import acknowledged_incident, concerns_notifications
@@ -220,7 +220,7 @@ class Pipeline:
             return []
         effects: list[Effect] = []
         allowed: list[Delivery] = []
-        for delivery in sorted(self._dispatcher.due(receiver, now_ms), key=urgency):
+        for delivery in in_turn(self._dispatcher.due(receiver, now_ms)):
             if allowed and gate.takes_one_at_a_time:
                 break  # the others are asked about when it is their turn: thousands may wait
             if (mute := self._mute(delivery, now_ms)) is None:

@@ -1,9 +1,11 @@
 """May a message go to this receiver now? Pace, its own Retry-After, and a circuit breaker."""
 
+from collections import deque
 from collections.abc import Iterator
 
 from alerting.effects import Failed
 from alerting.receivers.registry import KINDS
+from schemas.duration import MINUTE_MS
 from schemas.routing import Receiver
 
 BREAKS_AFTER = 5
@@ -30,6 +32,8 @@ class Gate:
     def __init__(self, receiver: Receiver) -> None:
         self.receiver = receiver
         self._free_ms = 0
+        self._started_ms: deque[int] = deque()
+        """When the last messages began, of a receiver that takes so many a minute."""
         self._broken_until_ms = 0
         self._failures = 0
         self._break_ms = FIRST_BREAK_MS
@@ -68,7 +72,12 @@ class Gate:
     def started(self, now_ms: int) -> None:
         """A message is on its way."""
         self._see(now_ms)
-        self._free_ms = max(self._free_ms, now_ms + KINDS[self.receiver.type].limits.pace_ms)
+        limits = KINDS[self.receiver.type].limits
+        self._free_ms = max(self._free_ms, now_ms + limits.pace_ms)
+        if limits.most_a_minute is not None:
+            self._started_ms.append(now_ms)
+            if len(self._started_ms) >= limits.most_a_minute:
+                self._free_ms = max(self._free_ms, self._started_ms.popleft() + MINUTE_MS)
         if self.is_broken:
             self._broken_until_ms = now_ms + self._break_ms
 
@@ -105,6 +114,7 @@ class Gate:
             return
         self._latest_ms = now_ms
         self._free_ms -= by_ms
+        self._started_ms.clear()
         self._broken_until_ms -= by_ms
         self.failing_since_ms -= by_ms
 

@@ -21,6 +21,8 @@ class Limits:
     first_retry_ms: int
     """The wait after a first failure; it doubles with each further one."""
     most_retry_ms: int
+    most_a_minute: int | None = None
+    """Messages within any minute, where it takes fewer than its pace allows; None for what the pace allows."""
 
 
 @dataclass(frozen=True, slots=True)

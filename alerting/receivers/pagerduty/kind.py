@@ -16,4 +16,10 @@ def _open_sender(receiver: Receiver, access: Access) -> Sender:
     return PagerDutySender(routing_key, url=access.url or PAGERDUTY_URL, tls=access.tls, links=access.links)
 
 
-PAGERDUTY = ReceiverKind(Limits(pace_ms=250, first_retry_ms=30_000, most_retry_ms=600_000), _variables, _open_sender)
+PAGERDUTY = ReceiverKind(
+    # About 120 calls a minute for an integration key, over the minute up to now, says PagerDuty's page about the limits
+    # of its Events API; what goes up a level takes more than one.
+    Limits(pace_ms=250, first_retry_ms=30_000, most_retry_ms=600_000, most_a_minute=100),
+    _variables,
+    _open_sender,
+)
