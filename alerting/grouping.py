@@ -99,8 +99,8 @@ def messages(
 
 
 def in_turn(ready: Iterable[Delivery]) -> list[Delivery]:
-    """What is due at one receiver, the most urgent first. Where very many wait, of what is as bad the rare goes first: a
-    receiver that takes two pages a second would hear of another tenant's after an hour.
+    """What is due at one receiver, the most urgent first. Where very many wait, of what is as bad the rare goes first:
+    another tenant's page would come as late as the storm is long.
     """
     deliveries = sorted(ready, key=urgency)
     if len(deliveries) <= MOST_CRITICAL_ALONE:

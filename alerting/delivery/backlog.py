@@ -1,6 +1,6 @@
 """What is pending at each receiver, by the time at which it is due. At most one delivery of each incident."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from heapq import heappop, heappush
 
 from alerting.delivery.log import Delivery
@@ -35,7 +35,7 @@ class Backlog:
         """About how much is pending at a receiver."""
         return len(self._later.get(receiver, ())) + len(self._ready.get(receiver, ()))
 
-    def refused(self, receiver: str) -> Iterable[Delivery]:
+    def refused(self, receiver: str) -> Collection[Delivery]:
         """What a receiver did not accept when it was last tried, due or not."""
         return self._refused.get(receiver, {}).values()
 

@@ -12,7 +12,7 @@ from alerting.dedup import is_over, outranks
 from alerting.delivery.backlog import Backlog
 from alerting.delivery.log import Delivery, DeliveryLog, Status
 from alerting.delivery.retry import QUIET_GIVEN_UP_MS, retry_at_ms
-from alerting.delivery.throttle import SET_BACK_MS, Throttle
+from alerting.delivery.throttle import OWN_FAULTS, SET_BACK_MS, Throttle
 from alerting.effects import Effect, Failed, Record, Send, Sent
 from alerting.errors import Reason
 from alerting.grouping import LISTED, Message
@@ -22,6 +22,14 @@ from schemas.alert import PAGING, Alert
 
 PATIENCE_MS = 60_000
 """How long what pages waits for its own receiver before the fallback is sent it as well."""
+TRIED_AFTER_ONE = 2
+"""Refused pages that are tried again as soon as their receiver has taken another: it may take one of three, and each
+would wait twice as long with every refusal. More at once would be too many for one that counts requests.
+"""
+FEW_REFUSED = 50
+"""Of so few pages that a receiver did not accept each is tried at short intervals while it accepts others."""
+SHORT_FOR = 4
+"""The wait after so many attempts is the longest of those."""
 IN_FLIGHT_MS = 600_000
 """After so long without an outcome a message counts as lost on its way."""
 
@@ -178,13 +186,26 @@ class Dispatcher:
         flight = self._land(outcome.delivery_id)
         if flight is None:
             return [], []
-        self._throttle[flight.message[0].receiver].succeeded()
+        receiver = flight.message[0].receiver
+        self._throttle[receiver].succeeded()
+        self._try_sooner(receiver, outcome.at_ms)
         place = outcome.receipt.place if len(flight.message) == 1 else {}
         deliveries = [
             replace(each, status="sent", place=place, maybe_sent=False, maybe_levels=(), at_ms=outcome.at_ms)
             for each in flight.message
         ]
         return [self._log.record(each) for each in deliveries], deliveries
+
+    def _try_sooner(self, receiver: str, now_ms: int) -> None:
+        """The receiver has taken something: refused pages need not wait until what they waited for may be over."""
+        soon_ms = now_ms + KINDS[self._throttle[receiver].receiver.type].limits.first_retry_ms
+        refused = [
+            each
+            for each in self.backlog.refused(receiver)
+            if each.pages and each.failure not in OWN_FAULTS and each.due_ms > soon_ms
+        ]
+        for each in sorted(refused, key=lambda each: each.alert.ts_ms)[:TRIED_AFTER_ONE]:
+            self.backlog.add(replace(each, due_ms=soon_ms))
 
     def failed(self, outcome: Failed) -> tuple[list[Effect], list[Delivery]]:
         """It was not sent, or nobody knows. Also gives what is now for the fallback."""
@@ -243,9 +264,11 @@ class Dispatcher:
 
     def _again_ms(self, delivery: Delivery, outcome: Failed, attempt: int) -> int | None:
         """When to try again; None for never. What pages is never given up unless there is a fallback."""
-        receiver = self._throttle[delivery.receiver].receiver
+        gate = self._throttle[delivery.receiver]
+        receiver, pages = gate.receiver, delivery.pages
         limits = KINDS[receiver.type].limits
-        pages = delivery.pages
+        if pages and not gate.is_broken and len(self.backlog.refused(delivery.receiver)) < FEW_REFUSED:
+            attempt = min(attempt, SHORT_FOR)
         if outcome.retryable and (pages or outcome.at_ms < delivery.alert.ts_ms + QUIET_GIVEN_UP_MS):
             return retry_at_ms(
                 limits,

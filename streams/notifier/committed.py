@@ -55,8 +55,8 @@ class CommittedConsumer(driver.Consumer):
                 self._committed_offset[tp] = None
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """Records as they come. Faust takes the offset 0 for none, and sees no gap behind it: where an aborted transaction
-        follows the first record of a partition, nothing was committed until a restart.
+        """Records as they come. Faust takes the offset 0 for none, and sees no gap behind it: where an aborted
+        transaction follows the first record of a partition, nothing was committed until a restart.
         """
         async for tp, message in super().getmany(timeout):
             if self._read_offset[tp] == 0 and message.offset > 1:

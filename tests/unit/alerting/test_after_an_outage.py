@@ -1,5 +1,6 @@
 """What was missed comes once it can: what still pages first, what is over gathered; thousands cost little."""
 
+from itertools import count
 from typing import Any
 
 import pytest
@@ -60,3 +61,19 @@ def test_a_storm_asks_about_each_page_when_it_is_its_turn(monkeypatch: pytest.Mo
     world.after(HOUR_MS)
     assert len(world.messages("pager")) == PAST
     assert asked <= 3 * PAST
+
+
+def test_a_receiver_that_takes_one_of_three_gets_every_page_soon() -> None:
+    """Each refusal doubled a page's wait, whatever the receiver took meanwhile: of twenty pages two had not come after
+    two and a half minutes.
+    """
+    requests = count(1)
+    world = World(
+        {"receivers": {"hook": {"type": "webhook", "url": "https://hook.example"}}, "route": [{"receivers": ["hook"]}]},
+        lambda *_: None if next(requests) % 3 == 0 else refused("rate_limited"),
+    )
+    for number in range(20):
+        world.alert(alert(f"i{number}"))
+    world.after(90 * SECOND_MS)
+    assert len(world.messages("hook")) == 20
+    assert len(world.asked) <= 4 * 20, "nor is it asked more often for that"
