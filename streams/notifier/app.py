@@ -32,7 +32,7 @@ from streams.kafka.order_reader import OrderReader
 from streams.kafka.state_reader import ChangelogStalled, Rows, StateReader
 from streams.notifier.committed import committed_app
 from streams.notifier.heartbeat import Heartbeat
-from streams.notifier.lag import Lag, Progress, TopicTruncated, alerts_read
+from streams.notifier.lag import Lag, LogMissing, Progress, TopicTruncated, alerts_read
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.notifier import LogLost, Notifier, RoutingChanged, Stimulus
 from streams.notifier.own_alerts import (
@@ -106,6 +106,8 @@ class NotifierApp:
         self._dropped: dict[tuple[int, str], int] = {}
         self.progress_ms = clock.monotonic_ms()
         """When this process last made progress, or had nothing to do."""
+        self.waits_for: str | None = None
+        """What must be done by a person before anything can be sent; None for nothing."""
         self._throttle = Throttle(policy.routing.all_receivers)
         self._brokers = brokers
         self._traces = TellingTraces(tracer, brokers)
@@ -164,6 +166,10 @@ class NotifierApp:
             lag, cut = await self._lag.measure(self.app.consumer, self._notifiers)
         except TopicTruncated as error:
             self._fatal(error)
+        except LogMissing as error:
+            self._wait_for_log(str(error))
+            return
+        self.waits_for = None
         for number in cut:
             await self._write_again(number)
         for number, behind in lag.items():
@@ -173,6 +179,15 @@ class NotifierApp:
             lag, sum(each.waiting for each in notifiers), sum(each.handled for each in notifiers)
         ):
             self._alive()
+
+    def _wait_for_log(self, why: str) -> None:
+        """Nothing can be written down, and so nothing sent. A process that ended would forget what is still to be sent;
+        as no beat leaves either, the monitor outside calls.
+        """
+        if self.waits_for is None:
+            log.error("nobody is notified, and what is to be sent is kept in memory", extra=fields(error=why))
+        self.waits_for = why
+        self._alive()
 
     async def _write_again(self, number: int) -> None:
         """What deliveries.v1 has lost of a partition is in memory still."""
@@ -318,7 +333,8 @@ class NotifierApp:
             sorted(tp.partition for tp in assigned if tp.topic == topic) for topic in (self._alerts, self._orders)
         )
         if numbers != of_orders:
-            self._fatal(AssignmentError(f"alerts of {numbers} were assigned, but orders of {of_orders}"))
+            said = f"alerts of {numbers} were assigned, but orders of {of_orders}: python -m streams topics check"
+            self._fatal(AssignmentError(said))
         if numbers:
             self._asking = asyncio.create_task(asyncio.to_thread(self._time.ask, numbers[0]))
         self._throttle.hold(held=False)

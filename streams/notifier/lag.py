@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # offered, but not exported
 from faust.types import TP
 
@@ -24,6 +24,10 @@ QUERY_TIMEOUT_S = 5.0
 
 class TopicTruncated(BrokerError):
     """A topic ends before what was read of it."""
+
+
+class LogMissing(BrokerError):
+    """The topic that all is to be written to before it is sent is not there."""
 
 
 class Measured(NamedTuple):
@@ -54,6 +58,7 @@ class Lag:
 
         Raises:
             TopicTruncated: a partition ends before what was read of it.
+            LogMissing: the log's topic is not there. What it held is found missing once it is there again.
             Exception: the broker or the consumer does not answer; each has ways of its own to say so.
         """
         numbers = list(partitions)
@@ -92,7 +97,12 @@ class Lag:
         )
         ends = {}
         for each, future in futures.items():
-            found = await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)
+            try:
+                found = await asyncio.wait_for(asyncio.wrap_future(future), 2 * QUERY_TIMEOUT_S)
+            except KafkaException as error:
+                if each.topic == self._log and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise LogMissing(f"{each.topic} is missing: python -m streams topics apply") from None
+                raise
             ends[TP(each.topic, each.partition)] = told_offset(found, (each.topic, each.partition))
         return ends
 

@@ -143,4 +143,6 @@ async def _change(notifier: NotifierApp, policy: Policy) -> None:
 
 def _idle(notifier: NotifierApp) -> str | None:
     """What is wrong with a process that moves, but does nothing."""
+    if notifier.waits_for is not None:
+        return notifier.waits_for
     return None if notifier.partitions else "no partition of alerts.v1 is owned yet"

@@ -10,7 +10,7 @@ import pytest
 from alerting.delivery.log import Delivery, decode_entry
 from schemas.errors import SettingsError
 from streams.__main__ import main
-from streams.clock import wall_ms
+from streams.clock import monotonic_ms, wall_ms
 from streams.kafka.client import Admin
 from streams.kafka.topics import apply
 from streams.settings import Settings
@@ -88,11 +88,20 @@ receivers = ["busy"]
 """
 
 
-def make_anew(space: TopicSpace, topic: str) -> None:
-    """Somebody deletes a topic, and makes it again."""
+STALL_LIMIT_S = 8
+
+
+def delete(space: TopicSpace, topic: str) -> Admin:
+    """Somebody deletes a topic."""
     admin = Admin(Settings(kafka_bootstrap=space.bootstrap))
     admin.delete_topics([space.name(topic)], request_timeout=10)[space.name(topic)].result(20)
     wait_until(lambda: space.name(topic) not in admin.list_topics(timeout=10).topics, 20, "it is gone")
+    return admin
+
+
+def make_anew(space: TopicSpace, topic: str) -> None:
+    """Somebody deletes a topic, and makes it again."""
+    admin = delete(space, topic)
     assert apply(admin, space.prefix, space.partitions, 1).created == (space.name(topic),)
 
 
@@ -112,13 +121,22 @@ def test_a_log_that_is_made_anew_is_filled_again_or_told(kafka_topics: TopicSpac
         busy.receiver.always = Answer(429, headers={"Retry-After": "3600"})
         policy.write_text(TWO_HOOKS.format(ours=ours.url, busy=busy.url), encoding="utf-8")
 
-        with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}) as process:
+        quick = {"STALL_LIMIT_S": STALL_LIMIT_S}
+        with AlertingProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, {}, **quick) as process:
             process.wait_owning(kafka_topics.partitions)
             AlertLog(kafka_topics).write(alert("waits", at_ms=wall_ms()))
             process.wait_said("not sent")
             make_anew(kafka_topics, "deliveries.v1")
             process.wait_for(lambda: told(ours), 60, "it is told")
             assert pending(kafka_topics) == ["waits"]
+            admin = delete(kafka_topics, "deliveries.v1")
+            AlertLog(kafka_topics).write(alert("meanwhile", at_ms=wall_ms()))
+            process.wait_for(lambda: "deliveries.v1 is missing: python -m" in process.health, 60, "health says so")
+            missing_ms = monotonic_ms()
+            process.wait_for(lambda: monotonic_ms() > missing_ms + STALL_LIMIT_S * 1000, 60, "it is waited for")
+            apply(admin, kafka_topics.prefix, kafka_topics.partitions, 1)
+            process.wait_for(lambda: len(pending(kafka_topics)) == 2, 60, "both are known")
+            process.wait_for(lambda: process.health == "ok", 60, "all is well")
             assert process.stop() == 0, process.tail()
         make_anew(kafka_topics, "deliveries.v1")
         for _ in range(2):
