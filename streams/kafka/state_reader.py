@@ -65,13 +65,14 @@ class StateReader:
 
     def _ends(self, partitions: Iterable[int]) -> dict[int, int]:
         consumer = self._consumer("read_uncommitted")
+        ends = {}
         try:
-            return {
-                partition: watermarks(consumer, TopicPartition(self._topic, partition), QUERY_TIMEOUT_S)[1]
-                for partition in partitions
-            }
+            for partition in partitions:
+                ends[partition] = watermarks(consumer, TopicPartition(self._topic, partition), QUERY_TIMEOUT_S)[1]
+                self._on_progress()  # a dozen slow answers take longer than a loop may stand still
         finally:
             consumer.close()
+        return ends
 
     def _consumer(self, isolation: str) -> Consumer:
         config = {

@@ -31,6 +31,7 @@ from streams.settings import Settings
 _RETENTION: Final = frozenset({"retention.ms", "retention.bytes"})
 LOSES: Final = "Records are deleted that are needed still."
 PARTS: Final = "Records of a tenant part from the state made of them."
+GONE: Final = "Workers commit nothing, and give no commands, while a topic is missing that they write to."
 _TEMPORARY: Final = frozenset({"leader.replication.throttled.replicas", "follower.replication.throttled.replicas"})
 """Settings that Kafka's own tools put on a topic while they move it: no drift, and not to be taken away."""
 
@@ -149,11 +150,19 @@ class Drift(NamedTuple):
     """What it does from now on, in a sentence; empty where it does nothing at once."""
 
 
-def drifted(admin: Admin, prefix: str, generation: int = 1) -> list[Drift]:
-    """How the topics that this client may see differ from their declarations. Raises as `check` does."""
-    found = _look(admin, prefix, load_topics(generation=generation)).values()
+def drifted(admin: Admin, prefix: str, generation: int = 1, *, seen: set[str] | None = None) -> list[Drift]:
+    """How the topics that this client may see differ from their declarations. Raises as `check` does.
+
+    `seen` holds those that it saw before, and takes those that it sees: one that is not there any more was deleted,
+    where another may be one that it has no right to see.
+    """
+    by_name = _look(admin, prefix, load_topics(generation=generation))
+    found = by_name.values()
+    before = set() if seen is None else seen
+    gone = [Drift(f"{topic_name(prefix, name)}: missing", GONE) for name in sorted(before - by_name.keys())]
+    before.update(by_name)
     settings = [Drift(line, LOSES if each.loses_records else "") for each in found for line in each.drift_lines()]
-    return [*settings, *(Drift(line, PARTS) for line in _unequal({each.spec.name: each for each in found}))]
+    return [*gone, *settings, *(Drift(line, PARTS) for line in _unequal({each.spec.name: each for each in found}))]
 
 
 def run_apply(settings: Settings) -> int:

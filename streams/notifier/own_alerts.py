@@ -19,8 +19,8 @@ from schemas.duration import DAY_MS, MINUTE_MS
 from schemas.errors import BrokerError
 from schemas.routing import PAGERS
 from streams.clock import BrokerClock
-from streams.kafka.admin import in_background
-from streams.kafka.client import Admin
+from streams.kafka.admin import BrokerRefusedError, in_background
+from streams.kafka.client import NOT_ALLOWED, Admin
 from streams.kafka.topics import Drift, drifted
 from streams.notifier.metrics import NotifierMetrics
 from streams.notifier.notifier import Notifier
@@ -38,6 +38,7 @@ from streams.settings import Settings
 log = logging.getLogger("spendfuse.alerting")
 
 MOST_NAMED = 5
+GRANT: Final = "python -m infra.kafka.access alerting --principal User:NAME prints the commands that grant what it needs"
 PATIENCE_MS: Final = 2 * MINUTE_MS
 """A policy that has just been published reaches one process before another."""
 TOPICS_EVERY_S: Final = 25.0
@@ -283,6 +284,10 @@ class TopicsWatch:
         self._looks: dict[Drift, int] = {}
         """Difference -> the looks at which it stood, up to the last."""
         self._told: list[Drift] = []
+        self._seen: set[str] = set()
+        """Topics that were there at some look."""
+        self._not_known = ""
+        """Why a look failed, as it was said last."""
 
     async def run(self) -> None:
         """Look for as long as nobody ends it, and have people told once a day of what is not mended."""
@@ -305,9 +310,12 @@ class TopicsWatch:
     def _look(self) -> list[Drift]:
         settings = self._settings
         try:
-            return drifted(self._admin, settings.prefix, settings.state_generation)
+            return drifted(self._admin, settings.prefix, settings.state_generation, seen=self._seen)
         except (BrokerError, KafkaException) as error:
-            log.info("whether topics are as declared is not known", extra=fields(error=str(error)))
+            if str(error) != self._not_known:
+                right = GRANT if isinstance(error, BrokerRefusedError) and error.code in NOT_ALLOWED else ""
+                log.warning("whether topics are as declared is not known", extra=fields(error=str(error), advice=right))
+            self._not_known = str(error)
             return list(self._looks)
 
 

@@ -150,10 +150,17 @@ def test_a_setting_that_loses_records_is_told_from_others(
 
 
 def test_a_topic_that_went_missing_is_made_again(admin: Admin, kafka_topics: TopicSpace) -> None:
-    """Apply makes what is missing beside what is there."""
+    """Apply makes what is missing beside what is there. Whoever saw it before knows that it was deleted; to somebody
+    else it may be one that they have no right to see.
+    """
     alerts = kafka_topics.name("alerts.v1")
+    seen: set[str] = set()
+    assert drifted(admin, kafka_topics.prefix, seen=seen) == []
     admin.delete_topics([alerts], request_timeout=10)[alerts].result(20)
     differences(admin, kafka_topics.prefix, [f"{alerts}: missing"])
+    [gone] = drifted(admin, kafka_topics.prefix, seen=seen)
+    assert (gone.text, bool(gone.effect)) == (f"{alerts}: missing", True)
+    assert drifted(admin, kafka_topics.prefix) == []
     assert apply(admin, kafka_topics.prefix, kafka_topics.partitions, 1).created == (alerts,)
     assert check(admin, kafka_topics.prefix) == []
 

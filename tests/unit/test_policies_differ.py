@@ -67,7 +67,7 @@ def test_topics_that_stay_as_they_were_not_declared_are_told(monkeypatch: pytest
     counted: list[float | None] = []
     metrics = NotifierMetrics()
 
-    def look(*_: object) -> Any:
+    def look(*_: object, **__: object) -> Any:
         counted.append(metrics.registry.get_sample_value("spendfuse_alerting_topics_differ"))
         if not looks:
             raise Ended
@@ -98,7 +98,7 @@ def test_a_broker_that_does_not_answer_holds_up_nobodys_end(monkeypatch: pytest.
     asked, let_go = threading.Event(), threading.Event()
     answered: list[bool] = []
 
-    def look(*_: object) -> Any:
+    def look(*_: object, **__: object) -> Any:
         asked.set()
         answered.append(let_go.wait(30))
         return []
