@@ -20,6 +20,8 @@ from streams.settings import Settings
 
 REQUEST_TIMEOUT_S: Final = 15.0
 READY_TIMEOUT_S: Final = 30.0
+QUICK_ANSWER_S: Final = 3.0
+"""For a question beside other work."""
 LOGIN_PATIENCE_S: Final = 2.0
 """How long a login may be refused before nobody is asked any more: another broker of the cluster may know it."""
 
@@ -105,6 +107,15 @@ def require_topics(found: Mapping[str, TopicMetadata], topics: Iterable[str]) ->
             "Create them: python -m streams topics apply. If they are there, the right to see them is missing. "
             f"{HOW_TO_GRANT}"
         )
+
+
+def missing_topics(settings: Settings, needed: Iterable[str]) -> list[str]:
+    """Which of the topics the broker does not show, named in full; none where it does not say within seconds."""
+    try:
+        found = Admin(settings).list_topics(timeout=QUICK_ANSWER_S).topics
+    except KafkaException:
+        return []
+    return [topic for topic in map(settings.topic, needed) if topic not in found]
 
 
 def require_write(settings: Settings, needed: Iterable[str]) -> None:

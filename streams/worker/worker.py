@@ -27,7 +27,7 @@ from models.engine import COMPILED
 from schemas.errors import BrokerError
 from streams.broker_time import BrokerTime
 from streams.clock import BrokerClock, PartitionClock, monotonic_ms, pause, seconds
-from streams.kafka.admin import partition_count, require_write
+from streams.kafka.admin import missing_topics, partition_count, require_write
 from streams.kafka.client import refuse_without_rights
 from streams.kafka.order_reader import OrderReader
 from streams.kafka.records import Records
@@ -354,6 +354,8 @@ class Worker:
     def _start_over(self, consumer: Consumer, transactions: Transactions, failure: Failure) -> None:
         """Drop the state in memory, read it back, and go on behind its fence."""
         why, backoff_s, needs_producer = failure
+        if missing := missing_topics(self._settings, TOPICS):  # the client says that records of others timed out
+            why = f"topics are missing: {', '.join(missing)}: python -m streams topics apply ({why})"
         if needs_producer:
             log.warning("the producer is renewed", extra=fields(error=why))
             self._renew(transactions)

@@ -9,11 +9,15 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # offered, bu
     ConfigResource,
 )
 
+from schemas.codec import encode
+from streams.clock import wall_ms
 from streams.kafka.client import Admin
+from streams.kafka.topics import apply
 from streams.settings import Settings
 from tests.integration.proof import Load, check_all, flowing, small_load
-from tests.support.kafka import TopicSpace
+from tests.support.kafka import Record, TopicSpace, produce
 from tests.support.load import Shape
+from tests.support.messages import llm_call
 from tests.support.worker_process import WorkerProcess
 
 SEED = 20_261_127
@@ -60,3 +64,32 @@ def test_a_worker_that_cannot_commit_is_not_well(kafka_topics: TopicSpace, load:
         worker.wait_for(lambda: worker.health == "ok", 60, "health is green again")
         assert worker.stop() == 0, worker.tail()
     check_all(kafka_topics, load, flow, "could not commit")
+
+
+CAP = """
+version = "cap"
+[[cap]]
+name = "run-cost"
+limit_usd = 1.0
+at_limit = "kill"
+mode = "enforce"
+"""
+
+
+def test_a_missing_topic_is_named(kafka_topics: TopicSpace, tmp_path: Path) -> None:
+    """All that follows from a batch is written or nothing: with one topic missing nobody is stopped, and the client says
+    that records of some other one timed out. Health and log name the one, and what makes it again.
+    """
+    settings = Settings(kafka_bootstrap=kafka_topics.bootstrap)
+    admin, control = Admin(settings), kafka_topics.name("control.v1")
+    call = Record(encode(llm_call(wall_ms(), tenant_id="acme", run_id="r1", cost_nanousd=2_000_000_000)), b"acme")
+    policy, quick = tmp_path / "cap.toml", {"UNHEALTHY_S": 2, "CALL_TIMEOUT_S": 5}
+    policy.write_text(CAP, encoding="utf-8")
+    with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, **quick) as worker:
+        worker.wait_said("state restored")
+        admin.delete_topics([control], request_timeout=10)[control].result(20)
+        [sent] = produce(kafka_topics.bootstrap, kafka_topics.name("usage.v1"), [call])
+        worker.wait_for(lambda: f"topics are missing: {control}: python" in worker.health, 60, "health names it")
+        apply(admin, kafka_topics.prefix, kafka_topics.partitions, 1)
+        worker.wait_applied({sent.partition or 0: sent.offset or 0})
+        assert worker.stop() == 0, worker.tail()
