@@ -38,7 +38,7 @@ from streams.settings import Settings
 log = logging.getLogger("spendfuse.alerting")
 
 MOST_NAMED = 5
-GRANT: Final = "python -m infra.kafka.access alerting --principal User:NAME prints the commands that grant what it needs"
+GRANT: Final = "python -m infra.kafka.access alerting --principal User:NAME prints the commands that grant it"
 PATIENCE_MS: Final = 2 * MINUTE_MS
 """A policy that has just been published reaches one process before another."""
 TOPICS_EVERY_S: Final = 25.0

@@ -222,7 +222,12 @@ def test_a_provider_that_hangs_holds_up_nobodys_end(
     monkeypatch.setattr(process, "END_S", 0.1)
     desk, hangs, let_go = Desk(providers, "openrouter", monkeypatch), Event(), Event()
     lever = lever_of(desk.settings)
-    monkeypatch.setattr(lever, "close", lambda: (hangs.set(), let_go.wait(60)))
+
+    def close() -> None:
+        hangs.set()
+        let_go.wait(60)
+
+    monkeypatch.setattr(lever, "close", close)
     stuck = Enforcer(desk.settings, lever, None, desk.written.append)
     with Threads([stuck], cast("Standing", Killed()), EnforcerMetrics(), EnforcerTraces(None)):
         assert hangs.wait(20)

@@ -21,8 +21,8 @@ from tests.support.worker_process import WorkerProcess
 
 SEED = 20_261_128
 STALL_LIMIT_S = 20
-"""Longer than any call to the broker may take, as the setting wants it: the longest waits for 15 s, and with 12 s a busy
-machine that was slow to answer ended a worker that was well.
+"""Longer than any call to the broker may take, as the setting wants it: the longest waits for 15 s. With 12 s a broker
+that was slow on a busy machine ended a worker that was well.
 """
 AWAY_S = STALL_LIMIT_S + 2
 RATE_PER_S = 30

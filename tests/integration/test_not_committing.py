@@ -1,6 +1,7 @@
 """Batches that cannot be committed are seen: in health, in the lag, and in the log. Rows are of the fault matrix."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # offered, but not exported
@@ -77,13 +78,14 @@ mode = "enforce"
 
 
 def test_a_missing_topic_is_named(kafka_topics: TopicSpace, tmp_path: Path) -> None:
-    """All that follows from a batch is written or nothing: with one topic missing nobody is stopped, and the client says
-    that records of some other one timed out. Health and log name the one, and what makes it again.
+    """All that follows from a batch is written or nothing: with one topic missing nobody is stopped, and the client
+    says that records of some other one timed out. Health and log name the one, and what makes it again.
     """
     settings = Settings(kafka_bootstrap=kafka_topics.bootstrap)
     admin, control = Admin(settings), kafka_topics.name("control.v1")
     call = Record(encode(llm_call(wall_ms(), tenant_id="acme", run_id="r1", cost_nanousd=2_000_000_000)), b"acme")
-    policy, quick = tmp_path / "cap.toml", {"UNHEALTHY_S": 2, "CALL_TIMEOUT_S": 5}
+    policy = tmp_path / "cap.toml"
+    quick: dict[str, Any] = {"UNHEALTHY_S": 2, "CALL_TIMEOUT_S": 5}
     policy.write_text(CAP, encoding="utf-8")
     with WorkerProcess(kafka_topics.bootstrap, kafka_topics.prefix, policy, **quick) as worker:
         worker.wait_said("state restored")

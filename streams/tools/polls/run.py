@@ -2,11 +2,12 @@
 
 import logging
 import threading
+from concurrent.futures import wait
 from typing import Final
 
 from schemas.errors import BrokerError, SettingsError
 from streams.clock import monotonic_ms
-from streams.kafka.admin import existing_topics
+from streams.kafka.admin import existing_topics, in_background
 from streams.process.broker_watch import BrokerWatch
 from streams.process.logs import fields
 from streams.process.service import claimed_settings, watched
@@ -23,6 +24,8 @@ log = logging.getLogger("spendfuse.poll")
 REFUSED: Final = (400, 401, 403, 404)
 """Answers to a question that is wrong, or whose key is."""
 BEAT_S: Final = 1.0
+END_S: Final = 10.0
+"""How long a turn that is under way is waited for at the end."""
 TURN_MS: Final = 600_000
 """How long one turn may take: the first reads all since it begins."""
 SILENT_MS: Final = 600_000
@@ -51,8 +54,21 @@ def run_poll(name: str, tenant_id: str, *, since_ms: int, every_s: float) -> int
         loop = Loop(open_reader(settings, name, tenant_id, since_ms), name, every_s, metrics, end)
         when_told_to_end(end.set)
         with watched(settings, metrics, broker, lambda: loop.beat_ms, loop.fault):
-            loop.go_on()
+            run_loop(loop, end)
     return 0
+
+
+def run_loop(loop: "Loop", end: threading.Event) -> None:
+    """Turn until the end, beside the main thread: a turn may wait for a system, or for a broker, for minutes. Raises as
+    `Loop.go_on`.
+    """
+    turning = in_background(loop.go_on, "poll")
+    while not turning.done() and not end.wait(BEAT_S):
+        pass
+    if not wait([turning], END_S).done:
+        log.warning("a turn is given up; the next start goes on, and what is written again counts once")
+        return
+    turning.result()
 
 
 def open_reader(settings: Settings, name: str, tenant_id: str, since_ms: int) -> Reader:
@@ -88,7 +104,7 @@ class Loop:
         silent_ms = monotonic_ms() - self._answered_ms
         if silent_ms <= SILENT_MS:
             return None
-        return f"{self._name} has not answered for {silent_ms // 1000} s: {self._said}"
+        return f"nothing of {self._name} was read for {silent_ms // 1000} s: {self._said}"
 
     def go_on(self) -> None:
         """Work until the end. Raises what `Reader.turn` does before the first answer."""
@@ -101,9 +117,9 @@ class Loop:
     def _turn(self) -> None:
         try:
             found = self._reader.turn()
-        except ProviderError as error:
-            told = _told(error, self._name)
-            if isinstance(told, SettingsError) and not self._was_answered:
+        except (ProviderError, BrokerError) as error:
+            told = _told(error, self._name) if isinstance(error, ProviderError) else error
+            if not self._was_answered and (told is error or isinstance(told, SettingsError)):
                 raise told from None
             self._said = str(told)
             self._metrics.failures.labels(self._name).inc()

@@ -1,7 +1,5 @@
 """What a gateway keeps for guards without Kafka: a clock that was wrong for a while lets no run go on."""
 
-from typing import cast
-
 import pytest
 from spendfuse import Command, ControlRecord
 
@@ -29,7 +27,7 @@ class Gateway:
             command_id=run_id, tenant_id="acme", target=("run", run_id), action="kill", seq=1, reason="", rule="r",
             incident_id="i", issued_ms=0, expires_ms=expires_ms,
         )  # fmt: skip
-        self.log.take(cast("ControlRecord", ControlRecord(b"{}", (), place=(0, self._offset))), command)
+        self.log.take(ControlRecord(b"{}", (), place=(0, self._offset)), command)
         self._offset += 1
 
     def sweep(self) -> None:
