@@ -13,6 +13,7 @@ from streams.clock import pause
 from streams.gateway.metrics import GatewayMetrics
 from streams.gateway.origin import HEADER
 from streams.gateway.spool import Record, Spool
+from streams.gateway.stamps import Stamps, stamp_ms
 from streams.kafka.client import flush, make_producer, missing_right
 from streams.process.logs import fields
 from streams.settings import Settings
@@ -72,6 +73,7 @@ class Delivery:
                 "log_level": 0,  # failures come back record by record
             },
         )
+        self._stamps = Stamps()
         self._end = threading.Event()
         self._threads = [
             threading.Thread(target=run, name=name, daemon=True)
@@ -115,22 +117,28 @@ class Delivery:
             await self._keep(waiting.failed)
 
     def _produce(self, record: Record, waiting: "_Waiting") -> None:
+        steps = self._stamps.steps()
+
         def answered(error: KafkaError | None, _: Any) -> None:
-            waiting.answered(record, error)
+            if _is_too_far_ahead(error) and self._stamps.refused(steps):
+                self._produce(record, waiting)
+            else:
+                waiting.answered(record, error)
 
         try:
-            self._send(record, answered)
+            self._send(record, answered, steps)
         except BufferError:  # so many are under way that the brokers do not keep up
             waiting.answered(record, KafkaError(KafkaError._QUEUE_FULL))
         except KafkaException as error:
             waiting.answered(record, error.args[0])
 
-    def _send(self, record: Record, answered: Callable[[KafkaError | None, Any], None]) -> None:
-        """Hand a record to the client library. Raises `BufferError` or `KafkaException`."""
+    def _send(self, record: Record, answered: Callable[[KafkaError | None, Any], None], steps: int) -> None:
+        """Hand a record to the client library, with a time so far back. Raises `BufferError` or `KafkaException`."""
         headers: list[tuple[str, str | bytes | None]] = [(HEADER, record.origin.encode())] if record.origin else []
         self._producer.produce(
-            self._settings.topic(record.topic), record.value, record.key, on_delivery=answered, headers=headers
-        )
+            self._settings.topic(record.topic), record.value, record.key,
+            on_delivery=answered, headers=headers, timestamp=stamp_ms(steps),
+        )  # fmt: skip
 
     async def _keep(self, records: Sequence[Record]) -> None:
         await asyncio.to_thread(self._spool.add, records)
@@ -153,6 +161,7 @@ class Delivery:
         segment, records = kept
         faults: list[KafkaError] = []
         left = [len(records)]
+        steps = self._stamps.steps()
 
         def answered(error: KafkaError | None, _: Any) -> None:
             left[0] -= 1
@@ -162,17 +171,26 @@ class Delivery:
         for record in records:
             while not self._end.is_set():
                 try:
-                    self._send(record, answered)
+                    self._send(record, answered, steps)
                     break
                 except BufferError:
                     pause(0.05)
         while left[0] and not self._end.is_set():
             pause(0.01)
+        if faults and _is_too_far_ahead(faults[0]) and self._stamps.refused(steps):
+            return True  # once more, at once, and further back
         if left[0] or faults:
             return False  # tried again: those that are there already are known by their event ids
         self._spool.remove(segment)
         log.info("records from the disk are with the brokers", extra=fields(records=len(records)))
         return True
+
+
+def _is_too_far_ahead(error: KafkaError | None) -> bool:
+    """Whether the brokers refused a record for its time. Of several that went together they say only that records are
+    invalid, and of ours, which have keys, nothing else can be.
+    """
+    return error is not None and error.code() in (KafkaError.INVALID_TIMESTAMP, KafkaError.INVALID_RECORD)
 
 
 def _words(error: KafkaError | None) -> str:
