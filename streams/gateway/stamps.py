@@ -1,7 +1,7 @@
 """The time on the gateway's records: this host's, and where the brokers refuse that as too far ahead, an earlier one.
 
-Kafka tells no client its time, but refuses what is further ahead of it than the topic allows. With a host's clock that is
-ahead, or a broker's that was set back, all usage would go to the disk for as long as that is so, and nobody would be
+Kafka tells no client its time, but refuses what is further ahead of it than the topic allows. With a host's clock that
+is ahead, or a broker's that was set back, all usage would go to the disk for as long as that is so, and nobody would be
 stopped.
 """
 
