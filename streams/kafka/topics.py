@@ -230,7 +230,7 @@ def _configs(admin: Admin, names: Iterable[str]) -> dict[str, Mapping[str, Confi
     configs: dict[str, Mapping[str, ConfigEntry]] = {}
     for resource, future in admin.describe_configs(resources, request_timeout=REQUEST_TIMEOUT_S).items():
         try:
-            configs[resource.name] = answer(future, "describe the topics' settings")
+            configs[resource.name] = answer(future, f"describe the settings of {resource.name}")
         except BrokerRefusedError as error:
             if error.code != KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 from aiohttp import web
 
 from schemas.internal.spend import ALL_TENANTS
-from streams.clock import wall_ms
+from streams.clock import sleepless_ms, wall_ms
 from streams.console.sessions import COOKIE, LASTS_MS, LoginLimit, Session, Sessions
 from streams.console.views.frame import arriving_page, login_page, problem_page
 from streams.edge.key_ring import Refused
@@ -99,18 +99,18 @@ class Visits:
         return html(login_page(after=_own_path(request.query.get("after", ""))))
 
     async def _log_in(self, request: web.Request) -> web.StreamResponse:
-        address, now_ms = request.remote or "", wall_ms()
+        address = request.remote or ""
         if _is_foreign(request):
             return html(login_page("That form came from somewhere else. Try here."), 403)
         form = await _form_of(request, MOST_OF_A_LOGIN)
         after = _own_path(str(form.get("after", "")))
-        if not self._limit.allows(address, now_ms):
+        if not self._limit.allows(address, sleepless_ms()):
             log.warning("too many wrong keys", extra=fields(address=address))
             return html(login_page("Too many wrong keys came from your address. Try again in a minute.", after), 429)
         try:
-            session, cookie = self.sessions.log_in(str(form.get("key", "")).strip(), now_ms)
+            session, cookie = self.sessions.log_in(str(form.get("key", "")).strip(), wall_ms())
         except Refused as error:
-            self._limit.failed(address, now_ms)
+            self._limit.failed(address, sleepless_ms())
             log.warning("a login was refused", extra=fields(address=address, status=error.status))
             said = str(error) if error.status == 403 else "This key is not known here, or was revoked."
             return html(login_page(said, after), error.status)
