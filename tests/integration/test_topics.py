@@ -284,4 +284,4 @@ def test_a_broker_that_does_not_know_topic_settings_is_said(
     monkeypatch.setattr("streams.kafka.topics.REQUEST_TIMEOUT_S", 0.5)
     embedded.create_topics("", 2)
     assert topics("check", embedded.bootstrap) == 4
-    assert "did not describe the topics' settings" in capsys.readouterr().err
+    assert "did not describe the settings of" in capsys.readouterr().err
