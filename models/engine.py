@@ -34,6 +34,7 @@ from models.runs.results import ResultBooks
 from models.runs.workflows import Workflows
 from models.spend.across import SpendAcross
 from models.spend.backfill import Backfill, is_bookable
+from models.spend.copies import has_the_id_of_another, may_be_sent_again
 from models.spend.hourly_totals import HourlyTotals
 from models.spend.hours import Hours
 from models.spend.ledger import SpendLedger
@@ -118,6 +119,7 @@ class Engine:
         self._quality = QualityWatch(state, totals, enforcement)
         self._backfill = Backfill(router, memory, totals, ledger, self._quality)
         self._seen = SeenRows(policy.header.dedup_hours * HOUR_MS, seed)
+        self._forgotten_ms = _forgotten_ms(policy)
         self.counts = Counts()
 
     @property
@@ -272,6 +274,7 @@ class Engine:
         """Another policy is in force; tenants follow later."""
         self._prices = self._contexts.prices = PriceBook(policy.header)
         self._seen.ids.remember(policy.header.dedup_hours * HOUR_MS)
+        self._forgotten_ms = _forgotten_ms(policy)
         self._counters.policy_changed()
         self._changes.announce(policy, previous, at_ms)
 
@@ -284,6 +287,8 @@ class Engine:
         tenant = state.tenants.get(message.tenant_id) or self._admit(message.tenant_id, append_ms)
         if not self._seen.ids.add(message.tenant_id, message.event_id, append_ms):
             self.counts.duplicates += 1
+            if isinstance(message, LlmCall | ToolCall):
+                self._known_already(tenant, message, append_ms)
             return False
         self.counts.events += 1
         if append_ms > tenant.clock_ms:
@@ -296,10 +301,13 @@ class Engine:
         at_ms = message.ts_ms
         if at_ms > append_ms + AHEAD_MS:
             at_ms = append_ms + AHEAD_MS
-        if tenant.clock_ms - at_ms > TOO_LATE_MS:
-            is_set_aside = self._past(tenant, message, at_ms)
-            state.cause_event_id = None
-            return is_set_aside
+        if tenant.clock_ms - at_ms > self._forgotten_ms:
+            if tenant.clock_ms - at_ms > TOO_LATE_MS:
+                is_set_aside = self._past(tenant, message, at_ms)
+                state.cause_event_id = None
+                return is_set_aside
+            if isinstance(message, LlmCall | ToolCall):
+                self._come_late(tenant, message, at_ms)
         run = self._runs.run(tenant, message, at_ms)
         if type(message) is LlmCall:  # isinstance would ask the metaclass
             self._llm_call(tenant, run, message, at_ms)
@@ -417,14 +425,23 @@ class Engine:
             return False
         self.counts.too_late += 1
         tenant.stale_events += 1
-        cost_nanousd = 0
-        if charge is not None:
-            cost_nanousd = charge.cost_nanousd
-        elif isinstance(message, ToolCall):
-            cost_nanousd = message.cost_nanousd or 0
+        cost_nanousd = self._cost_of(message) if isinstance(message, LlmCall | ToolCall) else 0
         tenant.stale_nanousd = min(tenant.stale_nanousd + cost_nanousd, MAX_NANOUSD)
         self._quality.too_late(tenant, message, cost_nanousd)
         return True
+
+    def _known_already(self, tenant: Tenant, call: LlmCall | ToolCall, append_ms: int) -> None:
+        """A call does not count, as its id has; it may be another one all the same."""
+        if has_the_id_of_another(tenant, call, append_ms, self.policy.header.max_live_runs_per_tenant):
+            self._quality.copied(tenant, "reused_id", call, self._cost_of(call), append_ms)
+
+    def _come_late(self, tenant: Tenant, call: LlmCall | ToolCall, at_ms: int) -> None:
+        """A call counts of which nobody knows any more, by its id, whether it has counted before."""
+        if may_be_sent_again(tenant, call, at_ms, self._forgotten_ms):
+            self._quality.copied(tenant, "sent_again", call, self._cost_of(call), tenant.clock_ms)
+
+    def _cost_of(self, call: LlmCall | ToolCall) -> int:
+        return self._prices.charge(call).cost_nanousd if isinstance(call, LlmCall) else call.cost_nanousd or 0
 
     def _ticked(self, now_ms: int) -> None:
         tenants = self._state.tenants
@@ -473,3 +490,8 @@ class Engine:
                 pass  # silences are for those who tell people, and praise for those who write the review
         self._timers.look_again()
         self._state.cause_event_id = None
+
+
+def _forgotten_ms(policy: Policy) -> int:
+    """How late a message may be and its id is still known from a first copy, or it counts nowhere."""
+    return min(policy.header.dedup_hours * HOUR_MS, TOO_LATE_MS)

@@ -61,9 +61,7 @@ class Memory:
 
     def attributes_of(self, tenant: Tenant, run_id: str) -> Attributes:
         """What a run, awake or asleep, has said of itself; a sleeping one is read and sleeps on."""
-        run = tenant.run(run_id)
-        if run is None and (row := tenant.asleep.peek("run", run_id)) is not None:
-            run = Run.read(tenant.tenant_id, run_id, row)
+        run = tenant.peek_run(run_id)
         return () if run is None else run.attributes
 
     def due(self, tenant: Tenant, now_ms: int) -> None:

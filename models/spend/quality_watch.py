@@ -15,7 +15,7 @@ from models.state.units.route import Route
 from models.state.units.runs import Run
 from schemas.dead_letter import DeadLetter
 from schemas.duration import DAY_MS
-from schemas.usage import UNATTRIBUTED, LlmCall, UsageMessage
+from schemas.usage import UNATTRIBUTED, LlmCall, ToolCall, UsageMessage
 
 LOOKS: Final = frozenset((1, *range(10, 100, 10)))
 LOOK_EVERY: Final = 100
@@ -86,6 +86,17 @@ class QualityWatch:
         tally = tenant.quality.tally("too_late", tenant.clock_ms)
         tally.add(cost_nanousd=cost_nanousd, run_id=message.run_id)
         self._judge(tenant, "too_late", tally, tenant.clock_ms)
+
+    def copied(
+        self, tenant: Tenant, kind: Kind, message: LlmCall | ToolCall, cost_nanousd: int, append_ms: int
+    ) -> None:
+        """Count a call whose id was another's, or that may be a late copy, on the day it came. One that does not count
+        moves no clock of its tenant.
+        """
+        now_ms = self._state.now_ms = max(tenant.clock_ms, append_ms)
+        tally = tenant.quality.tally(kind, now_ms)
+        tally.add(cost_nanousd=cost_nanousd, run_id=message.run_id)
+        self._judge(tenant, kind, tally, now_ms)
 
     def backfilled(self, tenant: Tenant, message: UsageMessage, cost_nanousd: int) -> None:
         """Count a record of an earlier day that was booked, on the day it was: who marks what is new as old is seen."""

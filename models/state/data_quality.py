@@ -6,7 +6,7 @@ from schemas.duration import DAY_MS
 
 Kind = Literal[
     "unpriced", "price_mismatch", "contradicting_tokens", "not_fully_priced", "uncounted", "too_late", "backfilled",
-    "misplaced", "unattributed", "unreadable", "blind",
+    "misplaced", "unattributed", "unreadable", "blind", "reused_id", "sent_again",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MOST_EXAMPLES: Final = 5

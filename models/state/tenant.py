@@ -230,6 +230,13 @@ class Tenant(Row):
         run.row_hash = row_digest(row_key(run), known)
         return run
 
+    def peek_run(self, run_id: str) -> Run | None:
+        """A run, awake or asleep; a sleeping one is read and sleeps on."""
+        run = self.run(run_id)
+        if run is None and (row := self.asleep.peek("run", run_id)) is not None:
+            run = Run.read(self.tenant_id, run_id, row)
+        return run
+
     def live(self) -> list[Run]:
         """The live runs, by id."""
         live_ids = [

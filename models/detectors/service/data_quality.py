@@ -22,6 +22,8 @@ class _Counted(NamedTuple):
     noun: str
     summary: str
     next_action: str
+    usd_floor: str = ""
+    """The setting that says from which amount on, however few they are."""
 
 
 _COUNTED: Final[dict[Kind, _Counted]] = {
@@ -50,6 +52,7 @@ _COUNTED: Final[dict[Kind, _Counted]] = {
         "{counted} arrived more than a day late today ({usd}): in no budget",
         "Book it: python -m streams backfill --since 1d. Find out what holds the producer's events back; a clock that "
         "is wrong looks the same.",
+        "late_usd",
     ),
     "backfilled": _Counted(
         "backfilled_records",
@@ -62,6 +65,22 @@ _COUNTED: Final[dict[Kind, _Counted]] = {
         "record",
         "{counted} of today came to another partition than the tenant's ({notes}): moved there, and counted",
         "Have the producer use tenant_id as key, and Java's partitioner: in librdkafka partitioner = murmur2_random.",
+    ),
+    "reused_id": _Counted(
+        "reused_ids",
+        "call",
+        "{counted} today came with an event_id that another message had ({usd}): taken for copies, in no budget",
+        "Give each event an event_id of its own, such as a UUID: a number that begins anew with the process repeats.",
+        "reused_ids_usd",
+    ),
+    "sent_again": _Counted(
+        "sent_again_calls",
+        "call",
+        "{counted} today may be counted twice ({usd}): too late to be known by their ids, and older than what their "
+        "runs had sent",
+        "Find out whether the producer sent a batch again; set dedup_hours (at most 72) above the time after which it "
+        "does.",
+        "sent_again_usd",
     ),
 }
 
@@ -84,6 +103,12 @@ class DataQualitySettings(RuleSettings):
     late_usd: Usd = Usd(1)
     backfilled_records: AtLeastOne = 1
     misplaced_records: AtLeastOne = 1
+    reused_ids: AtLeastOne = 10
+    """Calls with an `event_id` that another message had: they were taken for that one and are not counted."""
+    reused_ids_usd: Usd = Usd(1)
+    sent_again_calls: AtLeastOne = 10
+    """Calls that came after more than `dedup_hours`, and earlier in their runs than what had come before."""
+    sent_again_usd: Usd = Usd(1)
     unattributed_usd: Usd = Usd(25)
     blind_calls: AtLeastOne = 20
     """Tool calls of one workflow and day without `args_hash`."""
@@ -98,8 +123,9 @@ class DataQualitySettings(RuleSettings):
 class DataQuality(DataQualityDetector[DataQualitySettings]):
     """Fires when enough of a tenant's records of a day cannot be right: costs far from the computed ones, counts that
     contradict each other, parts without a price, calls without tokens and cost, records more than a day late, or booked
-    after that, in a wrong partition or that cannot be read, spend without owner or workflow; and, once a workflow and
-    day, when most of its tool calls have no hashes to see a loop by.
+    after that, in a wrong partition or that cannot be read, with the id of another one or perhaps sent again too late
+    to be known, spend without owner or workflow; and, once a workflow and day, when most of its tool calls have no
+    hashes to see a loop by.
     """
 
     name = "data_quality"
@@ -134,10 +160,11 @@ class DataQuality(DataQualityDetector[DataQualitySettings]):
                 return tally.records >= mine.unreadable_records
             case "blind":
                 return tally.records >= max(mine.blind_calls, mine.blind_share * tally.of_records)
-            case "too_late" if tally.cost_nanousd >= max(usd_to_nanousd(mine.late_usd), 1):
-                return True
             case _:
-                return tally.records >= int(getattr(mine, _COUNTED[kind].floor))
+                fault = _COUNTED[kind]
+                if fault.usd_floor and tally.cost_nanousd >= max(usd_to_nanousd(getattr(mine, fault.usd_floor)), 1):
+                    return True
+                return tally.records >= int(getattr(mine, fault.floor))
 
     def _price_mismatch(self, tally: Tally) -> Finding:
         reported, computed = format_usd(tally.cost_nanousd), format_usd(tally.computed_nanousd)

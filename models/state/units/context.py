@@ -144,6 +144,10 @@ class Context:
         """Whether half or more of a large context is gone with this call, which is not taken in yet."""
         return LARGE <= self.tokens >= 2 * call.input_tokens > 0 and not call.cache_hit
 
+    def is_last(self, call: LlmCall) -> bool:
+        """Whether the call is the last one of this context once more, as far as its input shows."""
+        return 0 < call.input_tokens == self.tokens and call.model == self.model
+
     def add(self, call: LlmCall, calls: int, tool_calls: int) -> bool:
         """Take in a call that is not simply a little larger than the last one. `calls` and `tool_calls` are the run's.
         Returns whether rules should look.
