@@ -9,6 +9,7 @@ from models.sequences.pauses import (
     LONGEST_PAUSE_MS,
     Pause,
     counted_before,
+    is_answer,
     minutes_since,
     span_ms,
     with_pause,
@@ -66,7 +67,9 @@ class ModelCalls:
         Without a prompt hash, model and input tokens stand in for it. That key is weak: a tool call in between, or two
         answers of different length, show that these were different prompts, and only re-sends around a failure or a
         higher `attempt` are sure.
-        A call that began before the last one ended is a parallel sample, unless it failed or is a later attempt.
+        A call that began before the last one ended is a parallel sample, unless it failed or is a later attempt. One
+        that began long after the last had worked, with no tool called in between, is the first of a new row of sure
+        ones: somebody lets an answer be made anew.
         After so long a pause that nothing of before can matter, everything starts anew.
         """
         if call.ts_ms - self._last_ms > MINUTE_MS:
@@ -83,7 +86,7 @@ class ModelCalls:
         key, check = _key_of(call)
         again = key == self._key and key != 0 and self._agrees(call, check, failed, tool_since)
         if again:
-            self._count_again(call, failed=failed)
+            self._count_again(call, failed=failed, tool_since=tool_since)
         else:
             self.resends = self.sure_resends = call.attempt
             self._sends += call.attempt
@@ -156,13 +159,15 @@ class ModelCalls:
         if minutes > 1 and self._sends:
             self._pauses = with_pause(self._pauses, (minutes, self._sends, self._sure_sends, self._failures))
 
-    def _count_again(self, call: LlmCall, *, failed: bool) -> None:
+    def _count_again(self, call: LlmCall, *, failed: bool, tool_since: bool) -> None:
         """Count how often one model call was sent; totals rise by as much, so that a part of the row can be told."""
         resends, sure_resends = self.resends, self.sure_resends
         retried = failed or call.attempt > 1
         if retried or span_ms(call)[0] >= self._ended_ms:
             self.resends = max(self.resends + 1, call.attempt)
-            if retried or self._last_failed or call.prompt_hash is not None:
+            if not (retried or self._last_failed or tool_since) and is_answer(call, self._ended_ms):
+                self.sure_resends, sure_resends = 1, 0
+            elif retried or self._last_failed or call.prompt_hash is not None:
                 self.sure_resends = max(self.sure_resends + 1, call.attempt)
         self._sends += self.resends - resends
         self._sure_sends += self.sure_resends - sure_resends

@@ -5,7 +5,9 @@ second call learned nothing; different, so there was progress; or unknown, when 
 two strengths for that reason: `alike` goes on while no difference is known, `verified` only while results are equal.
 
 Calls in parallel, begun before any of them had an answer, are one round: the same call twice in it counts once. The
-failures of those that one answer of the model asked for are one, though they were made one after another.
+failures of those that one answer of the model asked for are one, though they were made one after another. Calls at one
+and the same moment are in parallel, too, unless the model has answered in between: then their source gives a whole
+batch one time, and their order is all that tells.
 
 A call that was made before with the same result told nothing new. What changes the world starts that anew, unless it is
 itself what was done before, with the same result.
@@ -169,21 +171,32 @@ class ToolCalls:
         self.failed = 0
         self.loop_tools: tuple[str, ...] | None = None
 
-    def add(self, call: ToolCall, failed: bool, same_step: bool, cost_nanousd: int, writes: bool) -> bool:
+    def add(
+        self,
+        call: ToolCall,
+        failed: bool,
+        same_step: bool,
+        cost_nanousd: int,
+        writes: bool,
+        answered_ms: int = -1,
+    ) -> bool:
         """Add a tool call; returns whether it recurs, failed, or is one of many without news. Without `args_hash`
         nobody knows what it did: it is like no other, and breaks a row.
 
         `failed` is for whoever knows which errors are none; `same_step` says that the model's last answer asked for it
         and for the call before; `cost_nanousd` is what the run has cost by now; `writes` says that it changes
-        something. After so long a pause that nothing of before can matter, everything starts anew.
+        something; `answered_ms` is when the model answered, where that was since the last tool call. After so long a
+        pause that nothing of before can matter, everything starts anew.
         """
         started_ms, ended_ms = span_ms(call)
         if started_ms - self._ended_ms > MINUTE_MS:
             self._pause(started_ms, call.ts_ms)
         since_ms = started_ms - self._started_ms
         if (
-            since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms)
-        ) or ended_ms - self._answered_ms > LONGEST_ROUND_MS:
+            (since_ms and (started_ms >= self._answered_ms or ended_ms <= self._started_ms))
+            or ended_ms - self._answered_ms > LONGEST_ROUND_MS
+            or started_ms == ended_ms == answered_ms
+        ):
             self._started_ms, self._answered_ms, self._ended_ms = started_ms, ended_ms, ended_ms
             self._round_steps = 0
             if not same_step:

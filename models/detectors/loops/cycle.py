@@ -70,7 +70,7 @@ class Cycle(SequenceDetector[CycleSettings]):
         count = alike + period
         limit = needed + period
         is_waiting = waits(call, paced=history.tools.is_paced(period, count))
-        too_long = alike == MOST_MATCHES or settings.waits_too_long(count // period)
+        too_long = alike == MOST_MATCHES or settings.waits_too_long(count // period, call)
         results = "with the same results" if equal else "and its results cannot be compared"
         summary = (
             f"The run goes round the same {period} tool calls ({', '.join(dict.fromkeys(tools))}), "

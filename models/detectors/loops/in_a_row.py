@@ -12,8 +12,8 @@ from models.rules.finding import Finding
 from models.sequences.pauses import LONGEST_PAUSE_MINUTES
 from models.sequences.tool_calls import SLOW_MS
 from schemas.duration import MINUTE_MS
-from schemas.money import format_usd
-from schemas.policy import RunRuleSettings, Steps
+from schemas.money import format_usd, usd_to_nanousd
+from schemas.policy import RunRuleSettings, Steps, Usd
 from schemas.usage import ToolCall
 
 NOTICE = 0.5
@@ -69,6 +69,9 @@ class ToolPatterns(Pollers):
     poll_page_at: PageCount = 60
     """Calls, or rounds of a circle, that page even if they look like waiting: they work, and take three seconds and
     more each, or are ten seconds and more apart at even or rising distances. 0 means never."""
+    poll_page_usd: Usd = Usd(10)
+    """What such calls may cost by themselves (`cost_nanousd`), all of them together: who waits pays for the model's
+    turns, and little more. 0 means whatever they cost."""
     trust_without_result: tuple[str, ...] = ()
     """Tools of which the same call is a repetition even where nobody reports a result hash."""
 
@@ -76,9 +79,16 @@ class ToolPatterns(Pollers):
         """Whether the tool's calls may be judged without their results."""
         return any_matches(self.trust_without_result, tool)
 
-    def waits_too_long(self, polls: int) -> bool:
-        """Whether something has been looked at in vain so often that waiting for it is no excuse any more."""
-        return 0 < self.poll_page_at <= polls
+    def waits_too_long(self, polls: int, call: ToolCall) -> bool:
+        """Whether something has been looked at in vain so often, or at such a price, that waiting for it is no excuse
+        any more; `call` is the last look, and like all others.
+        """
+        return 0 < self.poll_page_at <= polls or self.costs_too_much(polls, call)
+
+    def costs_too_much(self, polls: int, call: ToolCall) -> bool:
+        """Whether so many calls like this one have cost more than waiting may."""
+        limit_nanousd = usd_to_nanousd(self.poll_page_usd) if call.cost_nanousd and self.poll_page_at else 0
+        return 0 < limit_nanousd <= polls * (call.cost_nanousd or 0)
 
 
 def waits(call: ToolCall, *, paced: bool) -> bool:

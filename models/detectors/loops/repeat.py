@@ -45,11 +45,12 @@ class Repeat(SequenceDetector[RepeatSettings]):
     that pages at `failing_page_at` (10). Results are the same if their hashes or the hashes of their shapes are. Where
     they have no hash it warns and does not page, unless the policy trusts the tool in `trust_without_result`.
     Waiting is paced: a call that works and is made at even or rising distances of ten seconds and more, at about even
-    ones of half a minute, or by a back-off, or takes three seconds itself, pages only at `poll_page_at` (60), and
-    `pollers` never do. One that fails by a back-off, as retries in a tool do, pages at `failing_page_at`. Where run
-    after run of a session or run tree makes the same failing call once or twice, with the same result and nothing
-    written between, it is told of; a run tree pages only where each run had given up before the next one failed. So it
-    is where agent after agent of one run fails at the same call: that never pages.
+    ones of half a minute, or by a back-off, or takes three seconds itself, pages only at `poll_page_at` (60) or once
+    such calls have cost `poll_page_usd` ($10) by themselves, and `pollers` never do. One that fails by a back-off, as
+    retries in a tool do, pages at `failing_page_at`. Where run after run of a session or run tree makes the same
+    failing call once or twice, with the same result and nothing written between, it is told of; a run tree pages only
+    where each run had given up before the next one failed. So it is where agent after agent of one run fails at the
+    same call: that never pages.
     """
 
     name = "repeat"
@@ -102,9 +103,9 @@ class Repeat(SequenceDetector[RepeatSettings]):
         if count < limit:
             return None
         if _waits(history, call, count):
-            if not settings.waits_too_long(count):
+            if not settings.waits_too_long(count, call):
                 return None
-            limit = settings.poll_page_at
+            limit = limit if settings.costs_too_much(count, call) else settings.poll_page_at
         summary = (
             f"Tool {call.tool} was called {count} times in a row with the same arguments{outcome}"
             f"{spent_since(history.tools.spent_in_row)}"

@@ -19,8 +19,9 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
     The same call is the same prompt hash with the same input tokens, or a rising `attempt`: attempt 5 means five
     attempts even if it is the first event seen. Without a prompt hash, model and input tokens stand in for it; answers
     of different length or a tool call in between then show different prompts, as in a batch of classifications, and
-    only attempts around a failure page. What fails with no token counted and no cost is an outage, and warns. Samples
-    drawn in parallel and answers from a semantic cache do not count.
+    only attempts around a failure page. One that began more than ten seconds after the last had worked, with no tool
+    called in between, is a person's who lets the answer be made anew: that warns. What fails with no token counted and
+    no cost is an outage, and warns. Samples drawn in parallel and answers from a semantic cache do not count.
     """
 
     name = "retry_storm"
@@ -68,6 +69,8 @@ class RetryStorm(SequenceDetector[RetryStormSettings]):
         if sure == sent and not _is_charged(call):
             summary = f"The same call to {call.model} was sent {sure} times in a row and failed; nothing was charged."
             advice = f"Check whether {call.model} can be reached; it pages if attempts are charged."
+        elif sure < sent and call.prompt_hash is not None:
+            advice = "Nothing, if a person lets the answer be made anew; a cap stops it else."
         elif sure < sent:
             advice = "Report `prompt_hash`; without it a retry cannot be told from another prompt of the same length."
         return notice(sent, self.settings.page_at, summary, advice, evidence)

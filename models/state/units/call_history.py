@@ -73,7 +73,9 @@ class CallHistory:
             self.finishes.tool_called()
         if failed is None:
             failed = call.status == "error"
-        return self.tools.add(call, failed, 0 < calls < MOST_OF_A_STEP, cost_nanousd, writes or call.writes) or finishes
+        answered_ms = -1 if calls else self.models.last_ms
+        same_step = 0 < calls < MOST_OF_A_STEP
+        return self.tools.add(call, failed, same_step, cost_nanousd, writes or call.writes, answered_ms) or finishes
 
     def model(self, call: LlmCall, cost_nanousd: int = 0) -> bool:
         """Add a model call; returns whether it was sent before or failed. An answer from a semantic cache was not sent
