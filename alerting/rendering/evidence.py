@@ -33,7 +33,7 @@ _UNSAID = frozenset({
     # In what is said of the incident's course.
     "action", "back_to_normal", "cause_to_stop_ms", "late", "limit_raised", "nudge_delivered_ms", "nudged_ms",
     "is_silent", "overshoot_nanousd", "run_status",
-    "runs_going_on", "runs_stopped", "since_ms",
+    "runs_going_on", "runs_stopped", "since_ms", "stopped_nanousd",
     # In lines of their own.
     "accepted_ms", "accepted_nanousd", "allowed_until_ms", "allowed_up_to_nanousd", "args_hash", "computed_nanousd",
     "cost_nanousd", "examples", "forecast_limit_reached_ms", "latest_runs", "models", "owners", "prompt_hash",

@@ -44,15 +44,18 @@ class WorkflowStops:
         shared = self._of_workflow(tenant, workflow, subject)
         incident = self._incidents.find(tenant, rule, shared.key, ASPECT)
         stopped_for = self._stopped_for(tenant, subject.run_id, action)
+        spent_nanousd = int(_evidence(incident).get("stopped_nanousd", 0))
         if stopped_for == self._incidents.id_of(tenant, rule, shared.key, ASPECT):
-            return shared, _counted(finding, incident, None, workflow)
+            return shared, _counted(finding, incident, None, workflow, spent_nanousd)
         if stopped_for is not None:
             return subject, finding
         if incident is None:
             if not self._note_run(tenant, _short(rule.rule, workflow), subject.run_id):
                 return subject, finding
             self._incidents.forget_ended(tenant, rule, shared.key, ASPECT)
-        return shared, _counted(finding, incident, subject.run_id, workflow)
+            spent_nanousd = self._spent_by_stopped(tenant, rule, workflow)
+        spent_nanousd += int(finding.evidence.get("cost_nanousd", 0))
+        return shared, _counted(finding, incident, subject.run_id, workflow, spent_nanousd)
 
     def about_disobedience(
         self,
@@ -88,6 +91,19 @@ class WorkflowStops:
         else:
             spent_nanousd = int(incident.alert.value) + (overshoot(tenant, command) if is_new else cost_nanousd)
         return shared, _going_on(finding, incident, command, workflow, spent_nanousd, is_new=is_new)
+
+    def _spent_by_stopped(self, tenant: Tenant, rule: Detector[Any], workflow: str) -> int:
+        """What the workflow's runs that the rule stopped within the last hour had spent by then, in nano-dollars."""
+        since_ms = self._state.now_ms - HOUR_MS
+        return sum(
+            command.cost_nanousd
+            for command in tenant.commands.values()
+            if command.target_type == "run"
+            and command.origin.rule == rule.rule
+            and command.issued_ms > since_ms
+            and (run := tenant.peek_run(command.target_id)) is not None
+            and run.attribution().get("workflow", UNATTRIBUTED) == workflow
+        )
 
     def _overshoot_in(self, tenant: Tenant, rule: Detector[Any], workflow: str, target_type: str) -> int:
         """What all targets of the type in the workflow that go on after their kill have spent since, in nano-dollars:
@@ -161,8 +177,10 @@ def _evidence(incident: Incident | None) -> Mapping[str, Any]:
     return {} if incident is None or incident.alert is None else incident.alert.evidence
 
 
-def _counted(finding: Finding, incident: Incident | None, run_id: str | None, workflow: str) -> Finding:
-    """The finding as one about the workflow: how many of its runs, and which ones last."""
+def _counted(
+    finding: Finding, incident: Incident | None, run_id: str | None, workflow: str, spent_nanousd: int
+) -> Finding:
+    """The finding as one about the workflow: how many of its runs, what they have cost in all, and which ones last."""
     evidence = _evidence(incident)
     stopped = int(evidence.get("runs_stopped", OWN_PAGES)) + (run_id is not None)
     latest = [*evidence.get("latest_runs", ()), *([] if run_id is None else [run_id])][-LATEST_RUNS:]
@@ -170,10 +188,21 @@ def _counted(finding: Finding, incident: Incident | None, run_id: str | None, wo
         finding,
         level=1.0,
         aspect=ASPECT,
-        summary=f"{stopped} {_named('runs', workflow)} were stopped. The latest: {finding.summary}",
+        summary=f"{stopped} {_named('runs', workflow)}{_in_all(spent_nanousd)} were stopped. The latest: "
+        f"{finding.summary}",
         next_action="Stop whatever starts them, such as a schedule or a queue, and look at what they have in common.",
-        evidence={**finding.evidence, "runs_stopped": stopped, "latest_runs": latest, "workflow": workflow},
+        evidence={
+            **finding.evidence,
+            "runs_stopped": stopped,
+            "stopped_nanousd": spent_nanousd,
+            "latest_runs": latest,
+            "workflow": workflow,
+        },
     )
+
+
+def _in_all(spent_nanousd: int) -> str:
+    return f" ({format_usd(spent_nanousd)} in all)" if spent_nanousd else ""
 
 
 def _going_on(

@@ -306,15 +306,19 @@ class UnitCounters:
         return action in ("kill", "pause")
 
     def _subject(self, tenant: Tenant, unit: Unit, run: Run, route: Route) -> Subject:
+        """Whom a finding is about. What a tool call does not say of itself is what the run's last model call said."""
         scope = {"tenant_id": tenant.tenant_id}
+        known = run.attribution() if UNATTRIBUTED in (route.workflow, route.owner) else {}
+        owner = known.get("owner") if route.owner == UNATTRIBUTED else route.owner
         if isinstance(unit, Run):
-            scope["workflow"] = route.workflow
+            workflow = route.workflow
+            scope["workflow"] = known.get("workflow", UNATTRIBUTED) if workflow == UNATTRIBUTED else workflow
         else:
             scope[unit.unit_kind] = unit.unit_id
         return Subject(
             key=(unit.unit_kind, unit.unit_id),
             scope=scope,
-            owner=None if route.owner == UNATTRIBUTED else route.owner,
+            owner=owner,
             run_id=unit.unit_id if isinstance(unit, Run) else None,
             run=run,
             unit_key=unit.unit_key,

@@ -16,17 +16,20 @@ from models.rules.finding import Finding
 from models.spend.across import SpendAcross
 from models.spend.hours import Hours
 from models.spend.ownership import owners_of, shares_as_evidence
+from models.spend.small_runs import SmallRuns, small_runs
 from models.state.partition import PartitionState
-from models.state.spend.scopes import AT_ONCE, Meter, Scope
+from models.state.spend.scopes import AT_ONCE, TOP_RUNS, Meter, Scope
 from models.state.tenant import Raised, Tenant
 from models.state.units.route import Route
 from models.state.units.runs import Run
 from models.state.units.unit import MAX_NANOUSD, NO_TRIP
 from schemas.control import Target
 from schemas.internal.spend import SpendDelta
+from schemas.money import format_usd
 from schemas.policy import Action
+from schemas.usage import UNATTRIBUTED
 
-TOP_RUNS: Final = 5
+MOST_TOP_RUNS: Final = 5
 MOST_RUNS_LISTED: Final = 20_000
 """With more runs awake than this, an alert does not rank them: it must not hold up the kill."""
 
@@ -300,6 +303,7 @@ class SpendLedger:
         is_news = self._incidents.is_news(tenant, rule, finding, key)
         if is_news:
             finding = replace(finding, evidence={**finding.evidence, **self._who(tenant, scope, rule, window)})
+            finding = _look_at_small_runs(finding, small_runs(tenant, scope, window))
         owner, owners = owners_of(scope, rule, window) if is_news or finding.level >= 1 else (None, ())
         subject = Subject(
             key=key,
@@ -341,7 +345,7 @@ class SpendLedger:
         evidence: dict[str, Any] = {}
         if not scope.meter.is_across:
             spending = self._runs_in(tenant, scope) if len(tenant.runs) <= MOST_RUNS_LISTED else []
-            top = sorted(spending, key=lambda one: (-one.cost_nanousd, one.unit_id))[:TOP_RUNS]
+            top = sorted(spending, key=lambda one: (-one.cost_nanousd, one.unit_id))[:MOST_TOP_RUNS]
             evidence["top_runs"] = [{"run_id": one.unit_id, "cost_nanousd": one.cost_nanousd} for one in top]
         if rule.limit_action is not None:
             evidence["scope_id"] = scope.scope_id
@@ -379,6 +383,15 @@ class SpendLedger:
     def _runs_in(self, tenant: Tenant, scope: Scope) -> list[Run]:
         """The live runs whose latest message counted in the scope."""
         return [run for run in tenant.live() if scope in self._router.route_of(tenant, run).scopes]
+
+
+def _look_at_small_runs(finding: Finding, found: SmallRuns | None) -> Finding:
+    """What to do where looking at single runs leads nowhere."""
+    if found is None:
+        return finding
+    starter = f"what starts the runs of {found.workflow}" if found.workflow != UNATTRIBUTED else "what starts the runs"
+    where = f"{starter} ({found.runs:,} lately, usually {format_usd(found.median_nanousd)} each)"
+    return replace(finding, next_action=finding.next_action.replace(TOP_RUNS, where))
 
 
 def _without_rules(meter: Meter) -> Meter:

@@ -140,7 +140,7 @@ class DailySpend(ScopeDetector[DailySpendSettings]):
             },
             summary=f"{' / '.join(scope.values)} has spent {format_usd(spent)} {words}{usual}"
             + (f"; the {_nth(days)} such day in a row" if days > 1 else ""),
-            next_action="Look at the top runs; mark it as planned if somebody meant it.",
+            next_action=f"Look at {scope.spenders}; mark it as planned if somebody meant it.",
         )
 
 

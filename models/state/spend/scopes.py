@@ -20,6 +20,8 @@ from schemas.policy import Period
 
 AT_ONCE: Final = -1
 """A trip below any total: the next spend is judged."""
+TOP_RUNS: Final = "the top runs"
+"""How alerts call the runs that spend most, whom to look at first."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -192,7 +194,7 @@ class Scope(Row):
     @property
     def spenders(self) -> str:
         """Whom to look at first, as its alerts list them."""
-        return "the owners who spend most of it" if self.meter.is_across else "the top runs"
+        return "the owners who spend most of it" if self.meter.is_across else TOP_RUNS
 
     def follow(self, meter: Meter) -> None:
         """Another policy watches: forget what followed from the old one, and keep what was spent."""
