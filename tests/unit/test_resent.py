@@ -49,6 +49,12 @@ def test_where_no_list_knows_the_model_usual_proportions_split_what_was_charged(
     assert found.nanousd == round(1.8 * USD)
 
 
+def test_what_a_policy_prices_at_nothing_costs_nothing() -> None:
+    """A model of one's own with a price of 0 is not one without a price: however much is sent again, that is free."""
+    own = {"price": [{"model": "house", "input": 0, "output": 0}]}
+    assert resent(cost_usd=0, header=own).nanousd == 0
+
+
 def test_what_has_no_price_is_counted_in_tokens() -> None:
     """And says so."""
     found = resent(cost_usd=0, model="secret", header={})

@@ -51,7 +51,8 @@ def resent_by(look: Look) -> Resent:
     tokens = context.resent_tokens()
     cached = min(tokens, context.cache_read_tokens)
     if not context.cost_nanousd:
-        return Resent(tokens, tokens - cached, None)
+        is_free = _priced(look, tokens, cached, 0) == 0  # not merely unknown: a model of one's own
+        return Resent(tokens, tokens - cached, 0 if is_free else None)
     calls = max(1, context.calls)
     part = _priced(look, tokens // calls, cached // calls, 0)
     whole = _priced(
