@@ -41,6 +41,7 @@ ANSWERS: dict[str, list[tuple[Any, ...]]] = {
     ],
     "precision-of-rules": [("run-cost", 2, 0.5, 1), ("loops", 1, None, 0)],
     "stopped-runs": [("acme", "A3", "run-cost", "stopped", 1.5)],
+    "reported-twice": [("globex", "support", 1, 2, 2)],
     "near-a-limit": [("globex", "G1", "run-cost", 0.5)],
     "unpriced": [("nobody-knows-it", None, 1, 1100)],
     "cache-hits": [("coding", 0.4), ("support", 0.4)],
