@@ -172,13 +172,7 @@ class ToolCalls:
         self.loop_tools: tuple[str, ...] | None = None
 
     def add(
-        self,
-        call: ToolCall,
-        failed: bool,
-        same_step: bool,
-        cost_nanousd: int,
-        writes: bool,
-        answered_ms: int = -1,
+        self, call: ToolCall, failed: bool, same_step: bool, cost_nanousd: int, writes: bool, answered_ms: int = -1
     ) -> bool:
         """Add a tool call; returns whether it recurs, failed, or is one of many without news. Without `args_hash`
         nobody knows what it did: it is like no other, and breaks a row.
