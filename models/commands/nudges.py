@@ -35,6 +35,8 @@ class Nudges:
         is_stopped = tenant.action_on(run.unit_id, None, now_ms) in ("kill", "pause")
         if not run.unit_id or run.state != "live" or is_stopped or expires_ms <= now_ms:
             return
+        if incident.nudged_ms == now_ms:
+            return  # in the same moment, of a batch with one time: it has been told
         incident.nudged_ms, incident.nudge_delivered_ms = now_ms, 0
         command = Command(
             command_id=incident.nudge_id,
