@@ -4,6 +4,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PROCESSES ?= 4
+# Where this is set, each of the hundreds of processes that tests start would compile all of the service for itself.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test connect-tests sink-tests browser-tests js-test deploy-check check exactly-once compiled day bench format lock schemas clean
@@ -19,7 +21,7 @@ $(READY): requirements/dev.lock sdk/pyproject.toml
 	@echo "setting up, 1 of 3: $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "setting up, 2 of 3: packages, $$(grep -c '==' $<) of them, in a minute or two"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/dev.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@echo "setting up, 3 of 3: the client"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -e ./sdk
 	@touch $@

@@ -263,7 +263,6 @@ class Case:
 
 
 @cache
-@cache
 def random_case(seed: int, rounds: int = ROUNDS, *, policies_change: bool = True) -> Case:
     """All message types, orders, ticks, and changes of policy; commands are answered now and then."""
     draw = Random(seed)
@@ -342,13 +341,11 @@ each_case = pytest.mark.parametrize("make", CASES)
 
 
 def each_case_with(name: str, values: Sequence[float]) -> pytest.MarkDecorator:
-    """Runs a test on every history with every value of an argument. The random histories, which take longest and are
-    alike, have one value each.
-    """
+    """Runs a test on every history with one value of an argument after the other, on the demo's with all of them."""
     params = [
         pytest.param(*case.values, value, id=f"{case.id}-{value}")
         for number, case in enumerate(CASES)
-        for value in (values[number % len(values) :][:1] if number < len(SEEDS) else values)
+        for value in (values if case.id == "demo" else values[number % len(values) :][:1])
     ]
     return pytest.mark.parametrize(("make", name), params)
 

@@ -98,7 +98,7 @@ def test_some_changes_while_no_worker_runs(make: Make) -> None:
 def test_a_change_while_no_worker_runs(kind: str) -> None:
     """The same for each kind of change: there and back and there again, in the middle of everything."""
     case = random_case(SEED, 600)
-    check(case, [kind] * 6, SEED)
+    check(case, [kind] * 4, SEED)
 
 
 def row_of(source: Any) -> bytes:
